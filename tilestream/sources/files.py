@@ -1,0 +1,184 @@
+"""Byte ranges of a file or object, local or remote, without an open handle in the record."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from threading import Lock
+from typing import Any, cast
+
+import fsspec
+from zict import LRU
+
+from tilestream.errors import DamagedError, SourceError
+from tilestream.metrics import count, timed
+
+OPEN_FILES = 128
+"""Local handles kept open in one process; well under the usual limit of 1,024 a process."""
+
+
+class _Handles:
+    """Read-only descriptors of local files, reopened after a fork (a child must not share a parent's pool)."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._pid = os.getpid()
+        self._open: LRU[str, _Descriptor] = LRU(OPEN_FILES, {})
+
+    def get(self, path: str) -> _Descriptor:
+        with self._lock:
+            if self._pid != os.getpid():
+                self._pid, self._open = os.getpid(), LRU(OPEN_FILES, {})
+            try:
+                return self._open[path]
+            except KeyError:
+                descriptor = self._open[path] = _Descriptor(path)
+                return descriptor
+
+    def drop(self, path: str) -> None:
+        with self._lock:
+            self._open.pop(path, None)
+
+
+class _Descriptor:
+    """One open file; closed when the last user lets go, so that eviction cannot pull it from under a reader."""
+
+    def __init__(self, path: str) -> None:
+        self.number = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+
+    def __del__(self) -> None:
+        number = getattr(self, "number", None)
+        if number is not None:
+            os.close(number)
+
+
+_handles = _Handles()
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """A file or object that is read by ranges; picklable."""
+
+    url: str
+    """Local path or fsspec URL."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """fsspec storage options."""
+
+    @property
+    def is_local(self) -> bool:
+        """Return whether the file lies in the local file system."""
+        return "://" not in self.url or self.url.startswith("file://")
+
+    @property
+    def path(self) -> str:
+        """Return the path inside its file system."""
+        return self.url.removeprefix("file://")
+
+    @property
+    def name(self) -> str:
+        """Return the last part of the path."""
+        return self.path.rstrip("/").rpartition("/")[2]
+
+    def beside(self, name: str) -> File:
+        """Return the file `name` in the same folder."""
+        head, slash, _ = self.url.rpartition("/")
+        return File(url=head + slash + name, options=self.options)
+
+    @cached_property
+    def size(self) -> int:
+        """Return the size in bytes; raise `SourceError` when there is no such file."""
+        try:
+            if self.is_local:
+                return os.stat(self.path).st_size
+            return int(self._remote.size(self._remote_path))
+        except (OSError, ValueError, TypeError) as error:
+            raise SourceError.of(
+                f"`{self.url}`", got=_reason(error), expected="a readable file", do="Check the path and permissions."
+            ) from error
+
+    @property
+    def exists(self) -> bool:
+        """Return whether the file is there."""
+        if self.is_local:
+            return os.path.isfile(self.path)
+        return bool(self._remote.isfile(self._remote_path))
+
+    def read(self, offset: int, nbytes: int) -> bytes:
+        """Return `nbytes` bytes from `offset`.
+
+        Parameters
+        ----------
+        offset, nbytes : int
+            Range in bytes; it must lie inside the file.
+
+        Returns
+        -------
+        bytes
+            Exactly `nbytes` bytes.
+
+        Raises
+        ------
+        DamagedError
+            When the range reaches outside the file; checked before anything is allocated.
+        SourceError
+            When the file system fails.
+        """
+        if offset < 0 or nbytes < 0 or offset + nbytes > self.size:
+            raise DamagedError(f"bytes {offset}..{offset + nbytes} lie outside the file of {self.size} bytes")
+        with timed("read"):
+            try:
+                data = self._pread(offset, nbytes) if self.is_local else self._get(offset, nbytes)
+            except OSError as error:
+                _handles.drop(self.path)
+                raise SourceError.of(
+                    f"`{self.url}`", got=_reason(error), expected="readable bytes", do="Check the disk or network."
+                ) from error
+        count("bytes_read", len(data))
+        if len(data) != nbytes:
+            raise DamagedError(f"bytes {offset}..{offset + nbytes} could not be read: got {len(data)}")
+        return data
+
+    def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes of several `(offset, nbytes)` ranges; remote ones in one concurrent request."""
+        if self.is_local or len(ranges) < 2:
+            return [self.read(offset, nbytes) for offset, nbytes in ranges]
+        starts = [offset for offset, _ in ranges]
+        with timed("read"):
+            parts = self._remote.cat_ranges(
+                [self._remote_path] * len(ranges), starts, [offset + nbytes for offset, nbytes in ranges]
+            )
+        count("bytes_read", sum(map(len, parts)))
+        return cast("list[bytes]", parts)
+
+    def _pread(self, offset: int, nbytes: int) -> bytes:
+        descriptor = _handles.get(self.path)
+        data = os.pread(descriptor.number, nbytes, offset)
+        while 0 < len(data) < nbytes:  # one call returns at most about 2 GiB
+            more = os.pread(descriptor.number, nbytes - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def _get(self, offset: int, nbytes: int) -> bytes:
+        return cast("bytes", self._remote.cat_file(self._remote_path, start=offset, end=offset + nbytes))
+
+    @cached_property
+    def _remote(self) -> Any:  # fsspec has no types
+        return fsspec.core.url_to_fs(self.url, **self.options)[0]
+
+    @cached_property
+    def _remote_path(self) -> str:
+        return str(fsspec.core.url_to_fs(self.url, **self.options)[1])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"url": self.url, "options": self.options}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+def _reason(error: BaseException) -> str:
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
