@@ -1,0 +1,78 @@
+# Every target makes what it needs: a fresh clone and Python 3.11 or newer are enough.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+
+VENV ?= .venv
+OUT ?= demo-out
+SLIDE ?=
+PYTEST_FLAGS ?=
+PIP_FLAGS ?=
+# the default python first, so that a chosen environment is respected
+PYTHONS := python3 python python3.13 python3.12 python3.11 python3.14
+find_python = for p in $(PYTHONS); do "$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
+	2>/dev/null && { command -v "$$p"; break; }; done
+PYTHON ?= $(shell $(find_python))
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_FLAGS) -c constraints.txt
+CODE := tilestream kernels pipelines cluster tests
+
+.PHONY: help demo test check lint format types imports docstrings lint-tree bench clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+demo: $(VENV)/base.stamp ## run the main job on SLIDE=path, or on a sample slide; results in OUT=demo-out
+	$(BIN)/tilestream demo $(if $(SLIDE),"$(SLIDE)") --out "$(OUT)"
+
+test: $(VENV)/dev.stamp ## all tests (PYTEST_FLAGS=... to choose)
+	$(BIN)/python -m pytest -q $(PYTEST_FLAGS)
+
+check: lint types imports docstrings ## everything static, under a minute
+	$(BIN)/validate-pyproject pyproject.toml
+	$(BIN)/codespell
+
+lint: $(VENV)/dev.stamp ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/dev.stamp ## rewrite the code in the house format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: lint-tree $(VENV)/dev.stamp ## mypy --strict
+	cd .lint && $(abspath $(BIN))/mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache -p tilestream
+
+imports: lint-tree $(VENV)/dev.stamp ## who may import whom
+	cd .lint && $(abspath $(BIN))/lint-imports --config ../pyproject.toml --cache-dir ../.import_linter_cache
+
+docstrings: $(VENV)/dev.stamp ## numpydoc validation
+	$(BIN)/python -m numpydoc.cli lint --config . $$(git ls-files -co --exclude-standard 'tilestream/*.py' 'kernels/*.py' 'pipelines/*.py' 'cluster/*.py')
+
+# kernels, pipelines and cluster are installed under tilestream.; tools that read folders see that through links.
+# Nothing is removed first: two of these may run at once.
+lint-tree: ## the tree of links that mypy and import-linter look at
+	@mkdir -p .lint/tilestream
+	@find .lint/tilestream -xtype l -delete
+	@ln -sfn $(addprefix ../../,$(filter-out tilestream/__pycache__,$(wildcard tilestream/*)) kernels pipelines cluster) .lint/tilestream/
+
+bench: $(VENV)/dev.stamp ## the benchmarks as a table, written to tests/bench/results
+	$(BIN)/python -m tests.bench.run
+
+clean: ## remove what was built, not what was computed
+	rm -rf .lint .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist *.egg-info
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "No Python of at least 3.11 with the venv module was found (looked for: $(PYTHONS))." \
+		"Install one (on Debian and Ubuntu: apt install python3 python3-venv), or name it: make PYTHON=/path/to/python"; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "PYTHON=$(PYTHON) is $$("$(PYTHON)" --version 2>&1), expected at least 3.11. Name another: make PYTHON=..."; exit 1; }
+	"$(PYTHON)" -m venv $(VENV)
+
+$(VENV)/base.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[dev,torch,geo,h5]'
+	@touch $@ $(VENV)/base.stamp

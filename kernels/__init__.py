@@ -1,0 +1,1 @@
+"""Pixel operations on CPU and CUDA; they know arrays and nothing else."""

@@ -1,0 +1,1 @@
+"""Whole jobs: the only place where the layers are wired together."""

@@ -1,0 +1,1 @@
+"""Bytes to pixels or features, and back."""

@@ -1,0 +1,1 @@
+"""Stages that describe tiles, regions and slides."""

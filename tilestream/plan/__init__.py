@@ -1,0 +1,1 @@
+"""Which tiles of an image are read, and at which resolution."""

@@ -1,0 +1,1 @@
+"""Readers of pixels, one file a format family."""

@@ -1,0 +1,1 @@
+"""The engine: super-tiles through stages into sinks, resumable, in bounded memory."""

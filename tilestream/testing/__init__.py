@@ -1,0 +1,1 @@
+"""Images made by code, for tests and for a demonstration without a download."""
