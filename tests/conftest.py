@@ -1,0 +1,72 @@
+"""Fixtures and switches that every test may use."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from hypothesis import HealthCheck, settings
+
+IN_CI = bool(os.environ.get("CI"))
+REPO = Path(__file__).resolve().parents[1]
+
+# deadline=None: the first example of a compiled kernel pays for its compilation
+settings.register_profile(
+    "default", max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.register_profile("ci", parent=settings.get_profile("default"), max_examples=150, derandomize=True)
+settings.load_profile("ci" if IN_CI else "default")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--runslow", action="store_true", default=IN_CI, help="also run tests marked slow")
+    parser.addoption("--runnetwork", action="store_true", default=False, help="also run tests marked network")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for mark, option in (("slow", "--runslow"), ("network", "--runnetwork")):
+        if config.getoption(option):
+            continue
+        for item in items:
+            if mark in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=f"needs {option}"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real images; without it tests are skipped, but fail where CI is set."""
+    folder = Path(os.environ.get("TILESTREAM_DATA") or REPO.parent / "shared" / "data")
+    if (folder / "SHA256SUMS").is_file():
+        return folder
+    message = f"no real images at {folder}: set TILESTREAM_DATA to the folder that holds SHA256SUMS"
+    if IN_CI:
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture
+def no_thread_leaks() -> Iterator[None]:
+    """Fail when the test leaves threads behind that were not there before."""
+    before = set(threading.enumerate())
+    yield
+    stop = time.monotonic() + 5
+    while left := [t for t in threading.enumerate() if t not in before and t.is_alive()]:
+        if time.monotonic() > stop:
+            pytest.fail(f"threads left running: {left}")
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def no_file_leaks() -> Iterator[None]:
+    """Fail when the test leaves regular files open that were not open before."""
+    process = psutil.Process()
+    before = {file.path for file in process.open_files()}
+    yield
+    left = {file.path for file in process.open_files()} - before
+    if left:
+        pytest.fail(f"files left open: {sorted(left)}")
