@@ -282,11 +282,13 @@ class SuperTile:
     """Edge of a tile's core, plan pixels."""
     halo_px: int = 0
     """Overlap around a core, plan pixels."""
+    share: npt.NDArray[np.float32] | None = None
+    """`(n,)` share of each core that the plan's `where` selected; None = all of it."""
 
     @property
     def key(self) -> str:
         """Return the name of the unit, unique in its plan."""
-        return f"{self.level.stored}-{self.iy}-{self.ix}"
+        return f"L{self.level.stored}-y{self.iy}-x{self.ix}"
 
     @property
     def rows(self) -> range:

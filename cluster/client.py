@@ -1,0 +1,79 @@
+"""Where tasks run: a `distributed.Client` by profile name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dask
+from distributed import Client, LocalCluster
+
+from tilestream.errors import ConfigError
+
+PROFILES = "`threads`, `threads:N`, `local:N` or `tcp://host:port`"
+
+
+@contextmanager
+def open_client(profile: str = "threads") -> Iterator[Client]:
+    """Yield a client for a profile and close what was started for it.
+
+    Parameters
+    ----------
+    profile : str
+        `threads` (one thread a core in this process), `threads:N`, `local:N` (N processes of one thread each on this
+        machine), or the address of a running scheduler.
+
+    Yields
+    ------
+    distributed.Client
+        Connected, with at least one worker.
+
+    Raises
+    ------
+    ConfigError
+        When the profile is not known or the scheduler does not answer.
+    """
+    kind, _, rest = profile.partition(":")
+    if kind in ("tcp", "tls", "ws", "wss") and rest.startswith("//"):
+        with _connect(profile) as client:
+            yield client
+        return
+    processes, threads = _local_size(profile, kind, rest)
+    # No dashboard: a batch job should not open a port that nobody asked for. No memory limit either, since tasks
+    # return receipts of a few hundred bytes and the byte projection of a plan has bounded the rest.
+    with (
+        dask.config.set({"distributed.worker.daemon": False}),
+        LocalCluster(
+            n_workers=max(1, processes),
+            threads_per_worker=threads,
+            processes=processes > 0,
+            dashboard_address=None,
+            memory_limit=0,
+            silence_logs=50,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def _local_size(profile: str, kind: str, rest: str) -> tuple[int, int]:
+    count = int(rest) if rest.isdigit() and int(rest) > 0 else None
+    if kind == "threads" and (not rest or count):
+        return 0, count or _cores()
+    if kind == "local" and count:
+        return count, 1
+    raise ConfigError.of("`--cluster`", got=f"`{profile}`", expected=PROFILES, do="Name one of these.")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _connect(address: str) -> Client:
+    try:
+        return Client(address, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise ConfigError.of(
+            "`--cluster`", got=f"no scheduler at {address} ({error})", expected=PROFILES, do="Start `dask scheduler`."
+        ) from error

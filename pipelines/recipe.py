@@ -1,0 +1,95 @@
+"""The recipe of an output: everything that its bytes are a function of, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tilestream import __version__
+from tilestream.registry import STAGES
+from tilestream.types import ImageInfo, StageContract, StageSpec
+
+
+def image_recipe(image: ImageInfo) -> dict[str, Any]:
+    """Return the part of a recipe that says which pixels went in.
+
+    Parameters
+    ----------
+    image : ImageInfo
+        The opened image.
+
+    Returns
+    -------
+    dict
+        JSON values.
+    """
+    return {
+        "fingerprint": image.fingerprint,
+        "format": image.format,
+        "kind": image.kind,
+        "selection": dict(sorted(image.selection.items())),
+        "mpp_yx": None if image.mpp_yx is None else list(image.mpp_yx),
+    }
+
+
+def stage_recipe(spec: StageSpec, contract: StageContract) -> dict[str, Any]:
+    """Return the part of a recipe that says what a stage is.
+
+    Parameters
+    ----------
+    spec : StageSpec
+        Target and parameters.
+    contract : StageContract
+        What the made stage declares.
+
+    Returns
+    -------
+    dict
+        JSON values; for a callable of the user's with a digest of its module's source, since an edited function is
+        another one under the same name.
+    """
+    return {
+        "target": spec.target,
+        "params": dict(spec.params),
+        "contract": json.loads(json.dumps(asdict(contract))),
+        "source": None if spec.target in STAGES else _source_digest(spec.target),
+    }
+
+
+def digest(document: Mapping[str, Any]) -> str:
+    """Return the hex digest of a recipe.
+
+    Parameters
+    ----------
+    document : Mapping
+        JSON values; the order of keys does not matter.
+
+    Returns
+    -------
+    str
+        32 hex digits of BLAKE2b.
+    """
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return the hex digest of a small file, such as a mask or an outline."""
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+
+
+def new_recipe(**parts: Any) -> dict[str, Any]:
+    """Return a recipe of the given parts under the version of tilestream."""
+    return {"tilestream": __version__, **parts}
+
+
+def _source_digest(target: str) -> str | None:
+    spec = importlib.util.find_spec(target.partition(":")[0])
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+        return None
+    return file_digest(Path(spec.origin))

@@ -1,0 +1,346 @@
+"""One image as levels that are read lazily, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tilestream.cache import block_cache
+from tilestream.errors import ConfigError, DamagedError
+from tilestream.kernels.resample import resample
+from tilestream.pyramid.overview import crop
+from tilestream.sources.array import array_source
+from tilestream.sources.opening import open_source
+from tilestream.types import Array, Block, Box, Channel, ImageInfo, Kind, Level, PlanLevel, Region, Source
+
+CACHE_BYTES = 128 << 20
+"""Decoded blocks kept in one process unless the caller says otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pyramid:
+    """One 2-D image at all its resolutions; small, picklable, holds no open file."""
+
+    source: Source
+    """Reads the blocks."""
+    cache_bytes: int = CACHE_BYTES
+    """Budget of the process-wide cache of decoded blocks; 0 = none."""
+
+    @property
+    def info(self) -> ImageInfo:
+        """Return all that is known before a pixel is read."""
+        return self.source.info
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """Return the stored levels, finest first."""
+        return self.info.levels
+
+    @property
+    def axes(self) -> Mapping[str, int]:
+        """Return the sizes of all axes of the source, selected or not."""
+        return self.info.axes
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """Return the channels in the order of the first axis of what `read` gives."""
+        return self.info.channels
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Return the type of the samples."""
+        return self.info.dtype
+
+    @property
+    def kind(self) -> Kind:
+        """Return `intensity` or `labels`."""
+        return self.info.kind
+
+    @property
+    def mpp(self) -> float | None:
+        """Return micrometres per pixel of level 0, None when unknown."""
+        return self.info.mpp
+
+    @property
+    def gsd_m(self) -> float | None:
+        """Return metres per pixel of level 0 for an image with an affine in metres, None otherwise."""
+        return self.info.mpp / 1e6 if self.info.mpp is not None and self.info.crs is not None else None
+
+    @property
+    def crs(self) -> str | None:
+        """Return the coordinate reference system as text, None when unknown."""
+        return self.info.crs
+
+    @property
+    def affine(self) -> tuple[float, ...] | None:
+        """Return the pixel-corner affine `(a, b, c, d, e, f)` of level 0, None when unknown."""
+        return self.info.affine
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the identity of the pixels."""
+        return self.info.fingerprint
+
+    @property
+    def associated(self) -> tuple[str, ...]:
+        """Return the names of associated images that cannot identify anybody."""
+        return self.info.associated
+
+    def isel(self, **index: int) -> Pyramid:
+        """Return the pyramid at another index of its extra axes (`t=3`).
+
+        Parameters
+        ----------
+        **index : int
+            Index by axis name.
+
+        Returns
+        -------
+        Pyramid
+            The selected 2-D image.
+        """
+        return replace(self, source=self.source.isel(**index))
+
+    def read(self, box: Box) -> Array:
+        """Return the pixels of a box.
+
+        Parameters
+        ----------
+        box : Box
+            What to read; parts outside the image are 0.
+
+        Returns
+        -------
+        ndarray
+            `(c, y, x)` in the image's dtype, a strided view of interleaved memory.
+
+        Raises
+        ------
+        DamagedError
+            When a block inside the box cannot be decoded; `read_region` returns the rest of it.
+        """
+        region = self.read_region(box)
+        if region.damage:
+            raise DamagedError("; ".join(region.damage))
+        return region.pixels
+
+    def read_region(self, box: Box) -> Region:
+        """Return the pixels of a box, which of them are valid, and what was damaged.
+
+        Parameters
+        ----------
+        box : Box
+            What to read; it may reach outside the image.
+
+        Returns
+        -------
+        Region
+            Pixels `(c, y, x)`, validity `(y, x)` and the reason of each damaged block.
+        """
+        if box.level >= len(self.levels):
+            raise ConfigError.of(
+                "`box`",
+                got=f"level {box.level}",
+                expected=f"a level below {len(self.levels)}",
+                do="Look at `pyramid.levels` for the stored ones.",
+            )
+        pixels = np.empty((box.height, box.width, len(self.channels)), self.dtype)
+        valid = np.empty((box.height, box.width), np.bool_)
+        damage = self.read_into(box, pixels, valid)
+        return Region(pixels=pixels.transpose(2, 0, 1), valid=valid, damage=damage)
+
+    def read_into(self, box: Box, pixels: Array, valid: npt.NDArray[np.bool_]) -> tuple[str, ...]:
+        """Fill `pixels` and `valid` with a box and return the reason of each damaged block.
+
+        Parameters
+        ----------
+        box : Box
+            What to read.
+        pixels : ndarray
+            `(y, x, c)` of the box's size in the image's dtype; 0 where not valid.
+        valid : ndarray of bool
+            `(y, x)`.
+
+        Returns
+        -------
+        tuple of str
+            One reason a damaged block; empty when all could be decoded.
+        """
+        level = self.levels[box.level]
+        inside = box.intersect(level.box)
+        if inside != box:
+            pixels[...] = 0
+            valid[...] = False
+        damage: list[str] = []
+        for iy, ix, part in _blocks_of(level, inside):
+            rows, columns = slice(part.y - box.y, part.y_stop - box.y), slice(part.x - box.x, part.x_stop - box.x)
+            try:
+                block = self._block(level.index, iy, ix)
+            except DamagedError as error:
+                damage.append(f"block y={iy} x={ix} of level {level.index}: {error}")
+                block = None
+            if block is None:
+                pixels[rows, columns] = 0
+                valid[rows, columns] = False
+                continue
+            cut = (
+                slice(part.y - iy * level.block.y, part.y_stop - iy * level.block.y),
+                slice(part.x - ix * level.block.x, part.x_stop - ix * level.block.x),
+            )
+            pixels[rows, columns] = block.pixels[cut]
+            valid[rows, columns] = True if block.valid is None else block.valid[cut]
+        return tuple(damage)
+
+    def read_plan(
+        self, level: PlanLevel, box: Box, pixels: Array, valid: npt.NDArray[np.bool_]
+    ) -> tuple[str, ...]:
+        """Fill `pixels` and `valid` with a box of a plan's level, resampled where that is a virtual one.
+
+        Parameters
+        ----------
+        level : PlanLevel
+            Resolution of the box.
+        box : Box
+            What to read, in plan pixels; its `level` is not used.
+        pixels, valid : ndarray
+            As in `read_into`.
+
+        Returns
+        -------
+        tuple of str
+            One reason a damaged block.
+        """
+        if level.is_stored:
+            return self.read_into(replace(box, level=level.stored), pixels, valid)
+        (ratio_y, ratio_x) = level.ratio_yx
+        y, x = int(box.y * ratio_y // 1), int(box.x * ratio_x // 1)
+        footprint = Box(
+            level=level.stored,
+            y=y,
+            x=x,
+            height=-int(-(box.y_stop * ratio_y) // 1) - y,
+            width=-int(-(box.x_stop * ratio_x) // 1) - x,
+        )
+        region = self.read_region(footprint)
+        resample(
+            region.pixels.transpose(1, 2, 0),
+            region.valid,
+            ratio_yx=level.ratio_yx,
+            src_yx=(footprint.y, footprint.x),
+            dst_yx=(box.y, box.x),
+            out=pixels,
+            out_valid=valid,
+            kind=self.kind,
+        )
+        return region.damage
+
+    def thumbnail(self, max_px: int = 512) -> Region:
+        """Return the whole image at most `max_px` wide and high, from the coarsest level that is large enough.
+
+        Parameters
+        ----------
+        max_px : int
+            Longest edge of the result, px.
+
+        Returns
+        -------
+        Region
+            Pixels `(c, y, x)`; damaged blocks are not valid and named.
+        """
+        return self.crop(self.levels[0].box, max_px)
+
+    def crop(self, box: Box, out_px: int) -> Region:
+        """Return a box of any level, reduced so that its longest edge is at most `out_px`.
+
+        Parameters
+        ----------
+        box : Box
+            What to show.
+        out_px : int
+            Longest edge of the result, px.
+
+        Returns
+        -------
+        Region
+            Pixels `(c, y, x)`, area-weighted from the coarsest level that is fine enough.
+        """
+        return crop(self, box, out_px)
+
+    def read_associated(self, name: str) -> Array:
+        """Return an associated image `(y, x, c)` named in `associated`."""
+        if name not in self.associated:
+            raise ConfigError.of(
+                f"associated image `{name}`",
+                got="a name that is not offered",
+                expected=f"one of {list(self.associated)}",
+                do="Label and macro images are never read, since they can identify a patient.",
+            )
+        return self.source.read_associated(name)
+
+    @cached_property
+    def _identity(self) -> str:
+        chosen = ",".join(f"{axis}={index}" for axis, index in sorted(self.info.selection.items()))
+        return f"{self.info.fingerprint}#{chosen}"
+
+    def _block(self, level: int, iy: int, ix: int) -> Block | None:
+        cache = block_cache(self.cache_bytes)
+        return cache.get((self._identity, level, iy, ix), lambda: self.source.read_block(level, iy, ix))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"source": self.source, "cache_bytes": self.cache_bytes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+def _blocks_of(level: Level, inside: Box) -> Iterator[tuple[int, int, Box]]:
+    if not inside.height or not inside.width:
+        return
+    for iy in range(inside.y // level.block.y, -(-inside.y_stop // level.block.y)):
+        for ix in range(inside.x // level.block.x, -(-inside.x_stop // level.block.x)):
+            block = Box(
+                level=level.index,
+                y=iy * level.block.y,
+                x=ix * level.block.x,
+                height=level.block.y,
+                width=level.block.x,
+            )
+            yield iy, ix, block.intersect(inside)
+
+
+def open_pyramid(
+    url: object, *, source: str | None = None, options: Mapping[str, Any] | None = None, cache_bytes: int = CACHE_BYTES
+) -> Pyramid:
+    """Return any slide, scene, Zarr or array as a pyramid, without conversion and without reading pixels.
+
+    Parameters
+    ----------
+    url : str, path or array
+        Local path or fsspec URL, also with a selection (`image.zarr#t=3`), or a NumPy, dask or xarray array.
+    source : str, optional
+        Name of the family that must read it, instead of the one that its content says.
+    options : Mapping, optional
+        fsspec storage options.
+    cache_bytes : int
+        Budget of this process's cache of decoded blocks; 0 = none.
+
+    Returns
+    -------
+    Pyramid
+        The lazy pyramid.
+
+    Raises
+    ------
+    SourceError
+        When it cannot be opened; the message says what it is and what to do.
+    """
+    if isinstance(url, str) or hasattr(url, "__fspath__"):
+        opened = open_source(str(url), source=source, options=options)
+    else:
+        opened = array_source(url)
+    return Pyramid(source=opened, cache_bytes=cache_bytes)

@@ -1,0 +1,137 @@
+"""Tiles of a super-tile, decoded, checked and gathered into batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from tilestream.metrics import timed
+from tilestream.pyramid.pyramid import Pyramid
+from tilestream.types import Array, Batch, Box, SuperTile, TileStatus
+
+
+@dataclass
+class Outcome:
+    """What became of the tiles of one unit; filled while its batches are taken."""
+
+    status: npt.NDArray[np.uint8]
+    """`(n,)` `TileStatus` by row of the unit."""
+    valid_share: npt.NDArray[np.float32]
+    """`(n,)` share of valid pixels in each core."""
+    damaged: dict[str, list[int]] = field(default_factory=dict)
+    """Reason → feature rows."""
+
+
+def new_outcome(unit: SuperTile) -> Outcome:
+    """Return the outcome of a unit of which nothing is known yet."""
+    n = len(unit.tile_yx)
+    return Outcome(status=np.zeros(n, np.uint8), valid_share=np.zeros(n, np.float32))
+
+
+def iter_batches(pyramid: Pyramid, unit: SuperTile, *, batch: int, outcome: Outcome) -> Iterator[Batch]:
+    """Yield the tiles of a unit that can be decoded and hold a valid pixel.
+
+    Parameters
+    ----------
+    pyramid : Pyramid
+        The image.
+    unit : SuperTile
+        Which tiles.
+    batch : int
+        Most tiles in a batch.
+    outcome : Outcome
+        Filled on the way; complete when the iterator is exhausted.
+
+    Yields
+    ------
+    Batch
+        Owns its memory; pixels `(n, c, h, w)` in the image's dtype.
+
+    Notes
+    -----
+    Memory is that of one batch plus the blocks that the cache holds.
+    """
+    edge_px = unit.tile_px + 2 * unit.halo_px
+    count = len(unit.tile_yx)
+    for first in range(0, count, batch):
+        size = min(batch, count - first)
+        pixels = np.empty((size, edge_px, edge_px, len(pyramid.channels)), pyramid.dtype)
+        valid = np.empty((size, edge_px, edge_px), np.bool_)
+        kept = [
+            slot
+            for slot in range(size)
+            if _read_tile(pyramid, unit, first + slot, pixels[slot], valid[slot], outcome)
+        ]
+        if kept:
+            yield _gather(unit, first, np.asarray(kept), pixels, valid, outcome)
+
+
+def _read_tile(
+    pyramid: Pyramid,
+    unit: SuperTile,
+    row: int,
+    pixels: Array,
+    valid: npt.NDArray[np.bool_],
+    outcome: Outcome,
+) -> bool:
+    y, x = unit.tile_yx[row].tolist()
+    box = Box(y=y, x=x, height=unit.tile_px, width=unit.tile_px).grow(unit.halo_px)
+    damage = pyramid.read_plan(unit.level, box, pixels, valid)
+    if damage:
+        # Damage in the halo counts too: a stage would see it.
+        outcome.status[row] = TileStatus.DAMAGED
+        outcome.damaged.setdefault("; ".join(damage), []).append(unit.first_row + row)
+        return False
+    core = valid[unit.halo_px : unit.halo_px + unit.tile_px, unit.halo_px : unit.halo_px + unit.tile_px]
+    share = np.count_nonzero(core) / core.size
+    outcome.valid_share[row] = share
+    if not share:
+        outcome.status[row] = TileStatus.EMPTY
+    return share > 0
+
+
+def _gather(
+    unit: SuperTile,
+    first: int,
+    kept: npt.NDArray[np.int64],
+    pixels: Array,
+    valid: npt.NDArray[np.bool_],
+    outcome: Outcome,
+) -> Batch:
+    if len(kept) < len(pixels):
+        pixels, valid = pixels[kept], valid[kept]
+    rows = kept + first
+    return Batch(
+        pixels=pixels.transpose(0, 3, 1, 2),
+        valid=None if valid.all() else valid,
+        valid_share=outcome.valid_share[rows],
+        rows=rows + unit.first_row,
+        tile_yx=unit.tile_yx[rows],
+        halo_px=unit.halo_px,
+    )
+
+
+def stream_tiles(pyramid: Pyramid, units: Iterator[SuperTile], *, batch: int = 64) -> Iterator[Batch]:
+    """Yield batches of several units one after the other, in this thread.
+
+    Parameters
+    ----------
+    pyramid : Pyramid
+        The image.
+    units : iterator of SuperTile
+        Which tiles, for example `plan.start()`.
+    batch : int
+        Most tiles in a batch.
+
+    Yields
+    ------
+    Batch
+        Decodable tiles only.
+    """
+    for unit in units:
+        with timed("supply"):
+            outcome = new_outcome(unit)
+        yield from iter_batches(pyramid, unit, batch=batch, outcome=outcome)

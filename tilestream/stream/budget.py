@@ -1,0 +1,125 @@
+"""How many bytes a plan will hold at once, known before the first pixel is read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import psutil
+
+from tilestream.errors import BudgetError
+from tilestream.pyramid.pyramid import Pyramid
+from tilestream.types import PlanLevel
+
+DECODE_COPIES = 2
+"""A block is held by the decoder and by whoever copies it into a tile."""
+WRITE_COPIES = 3
+"""Rows of a unit stand in the results, in the encoded part and in the file's buffer."""
+DEFAULT_SHARE = 0.5
+"""Share of the memory free now that a run may take when nothing is said."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Projection:
+    """Bytes by purpose; all but the cache are for one task."""
+
+    batch_bytes: int
+    """Pixels and validity of the tiles that enter a stage together."""
+    decode_bytes: int
+    """Blocks being decoded, or the stored pixels under a resampled tile."""
+    rows_bytes: int
+    """Vectors of a unit until they are written."""
+    cache_bytes: int
+    """Decoded blocks kept in each process."""
+    tasks: int
+    """Tasks that run at once in one process."""
+
+    @property
+    def total_bytes(self) -> int:
+        """Return the most bytes that one process will hold."""
+        return self.cache_bytes + self.tasks * (self.batch_bytes + self.decode_bytes + self.rows_bytes)
+
+    def require(self, limit_bytes: int, what: str) -> None:
+        """Raise unless the projection fits.
+
+        Parameters
+        ----------
+        limit_bytes : int
+            Most bytes one process may hold.
+        what : str
+            Name of the input.
+
+        Raises
+        ------
+        BudgetError
+            With the numbers and what to change.
+        """
+        if self.total_bytes <= limit_bytes:
+            return
+        raise BudgetError.of(
+            f"memory for `{what}`",
+            got=(
+                f"{_mib(self.total_bytes)} projected ({self.tasks} tasks x (batch {_mib(self.batch_bytes)} + decoding "
+                f"{_mib(self.decode_bytes)} + rows {_mib(self.rows_bytes)}) + cache {_mib(self.cache_bytes)})"
+            ),
+            expected=f"at most {_mib(limit_bytes)}",
+            do=self._advice(),
+        )
+
+    def _advice(self) -> str:
+        if self.decode_bytes >= max(self.batch_bytes, self.rows_bytes):
+            return "Its blocks are that large: raise --memory, use --cluster threads:1, or store it in tiles first."
+        return "Raise --memory, or lower --batch or --super-tile, or use --cluster threads:1."
+
+
+def project(
+    pyramid: Pyramid, level: PlanLevel, *, tile_px: int, halo_px: int, batch: int, unit_tiles: int, dims: int, tasks: int
+) -> Projection:
+    """Return the bytes that running a plan on an image will hold in one process.
+
+    Parameters
+    ----------
+    pyramid : Pyramid
+        The image.
+    level : PlanLevel
+        Resolution of the plan.
+    tile_px, halo_px : int
+        Tile edge and overlap, plan pixels.
+    batch : int
+        Tiles in a batch.
+    unit_tiles : int
+        Most tiles in a super-tile.
+    dims : int
+        Values a tile that the stages give, all together.
+    tasks : int
+        Tasks that run at once in one process.
+
+    Returns
+    -------
+    Projection
+        Bytes by purpose.
+    """
+    sample = len(pyramid.channels) * pyramid.dtype.itemsize
+    edge = tile_px + 2 * halo_px
+    stored = pyramid.levels[level.stored]
+    block = stored.block.area * (sample + 1)
+    footprint = 0
+    if not level.is_stored:
+        height, width = (math.ceil(edge * ratio) + 1 for ratio in level.ratio_yx)
+        footprint = height * width * (sample + 1)
+    return Projection(
+        batch_bytes=2 * min(batch, unit_tiles) * edge * edge * (sample + 1),
+        decode_bytes=DECODE_COPIES * block + footprint,
+        rows_bytes=WRITE_COPIES * unit_tiles * (dims * 4 + 16),
+        cache_bytes=pyramid.cache_bytes,
+        tasks=tasks,
+    )
+
+
+def memory_limit(given_bytes: int | None) -> int:
+    """Return the bytes a process may hold: what was given, else a share of what is free now."""
+    return given_bytes if given_bytes is not None else int(psutil.virtual_memory().available * DEFAULT_SHARE)
+
+
+def _mib(nbytes: int) -> str:
+    return f"{nbytes / (1 << 20):,.0f} MiB"

@@ -1,0 +1,201 @@
+"""What a worker does with one super-tile: read, stages, write, receipt."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from tilestream.errors import StageError, TilestreamError
+from tilestream.metrics import Meter, collect, timed
+from tilestream.pyramid.pyramid import Pyramid
+from tilestream.registry import STAGES, resolve
+from tilestream.stream.batches import Outcome, iter_batches, new_outcome
+from tilestream.stream.journal import Journal
+from tilestream.types import Array, Batch, Receipt, Sink, Stage, StageSpec, SuperTile, TileStatus
+
+
+@dataclass(frozen=True, kw_only=True)
+class Busy:
+    """Another run holds the lease of the unit; ask again later."""
+
+    key: str
+    """Key of the super-tile."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A unit, or the opening or finish of an image, that raised; returned, since a worker's log is not a report."""
+
+    reason: str
+    """The error's text."""
+    expected: bool = True
+    """Whether it is one of our own errors; False prints the traceback in the report."""
+    trace: str = ""
+    """Traceback of an error that nobody foresaw."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileWork:
+    """Runs stages on the tiles of any unit of one image; picklable and small."""
+
+    pyramid: Pyramid
+    """The image."""
+    stages: Mapping[str, StageSpec]
+    """Stage by the name under which its vectors are stored."""
+    sink: Sink
+    """Takes the rows."""
+    journal: Journal
+    """Takes the receipts and gives the leases."""
+    batch: int = 64
+    """Most tiles that enter a stage together."""
+
+    def __call__(self, unit: SuperTile) -> Receipt | Busy:
+        """Return the receipt of the unit, from disk when another run has finished it meanwhile.
+
+        Parameters
+        ----------
+        unit : SuperTile
+            What to do.
+
+        Returns
+        -------
+        Receipt or Busy
+            `Busy` when another run is at it.
+        """
+        lease = self.journal.claim(unit.key)
+        if lease is None:
+            return Busy(key=unit.key)
+        with lease:
+            done = self.journal.receipt(unit.key)
+            return done if done is not None else self._run(unit)
+
+    def _run(self, unit: SuperTile) -> Receipt:
+        with collect() as meter:
+            results, outcome = self._results(unit)
+            with timed("write"):
+                outputs = self.sink.write(unit, results)
+        receipt = _receipt(unit, self.journal.recipe, outputs, outcome, meter)
+        self.journal.commit(receipt)
+        return receipt
+
+    def _results(self, unit: SuperTile) -> tuple[dict[str, Array], Outcome]:
+        n = len(unit.tile_yx)
+        outcome = new_outcome(unit)
+        vectors: dict[str, Array] = {}
+        for batch in _supply(self.pyramid, unit, self.batch, outcome):
+            for name, spec in self.stages.items():
+                with timed(name):
+                    found = run_stage(make_stage(spec), batch)
+                if name not in vectors:
+                    vectors[name] = np.full((n, found.shape[1]), np.nan, np.float32)
+                vectors[name][batch.rows - unit.first_row] = found
+        share = np.ones(n, np.float32) if unit.share is None else unit.share
+        results: dict[str, Array] = {"status": outcome.status, "valid": outcome.valid_share, "tissue": share}
+        for name, spec in self.stages.items():
+            if name not in vectors:  # no tile could be decoded
+                dim = len(make_stage(spec).output_names(self.pyramid.info))
+                vectors[name] = np.full((n, dim), np.nan, np.float32)
+            status = outcome.status.copy()
+            bad = ~np.isfinite(vectors[name]).all(axis=1) & (status == TileStatus.OK)
+            vectors[name][bad], status[bad] = np.nan, TileStatus.FAILED
+            results[name], results[f"{name}/status"] = vectors[name], status
+        return results, outcome
+
+
+def _supply(pyramid: Pyramid, unit: SuperTile, batch: int, outcome: Outcome) -> Iterator[Batch]:
+    batches = iter_batches(pyramid, unit, batch=batch, outcome=outcome)
+    while True:
+        with timed("supply"):
+            taken = next(batches, None)
+        if taken is None:
+            return
+        yield taken
+
+
+def run_stage(stage: Stage, batch: Batch) -> Array:
+    """Return the vectors of a stage, checked for their shape.
+
+    Parameters
+    ----------
+    stage : Stage
+        What to run.
+    batch : Batch
+        Its tiles.
+
+    Returns
+    -------
+    ndarray of float32
+        `(n, d)`.
+
+    Raises
+    ------
+    StageError
+        When the stage raises or returns another shape.
+    """
+    name = stage.contract.name
+    try:
+        found = np.asarray(stage(batch), np.float32)
+    except TilestreamError:
+        raise
+    except Exception as error:  # whatever a user's callable raises becomes one clear row
+        raise StageError.of(
+            f"stage `{name}`",
+            got=f"{type(error).__name__}: {error}",
+            expected=f"vectors for a batch {batch.pixels.shape} of {batch.pixels.dtype}",
+            do="Run the callable on such an array by itself.",
+        ) from error
+    if found.ndim != 2 or len(found) != len(batch.rows):
+        raise StageError.of(
+            f"output of stage `{name}`",
+            got=f"shape {found.shape}",
+            expected=f"({len(batch.rows)}, d)",
+            do="Return one vector a tile.",
+        )
+    return found
+
+
+def make_stage(spec: StageSpec) -> Stage:
+    """Return the stage of a spec; made once a process and kept, since weights can be large.
+
+    Parameters
+    ----------
+    spec : StageSpec
+        Target and parameters.
+
+    Returns
+    -------
+    Stage
+        The same object for the same spec.
+    """
+    return _stage(spec.target, json.dumps(dict(spec.params), sort_keys=True))
+
+
+@lru_cache(maxsize=16)
+def _stage(target: str, params: str) -> Stage:
+    factory = resolve(target, table=STAGES, group="tilestream.stages")
+    made: Stage = factory(**json.loads(params))
+    return made
+
+
+def _receipt(
+    unit: SuperTile, recipe: str, outputs: Mapping[str, str], outcome: Outcome, meter: Meter
+) -> Receipt:
+    seconds = dict(meter.seconds)
+    # Supply contains reading and decoding; what is left of it is gathering, so that the parts add up.
+    seconds["gather"] = max(0.0, seconds.pop("supply", 0.0) - seconds.get("read", 0.0) - seconds.get("decode", 0.0))
+    return Receipt(
+        key=unit.key,
+        recipe=recipe,
+        outputs=dict(outputs),
+        tiles=len(unit.tile_yx),
+        damaged={reason: tuple(rows) for reason, rows in outcome.damaged.items()},
+        bytes_read=meter.counts.get("bytes_read", 0),
+        seconds={name: round(value, 6) for name, value in seconds.items()},
+        worker=f"{socket.gethostname()}:{os.getpid()}",
+    )
