@@ -1,0 +1,287 @@
+"""Files and folders that are either whole on disk or not there: temporary name, fsync, rename."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tilestream.errors import OutputError
+
+PARTIAL_SUFFIX = ".partial"
+_CHECKSUM_BYTES = 16
+_READ_BYTES = 1 << 20
+# File systems that cannot fsync a folder say one of these; the rename itself is still atomic there.
+_NO_DIRECTORY_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
+# errno → (what was found, what was expected, what to do)
+_EXPLAINED = {
+    errno.ENOSPC: (
+        "a full disk",
+        "room for the file",
+        "Free some space or choose another `--out`, then run the same command again: finished work is kept.",
+    ),
+    errno.EDQUOT: (
+        "an exhausted quota",
+        "room for the file",
+        "Free some space or choose another `--out`, then run the same command again: finished work is kept.",
+    ),
+    errno.EROFS: ("a read-only file system", "a place that can be written", "Choose another `--out`."),
+    errno.EACCES: (
+        "no permission to write",
+        "a folder that this user may write",
+        "Change its permissions or choose another `--out`.",
+    ),
+    errno.EPERM: (
+        "no permission to write",
+        "a folder that this user may write",
+        "Change its permissions or choose another `--out`.",
+    ),
+    errno.ENOTDIR: ("a file on the way", "a folder", "Choose another `--out`, or move that file away."),
+    errno.EEXIST: ("a file of that name", "a folder", "Choose another `--out`, or move that file away."),
+    errno.EISDIR: ("a folder of that name", "a file", "Choose another `--out`, or move that folder away."),
+    errno.ENAMETOOLONG: (
+        "a name that the file system refuses as too long",
+        "at most 255 bytes for each part of the path",
+        "Shorten the name of the input or choose a shorter `--out`.",
+    ),
+}
+
+
+def explain_os_error(path: Path, error: OSError) -> OutputError:
+    """Return the error that tells a user why `path` cannot be written and what to do.
+
+    Parameters
+    ----------
+    path : Path
+        File or folder that was to be written.
+    error : OSError
+        What the operating system said.
+
+    Returns
+    -------
+    OutputError
+        With the same `errno`, so that callers can still tell a full disk from the rest.
+    """
+    unknown = (
+        error.strerror or str(error),
+        "a place that can be written",
+        "Check that place or choose another `--out`.",
+    )
+    got, expected, do = _EXPLAINED.get(error.errno or 0, unknown)
+    explained = OutputError.of(f"`{path}`", got=got, expected=expected, do=do)
+    explained.errno = error.errno
+    return explained
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what the operating system raises inside the block into an `OutputError` about `path`.
+
+    Parameters
+    ----------
+    path : Path
+        File or folder that is being written.
+
+    Yields
+    ------
+    None
+        Nothing.
+
+    Raises
+    ------
+    OutputError
+        When the operating system refuses.
+    """
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        raise explain_os_error(path, error) from error
+
+
+def checksum(data: bytes | bytearray | memoryview) -> str:
+    """Return the BLAKE2b-128 checksum of `data` in hex.
+
+    Parameters
+    ----------
+    data : bytes
+        Whole content of a file.
+
+    Returns
+    -------
+    str
+        32 hex digits.
+    """
+    return hashlib.blake2b(data, digest_size=_CHECKSUM_BYTES).hexdigest()
+
+
+def checksum_file(path: Path) -> str:
+    """Return the BLAKE2b-128 checksum of a file in hex, read in pieces of 1 MiB.
+
+    Parameters
+    ----------
+    path : Path
+        Existing file.
+
+    Returns
+    -------
+    str
+        32 hex digits.
+    """
+    digest = hashlib.blake2b(digest_size=_CHECKSUM_BYTES)
+    with path.open("rb") as file:
+        while piece := file.read(_READ_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a folder durable.
+
+    Parameters
+    ----------
+    path : Path
+        Existing folder.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_DIRECTORY_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def ensure_directory(path: Path) -> None:
+    """Create a folder and its parents durably; one that exists is left as it is.
+
+    Parameters
+    ----------
+    path : Path
+        Folder.
+
+    Raises
+    ------
+    OutputError
+        When it, or something on the way to it, is a file or cannot be written.
+    """
+    if path.is_dir():
+        return
+    missing = [path]
+    while not missing[-1].parent.exists() and missing[-1].parent != missing[-1]:
+        missing.append(missing[-1].parent)
+    with explained(path):
+        for folder in reversed(missing):
+            folder.mkdir(exist_ok=True)
+            sync_directory(folder.parent)
+
+
+class DurableFile:
+    """A file that appears under its name only when it is whole; use it as a context manager.
+
+    Leaving the block commits, leaving it by an exception removes what was written. Two processes may write the same
+    file at once: each has its own temporary name and the last rename wins.
+
+    Parameters
+    ----------
+    path : Path
+        Final name; its folder is created.
+
+    Raises
+    ------
+    OutputError
+        When the place cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        ensure_directory(path.parent)
+        self.path = path
+        # Not derived from the final name, which may already be as long as the file system allows.
+        self._temporary = path.parent / f".{uuid.uuid4().hex[:16]}{PARTIAL_SUFFIX}"
+        self._digest = hashlib.blake2b(digest_size=_CHECKSUM_BYTES)
+        self.size_bytes = 0
+        with explained(path):
+            self._file = self._temporary.open("xb")
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append bytes.
+
+        Parameters
+        ----------
+        data : bytes
+            What comes next.
+
+        Raises
+        ------
+        OutputError
+            When the disk is full.
+        """
+        with explained(self.path):
+            self._file.write(data)
+        self._digest.update(data)
+        self.size_bytes += len(data)
+
+    @property
+    def checksum(self) -> str:
+        """Return the checksum of what was written so far, in hex."""
+        return self._digest.hexdigest()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._abandon()
+            return
+        try:
+            with explained(self.path):
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._file.close()
+                self._temporary.replace(self.path)
+                sync_directory(self.path.parent)
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _abandon(self) -> None:
+        # Closing flushes, which fails again on a full disk; the first error is the one to report.
+        with suppress(OSError):
+            self._file.close()
+        with suppress(OSError):
+            self._temporary.unlink()
+
+
+def write_durable(path: Path, data: bytes) -> str:
+    """Return the checksum of `data` after it is whole and durable under `path`.
+
+    Parameters
+    ----------
+    path : Path
+        Final name; its folder is created, a file of that name is replaced.
+    data : bytes
+        Whole content.
+
+    Returns
+    -------
+    str
+        BLAKE2b-128 in hex.
+
+    Raises
+    ------
+    OutputError
+        When the place cannot be written; nothing is left behind then.
+    """
+    with DurableFile(path) as file:
+        file.write(data)
+    return file.checksum

@@ -1,0 +1,145 @@
+"""Writes one whole Zarr v3 shard as its chunks come; nothing but the index is kept in memory."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import google_crc32c
+import numpy as np
+from numcodecs import Zstd
+
+from tilestream.codecs.durable import DurableFile
+from tilestream.codecs.metadata import ZSTD_LEVEL
+from tilestream.errors import ConfigError
+from tilestream.types import Array
+
+# Offset and length of a chunk that is not stored: Zarr v3 sharding codec, section "Binary shard format".
+MISSING = (2**64 - 1, 2**64 - 1)
+
+
+class ShardWriter:
+    """A shard file that is appended to in C order of its chunks; use it as a context manager.
+
+    Zarr libraries write shards by reading, changing and rewriting them, and lose pixels when two tasks do so at once.
+    Here one owner writes the whole object once: chunks, then the index, fsync, rename.
+
+    Parameters
+    ----------
+    path : Path
+        Final name of the shard; its folder is created.
+    chunk_shape : sequence of int
+        Shape of the inner chunks; edge chunks are padded by the caller.
+    dtype : numpy.dtype
+        Type of the array.
+    transpose : sequence of int, optional
+        Order of the axes in the stored bytes, as in the array's `transpose` codec.
+
+    Raises
+    ------
+    OutputError
+        When the place cannot be written.
+
+    References
+    ----------
+    Zarr v3 sharding codec, https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        chunk_shape: Sequence[int],
+        dtype: np.dtype[Any],
+        transpose: Sequence[int] | None = None,
+    ) -> None:
+        self._chunk_shape = tuple(chunk_shape)
+        self._dtype = dtype.newbyteorder("<")
+        self._transpose = tuple(transpose) if transpose is not None else None
+        self._compressor = Zstd(level=ZSTD_LEVEL, checksum=True)
+        self._index: list[tuple[int, int]] = []
+        self._file = DurableFile(path)
+
+    @property
+    def chunks(self) -> int:
+        """Return the number of chunks appended so far."""
+        return len(self._index)
+
+    @property
+    def checksum(self) -> str:
+        """Return the checksum of the file, final after the block has ended."""
+        return self._file.checksum
+
+    def append(self, chunk: Array) -> None:
+        """Compress and append the next chunk.
+
+        Parameters
+        ----------
+        chunk : numpy.ndarray
+            Values of the chunk's shape and the array's type.
+
+        Raises
+        ------
+        ConfigError
+            When shape or type differ.
+        OutputError
+            When the disk is full.
+        """
+        if chunk.shape != self._chunk_shape or chunk.dtype.newbyteorder("<") != self._dtype:
+            raise ConfigError.of(
+                f"chunk {self.chunks} of `{self._file.path}`",
+                got=f"{chunk.dtype} of shape {chunk.shape}",
+                expected=f"{self._dtype} of shape {self._chunk_shape}",
+                do="Pad edge chunks with the fill value and convert the type first.",
+            )
+        ordered = chunk if self._transpose is None else chunk.transpose(self._transpose)
+        self.append_encoded(self._compressor.encode(np.ascontiguousarray(ordered, dtype=self._dtype)))
+
+    def append_encoded(self, data: bytes) -> None:
+        """Append the next chunk as bytes that are encoded already.
+
+        Parameters
+        ----------
+        data : bytes
+            What the array's codecs decode.
+
+        Raises
+        ------
+        OutputError
+            When the disk is full.
+        """
+        self._index.append((self._file.size_bytes, len(data)))
+        self._file.write(data)
+
+    def append_missing(self, count: int = 1) -> None:
+        """Say that the next chunks hold nothing but the fill value.
+
+        Parameters
+        ----------
+        count : int
+            Number of chunks.
+        """
+        self._index.extend([MISSING] * count)
+
+    def __enter__(self) -> Self:
+        self._file.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            try:
+                self._write_index()
+            except BaseException as failure:
+                self._file.__exit__(type(failure), failure, failure.__traceback__)
+                raise
+        self._file.__exit__(kind, error, trace)
+
+    def _write_index(self) -> None:
+        index = np.asarray(self._index, dtype="<u8").reshape(-1, 2).tobytes()
+        self._file.write(index)
+        self._file.write(struct.pack("<I", google_crc32c.value(index)))
