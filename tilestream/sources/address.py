@@ -1,0 +1,147 @@
+"""Where an image is and what of it is wanted: a path or URL with a selection behind `#`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+from tilestream.errors import ConfigError
+from tilestream.types import Array, Block, ImageInfo, Kind, Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """A path or URL and the selection that stood behind it."""
+
+    url: str
+    """Path or URL without the selection."""
+    index: Mapping[str, int] = field(default_factory=dict)
+    """Index by axis name."""
+    kind: Kind | None = None
+    """What the samples are, where the user says so."""
+
+
+def parse_address(text: str) -> Address:
+    """Return a path or URL split from its selection.
+
+    Parameters
+    ----------
+    text : str
+        `image.zarr#t=3&z=1`, `cells.zarr#kind=labels`, or no `#` at all. A local file whose name really holds a `#` is
+        taken as it is.
+
+    Returns
+    -------
+    Address
+        Path and selection.
+
+    Raises
+    ------
+    ConfigError
+        When what stands behind `#` is not `axis=number` or `kind=labels|intensity`.
+    """
+    url, mark, fragment = text.rpartition("#")
+    if not mark or Path(text).exists():
+        return Address(url=text)
+    index: dict[str, int] = {}
+    kind: Kind | None = None
+    for name, value in parse_qsl(fragment, keep_blank_values=True) or [(fragment, "")]:
+        if name == "kind" and value in ("labels", "intensity"):
+            kind = "labels" if value == "labels" else "intensity"
+        elif value.isascii() and value.isdigit():
+            index[name] = int(value)
+        else:
+            raise ConfigError.of(
+                f"`{text}`",
+                got=f"`#{fragment}`",
+                expected="`#axis=number`, joined by `&`, or `#kind=labels`",
+                do="Correct the selection, or rename the file if the `#` belongs to its name.",
+            )
+    return Address(url=url, index=index, kind=kind)
+
+
+def checked_index(index: Mapping[str, int], axes: Mapping[str, int]) -> dict[str, int]:
+    """Return the index when each of its axes can be chosen on and each number is in range.
+
+    Parameters
+    ----------
+    index : Mapping
+        Wanted index by axis name.
+    axes : Mapping
+        Sizes of the axes that can be chosen on.
+
+    Returns
+    -------
+    dict
+        The same index.
+
+    Raises
+    ------
+    ConfigError
+        When an axis does not exist or the number is out of range.
+    """
+    for name, value in index.items():
+        if name not in axes:
+            raise ConfigError.of(
+                f"axis `{name}`",
+                got="an axis that the image does not have",
+                expected=f"one of {sorted(axes)}" if axes else "no selection: the image has y, x and channels only",
+                do="Look at the axes that `tilestream info` lists.",
+            )
+        if not 0 <= value < axes[name]:
+            raise ConfigError.of(
+                f"axis `{name}`", got=value, expected=f"0 to {axes[name] - 1}", do="Choose an index in that range."
+            )
+    return dict(index)
+
+
+def default_notes(axes: Mapping[str, int], chosen: Mapping[str, int]) -> tuple[str, ...]:
+    """Return a note for each axis longer than 1 of which nothing was chosen, so that the first was taken.
+
+    Parameters
+    ----------
+    axes : Mapping
+        Sizes of the axes that can be chosen on.
+    chosen : Mapping
+        Index that the user gave.
+
+    Returns
+    -------
+    tuple of str
+        Notes for users.
+    """
+    return tuple(
+        f"axis {name} has {size} entries: the first is used (choose with #{name}=0…{size - 1})"
+        for name, size in axes.items()
+        if size > 1 and name not in chosen
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class KindView:
+    """A source whose samples are labels, or not, because the user says so."""
+
+    source: Source
+    """What reads the pixels."""
+    kind: Kind
+    """The user's word."""
+
+    @property
+    def info(self) -> ImageInfo:
+        """Return the description with the user's kind."""
+        info = self.source.info
+        return info if info.kind == self.kind else replace(info, kind=self.kind)
+
+    def read_block(self, level: int, iy: int, ix: int) -> Block | None:
+        """Return one decoded block."""
+        return self.source.read_block(level, iy, ix)
+
+    def isel(self, **index: int) -> KindView:
+        """Return the source with another choice on its extra axes."""
+        return replace(self, source=self.source.isel(**index))
+
+    def read_associated(self, name: str) -> Array:
+        """Return an associated image `(y, x, c)`."""
+        return self.source.read_associated(name)

@@ -1,0 +1,284 @@
+"""Arrays that are in memory already or computed when asked for: NumPy, dask, xarray."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import dask
+import dask.array
+import dask.base
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from tilestream.errors import ConfigError, DamagedError
+from tilestream.metrics import timed
+from tilestream.sources.address import checked_index, default_notes
+from tilestream.sources.fingerprint import digest
+from tilestream.sources.grids import Affine, grid_of
+from tilestream.types import Array, Block, Channel, ImageInfo, Kind, Level, Shape
+
+BLOCK_PX = 1024
+"""Edge of a block where the array has no chunks of its own."""
+MOST_INTERLEAVED = 4
+"""A last axis of at most this many entries is taken as channels when nobody names the axes."""
+
+_Y = ("y", "lat", "latitude", "row", "northing")
+_X = ("x", "lon", "longitude", "col", "column", "easting")
+_C = ("c", "band", "bands", "channel", "channels", "s", "sample", "variable")
+
+Data: TypeAlias = "Array | dask.array.Array"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArraySource:
+    """One array as an image of one level; pickles with the array (a dask array with its graph)."""
+
+    array: xr.DataArray
+    """Axes in the given order, canonically named: `y`, `x`, `c` and the extra ones."""
+    info: ImageInfo
+    """Description of the selected 2-D image."""
+
+    def read_block(self, level: int, iy: int, ix: int) -> Block:
+        """Return one block, computed in this thread; pixels of nodata, or that are not finite, are not valid.
+
+        Parameters
+        ----------
+        level, iy, ix : int
+            Level (0), and row and column in its grid of blocks.
+
+        Returns
+        -------
+        Block
+            Pixels `(y, x, c)`; a view where the array is in memory and everything is valid.
+
+        Raises
+        ------
+        DamagedError
+            When computing a lazy array fails.
+        """
+        block = self.info.levels[level].block
+        rows, columns = slice(iy * block.y, (iy + 1) * block.y), slice(ix * block.x, (ix + 1) * block.x)
+        part = self.array.isel({"y": rows, "x": columns, **self.info.selection})
+        try:
+            with timed("decode"):
+                # one thread: many super-tiles are computed at once already
+                pixels = np.asarray(part.transpose("y", "x", "c").compute(scheduler="synchronous").data)
+        except Exception as error:  # the graph is the user's and may raise anything
+            raise DamagedError(f"computing the array failed: {type(error).__name__}: {error}") from error
+        return masked(pixels, self.info.nodata)
+
+    def isel(self, **index: int) -> ArraySource:
+        """Return the source with another choice on its extra axes."""
+        chosen = {**self.info.selection, **checked_index(index, _extra(self.info.axes))}
+        notes = tuple(note for note in self.info.notes if not any(note.startswith(f"axis {name} ") for name in index))
+        return replace(self, info=replace(self.info, selection=chosen, notes=notes))
+
+    def read_associated(self, name: str) -> Array:
+        """Raise `ConfigError`: arrays have no associated images."""
+        raise ConfigError.of(
+            f"associated image `{name}`", got="an array", expected="a slide file", do="Read the array itself."
+        )
+
+
+def masked(pixels: Array, nodata: float | None) -> Block:
+    """Return pixels as a block with their validity.
+
+    Parameters
+    ----------
+    pixels : ndarray
+        `(y, x, c)`.
+    nodata : float or None
+        A pixel all of whose channels hold this value is not valid (the mask of a GDAL dataset); one with any channel
+        that is not finite is not valid either, since no statistic survives it.
+
+    Returns
+    -------
+    Block
+        Pixels, 0 where not valid; `valid` is None when everything is.
+    """
+    valid: npt.NDArray[np.bool_] | None = None
+    if nodata is not None and not math.isnan(nodata):
+        valid = np.asarray(pixels != nodata).any(axis=2)
+    if np.issubdtype(pixels.dtype, np.inexact):
+        finite = np.isfinite(pixels).all(axis=2)
+        valid = finite if valid is None else valid & finite
+    if valid is None or valid.all():
+        return Block(pixels=pixels)
+    return Block(pixels=np.where(valid[..., None], pixels, pixels.dtype.type(0)), valid=valid)
+
+
+def array_source(
+    array: object,
+    *,
+    dims: Sequence[str] | None = None,
+    mpp: float | tuple[float, float] | None = None,
+    crs: str | None = None,
+    affine: Affine | None = None,
+    names: Sequence[str] | None = None,
+) -> ArraySource:
+    """Return the source of an array; nothing is computed.
+
+    Parameters
+    ----------
+    array : ndarray, dask array or DataArray
+        Numbers of 2 or more axes. The fingerprint of a NumPy array is a hash of its bytes (about a second a GB), that
+        of a lazy one the token of its graph.
+    dims : sequence of str, optional
+        Name of each axis (`("c", "y", "x")`); needed where they cannot be told: without it `(y, x)` and a last axis
+        of at most 4 as channels are assumed. A DataArray has its own.
+    mpp : float or (float, float), optional
+        Micrometres per pixel, one number or y and x.
+    crs : str, optional
+        Coordinate reference system; a DataArray's own is used without it.
+    affine : tuple of 6 float, optional
+        `(a, b, c, d, e, f)` from pixel corners; a DataArray's own is used without it.
+    names : sequence of str, optional
+        Channel names.
+
+    Returns
+    -------
+    ArraySource
+        One level, in blocks of the array's chunks.
+
+    Raises
+    ------
+    ConfigError
+        When it is no array of numbers or its axes cannot be told.
+    """
+    data = _data_array(array, dims)
+    grid = grid_of(data)
+    data = _canonical(data)
+    sizes = {str(name): int(size) for name, size in data.sizes.items()}
+    extra = _extra(sizes)
+    notes = default_notes(extra, {})
+    mpp_yx = (mpp, mpp) if isinstance(mpp, int | float) else mpp or grid.mpp_yx
+    if mpp_yx is None and (affine or grid.affine) is None:
+        notes += ("pixel size unknown: the array states none",)
+    shape = Shape(y=sizes["y"], x=sizes["x"])
+    info = ImageInfo(
+        format="array",
+        levels=(Level(index=0, shape=shape, block=_block(data, shape)),),
+        dtype=data.dtype,
+        channels=_channels(data, names),
+        fingerprint=_fingerprint(data),
+        kind=_kind(data),
+        modality="scene" if crs or grid.crs else "unknown",
+        mpp_yx=mpp_yx,
+        crs=crs or grid.crs,
+        affine=affine or grid.affine,
+        nodata=_nodata(data),
+        axes=sizes,
+        selection=dict.fromkeys(extra, 0),
+        notes=notes,
+    )
+    return ArraySource(array=data, info=info)
+
+
+def _extra(axes: Any) -> dict[str, int]:
+    return {name: size for name, size in axes.items() if name not in ("y", "x", "c")}
+
+
+def _data_array(array: object, dims: Sequence[str] | None) -> xr.DataArray:
+    if isinstance(array, xr.DataArray):
+        data = array
+    else:
+        raw: Any = array if isinstance(array, dask.array.Array) else np.asanyarray(array)
+        data = xr.DataArray(raw, dims=tuple(dims or _guess(raw.shape))) if _fits(raw, dims) else xr.DataArray(0)
+    if data.ndim < 2 or data.dtype.kind not in "buif" or 0 in data.shape:
+        raise ConfigError.of(
+            "`array`",
+            got=f"{type(array).__name__} of shape {getattr(array, 'shape', None)}, dims {dims}",
+            expected="real numbers on 2 or more axes, none of length 0, and as many `dims` as axes",
+            do="Give a NumPy, dask or xarray array.",
+        )
+    return data
+
+
+def _fits(raw: Any, dims: Sequence[str] | None) -> bool:
+    return raw.ndim >= 2 and (dims is None or len(dims) == raw.ndim)
+
+
+def _guess(shape: tuple[int, ...]) -> tuple[str, ...]:
+    if len(shape) == 2:
+        return ("y", "x")
+    if len(shape) == 3 and shape[2] <= MOST_INTERLEAVED < shape[0]:
+        return ("y", "x", "c")
+    if len(shape) == 3 and shape[0] <= MOST_INTERLEAVED < shape[2]:
+        return ("c", "y", "x")
+    raise ConfigError.of(
+        "`array`",
+        got=f"shape {shape}, whose axes cannot be told apart",
+        expected="`dims`, such as ('c', 'y', 'x')",
+        do="Name the axes.",
+    )
+
+
+def _canonical(data: xr.DataArray) -> xr.DataArray:
+    """Return the array with its axes called y, x and c; coordinates that are not channel names are dropped."""
+    rename: dict[Hashable, str] = {}
+    for canonical, known in (("y", _Y), ("x", _X), ("c", _C)):
+        found = [name for name in data.dims if str(name).lower() in known]
+        if len(found) > 1 or (not found and canonical != "c"):
+            raise ConfigError.of(
+                f"axis `{canonical}`",
+                got=f"dims {data.dims}",
+                expected=f"exactly one of {known}",
+                do="Rename the dimensions, or give `dims`.",
+            )
+        rename.update(dict.fromkeys(found, canonical))
+    keep = [name for name, new in rename.items() if new == "c" and name in data.coords]
+    bare = data.drop_vars([name for name in data.coords if name not in keep])
+    named = bare.rename({old: new for old, new in rename.items() if old != new})
+    return named if "c" in named.dims else named.expand_dims("c", axis=-1)
+
+
+def _block(data: xr.DataArray, shape: Shape) -> Shape:
+    chunks = data.chunksizes
+    if "y" not in chunks:
+        return Shape(y=min(BLOCK_PX, shape.y), x=min(BLOCK_PX, shape.x))
+    return Shape(y=max(chunks["y"]), x=max(chunks["x"]))
+
+
+def _channels(data: xr.DataArray, names: Sequence[str] | None) -> tuple[Channel, ...]:
+    size = data.sizes["c"]
+    if names is None:
+        names = [str(value) for value in data["c"].values] if "c" in data.coords else _default_names(size, data.dtype)
+    if len(names) != size or len(set(names)) != size:
+        raise ConfigError.of(
+            "`names`", got=list(names), expected=f"{size} different names", do="Give one name for each channel."
+        )
+    scale, offset = data.attrs.get("scale_factor", 1.0), data.attrs.get("add_offset", 0.0)
+    return tuple(Channel(name=name, scale=float(scale), offset=float(offset)) for name in names)
+
+
+def _default_names(size: int, dtype: np.dtype[Any]) -> list[str]:
+    if size == 3 and dtype == np.uint8:
+        return ["R", "G", "B"]
+    return [f"c{index}" for index in range(size)]
+
+
+def _nodata(data: xr.DataArray) -> float | None:
+    for place in (data.attrs, data.encoding):
+        for name in ("_FillValue", "nodata", "missing_value"):
+            if place.get(name) is not None and np.isscalar(place[name]):
+                # xarray has turned the fill value of a decoded float array into NaN already; both are then no data
+                return float(place[name])
+    return None
+
+
+def _kind(data: xr.DataArray) -> Kind:
+    """Return `labels` for class numbers by the CF rule (`flag_values`, `flag_meanings`), else `intensity`."""
+    is_classes = "flag_values" in data.attrs or "flag_meanings" in data.attrs
+    return "labels" if is_classes and data.dtype.kind in "bui" else "intensity"
+
+
+def _fingerprint(data: xr.DataArray) -> str:
+    raw = data.variable._data  # what the variable holds, without loading it
+    if not isinstance(raw, np.ndarray):
+        return digest("array", dask.base.tokenize(data))
+    rows = (np.ascontiguousarray(row).tobytes() for row in raw)
+    return digest("array", data.dtype.str, data.dims, data.shape, *rows)

@@ -1,0 +1,287 @@
+"""Which family reads an image: by its content first, then by its suffix; and what to say when none does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import fsspec
+
+from tilestream.errors import SourceError
+from tilestream.sources.files import File
+
+FAMILIES = {
+    "tiff": "tilestream.sources.tiff:open_tiff",
+    "openslide": "tilestream.sources.openslide:open_openslide",
+    "dicom": "tilestream.sources.dicom:open_dicom",
+    "zarr": "tilestream.sources.zarr:open_zarr",
+    "raster": "tilestream.sources.raster:open_raster",
+    "bands": "tilestream.sources.bands:open_bands",
+}
+"""Family → function that opens a `File` as a `Source`; the user's word for `source=`."""
+
+SUFFIXES = {
+    **dict.fromkeys(("tif", "tiff", "svs", "btf", "tf2", "tf8", "gtiff", "afi"), "tiff"),
+    **dict.fromkeys(("ndpi", "mrxs", "vms", "vmu", "scn", "bif", "svslide"), "openslide"),
+    **dict.fromkeys(("dcm", "dicom"), "dicom"),
+    "zarr": "zarr",
+    **dict.fromkeys(("png", "jpg", "jpeg", "jp2", "j2k", "j2c", "jpx", "webp"), "raster"),
+}
+"""Suffix → family that is expected to read it."""
+
+LFS_MAGIC = b"version https://git-lfs.github.com/spec/v1"
+ZARR_MARKERS = ("zarr.json", ".zattrs", ".zgroup", ".zarray", ".zmetadata")
+HEAD_BYTES = 1024
+
+_MAGIC = (
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+    (b"II+\0", "tiff"),
+    (b"MM\0+", "tiff"),
+    (b"\x89PNG\r\n\x1a\n", "raster"),
+    (b"\xff\xd8\xff", "raster"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "raster"),
+    (b"\xff\x4f\xff\x51", "raster"),
+    (b"[Virtual Microscope Specimen]", "openslide"),
+    (b"[Uncompressed Virtual Microscope Specimen]", "openslide"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    """The names in one folder, local or remote."""
+
+    file: File
+    """The folder as an address."""
+    names: frozenset[str]
+    """Entries, files and folders."""
+
+
+def suffix_of(name: str) -> str:
+    """Return the last suffix of a name in lower case, without the dot.
+
+    Parameters
+    ----------
+    name : str
+        File or folder name.
+
+    Returns
+    -------
+    str
+        Suffix; empty when there is none.
+    """
+    return name.rpartition(".")[2].lower() if "." in name.lstrip(".") else ""
+
+
+def list_folder(file: File) -> Folder | None:
+    """Return the entries of a folder, None when the address is not a folder.
+
+    Parameters
+    ----------
+    file : File
+        Address of what may be a folder.
+
+    Returns
+    -------
+    Folder or None
+        Names without their paths.
+
+    Raises
+    ------
+    SourceError
+        When it is a folder that cannot be listed.
+    """
+    try:
+        if file.is_local:
+            path = Path(file.path)
+            return Folder(file=file, names=frozenset(entry.name for entry in path.iterdir())) if path.is_dir() else None
+        system, path_inside = fsspec.core.url_to_fs(file.url, **file.options)
+        if system.isdir(path_inside):
+            names = frozenset(name.rstrip("/").rpartition("/")[2] for name in system.ls(path_inside, detail=False))
+            return Folder(file=file, names=names)
+        # an http server cannot list, but it can be asked for a Zarr root
+        markers = frozenset(name for name in ZARR_MARKERS if suffix_of(file.name) == "zarr" and _has(file, name))
+    except OSError as error:
+        raise SourceError.of(
+            f"`{file.url}`", got=str(error).lower(), expected="a folder that can be listed", do="Check the permissions."
+        ) from error
+    return Folder(file=file, names=markers) if markers else None
+
+
+def _has(folder: File, name: str) -> bool:
+    return File(url=f"{folder.url.rstrip('/')}/{name}", options=folder.options).exists
+
+
+def inside(folder: File, name: str) -> File:
+    """Return the entry of a folder.
+
+    Parameters
+    ----------
+    folder : File
+        Address of the folder.
+    name : str
+        Relative path in it.
+
+    Returns
+    -------
+    File
+        Address of the entry.
+    """
+    return File(url=f"{folder.url.rstrip('/')}/{name}", options=folder.options)
+
+
+def family_of_folder(folder: Folder) -> str | None:
+    """Return the family of a folder that is one image, None when it is only a place where images lie.
+
+    Parameters
+    ----------
+    folder : Folder
+        Its entries.
+
+    Returns
+    -------
+    str or None
+        `zarr`, `bands` or `dicom`.
+    """
+    if folder.names.intersection(ZARR_MARKERS) or suffix_of(folder.file.name) == "zarr":
+        return "zarr"
+    if stac_item(folder) is not None:
+        return "bands"
+    if any(suffix_of(name) in ("dcm", "dicom") for name in folder.names) or _has_bare_dicom(folder):
+        return "dicom"
+    return None
+
+
+def _has_bare_dicom(folder: Folder) -> bool:
+    """Return whether its first file without a suffix is DICOM: archives name instances by number."""
+    bare = sorted(name for name in folder.names if not suffix_of(name) and not name.startswith("."))
+    for name in bare[:1]:
+        file = inside(folder.file, name)
+        if file.exists and file.size > 132:
+            return file.read(128, 4) == b"DICM"
+    return False
+
+
+def stac_item(folder: Folder) -> dict[str, Any] | None:
+    """Return the STAC item in a folder whose assets lie beside it, None when there is none.
+
+    Parameters
+    ----------
+    folder : Folder
+        Its entries.
+
+    Returns
+    -------
+    dict or None
+        The parsed item.
+    """
+    for name in sorted(folder.names):
+        if suffix_of(name) != "json" or name == "zarr.json":
+            continue
+        file = inside(folder.file, name)
+        if not file.exists or file.size > 8 << 20:
+            continue
+        try:
+            item = json.loads(file.read(0, file.size))
+        except ValueError:
+            continue
+        is_item = isinstance(item, dict) and item.get("type") == "Feature" and "stac_version" in item
+        if is_item and _local_assets(item, folder.names):
+            return cast("dict[str, Any]", item)
+    return None
+
+
+def _local_assets(item: dict[str, Any], names: Iterable[str]) -> bool:
+    assets = item.get("assets")
+    if not isinstance(assets, dict):
+        return False
+    here = frozenset(names)
+    return any(isinstance(a, dict) and str(a.get("href", "")).rpartition("/")[2] in here for a in assets.values())
+
+
+def family_of_head(head: bytes, name: str) -> str | None:
+    """Return the family that the first bytes of a file show, None when they show none.
+
+    Parameters
+    ----------
+    head : bytes
+        The first bytes, 132 or more where the file has them.
+    name : str
+        File name, for the one format whose main file is a plain JPEG (MRXS).
+
+    Returns
+    -------
+    str or None
+        Family name.
+    """
+    if head[128:132] == b"DICM":
+        return "dicom"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "raster"
+    family = next((family for magic, family in _MAGIC if head.startswith(magic)), None)
+    return "openslide" if family == "raster" and suffix_of(name) == "mrxs" else family
+
+
+def unknown_content(file: File, head: bytes) -> SourceError:
+    """Return the error for a file that no family recognises: what it is, as far as one can see.
+
+    Parameters
+    ----------
+    file : File
+        The file.
+    head : bytes
+        Its first bytes.
+
+    Returns
+    -------
+    SourceError
+        Ready to raise.
+    """
+    if head.startswith(LFS_MAGIC):
+        return lfs_pointer(file.url)
+    suffix = suffix_of(file.name)
+    if not head:
+        got, do = "an empty file (0 bytes)", "Copy it again from where it came."
+    elif _is_text(head):
+        got, do = f"{file.size:,} bytes of text", "Check that the download did not save an error page instead."
+    elif head.startswith(b"PK\3\4"):
+        got, do = "a zip archive", "Unpack it and give the folder."
+    else:
+        got = f"{file.size:,} bytes that begin with {head[:8].hex(' ')}"
+        do = "Check the file; `source=` forces a family."
+    expected = f"the content of a .{suffix} file" if suffix in SUFFIXES else "an image of a known format"
+    return SourceError.of(f"`{file.url}`", got=got, expected=expected, do=do)
+
+
+def lfs_pointer(url: str) -> SourceError:
+    """Return the error for a file, or a Zarr of files, that Git LFS has not fetched.
+
+    Parameters
+    ----------
+    url : str
+        What was to be opened.
+
+    Returns
+    -------
+    SourceError
+        Ready to raise.
+    """
+    return SourceError.of(
+        f"`{url}`",
+        got="a Git LFS pointer, not the data",
+        expected="an image",
+        do="Run `git lfs pull` in the repository it came from.",
+    )
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head.decode()
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3:  # the head may end inside a character
+            return False
+        text = head[: error.start].decode()
+    return all(character.isprintable() or character in "\r\n\t\f" for character in text)
