@@ -1,3 +1,42 @@
-"""Streams gigapixel images through kernels and models in bounded memory."""
+"""Streams gigapixel images, slides and satellite scenes alike, through kernels and models in bounded memory.
+
+Public names are loaded when they are first used, so that `import tilestream` costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tilestream import kernels as kernels
+    from tilestream.pipelines.map import map_tiles as map_tiles
+    from tilestream.plan.tiles import plan_tiles as plan_tiles
+    from tilestream.pyramid.pyramid import Pyramid as Pyramid
+    from tilestream.pyramid.pyramid import open_pyramid as open_pyramid
+    from tilestream.stream.batches import stream_tiles as stream_tiles
+    from tilestream.types import Box as Box
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Box": "tilestream.types",
+    "Pyramid": "tilestream.pyramid.pyramid",
+    "map_tiles": "tilestream.pipelines.map",
+    "open_pyramid": "tilestream.pyramid.pyramid",
+    "plan_tiles": "tilestream.plan.tiles",
+    "stream_tiles": "tilestream.stream.batches",
+}
+
+__all__ = ["Box", "Pyramid", "kernels", "map_tiles", "open_pyramid", "plan_tiles", "stream_tiles"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "kernels":
+        return import_module("tilestream.kernels")
+    if name not in _HOMES:
+        raise AttributeError(f"module `tilestream` has no attribute `{name}`; public names: {', '.join(__all__)}")
+    found = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from tilestream.metrics import timed
+
 from tilestream.pyramid.pyramid import Pyramid
-from tilestream.types import Array, Batch, Box, SuperTile, TileStatus
+from tilestream.types import Array, Batch, Box, Plan, SuperTile, TileStatus
 
 
 @dataclass
@@ -90,7 +90,7 @@ def _read_tile(
     outcome.valid_share[row] = share
     if not share:
         outcome.status[row] = TileStatus.EMPTY
-    return share > 0
+    return bool(share > 0)
 
 
 def _gather(
@@ -114,15 +114,15 @@ def _gather(
     )
 
 
-def stream_tiles(pyramid: Pyramid, units: Iterator[SuperTile], *, batch: int = 64) -> Iterator[Batch]:
-    """Yield batches of several units one after the other, in this thread.
+def stream_tiles(pyramid: Pyramid, plan: Plan, *, batch: int = 64) -> Iterator[Batch]:
+    """Yield the tiles of a plan in batches, one unit after the other, in this thread.
 
     Parameters
     ----------
     pyramid : Pyramid
         The image.
-    units : iterator of SuperTile
-        Which tiles, for example `plan.start()`.
+    plan : Plan
+        Which tiles; those that only a receipt would open are not among them.
     batch : int
         Most tiles in a batch.
 
@@ -131,7 +131,5 @@ def stream_tiles(pyramid: Pyramid, units: Iterator[SuperTile], *, batch: int = 6
     Batch
         Decodable tiles only.
     """
-    for unit in units:
-        with timed("supply"):
-            outcome = new_outcome(unit)
-        yield from iter_batches(pyramid, unit, batch=batch, outcome=outcome)
+    for unit in plan.start():
+        yield from iter_batches(pyramid, unit, batch=batch, outcome=new_outcome(unit))

@@ -105,9 +105,9 @@ class Engine:
         self._client = client
         self._on_event = on_event
         self._window = window or 2 * max(1, sum(client.nthreads().values()))
-        self._finished: SimpleQueue[tuple[_Running, str, Any, Future]] = SimpleQueue()
+        self._finished: SimpleQueue[tuple[_Running, str, Any, Future[Any]]] = SimpleQueue()
         self._running: list[_Running] = []
-        self._pending: set[Future] = set()
+        self._pending: set[Future[Any]] = set()
 
     def run(self, jobs: Iterable[Job]) -> None:
         """Run every job to its end; one that fails is an event and never stops the others.
@@ -228,7 +228,7 @@ def _guarded(function: Callable[..., Any], *arguments: Any) -> Any:
         return Failure(reason=f"{type(error).__name__}: {error}", expected=False, trace=traceback.format_exc())
 
 
-def _result(future: Future) -> Any:
+def _result(future: Future[Any]) -> Any:
     if future.status == "finished":
         return future.result()
     error = future.exception() if future.status == "error" else None

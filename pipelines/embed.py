@@ -1,0 +1,156 @@
+"""The main job: a cohort of images in, features, entropy rasters and a report out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distributed import Client
+
+from tilestream.cluster.client import open_client
+from tilestream.codecs.durable import ensure_directory
+from tilestream.errors import ConfigError, OutputError
+from tilestream.pipelines.cohort import Cohort
+from tilestream.pipelines.image import ImageJob
+from tilestream.pipelines.report import InputRow, RunFacts, write_report
+from tilestream.pipelines.tally import Tally
+from tilestream.pyramid.pyramid import CACHE_BYTES
+from tilestream.stream.engine import Engine, Event
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedConfig:
+    """What to make of every image of a cohort."""
+
+    out: Path
+    """Folder of all outputs; made when it is not there."""
+    encoder: str = "handcrafted"
+    """Registered name or `module:callable`."""
+    encoder_params: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters of the encoder; JSON values."""
+    where: str = "tissue"
+    """`tissue`, `all`, or a mask or GeoJSON file."""
+    tile_px: int | None = None
+    """Tile edge; None = what the encoder's contract says."""
+    mpp: float | None = None
+    """Micrometres per plan pixel; None = what the contract says."""
+    halo_px: int = 0
+    """Overlap around each tile."""
+    region_px: int | None = None
+    """Edge of the regions that vectors are pooled over; None = the super-tile."""
+    super_tile_px: int = 4096
+    """Edge of the unit of work."""
+    batch: int = 64
+    """Tiles that enter the encoder together; no part of the recipe."""
+    cluster: str = "threads"
+    """Profile of `tilestream.cluster.client.open_client`."""
+    memory_bytes: int | None = None
+    """Most bytes one process may hold; None = half of what is free."""
+    cache_bytes: int = CACHE_BYTES
+    """Decoded blocks kept in each process."""
+    resume: bool = True
+    """Go on from receipts; False replaces what an earlier run has made."""
+    strict: bool = False
+    """Count a damaged tile as a failed input."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOutcome:
+    """What a run has made."""
+
+    rows: tuple[InputRow, ...]
+    """One row an input, ignored files included."""
+    facts: RunFacts
+    """Figures of the whole run."""
+    report_html: Path
+    """For people."""
+    report_json: Path
+    """For programs."""
+
+    def exit_code(self, *, strict: bool = False) -> int:
+        """Return 0 when all was done, 3 when inputs failed (with `strict` also when tiles were damaged)."""
+        failed = any(row.status == "failed" for row in self.rows)
+        damaged = strict and any(row.tiles_damaged for row in self.rows)
+        return 3 if failed or damaged else 0
+
+
+def run_embed(
+    cohort: Cohort,
+    config: EmbedConfig,
+    *,
+    on_event: Callable[[Event], None] | None = None,
+    client: Client | None = None,
+) -> RunOutcome:
+    """Run the main job on a cohort.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        The inputs.
+    config : EmbedConfig
+        What to make of them.
+    on_event : callable, optional
+        Hears of every unit and image; for progress.
+    client : distributed.Client, optional
+        Where to run; by default one is opened for `config.cluster` and closed again.
+
+    Returns
+    -------
+    RunOutcome
+        Rows and the paths of the report.
+
+    Raises
+    ------
+    ConfigError
+        When there is nothing to do or an option cannot be met.
+    OutputError
+        When `config.out` cannot be written.
+
+    Notes
+    -----
+    An image that fails is a row with its reason and never stops the others. An interrupt leaves receipts behind: the
+    same call goes on from there.
+    """
+    if not cohort.entries and not cohort.unmatched:
+        raise ConfigError.of(
+            "inputs",
+            got=f"no image among {len(cohort.ignored)} files",
+            expected="at least one slide, scene, Zarr or picture",
+            do="Check the path; `tilestream check` says what each file is.",
+        )
+    _require_writable(config.out)
+    started = time.time()
+    tally = Tally(cohort)
+    with ExitStack() as stack:
+        if client is None:
+            client = stack.enter_context(open_client(config.cluster))
+        threads = _threads(client)
+        jobs = (ImageJob(entry=entry, config=config, tasks=threads) for entry in cohort.entries)
+
+        def hear(event: Event) -> None:
+            tally.hear(event)
+            if on_event is not None:
+                on_event(event)
+
+        Engine(client, hear).run(jobs)
+    rows = tally.rows()
+    facts = RunFacts.of(rows, config=config, seconds=time.time() - started)
+    html, json = write_report(config.out, facts, rows)
+    return RunOutcome(rows=rows, facts=facts, report_html=html, report_json=json)
+
+
+def _threads(client: Client) -> int:
+    return max([1, *client.nthreads().values()])
+
+
+def _require_writable(out: Path) -> None:
+    ensure_directory(out)
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise OutputError.of(
+            f"`{out}`", got="a folder without write permission", expected="one that can be written", do="Choose another."
+        )

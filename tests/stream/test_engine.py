@@ -1,0 +1,231 @@
+"""The window, with work that needs no image."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from distributed import Client
+
+from tilestream.cluster.client import open_client
+from tilestream.errors import ConfigError, StageError
+from tilestream.stream.engine import Engine, Event, Prepared
+from tilestream.stream.journal import Journal
+from tilestream.stream.work import Busy
+from tilestream.types import PlanLevel, Receipt, Shape, SuperTile
+
+LEVEL = PlanLevel(stored=0, shape=Shape(y=64, x=64), scale_yx=(1.0, 1.0))
+
+
+def unit(number: int) -> SuperTile:
+    return SuperTile(
+        plan="p", level=LEVEL, iy=0, ix=number, first_row=number, tile_yx=np.zeros((1, 2), np.int64), tile_px=8
+    )
+
+
+@dataclass(frozen=True)
+class CountedPlan:
+    n: int
+    opens: tuple[tuple[str, int], ...] = ()
+    digest: str = "p"
+
+    def __len__(self) -> int:
+        return self.n
+
+    def start(self) -> Iterator[SuperTile]:
+        return (unit(number) for number in range(self.n))
+
+    def after(self, receipt: Receipt) -> Iterator[SuperTile]:
+        return (unit(number) for key, number in self.opens if key == receipt.key)
+
+
+@dataclass(frozen=True)
+class LoggedWork:
+    journal: Journal
+    fail_at: int | None = None
+    seconds: float = 0.0
+
+    def __call__(self, task: SuperTile) -> Receipt | Busy:
+        lease = self.journal.claim(task.key)
+        if lease is None:
+            return Busy(key=task.key)
+        with lease:
+            if task.ix == self.fail_at:
+                raise StageError.of("stage `x`", got="nothing", expected="something", do="Try.")
+            time.sleep(self.seconds)
+            receipt = Receipt(key=task.key, recipe=self.journal.recipe, outputs={}, tiles=1)
+            self.journal.commit(receipt)
+            return receipt
+
+
+@dataclass(frozen=True)
+class Finish:
+    journal: Journal
+
+    def __call__(self) -> int:
+        return len(self.journal.receipts())
+
+
+@dataclass(frozen=True)
+class FakeJob:
+    key: str
+    root: Path
+    plan: CountedPlan
+    fail_at: int | None = None
+    seconds: float = 0.0
+    broken: str = ""
+
+    def prepare(self) -> Any:
+        if self.broken == "known":
+            raise ConfigError.of("`x`", got="a", expected="b", do="Do.")
+        if self.broken == "unknown":
+            raise ZeroDivisionError("surprise")
+        if self.broken == "skip":
+            return "nothing to do"
+        journal = Journal(root=self.root / self.key, recipe="r")
+        journal.open({"made": "by a test"})
+        work: Any = LoggedWork(journal, self.fail_at, self.seconds)
+        return Prepared(plan=self.plan, work=work, finish=Finish(journal))
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with open_client("threads:2") as opened:
+        yield opened
+
+
+def run(client: Client, *jobs: FakeJob, window: int | None = None) -> list[Event]:
+    events: list[Event] = []
+    Engine(client, events.append, window).run(jobs)
+    return events
+
+
+def test_every_unit_of_every_job_runs_once_and_jobs_finish(client: Client, tmp_path: Path) -> None:
+    jobs = [FakeJob(f"image {n}", tmp_path, CountedPlan(n)) for n in (0, 1, 7, 30)]
+    events = run(client, *jobs)
+    for job in jobs:
+        mine = [event for event in events if event.job == job]
+        assert Counter(event.kind for event in mine) == Counter(prepared=1, unit=job.plan.n, finished=1) - Counter()
+        assert mine[-1].kind == "finished"
+        assert mine[-1].result == job.plan.n
+        keys = [event.receipt.key for event in mine if event.receipt is not None]
+        assert len(set(keys)) == job.plan.n
+
+
+def test_a_second_run_reuses_every_receipt(client: Client, tmp_path: Path) -> None:
+    job = FakeJob("a", tmp_path, CountedPlan(5, opens=(("L0-y0-x4", 5), ("L0-y0-x5", 6))))
+    assert Counter(event.kind for event in run(client, job))["unit"] == 7
+    again = run(client, job)
+    assert [event.kind for event in again] == ["prepared", "finished"]
+    assert len(again[0].reused) == 7
+
+
+def test_units_opened_by_a_receipt_run_after_it(client: Client, tmp_path: Path) -> None:
+    plan = CountedPlan(2, opens=(("L0-y0-x1", 2), ("L0-y0-x2", 3)))
+    keys = [event.receipt.key for event in run(client, FakeJob("a", tmp_path, plan)) if event.receipt is not None]
+    assert sorted(keys) == ["L0-y0-x0", "L0-y0-x1", "L0-y0-x2", "L0-y0-x3"]
+    assert keys.index("L0-y0-x1") < keys.index("L0-y0-x2") < keys.index("L0-y0-x3")
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ({"broken": "known"}, "`x`: got a, expected b. Do."),
+        ({"broken": "unknown"}, "ZeroDivisionError: surprise"),
+        ({"fail_at": 3}, "stage `x`: got nothing"),
+    ],
+)
+def test_a_failing_image_does_not_stop_the_others(
+    client: Client, tmp_path: Path, bad: dict[str, Any], reason: str
+) -> None:
+    jobs = [FakeJob("a", tmp_path, CountedPlan(4)), FakeJob("bad", tmp_path, CountedPlan(9), **bad)]
+    jobs.append(FakeJob("z", tmp_path, CountedPlan(4)))
+    events = run(client, *jobs)
+    last = {event.job.key: event for event in events}
+    assert last["a"].kind == last["z"].kind == "finished"
+    assert last["bad"].kind == "failed"
+    assert reason in last["bad"].failure.reason
+    assert bool(last["bad"].failure.trace) == (bad.get("broken") == "unknown")
+
+
+def test_a_job_with_nothing_left_is_skipped(client: Client, tmp_path: Path) -> None:
+    (event,) = run(client, FakeJob("a", tmp_path, CountedPlan(3), broken="skip"))
+    assert event.kind == "skipped"
+    assert event.result == "nothing to do"
+
+
+def test_the_window_bounds_what_is_submitted(client: Client, tmp_path: Path) -> None:
+    live = 0
+    most = 0
+    submit: Callable[..., Any] = client.submit
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        nonlocal live, most
+        live += 1
+        most = max(most, live)
+        future = submit(*arguments, **options)
+
+        def ended(_: Any) -> None:
+            nonlocal live
+            live -= 1
+
+        future.add_done_callback(ended)
+        return future
+
+    client.submit = counted  # type: ignore[method-assign]
+    try:
+        run(client, FakeJob("a", tmp_path, CountedPlan(40), seconds=0.002), window=3)
+    finally:
+        del client.submit
+    assert most <= 3
+
+
+def test_a_unit_leased_by_a_living_process_is_waited_for(client: Client, tmp_path: Path) -> None:
+    job = FakeJob("a", tmp_path, CountedPlan(2))
+    journal = job.prepare().work.journal
+    lease = journal.claim("L0-y0-x1")
+    kinds: list[str] = []
+
+    def on_event(event: Event) -> None:
+        kinds.append(event.kind)
+        if event.kind == "unit" and kinds.count("unit") == 1:
+            lease.__exit__()
+
+    with lease:
+        Engine(client, on_event).run([job])
+    assert kinds == ["prepared", "unit", "unit", "finished"]
+
+
+def test_a_lease_of_a_dead_process_is_taken_at_once(tmp_path: Path) -> None:
+    journal = Journal(root=tmp_path, recipe="r")
+    lease = journal.claim("L0-y0-x0")
+    assert lease is not None
+    assert journal.claim("L0-y0-x0") is None
+    path = tmp_path / "L0-y0-x0.lease"
+    owner = json.loads(path.read_text())
+    path.write_text(json.dumps({**owner, "started": owner["started"] - 1}))
+    assert journal.claim("L0-y0-x0") is not None
+
+
+def test_a_lease_of_another_host_lives_until_its_heartbeat_stops(tmp_path: Path) -> None:
+    journal = Journal(root=tmp_path, recipe="r")
+    path = tmp_path / "L0-y0-x0.lease"
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": 0.0}))
+    assert journal.claim("L0-y0-x0") is None
+    long_ago = time.time() - 3600
+    os.utime(path, (long_ago, long_ago))
+    assert journal.claim("L0-y0-x0") is not None
+
+
+@pytest.mark.parametrize("profile", ["", "thread", "threads:0", "local", "local:x", "slurm", "tcp://127.0.0.1:1"])
+def test_unknown_profiles_are_refused_by_name(profile: str) -> None:
+    with pytest.raises(ConfigError, match="--cluster"), open_client(profile):
+        pass
