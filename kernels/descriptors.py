@@ -9,16 +9,16 @@ One pass over each tile, row by row while the row is in cache. Over the valid pi
     structure[s]     = Σ (1, Ix², Ix·Iy, Iy², L²)                   at scale s = 0, 1, 2, with
         Ix = l(x+1) − l(x−1),  Iy = l(y+1) − l(y−1),  L = Σ₄ neighbours − 4 l
 
-The luma of scale s+1 is the sum of 2×2 values of scale s, never rounded, so it is 4^s times a grey level; an odd last row
-or column is left out. A term of `structure` counts where the pixel and its four neighbours lie in the core and are valid.
-The halo of a tile is not looked at: the same place has the same sums whatever the halo.
+The luma of scale s+1 is the sum of 2×2 values of scale s, never rounded, so it is 4^s times a grey level; an odd last
+row or column is left out. A term of `structure` counts where the pixel and its four neighbours lie in the core and are
+valid. The halo of a tile is not looked at: the same place has the same sums whatever the halo.
 
 Accumulation: int32 in chunks of a row that cannot overflow, then int64. Everything is an integer, so the result is the
 same for any number of threads and any batch size: the tolerance of the tests is 0.
 
-Structure tensor: Bigün & Granlund, ICCV 1987. Two forms of the histogram were measured on one core (AMD EPYC with
-AVX-512, 256 px tiles): one table a channel 0.60 ns/px on tissue and 0.54 on glass, two tables 0.67 and 0.64, four tables
-0.76 and 0.70. One table it is: the three channels already are independent chains of increments.
+Structure tensor: Bigün & Granlund, ICCV 1987. Forms of the histogram were measured on one core (AMD EPYC, AVX-512, tiles of
+256 px): one table a channel 0.60 ns/px on tissue and 0.54 on glass, two tables 0.67 and 0.64, four tables 0.76 and 0.70.
+One table it is: the three channels already are independent chains of increments.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SCALES = 3
 """Dyadic scales of the gradient sums."""
 
 CHUNK_PX = 2048
-"""Pixels summed in int32 at scale 0: (4·255)²·2048 < 2³¹; the values grow fourfold a scale, so chunks shrink 16-fold."""
+"""Pixels summed in int32 at scale 0: (4·255)²·2048 < 2³¹; values grow fourfold a scale, so chunks shrink 16-fold."""
 
 _i16, _i32, _i64 = np.int16, np.int32, np.int64
 
@@ -173,7 +173,7 @@ def _structure_cpu(plane: Any, mask: Any, masked: bool, chunk: int, structure: A
 
 @njit(nogil=True, cache=True)
 def _descriptors_cpu(source: Any, masks: Any, planes: Any, out: Any) -> None:
-    """Take in all tiles of a batch; `masks` and `planes` hold one tile at each scale and are used again for the next."""
+    """Take in all tiles of a batch; `masks` and `planes` hold one tile at each scale and serve one after the other."""
     flat, tile_step, row_step, rgb = source
     valid, masked, mask0, mask1, mask2 = masks
     plane0, plane1, plane2 = planes

@@ -23,41 +23,12 @@ from numba import njit
 
 from tilestream.errors import ConfigError
 from tilestream.kernels.mode import mode
+from tilestream.kernels.rounding import accumulator_of, can_average, mean_core, rounding_of
 from tilestream.kernels.rows import flat_rows
 from tilestream.types import Kind
 
 MAX_TERM = 2**15
 """Largest numerator and denominator of a ratio: 32-bit samples times both weights then stay inside int64."""
-
-_ACCUMULATORS = {
-    "u1": "i4",
-    "i1": "i4",
-    "b1": "i4",
-    "u2": "i4",
-    "i2": "i4",
-    "u4": "i8",
-    "i4": "i8",
-    "f4": "f8",
-    "f8": "f8",
-}
-
-_DIVIDE, _ROUND, _EXACT = 0, 1, 2
-
-
-@njit(nogil=True, cache=True)
-def _resample_core(total: Any, weight: Any, how: int) -> float:
-    """Return the mean; integers rounded to nearest, ties to even."""
-    if how == _DIVIDE:
-        return float(total / weight)
-    if how == _ROUND:
-        # Exact for samples of up to 16 bits: total < 2**46 converts exactly, and a quotient that is no tie is at least
-        # 1 / (2 * weight) >= 2**-31 away from one, which the rounding error of the division (2**-38) cannot bridge.
-        return float(np.rint(total / weight))
-    quotient = total // weight
-    twice = 2 * (total - quotient * weight)
-    if twice > weight or (twice == weight and quotient % 2 != 0):
-        quotient += 1
-    return float(quotient)
 
 
 @njit(nogil=True, cache=True)
@@ -103,7 +74,7 @@ def _row_cpu(sums: Any, wy: int, taps_x: Any, how: int, out: Any, out_valid: Any
             total = sums[0] * 0
             for t in range(weight_x.shape[1]):
                 total += weight_x[ox, t] * sums[(i + t) * channels + ch]
-            out[ox, ch] = _resample_core(total, weight, how) if weight > 0 else 0
+            out[ox, ch] = mean_core(total, weight, how) if weight > 0 else 0
 
 
 @njit(nogil=True, cache=True)
@@ -124,9 +95,9 @@ def _row_rgb_cpu(sums: Any, wy: int, taps_x: Any, how: int, out: Any, out_valid:
         weight *= wy
         out_valid[ox] = weight > 0
         if weight > 0:
-            out[ox, 0] = _resample_core(red, weight, how)
-            out[ox, 1] = _resample_core(green, weight, how)
-            out[ox, 2] = _resample_core(blue, weight, how)
+            out[ox, 0] = mean_core(red, weight, how)
+            out[ox, 1] = mean_core(green, weight, how)
+            out[ox, 2] = mean_core(blue, weight, how)
         else:
             out[ox, :] = 0
 
@@ -146,7 +117,7 @@ def _row_masked_cpu(sums: Any, weights: Any, taps_x: Any, how: int, out: Any, ou
             total = sums[0] * 0
             for t in range(weight_x.shape[1]):
                 total += weight_x[ox, t] * sums[(i + t) * channels + ch]
-            out[ox, ch] = _resample_core(total, weight, how) if weight > 0 else 0
+            out[ox, ch] = mean_core(total, weight, how) if weight > 0 else 0
 
 
 @njit(nogil=True, cache=True)
@@ -197,8 +168,7 @@ def taps(
 
 
 def _check(pixels: npt.NDArray[Any], ratio_yx: tuple[Fraction, Fraction], out: npt.NDArray[Any], kind: Kind) -> None:
-    code = pixels.dtype.str[1:]
-    if code not in _ACCUMULATORS and not (kind == "labels" and pixels.dtype.kind in "iu"):
+    if not can_average(pixels.dtype) and not (kind == "labels" and pixels.dtype.kind in "iu"):
         raise ConfigError.of(
             "`resample`",
             got=f"samples of type {pixels.dtype}",
@@ -283,10 +253,9 @@ def resample(  # noqa: PLR0913  where both arrays lie is four positions, and the
     width, channels = pixels.shape[1:]
     flat, (row_step,) = flat_rows(pixels)
     mask = np.ascontiguousarray(valid) if valid is not None else np.ones((1, 1), np.bool_)
-    accumulator = np.dtype(_ACCUMULATORS[pixels.dtype.str[1:]])
     # the tail stays 0: weights that pad a row may point past its end
     padded = width + taps_yx[1][1].shape[1]
-    how = _DIVIDE if accumulator.kind == "f" else _ROUND if accumulator.itemsize == 4 else _EXACT
-    scratch = (np.zeros(padded * channels, accumulator), np.zeros(padded, np.int64), how)
+    how = rounding_of(pixels.dtype)
+    scratch = (np.zeros(padded * channels, accumulator_of(pixels.dtype)), np.zeros(padded, np.int64), how)
     source = (flat, row_step, width, channels, mask, valid is not None)
     _resample_cpu(source, taps_yx[0], taps_yx[1], scratch, out, out_valid)
