@@ -230,6 +230,6 @@ def is_fill(chunk: Array, fill_value: float) -> bool:
     bool
         True when the chunk need not be stored.
     """
-    if isinstance(fill_value, float) and math.isnan(fill_value):
+    if math.isnan(fill_value):
         return bool(np.isnan(chunk).all())
     return bool((chunk == fill_value).all())

@@ -1,0 +1,225 @@
+"""The feature store of one image: parts while the run goes on, one Zarr store when it is done."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tilestream.codecs.durable import checksum
+from tilestream.codecs.metadata import encode_json
+from tilestream.errors import ConfigError, OutputError
+from tilestream.sinks.facts import PlanFacts, image_facts, plan_facts
+from tilestream.sinks.parts import expected_parts, iter_parts, remove_parts, write_part
+from tilestream.sinks.pooling import NewPooler
+from tilestream.sinks.rows import CHUNK_BYTES
+from tilestream.sinks.tables import RegionTable, SlideTable, TableFacts, TileTable
+from tilestream.sinks.tree import OWNER, TreeWriter, check_replaceable, remove_leftovers, root_attributes
+from tilestream.types import Array, ImageInfo, Receipt, SuperTile, TileStatus
+
+FORMAT = 1
+"""Version of the layout of the store."""
+GROUPS = ("tile", "region", "slide")
+SCALARS = ("valid", "tissue", "entropy")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_TAKEN = frozenset({*SCALARS, "status", "x", "y", "size", "level", "crs_x", "crs_y", "n", "n_ok", *GROUPS})
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSink:
+    """Takes the vectors of an image's tiles; picklable, workers write and the starter finishes.
+
+    `write` wants by name, each in row order: `status` (uint8), each of `scalars` (float32), each encoder (float32
+    `(n, d)`) and `<encoder>/status` (uint8).
+    """
+
+    root: Path
+    """Final store, `OUT/<relative path>.features.zarr`."""
+    work: Path
+    """Folder of the parts, owned by the sink; names in receipts are relative to it."""
+    image: ImageInfo
+    """The image."""
+    plan: PlanFacts
+    """The plan."""
+    encoders: tuple[tuple[str, tuple[str, ...]], ...]
+    """Name of each encoder and of its outputs."""
+    new_pooler: NewPooler
+    """Makes the pooler of regions and slides for vectors of a length."""
+    recipe: Mapping[str, Any]
+    """All that the store is a function of; JSON values."""
+    recipe_digest: str
+    """Digest of the recipe."""
+    version: str
+    """Version of tilestream."""
+    scalars: tuple[str, ...] = SCALARS
+    """Names of the float32 values that each tile has besides vectors; NaN on tiles that are not OK, except shares."""
+    replace: bool = False
+    """Whether a finished store of another run may be replaced."""
+    chunk_bytes: int = CHUNK_BYTES
+    """Aimed size of a chunk before compression."""
+
+    def __post_init__(self) -> None:
+        for name, outputs in self.encoders:
+            if not _NAME.fullmatch(name) or name in _TAKEN or not outputs or len(set(outputs)) != len(outputs):
+                raise ConfigError.of(
+                    f"encoder `{name}`",
+                    got=f"{len(outputs)} outputs, {len(set(outputs))} different names",
+                    expected="a name of letters, digits and `_.-` that is not taken, and a name for each output",
+                    do="Rename the encoder or its outputs.",
+                )
+
+    def write(self, unit: SuperTile, results: Mapping[str, Array]) -> Mapping[str, str]:
+        """Store the rows of one super-tile durably and return the checksum of its part by name.
+
+        Parameters
+        ----------
+        unit : SuperTile
+            The super-tile.
+        results : Mapping
+            Arrays by name; see the class.
+
+        Returns
+        -------
+        Mapping
+            One entry, relative to `work`.
+
+        Raises
+        ------
+        OutputError
+            When the place cannot be written.
+        ConfigError
+            When an array is missing or has another shape.
+        """
+        n = len(unit.tile_yx)
+        arrays: dict[str, Array] = {
+            "first_row": np.asarray(unit.first_row, np.int64),
+            "tile_yx": np.asarray(unit.tile_yx, np.int64),
+            "status": _take(results, "status", (n,), "uint8"),
+        }
+        bad = arrays["status"] != TileStatus.OK
+        for name in self.scalars:
+            values = _take(results, name, (n,), "float32")
+            arrays[f"scalar/{name}"] = values if name in ("valid", "tissue") else _blank(values, bad)
+        for name, outputs in self.encoders:
+            status = np.where(bad, arrays["status"], _take(results, f"{name}/status", (n,), "uint8"))
+            arrays[f"encoder/{name}/status"] = status
+            vectors = _take(results, name, (n, len(outputs)), "float32")
+            arrays[f"encoder/{name}"] = _blank(vectors, status != TileStatus.OK)
+        return write_part(self.work, unit.first_row, arrays)
+
+    def finish(self, receipts: Iterable[Receipt]) -> None:
+        """Turn the parts into the final store, committed by one rename, and remove them.
+
+        It may be killed at any moment and called again: the store is either not there or whole.
+
+        Parameters
+        ----------
+        receipts : iterable of Receipt
+            The receipts of all super-tiles in any order.
+
+        Raises
+        ------
+        OutputError
+            When a part is missing or damaged, or the place cannot be written or is taken.
+
+        Notes
+        -----
+        Memory is one part and one chunk of each variable.
+        """
+        expected = expected_parts(receipts)
+        content = checksum(encode_json(expected))
+        if self.is_committed(content):
+            remove_leftovers(self.root, names=GROUPS)
+        else:
+            if self.root.exists():
+                check_replaceable(self.root, replace=self.replace)
+            self._assemble(expected, content)
+        remove_parts(self.work, expected)
+
+    def is_committed(self, content: str | None = None) -> bool:
+        """Return whether the final store of this recipe is in its place.
+
+        Parameters
+        ----------
+        content : str, optional
+            Digest of its parts, which then has to be the same too.
+
+        Returns
+        -------
+        bool
+            True when there is nothing left to do but to clean up.
+        """
+        found = (root_attributes(self.root) or {}).get(OWNER)
+        if not isinstance(found, dict) or found.get("recipe_digest") != self.recipe_digest:
+            return False
+        return content is None or found.get("content") == content
+
+    def _assemble(self, expected: Mapping[str, str], content: str) -> None:
+        tree = TreeWriter(self.root, names=GROUPS)
+        facts = TableFacts(
+            image=self.image,
+            plan=self.plan,
+            encoders=self.encoders,
+            scalars=self.scalars,
+            new_pooler=self.new_pooler,
+            chunk_bytes=self.chunk_bytes,
+        )
+        with ExitStack() as stack:
+            tables = (TileTable(tree, facts, stack), RegionTable(tree, facts, stack), SlideTable(tree, facts))
+            row = 0
+            for part in iter_parts(self.work, expected):
+                self._check_row(row, int(part["first_row"]))
+                for table in tables:
+                    table.add_part(part)
+                row += len(part["status"])
+            self._check_row(row, self.plan.rows)
+            for table in tables:
+                table.close()
+        tree.commit(self._attributes(content), replace=self.replace)
+
+    def _check_row(self, row: int, next_row: int) -> None:
+        if row != next_row:
+            raise OutputError.of(
+                f"parts in `{self.work}`",
+                got=f"rows up to {row}, then {next_row}",
+                expected=f"all {self.plan.rows} rows of the plan, each once",
+                do="Run again with `--no-resume` to compute this image anew.",
+            )
+
+    def _attributes(self, content: str) -> dict[str, Any]:
+        mpp_yx = self.plan.mpp_yx
+        return {
+            OWNER: {
+                "store": "features",
+                "format": FORMAT,
+                "version": self.version,
+                "recipe_digest": self.recipe_digest,
+                "content": content,
+            },
+            "recipe": dict(self.recipe),
+            "image": image_facts(self.image),
+            "plan": plan_facts(self.plan),
+            "mpp": None if mpp_yx is None else (mpp_yx[0] * mpp_yx[1]) ** 0.5,
+            "crs": self.image.crs,
+        }
+
+
+def _take(results: Mapping[str, Array], name: str, shape: tuple[int, ...], dtype: str) -> Array:
+    values = np.asarray(results[name], dtype) if name in results else None
+    if values is None or values.shape != shape:
+        raise ConfigError.of(
+            f"results of `{name}`",
+            got="nothing" if values is None else f"shape {values.shape}",
+            expected=f"{dtype} of shape {shape}",
+            do="Hand every array of the unit to the sink, one row a tile.",
+        )
+    return values
+
+
+def _blank(values: Array, bad: Array) -> Array:
+    return np.where(bad.reshape(-1, *(1,) * (values.ndim - 1)), np.float32("nan"), values)
