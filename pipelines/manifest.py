@@ -1,0 +1,205 @@
+"""Cohort manifests: CSV tables that select images and say what their headers do not."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from tilestream.errors import ConfigError
+
+COLUMNS = ("path", "id", "mpp", "mask", "label", "bands")
+"""Columns that mean something; `url` is another word for `path`."""
+DELIMITERS = ",;\t"
+"""Spreadsheets of some countries write `;`; the header tells which one a file uses."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestRow:
+    """One line of a manifest."""
+
+    line: int
+    """Number of its first line in the file, from 1."""
+    path: str
+    """Path or URL as written."""
+    id: str | None = None
+    """Name of the image in tables."""
+    mpp: float | None = None
+    """Micrometres per pixel of level 0; goes before what the image says."""
+    mask: str | None = None
+    """Mask or GeoJSON of this image, as written."""
+    label: str | None = None
+    """What is known of the image, for training and tables."""
+    bands: tuple[str, ...] = ()
+    """Channels to use, in this order; empty = all."""
+    extra: tuple[tuple[str, str], ...] = ()
+    """Values of unknown columns, by column."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """A manifest as read; nothing is looked up yet."""
+
+    path: Path
+    """The file."""
+    rows: tuple[ManifestRow, ...]
+    """Its rows in order; at least one."""
+    notes: tuple[str, ...] = ()
+    """What a user should know: columns that mean nothing here."""
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """Return the rows of a manifest.
+
+    Parameters
+    ----------
+    path : str or Path
+        A CSV file in UTF-8 with a header; `path` or `url` is required, `id`, `mpp`, `mask`, `label` and `bands` (joined
+        by `;`, `|` or spaces) are optional. Byte-order mark, CRLF and quoted fields are understood, as are `;` and
+        tabs between fields.
+
+    Returns
+    -------
+    Manifest
+        Rows and notes.
+
+    Raises
+    ------
+    ConfigError
+        When the file cannot be read, has no header or no rows, or a row is wrong; with file and line.
+    """
+    path = Path(path)
+    text = _text(path)
+    header, _, _ = text.lstrip("\r\n").partition("\n")
+    delimiter = max(DELIMITERS, key=header.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    records = _records(path, reader)
+    names, notes = _columns(path, next(records, None))
+    rows = tuple(
+        _row(path, line, dict(zip(names, _padded(path, line, fields, len(names)), strict=True)))
+        for line, fields in records
+    )
+    if not rows:
+        raise ConfigError.of(
+            f"manifest `{path}`", got="a header and no rows", expected="one row an image", do="Add the images."
+        )
+    _require_unique(path, rows)
+    return Manifest(path=path, rows=rows, notes=notes)
+
+
+def _text(path: Path) -> str:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError.of(
+            f"manifest `{path}`",
+            got=(error.strerror or str(error)).lower(),
+            expected="a CSV file",
+            do="Check the path.",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError.of(
+            f"manifest `{path}`",
+            got=f"bytes that are not UTF-8 at position {error.start}",
+            expected="text in UTF-8",
+            do="Save it as `CSV UTF-8`.",
+        ) from error
+    if not text.strip():
+        raise ConfigError.of(
+            f"manifest `{path}`", got="an empty file", expected="a header with a column `path` or `url`", do="Fill it."
+        )
+    return text
+
+
+def _records(path: Path, reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
+    """Yield each record that holds anything with the number of its first line."""
+    last = 0
+    while True:
+        try:
+            fields = next(reader, None)
+        except csv.Error as error:
+            raise ConfigError.of(
+                f"manifest `{path}` line {last + 1}", got=str(error), expected="CSV", do="Check the quotes."
+            ) from error
+        if fields is None:
+            return
+        if any(field.strip() for field in fields):
+            yield last + 1, [field.strip() for field in fields]
+        last = reader.line_num  # type: ignore[attr-defined] # the reader object has it, its iterator type does not
+
+
+def _columns(path: Path, first: tuple[int, list[str]] | None) -> tuple[list[str], tuple[str, ...]]:
+    fields = first[1] if first else []
+    names = [{"url": "path"}.get(name.casefold(), name.casefold()) for name in fields]
+    known = [name for name in names if name in COLUMNS]
+    if known.count("path") != 1 or len(set(names)) != len(names):
+        raise ConfigError.of(
+            f"manifest `{path}` line {first[0] if first else 1}",
+            got=f"the header {fields}",
+            expected="one column `path` or `url`, and no column twice",
+            do="Name the columns in the first line: path,id,mpp,mask,label,bands.",
+        )
+    unknown = [field for field, name in zip(fields, names, strict=True) if name not in COLUMNS]
+    notes = (f"{path.name}: columns kept aside, they mean nothing here: {', '.join(unknown)}",) if unknown else ()
+    return names, notes
+
+
+def _padded(path: Path, line: int, fields: list[str], count: int) -> list[str]:
+    if len(fields) > count and not any(fields[count:]):
+        fields = fields[:count]  # spreadsheets add empty columns
+    if len(fields) > count:
+        _refuse(path, line, f"{len(fields)} fields", f"{count}, as in the header", "Quote fields that hold a comma.")
+    return fields + [""] * (count - len(fields))
+
+
+def _row(path: Path, line: int, values: dict[str, str]) -> ManifestRow:
+    if not values["path"]:
+        _refuse(path, line, "no path", "a path or URL in each row", "Fill it in, or remove the row.")
+    return ManifestRow(
+        line=line,
+        path=values["path"],
+        id=values.get("id") or None,
+        mpp=_mpp(path, line, values.get("mpp", "")),
+        mask=values.get("mask") or None,
+        label=values.get("label") or None,
+        bands=tuple(values.get("bands", "").replace(";", " ").replace("|", " ").replace(",", " ").split()),
+        extra=tuple((name, value) for name, value in values.items() if name not in COLUMNS),
+    )
+
+
+def _mpp(path: Path, line: int, text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        _refuse(
+            path, line, f"mpp `{text}`", "micrometres per pixel above 0, such as 0.25", "Correct it, or leave it empty."
+        )
+    return value
+
+
+def _require_unique(path: Path, rows: tuple[ManifestRow, ...]) -> None:
+    for what, values in (("path", [row.path for row in rows]), ("id", [row.id for row in rows])):
+        seen: dict[str, int] = {}
+        for row, value in zip(rows, values, strict=True):
+            if value is not None and value in seen:
+                _refuse(
+                    path,
+                    row.line,
+                    f"{what} `{value}`, also in line {seen[value]}",
+                    "each one once",
+                    "Remove one of them.",
+                )
+            if value is not None:
+                seen[value] = row.line
+
+
+def _refuse(path: Path, line: int, got: str, expected: str, do: str) -> NoReturn:
+    raise ConfigError.of(f"manifest `{path}` line {line}", got=got, expected=expected, do=do)
