@@ -1,0 +1,214 @@
+"""Bytes of one stored tile or strip into samples, by compression; anything but exact pixels raises `DamagedError`.
+
+Colour rules of JPEG are tifffile's (Aperio stores RGB as RGB; elsewhere RGB inside JPEG is YCbCr when the stream says so);
+samples that are no colour are never converted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+
+from tilestream.errors import DamagedError
+from tilestream.sources import tifftable as tt
+from tilestream.sources.jpegcheck import check_scan, read_head, restart_interval
+from tilestream.sources.streamcheck import check_jpeg2000, check_webp
+from tilestream.sources.tifftable import TileTable
+from tilestream.types import Array
+
+Decode = Callable[[bytes, int], Array]
+"""`(data, rows) -> (rows or more, columns, samples)`: `rows` are those that the image needs of the piece."""
+
+_BYTE_CODECS: dict[int, Callable[..., Any]] = {  # Any: imagecodecs takes and returns several buffer types
+    tt.LZW: imagecodecs.lzw_decode,
+    tt.ADOBE_DEFLATE: imagecodecs.deflate_decode,
+    tt.DEFLATE: imagecodecs.deflate_decode,
+    tt.PACKBITS: imagecodecs.packbits_decode,
+    tt.LZMA: imagecodecs.lzma_decode,
+    tt.ZSTD: imagecodecs.zstd_decode,
+    tt.ZSTD_OLD: imagecodecs.zstd_decode,
+}
+_JPEG_UNKNOWN, _JPEG_GREY, _JPEG_RGB = 0, 1, 2
+
+
+def decoder(table: TileTable) -> Decode:
+    """Return the function that turns one stored piece of a table into samples.
+
+    Parameters
+    ----------
+    table : TileTable
+        The image.
+
+    Returns
+    -------
+    callable
+        `(data, rows) -> samples` of shape `(rows or more, columns, samples)`, native byte order. It raises
+        `DamagedError` for bytes that cannot become exactly these pixels.
+    """
+    code = table.compression
+    if code == tt.JPEG:
+        return _JpegDecoder(table)
+    if code in (tt.APERIO_YCBCR, tt.APERIO_RGB, tt.JPEG2000):
+        return partial(_jpeg2000, table)
+    if code in (tt.WEBP, tt.WEBP_OLD):
+        return partial(_webp, table)
+    if code in (tt.JPEGXL, tt.JPEGXL_DNG):
+        return partial(_jpegxl, table)
+    if code in (tt.FAX_RLE, tt.FAX3, tt.FAX4):
+        return partial(_fax, table)
+    return partial(_packed, table)
+
+
+class _JpegDecoder:
+    """Decodes the JPEG pieces of one table; remembers the last good head, which hardly ever changes."""
+
+    def __init__(self, table: TileTable) -> None:
+        self._table = table
+        self._tables = table.jpeg_tables
+        self._interval = restart_interval(table.jpeg_tables)
+        self._known = (
+            b"\0",
+            None,
+            0,
+        )  # head bytes, head, rows it was checked for; replaced whole, so safe under threads
+
+    def __call__(self, data: bytes, rows: int) -> Array:
+        start, head, checked_rows = self._known
+        if head is None or checked_rows != rows or not data.startswith(start):
+            head = read_head(data, interval=self._interval)
+            self._check_frame(head.height, head.width, head.components, rows)
+            self._known = (data[: head.size], head, rows)
+        check_scan(data, head)
+        colours, out = self._colours(head.has_colour_mark)
+        try:
+            pixels = imagecodecs.jpeg8_decode(data, tables=self._tables, colorspace=colours, outcolorspace=out)
+        except (RuntimeError, ValueError) as error:
+            raise DamagedError(f"JPEG stream does not decode: {error}") from error
+        if pixels.ndim == 2:
+            pixels = pixels[:, :, None]
+        if pixels.shape != (head.height, head.width, self._table.piece_samples):
+            raise DamagedError(f"JPEG stream decodes to {pixels.shape}, not to what its frame declares")
+        return pixels
+
+    def _check_frame(self, height: int, width: int, components: int, rows: int) -> None:
+        table = self._table
+        if components != table.piece_samples:
+            raise DamagedError(f"JPEG frame of {components} components, the image has {table.piece_samples}")
+        if width != table.piece.x or not rows <= height <= table.piece.y:
+            raise DamagedError(
+                f"JPEG frame of {height} x {width} pixels, the image is stored in {table.piece.y} x {table.piece.x}"
+            )
+
+    def _colours(self, marked: bool) -> tuple[int | None, int | None]:
+        table = self._table
+        if table.planar or table.samples == 1:
+            return None, _JPEG_GREY
+        if table.samples == 3 and table.photometric == tt.YCBCR:
+            return None, _JPEG_RGB
+        if table.samples == 3 and table.photometric == tt.RGB:
+            return None if marked else _JPEG_RGB, _JPEG_RGB
+        return _JPEG_UNKNOWN, _JPEG_UNKNOWN
+
+
+def _jpeg2000(table: TileTable, data: bytes, rows: int) -> Array:
+    check_jpeg2000(data)
+    pixels = _image(imagecodecs.jpeg2k_decode, table, data, rows)
+    return _ycbcr_to_rgb(pixels) if table.compression == tt.APERIO_YCBCR and table.samples == 3 else pixels
+
+
+def _ycbcr_to_rgb(pixels: Array) -> Array:
+    """Return RGB of full-range BT.601 YCbCr `(y, x, 3)` uint8, rounded to nearest (JFIF 1.02)."""
+    luma, blue, red = (pixels[..., index].astype("f4") for index in range(3))
+    blue, red = blue - 128, red - 128
+    out = np.stack([luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red, luma + 1.772 * blue], -1)
+    return np.clip(np.rint(out), 0, 255).astype("u1")
+
+
+def _webp(table: TileTable, data: bytes, rows: int) -> Array:
+    check_webp(data)
+    # libwebp leaves an all-opaque alpha channel out; the image's samples say whether there is one
+    return _image(partial(imagecodecs.webp_decode, hasalpha=table.piece_samples == 4), table, data, rows)
+
+
+def _jpegxl(table: TileTable, data: bytes, rows: int) -> Array:
+    return _image(imagecodecs.jpegxl_decode, table, data, rows)
+
+
+def _fax(table: TileTable, data: bytes, rows: int) -> Array:
+    raw = imagecodecs.bitorder_decode(data) if table.fill_order == 2 else data
+    decode = {
+        tt.FAX_RLE: imagecodecs.ccittrle_decode,
+        tt.FAX3: partial(imagecodecs.ccittfax3_decode, t4options=table.t4_options),
+        tt.FAX4: imagecodecs.ccittfax4_decode,
+    }[table.compression]
+    height = table.piece.y if table.tiled else rows
+    return _image(lambda piece: decode(piece, height, table.piece.x), table, raw, rows)
+
+
+def _image(decode: Callable[[bytes], Any], table: TileTable, data: bytes, rows: int) -> Array:
+    name = tt.COMPRESSIONS[table.compression]
+    try:
+        pixels = np.asarray(decode(data))
+    except (RuntimeError, ValueError) as error:
+        raise DamagedError(f"{name} stream does not decode: {error}") from error
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    wanted = (table.piece.x, table.piece_samples)
+    if pixels.ndim != 3 or pixels.shape[1:] != wanted or not rows <= pixels.shape[0] <= table.piece.y:
+        raise DamagedError(
+            f"{name} stream decodes to {pixels.shape}, the image is stored in {table.piece.y} x {wanted}"
+        )
+    if pixels.dtype != table.dtype:
+        if pixels.dtype != np.bool_:
+            raise DamagedError(f"{name} stream decodes to {pixels.dtype}, the image is {table.dtype}")
+        pixels = pixels.view("u1")
+    return pixels
+
+
+def _packed(table: TileTable, data: bytes, rows: int) -> Array:
+    """Return the samples of bytes that a general codec packed, or none."""
+    row_bytes = -(-table.piece.x * table.piece_samples * table.bits // 8)
+    full = table.piece.y * row_bytes
+    raw: Any = imagecodecs.bitorder_decode(data) if table.fill_order == 2 else data
+    if table.compression != tt.NONE:
+        raw = _unpack(table.compression, raw, full)
+    height = min(len(raw), full) // row_bytes
+    if height < rows:
+        name = tt.COMPRESSIONS[table.compression]
+        raise DamagedError(f"{len(raw)} bytes of pixels ({name}), expected {rows * row_bytes}: the data is cut")
+    return _samples(table, memoryview(raw)[: height * row_bytes], height)
+
+
+def _unpack(compression: int, data: bytes, full: int) -> Any:  # Any: bytearray or memoryview
+    try:
+        return _BYTE_CODECS[compression](data, out=bytearray(full))
+    except (RuntimeError, ValueError) as error:
+        reason = re.sub(r"^\w+ returned ", "", str(error))
+        raise DamagedError(f"{tt.COMPRESSIONS[compression]} stream does not decode: {reason}") from error
+
+
+def _samples(table: TileTable, raw: memoryview, height: int) -> Array:
+    shape = (height, table.piece.x, table.piece_samples)
+    if table.bits == 1:
+        bits = np.unpackbits(np.frombuffer(raw, "u1").reshape(height, -1), axis=1)
+        return bits[:, : shape[1] * shape[2]].reshape(shape)
+    if table.bits != 8 * table.dtype.itemsize:
+        packed = imagecodecs.packints_decode(bytes(raw), table.dtype.char, table.bits, runlen=shape[1] * shape[2])
+        return np.asarray(packed).reshape(shape)
+    if table.predictor == 3:  # byte planes, most significant first in either byte order
+        planes = np.frombuffer(raw, table.dtype).reshape(shape)
+        return np.asarray(imagecodecs.floatpred_decode(planes, axis=-2, out=np.empty(shape, table.dtype)))
+    pixels: npt.NDArray[Any] = np.frombuffer(raw, table.dtype.newbyteorder(table.order)).reshape(shape)
+    pixels = pixels.astype(table.dtype, copy=False)
+    if table.predictor == 2:
+        whole = pixels.view(f"u{table.dtype.itemsize}")  # differences of the bits, also for floats and signed
+        pixels = np.asarray(imagecodecs.delta_decode(whole, axis=-2, out=np.empty(shape, whole.dtype))).view(
+            table.dtype
+        )
+    return pixels

@@ -1,0 +1,208 @@
+"""Which directories of a TIFF file are levels of one image, masks, separate pages, or pictures that must stay inside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tilestream.errors import SourceError
+from tilestream.sources.tiffifd import Ifd
+from tilestream.sources.tiffread import LevelTables
+from tilestream.sources.tifftable import TileTable, parse_table
+from tilestream.types import Shape
+
+_IDENTIFYING = re.compile(r"\b(label|macro|barcode|slide ?id)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The selected 2-D image of a file: its levels and what was left out."""
+
+    format: str
+    """Short name of the format."""
+    ifd: Ifd
+    """Directory that describes the image (level 0)."""
+    levels: tuple[LevelTables, ...]
+    """Levels, finest first."""
+    axes: Mapping[str, int] = field(default_factory=dict)
+    """Sizes of the axes that are chosen on."""
+    thumbnail: TileTable | None = None
+    """Small picture of the scan alone."""
+    channels: tuple[str, ...] = ()
+    """Names of channels where the file states them."""
+    mpp_yx: tuple[float, float] | None = None
+    """Micrometres per pixel where the file states them."""
+    notes: tuple[str, ...] = ()
+    """What a user should know."""
+
+
+def aperio_layout(ifds: Sequence[Ifd]) -> Layout:
+    """Return the levels of an Aperio file: its tiled directories; label and macro images are never parsed.
+
+    Parameters
+    ----------
+    ifds : sequence of Ifd
+        Directories in the order of the file.
+
+    Returns
+    -------
+    Layout
+        Levels and, where there is one, the thumbnail.
+
+    Raises
+    ------
+    SourceError
+        When the first directory cannot be read.
+    """
+    base = parse_table(ifds[0])
+    tables, thumbnail = [base], None
+    for index, ifd in enumerate(ifds[1:], 1):
+        if _IDENTIFYING.search(ifd.text(270).split("|")[0]) or ifd.one(254, 0) & 8:
+            continue
+        table = parse_table(ifd)
+        if table.tiled and table.same_kind == base.same_kind and _factor(tables[-1].shape, table.shape, 0.02):
+            tables.append(table)
+        elif index == 1 and not table.tiled and not table.reduced and _factor(base.shape, table.shape, 0.02):
+            thumbnail = table
+    notes = () if thumbnail is not None or len(ifds) < 2 else ("no thumbnail was recognised",)
+    return Layout(
+        format="aperio-svs",
+        ifd=ifds[0],
+        levels=tuple(LevelTables(tables=(table,)) for table in tables),
+        thumbnail=thumbnail,
+        mpp_yx=_aperio_mpp(ifds[0].text(270)),
+        notes=notes,
+    )
+
+
+def _aperio_mpp(description: str) -> tuple[float, float] | None:
+    found = re.search(r"\|\s*MPP\s*=\s*([0-9]+(?:[.,][0-9]+)?)", description)
+    value = float(found[1].replace(",", ".")) if found else 0.0
+    return (value, value) if value > 0 else None
+
+
+def generic_layout(ifds: Sequence[Ifd], *, page: int, outer: Sequence[Ifd] = ()) -> Layout:
+    """Return one page of a plain TIFF or GeoTIFF with its overviews and masks.
+
+    A directory marked as reduced, or a tiled one of the same proportions and kind that is smaller by 1.5 or more, is a
+    level; one marked as a mask belongs to the level of its size; any other starts a page.
+
+    Parameters
+    ----------
+    ifds : sequence of Ifd
+        Directories in the order of the file.
+    page : int
+        Page wanted.
+    outer : sequence of Ifd
+        Directories of an external overview file.
+
+    Returns
+    -------
+    Layout
+        The page; its axis `page` has a size above 1 when there are several.
+
+    Raises
+    ------
+    SourceError
+        When the first directory of the page, or a mask, cannot be read.
+    """
+    pages = _split(ifds)
+    head, rest = pages[page]
+    base = parse_table(head)
+    levels, masks, notes = [base], [], []
+    for ifd in [*rest, *head.children(), *outer]:
+        table, problem = _try_table(ifd)
+        if table is None:
+            notes.append(problem)
+        elif table.mask:
+            masks.append(table)
+        elif table.same_kind == base.same_kind and _factor(base.shape, table.shape, None):
+            levels.append(table)
+        else:
+            notes.append(f"a smaller picture of {table.shape.y} x {table.shape.x} pixels of another kind is left out")
+    levels.sort(key=lambda table: -table.shape.area)
+    unique = {table.shape: table for table in reversed(levels)}
+    by_shape = {mask.shape: mask for mask in masks}
+    ordered = sorted(unique.values(), key=lambda table: -table.shape.area)
+    lost = [table.shape for table in ordered if by_shape and table.shape not in by_shape]
+    if by_shape and lost:  # a level whose mask is missing would show invalid pixels as valid
+        notes.append(f"{len(lost)} overviews without a mask are left out, because other levels have one")
+        ordered = [table for table in ordered if table.shape in by_shape]
+    return Layout(
+        format="tiff",
+        ifd=head,
+        levels=tuple(LevelTables(tables=(table,), mask=by_shape.get(table.shape)) for table in ordered),
+        axes={"page": len(pages)} if len(pages) > 1 else {},
+        notes=tuple(notes),
+    )
+
+
+def _split(ifds: Sequence[Ifd]) -> list[tuple[Ifd, list[Ifd]]]:
+    """Return pages: a first directory each, and those that belong to it."""
+    pages: list[tuple[Ifd, list[Ifd]]] = []
+    for ifd in ifds:
+        subfile = ifd.one(254, 0)
+        if pages and (subfile & 5 or ifd.one(255, 0) == 2 or _fits(pages[-1][0], ifd)):
+            pages[-1][1].append(ifd)
+        elif not pages or not _IDENTIFYING.search(ifd.text(270)[:4096]):
+            pages.append((ifd, []))
+    return pages
+
+
+def _fits(base: Ifd, ifd: Ifd) -> bool:
+    """Return whether an unmarked directory looks like a level of `base`."""
+    tiled = 324 in base and 324 in ifd
+    alike = all(base.ints(code) == ifd.ints(code) for code in (258, 262, 277, 339))
+    shapes = [Shape(y=max(1, one.one(257, 1)), x=max(1, one.one(256, 1))) for one in (base, ifd)]
+    return tiled and alike and _factor(shapes[0], shapes[1], 0.02) >= 1.5
+
+
+def _try_table(ifd: Ifd) -> tuple[TileTable | None, str]:
+    if ifd.one(254, 0) & 4:
+        return parse_table(ifd), ""
+    try:
+        return parse_table(ifd), ""
+    except SourceError as error:
+        return None, f"a directory at byte {ifd.offset} is left out: {error}"
+
+
+def _factor(base: Shape, small: Shape, tolerance: float | None) -> float:
+    """Return how often `small` goes into `base`; 0 when it is larger or its proportions differ.
+
+    Rounding may cost a pixel on each axis; `tolerance` allows more, and None accepts any proportions.
+    """
+    if small.y > base.y or small.x > base.x or small == base:
+        return 0.0
+    factor = (base.y * base.x / (small.y * small.x)) ** 0.5
+    if tolerance is not None:
+        for long, short in ((base.y, small.y), (base.x, small.x)):
+            if abs(long / factor - short) > max(1.5, tolerance * short):
+                return 0.0
+    return factor
+
+
+def scale_yx(base: Shape, small: Shape) -> tuple[float, float]:
+    """Return the size of a pixel of a level in pixels of level 0.
+
+    The integer `f` when both sizes are `ceil(size / f)`, powers of two first: then the last pixel is only partly covered
+    and the ratio of the sizes would shift the level. Else the ratio of the sizes (Aperio cuts odd edges off).
+
+    Parameters
+    ----------
+    base, small : Shape
+        Sizes of level 0 and of the level.
+
+    Returns
+    -------
+    tuple of float
+        Factors on y and x.
+    """
+    if base == small:
+        return 1.0, 1.0
+    near = max(base.y / small.y, base.x / small.x)
+    powers = [1 << exponent for exponent in range(1, 32) if (1 << exponent) < 2 * near + 2]
+    for factor in [*reversed(powers), round(near), int(near)]:
+        if factor > 1 and (-(-base.y // factor), -(-base.x // factor)) == small.yx:
+            return float(factor), float(factor)
+    return base.y / small.y, base.x / small.x
