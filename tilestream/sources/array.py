@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import dask
 import dask.array
 import dask.base
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from tilestream.errors import ConfigError, DamagedError
@@ -19,18 +17,11 @@ from tilestream.metrics import timed
 from tilestream.sources.address import checked_index, default_notes
 from tilestream.sources.fingerprint import digest
 from tilestream.sources.grids import Affine, grid_of
+from tilestream.sources.samples import canonical_dims, default_names, extra_axes, guess_dims, masked
 from tilestream.types import Array, Block, Channel, ImageInfo, Kind, Level, Shape
 
 BLOCK_PX = 1024
 """Edge of a block where the array has no chunks of its own."""
-MOST_INTERLEAVED = 4
-"""A last axis of at most this many entries is taken as channels when nobody names the axes."""
-
-_Y = ("y", "lat", "latitude", "row", "northing")
-_X = ("x", "lon", "longitude", "col", "column", "easting")
-_C = ("c", "band", "bands", "channel", "channels", "s", "sample", "variable")
-
-Data: TypeAlias = "Array | dask.array.Array"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +64,7 @@ class ArraySource:
 
     def isel(self, **index: int) -> ArraySource:
         """Return the source with another choice on its extra axes."""
-        chosen = {**self.info.selection, **checked_index(index, _extra(self.info.axes))}
+        chosen = {**self.info.selection, **checked_index(index, extra_axes(self.info.axes))}
         notes = tuple(note for note in self.info.notes if not any(note.startswith(f"axis {name} ") for name in index))
         return replace(self, info=replace(self.info, selection=chosen, notes=notes))
 
@@ -82,33 +73,6 @@ class ArraySource:
         raise ConfigError.of(
             f"associated image `{name}`", got="an array", expected="a slide file", do="Read the array itself."
         )
-
-
-def masked(pixels: Array, nodata: float | None) -> Block:
-    """Return pixels as a block with their validity.
-
-    Parameters
-    ----------
-    pixels : ndarray
-        `(y, x, c)`.
-    nodata : float or None
-        A pixel all of whose channels hold this value is not valid (the mask of a GDAL dataset); one with any channel
-        that is not finite is not valid either, since no statistic survives it.
-
-    Returns
-    -------
-    Block
-        Pixels, 0 where not valid; `valid` is None when everything is.
-    """
-    valid: npt.NDArray[np.bool_] | None = None
-    if nodata is not None and not math.isnan(nodata):
-        valid = np.asarray(pixels != nodata).any(axis=2)
-    if np.issubdtype(pixels.dtype, np.inexact):
-        finite = np.isfinite(pixels).all(axis=2)
-        valid = finite if valid is None else valid & finite
-    if valid is None or valid.all():
-        return Block(pixels=pixels)
-    return Block(pixels=np.where(valid[..., None], pixels, pixels.dtype.type(0)), valid=valid)
 
 
 def array_source(
@@ -153,7 +117,7 @@ def array_source(
     grid = grid_of(data)
     data = _canonical(data)
     sizes = {str(name): int(size) for name, size in data.sizes.items()}
-    extra = _extra(sizes)
+    extra = extra_axes(sizes)
     notes = default_notes(extra, {})
     mpp_yx = (mpp, mpp) if isinstance(mpp, int | float) else mpp or grid.mpp_yx
     if mpp_yx is None and (affine or grid.affine) is None:
@@ -178,16 +142,12 @@ def array_source(
     return ArraySource(array=data, info=info)
 
 
-def _extra(axes: Any) -> dict[str, int]:
-    return {name: size for name, size in axes.items() if name not in ("y", "x", "c")}
-
-
 def _data_array(array: object, dims: Sequence[str] | None) -> xr.DataArray:
     if isinstance(array, xr.DataArray):
         data = array
     else:
         raw: Any = array if isinstance(array, dask.array.Array) else np.asanyarray(array)
-        data = xr.DataArray(raw, dims=tuple(dims or _guess(raw.shape))) if _fits(raw, dims) else xr.DataArray(0)
+        data = xr.DataArray(raw, dims=tuple(dims or guess_dims(raw.shape))) if _fits(raw, dims) else xr.DataArray(0)
     if data.ndim < 2 or data.dtype.kind not in "buif" or 0 in data.shape:
         raise ConfigError.of(
             "`array`",
@@ -202,37 +162,12 @@ def _fits(raw: Any, dims: Sequence[str] | None) -> bool:
     return raw.ndim >= 2 and (dims is None or len(dims) == raw.ndim)
 
 
-def _guess(shape: tuple[int, ...]) -> tuple[str, ...]:
-    if len(shape) == 2:
-        return ("y", "x")
-    if len(shape) == 3 and shape[2] <= MOST_INTERLEAVED < shape[0]:
-        return ("y", "x", "c")
-    if len(shape) == 3 and shape[0] <= MOST_INTERLEAVED < shape[2]:
-        return ("c", "y", "x")
-    raise ConfigError.of(
-        "`array`",
-        got=f"shape {shape}, whose axes cannot be told apart",
-        expected="`dims`, such as ('c', 'y', 'x')",
-        do="Name the axes.",
-    )
-
-
 def _canonical(data: xr.DataArray) -> xr.DataArray:
-    """Return the array with its axes called y, x and c; coordinates that are not channel names are dropped."""
-    rename: dict[Hashable, str] = {}
-    for canonical, known in (("y", _Y), ("x", _X), ("c", _C)):
-        found = [name for name in data.dims if str(name).lower() in known]
-        if len(found) > 1 or (not found and canonical != "c"):
-            raise ConfigError.of(
-                f"axis `{canonical}`",
-                got=f"dims {data.dims}",
-                expected=f"exactly one of {known}",
-                do="Rename the dimensions, or give `dims`.",
-            )
-        rename.update(dict.fromkeys(found, canonical))
-    keep = [name for name, new in rename.items() if new == "c" and name in data.coords]
-    bare = data.drop_vars([name for name in data.coords if name not in keep])
-    named = bare.rename({old: new for old, new in rename.items() if old != new})
+    """Return the array with its axes called y, x and c; only the names of channels are kept of its coordinates."""
+    names = canonical_dims(tuple(map(str, data.dims)))
+    channel = next((old for old, new in zip(data.dims, names, strict=True) if new == "c"), None)
+    bare = data.drop_vars([name for name in data.coords if name != channel])
+    named = bare.rename({old: new for old, new in zip(data.dims, names, strict=True) if old != new})
     return named if "c" in named.dims else named.expand_dims("c", axis=-1)
 
 
@@ -246,7 +181,7 @@ def _block(data: xr.DataArray, shape: Shape) -> Shape:
 def _channels(data: xr.DataArray, names: Sequence[str] | None) -> tuple[Channel, ...]:
     size = data.sizes["c"]
     if names is None:
-        names = [str(value) for value in data["c"].values] if "c" in data.coords else _default_names(size, data.dtype)
+        names = [str(v) for v in data["c"].values] if "c" in data.coords else default_names(size, data.dtype)
     if len(names) != size or len(set(names)) != size:
         raise ConfigError.of(
             "`names`", got=list(names), expected=f"{size} different names", do="Give one name for each channel."
@@ -255,18 +190,13 @@ def _channels(data: xr.DataArray, names: Sequence[str] | None) -> tuple[Channel,
     return tuple(Channel(name=name, scale=float(scale), offset=float(offset)) for name in names)
 
 
-def _default_names(size: int, dtype: np.dtype[Any]) -> list[str]:
-    if size == 3 and dtype == np.uint8:
-        return ["R", "G", "B"]
-    return [f"c{index}" for index in range(size)]
-
-
 def _nodata(data: xr.DataArray) -> float | None:
     for place in (data.attrs, data.encoding):
         for name in ("_FillValue", "nodata", "missing_value"):
             if place.get(name) is not None and np.isscalar(place[name]):
-                # xarray has turned the fill value of a decoded float array into NaN already; both are then no data
-                return float(place[name])
+                # a fill value that stands in the encoding only was turned into NaN when xarray decoded the array
+                decoded = place is data.encoding and data.dtype.kind == "f"
+                return float("nan") if decoded else float(place[name])
     return None
 
 

@@ -1,0 +1,284 @@
+"""Metadata of Zarr images: OME-Zarr 0.1 to 0.6, GeoZarr multiscales, plates and series, read from their JSON documents.
+
+References
+----------
+NGFF specification, https://ngff.openmicroscopy.org; Zarr conventions `multiscales`, `spatial` and `proj`,
+https://github.com/zarr-conventions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tilestream.errors import SourceError
+from tilestream.sources.files import File
+from tilestream.sources.recognise import LFS_MAGIC, inside, lfs_pointer
+
+MOST_DOCUMENT_BYTES = 16 << 20
+"""A larger metadata document is refused: consolidated metadata of a real store is far smaller."""
+LABEL_WORDS = frozenset({"label", "labels", "segmentation", "segmentations", "mask", "masks"})
+"""A multiscale image whose metadata give it one of these names holds class numbers, not intensities."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One Zarr group or array as its documents describe it."""
+
+    file: File
+    """Its folder."""
+    is_array: bool
+    """Array or group."""
+    attrs: Mapping[str, Any]
+    """User attributes."""
+    documents: tuple[bytes, ...]
+    """Raw documents, for the fingerprint."""
+    dims: tuple[str, ...] = ()
+    """Names of the axes of an array, empty when it names none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """One axis of a multiscale image."""
+
+    name: str
+    """Name; `c` for any channel axis."""
+    unit: object = None
+    """Unit as written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Multiscale:
+    """The levels of one image in a Zarr group."""
+
+    version: str
+    """`ome-zarr-0.4`, `geozarr`, `zarr` …"""
+    paths: tuple[str, ...]
+    """Relative path of each level's array, finest first."""
+    axes: tuple[Axis, ...] = ()
+    """Axes; empty when the arrays must say."""
+    scales: tuple[tuple[float, ...] | None, ...] = ()
+    """Physical size of a pixel along each axis for each level, None where nothing is said."""
+    channels: tuple[str, ...] = ()
+    """Channel names; empty when none are given."""
+    is_labels: bool = False
+    """Whether the metadata say that samples are class numbers."""
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    """Attributes of the group."""
+    notes: tuple[str, ...] = ()
+    """For users."""
+
+
+def read_node(file: File) -> Node | None:
+    """Return a Zarr group or array of either format, None where there is none.
+
+    Parameters
+    ----------
+    file : File
+        Its folder.
+
+    Returns
+    -------
+    Node or None
+        Kind, attributes and documents.
+
+    Raises
+    ------
+    SourceError
+        When a document is a Git LFS pointer, no JSON, or absurdly large.
+    """
+    main = _document(file, "zarr.json")
+    if main is not None:
+        content = _parsed(file, "zarr.json", main)
+        dims = tuple(str(name) for name in content.get("dimension_names") or () if name)
+        attrs = content.get("attributes") or {}
+        return Node(file=file, is_array=content.get("node_type") == "array", attrs=attrs, documents=(main,), dims=dims)
+    array, group, attributes = (_document(file, name) for name in (".zarray", ".zgroup", ".zattrs"))
+    documents = tuple(document for document in (array, group, attributes) if document is not None)
+    if not documents:
+        return None
+    for name, document in ((".zarray", array), (".zgroup", group)):
+        if document is not None:
+            _parsed(file, name, document)
+    attrs = _parsed(file, ".zattrs", attributes) if attributes is not None else {}
+    dims = tuple(map(str, attrs.get("_ARRAY_DIMENSIONS") or ()))
+    return Node(file=file, is_array=array is not None, attrs=attrs, documents=documents, dims=dims)
+
+
+def _document(file: File, name: str) -> bytes | None:
+    document = inside(file, name)
+    if not document.exists:
+        return None
+    size = document.size
+    if size > MOST_DOCUMENT_BYTES:
+        raise SourceError.of(
+            f"`{document.url}`", got=f"{size:,} bytes", expected="a metadata document", do="Check the store."
+        )
+    return document.read(0, size)
+
+
+def _parsed(file: File, name: str, document: bytes) -> dict[str, Any]:
+    if document.startswith(LFS_MAGIC):
+        raise lfs_pointer(inside(file, name).url)
+    try:
+        content = json.loads(document)
+    except ValueError as error:
+        raise SourceError.of(
+            f"`{inside(file, name).url}`",
+            got=f"{len(document)} bytes that are no JSON ({error})",
+            expected="a Zarr metadata document",
+            do="Copy the store again.",
+        ) from error
+    if not isinstance(content, dict):
+        raise SourceError.of(
+            f"`{inside(file, name).url}`", got="JSON that is no object", expected="Zarr metadata", do="Check the store."
+        )
+    return content
+
+
+def multiscale_of(node: Node) -> Multiscale | None:
+    """Return the levels that a group's metadata describe, None when they describe none.
+
+    Parameters
+    ----------
+    node : Node
+        A group.
+
+    Returns
+    -------
+    Multiscale or None
+        OME-Zarr's first multiscale image, or GeoZarr's layout.
+
+    Raises
+    ------
+    SourceError
+        When the metadata break the rules of the format.
+    """
+    ome = _ome(node)
+    described = ome.get("multiscales")
+    try:
+        if isinstance(described, Mapping):
+            return _geozarr(described, node.attrs)
+        return _ome_zarr(ome, described, node.attrs) if described else None
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise SourceError.of(
+            f"`{node.file.url}`",
+            got=f"multiscales metadata that break the format ({type(error).__name__}: {error})",
+            expected="the `multiscales` of OME-Zarr or GeoZarr",
+            do="Check the store with a validator of its format.",
+        ) from error
+
+
+def _ome(node: Node) -> Mapping[str, Any]:
+    ome = node.attrs.get("ome")
+    return ome if isinstance(ome, Mapping) else node.attrs
+
+
+def _ome_zarr(ome: Mapping[str, Any], described: Sequence[Any], attrs: Mapping[str, Any]) -> Multiscale:
+    first = described[0]
+    axes = _axes(first)
+    whole = _scale(first.get("coordinateTransformations"), len(axes))
+    scales = []
+    for dataset in first["datasets"]:
+        own = _scale(dataset.get("coordinateTransformations"), len(axes))
+        scales.append(own if own is None or whole is None else tuple(a * b for a, b in zip(own, whole, strict=True)))
+    notes = (f"{len(described)} multiscale images in one group: the first is used",) if len(described) > 1 else ()
+    name = str(first.get("name") or "").rpartition("/")[2]
+    is_labels = "image-label" in ome or "image-label" in attrs
+    if not is_labels and name.lower() in LABEL_WORDS:
+        is_labels, notes = True, (*notes, f"taken as labels: its metadata call it `{name}`")
+    omero = ome.get("omero") or {}
+    return Multiscale(
+        version=f"ome-zarr-{ome.get('version') or first.get('version') or '0.1'}",
+        paths=tuple(str(dataset["path"]).strip("/") for dataset in first["datasets"]),
+        axes=axes,
+        scales=tuple(scales),
+        channels=tuple(str(channel.get("label", index)) for index, channel in enumerate(omero.get("channels") or ())),
+        is_labels=is_labels,
+        attrs=attrs,
+        notes=notes,
+    )
+
+
+def _axes(first: Mapping[str, Any]) -> tuple[Axis, ...]:
+    described = first.get("axes")
+    if described is None and first.get("coordinateSystems"):  # 0.6
+        described = first["coordinateSystems"][0]["axes"]
+    if described is None:  # 0.1 and 0.2 had five axes in one order
+        described = list("tczyx")
+    axes = []
+    for axis in described:
+        if isinstance(axis, str):  # 0.3
+            axes.append(Axis(name=axis))
+        else:
+            axes.append(Axis(name="c" if axis.get("type") == "channel" else str(axis["name"]), unit=axis.get("unit")))
+    return tuple(axes)
+
+
+def _scale(transforms: Any, size: int) -> tuple[float, ...] | None:
+    """Return the product of all scales in a list of transformations, None when there is none."""
+    factors: tuple[float, ...] | None = None
+    for transform in transforms or ():
+        if transform.get("type") == "sequence":
+            found = _scale(transform["transformations"], size)
+        elif transform.get("type") == "scale" and "scale" in transform:
+            found = tuple(float(value) for value in transform["scale"])
+        else:
+            continue
+        if found is None:
+            continue
+        if len(found) != size or not all(value > 0 for value in found):
+            raise ValueError(f"scale {found} for {size} axes")
+        factors = found if factors is None else tuple(a * b for a, b in zip(factors, found, strict=True))
+    return factors
+
+
+def _geozarr(described: Mapping[str, Any], attrs: Mapping[str, Any]) -> Multiscale:
+    return Multiscale(
+        version="geozarr", paths=tuple(str(entry["asset"]).strip("/") for entry in described["layout"]), attrs=attrs
+    )
+
+
+def collection_of(node: Node) -> tuple[str, tuple[str, ...]] | None:
+    """Return the images that a group holds side by side, None when it is no such collection.
+
+    Parameters
+    ----------
+    node : Node
+        A group without levels of its own.
+
+    Returns
+    -------
+    tuple of str and tuple of str, or None
+        Axis on which one is chosen (`series`, `well`, `field`, `label`) and the path of each.
+    """
+    ome = _ome(node)
+    if isinstance(plate := ome.get("plate"), Mapping):
+        return "well", _paths(plate.get("wells"))
+    if isinstance(well := ome.get("well"), Mapping):
+        return "field", _paths(well.get("images"))
+    if isinstance(labels := ome.get("labels"), list) and labels:
+        return "label", tuple(map(str, labels))
+    if "bioformats2raw.layout" in ome:
+        listed = _listed_series(node.file)
+        return "series", listed or tuple(_numbered(node.file))
+    return None
+
+
+def _paths(entries: Any) -> tuple[str, ...]:
+    return tuple(str(entry["path"]) for entry in entries or () if isinstance(entry, Mapping) and "path" in entry)
+
+
+def _listed_series(file: File) -> tuple[str, ...]:
+    listing = read_node(inside(file, "OME"))
+    series = _ome(listing).get("series") if listing is not None else None
+    return tuple(map(str, series)) if isinstance(series, list) else ()
+
+
+def _numbered(file: File) -> list[str]:
+    found: list[str] = []
+    while read_node(inside(file, str(len(found)))) is not None:
+        found.append(str(len(found)))
+    return found

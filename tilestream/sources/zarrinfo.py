@@ -1,0 +1,300 @@
+"""The description of a Zarr image: levels, axes, pixel size, place and kind, from metadata and array shapes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from tilestream.errors import SourceError
+from tilestream.sources.address import default_notes
+from tilestream.sources.files import File
+from tilestream.sources.fingerprint import digest
+from tilestream.sources.grids import Affine, mpp_of, short_crs, um_per_unit
+from tilestream.sources.ngff import Axis, Multiscale, Node, multiscale_of, read_node
+from tilestream.sources.recognise import inside, list_folder
+from tilestream.sources.samples import canonical_dims, default_names, extra_axes, guess_dims, unique_names
+from tilestream.types import Channel, ImageInfo, Kind, Level, Shape
+
+LEAST_BLOCK_PX = 256
+"""Smaller chunks are read several at a time, since a call costs about as much as decoding this many pixels."""
+MOST_LISTED = 4096
+"""Chunk files whose sizes enter the fingerprint, coarsest level first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """An image's description with the axes of its arrays."""
+
+    info: ImageInfo
+    """Description with index 0 on each extra axis."""
+    dims: tuple[str, ...]
+    """Canonical names of the arrays' axes."""
+
+
+def levels_of(node: Node) -> Multiscale:
+    """Return which arrays of a node are the levels of its image.
+
+    Parameters
+    ----------
+    node : Node
+        A group or an array.
+
+    Returns
+    -------
+    Multiscale
+        What its metadata say, else the numbered arrays in it, else its only image array.
+
+    Raises
+    ------
+    SourceError
+        When there is no image in it, or several that no metadata bring together.
+    """
+    if node.is_array:
+        return Multiscale(version="zarr", paths=("",), attrs=node.attrs)
+    described = multiscale_of(node)
+    if described is not None and described.version != "geozarr":
+        return described
+    paths = described.paths if described else _child_paths(node.file)
+    found = [path for name in paths if (path := _array_at(node.file, name)) is not None]
+    numbered = [path for path in found if _number(path) is not None]
+    levels = found if described or len(found) == 1 else sorted(numbered, key=lambda path: _number(path) or 0)
+    if not levels:
+        raise SourceError.of(
+            f"`{node.file.url}`",
+            got=f"a group with {sorted(found)[:8] or 'no arrays of two or more axes'} and no multiscales metadata",
+            expected="one image: OME-Zarr, GeoZarr, or arrays named 0, 1, 2 …",
+            do="Give the path of one array or image group in it.",
+        )
+    version = described.version if described else "zarr"
+    return Multiscale(version=version, paths=tuple(levels), attrs=node.attrs)
+
+
+def _child_paths(file: File) -> list[str]:
+    folder = list_folder(file)
+    return sorted(name for name in (folder.names if folder else ()) if not name.startswith(".") and name != "zarr.json")
+
+
+def _number(path: str) -> int | None:
+    name = path.partition("/")[0].removeprefix("scale").removeprefix("s")
+    return int(name) if name.isascii() and name.isdigit() else None
+
+
+def _array_at(file: File, name: str) -> str | None:
+    """Return the path of the image array at `name`: itself, or the only one in the group of that name."""
+    node = read_node(inside(file, name))
+    if node is None:
+        return None
+    if node.is_array:
+        return name if _ndim(node) >= 2 else None
+    children = [child for child in _child_paths(node.file) if _is_image(inside(node.file, child))]
+    return f"{name}/{children[0]}" if len(children) == 1 else None
+
+
+def _is_image(file: File) -> bool:
+    node = read_node(file)
+    return node is not None and node.is_array and _ndim(node) >= 2
+
+
+def _ndim(node: Node) -> int:
+    return len(json.loads(node.documents[0]).get("shape") or ())
+
+
+def describe(node: Node, image: Multiscale, arrays: Sequence[zarr.Array[Any]]) -> Described:
+    """Return the description of an image.
+
+    Parameters
+    ----------
+    node : Node
+        Group or array of the image.
+    image : Multiscale
+        Its levels.
+    arrays : sequence of zarr.Array
+        The array of each level.
+
+    Returns
+    -------
+    Described
+        Description and axes.
+
+    Raises
+    ------
+    SourceError
+        When the arrays cannot be levels of one image of numbers.
+    """
+    first = arrays[0]
+    nodes = [read_node(inside(node.file, path) if path else node.file) for path in image.paths]
+    dims = _dims(node, image, arrays, nodes[0])
+    sizes = dict(zip(dims, first.shape, strict=True))
+    levels, notes = _levels(image, arrays, dims)
+    attrs = {**image.attrs, **(nodes[0].attrs if nodes[0] else {})}
+    crs, affine = _place(attrs, image.attrs, node)
+    mpp_yx = mpp_of(crs, affine) or _mpp(image, dims)
+    if mpp_yx is None and affine is None:
+        notes += ("pixel size unknown: the metadata state no unit of length",)
+    kind, hints = _kind(node, image, first.dtype)
+    extra = extra_axes(sizes)
+    info = ImageInfo(
+        format=image.version,
+        levels=levels,
+        dtype=first.dtype.newbyteorder("="),
+        channels=_channels(image, attrs, sizes.get("c", 1), first.dtype),
+        fingerprint=_fingerprint(node, image, nodes),
+        kind=kind,
+        modality="scene" if crs else "unknown",
+        mpp_yx=mpp_yx,
+        crs=crs,
+        affine=affine,
+        nodata=_nodata(attrs),
+        axes=sizes,
+        selection=dict.fromkeys(extra, 0),
+        notes=(*image.notes, *notes, *hints, *default_notes(extra, {})),
+    )
+    return Described(info=info, dims=dims)
+
+
+def _dims(node: Node, image: Multiscale, arrays: Sequence[zarr.Array[Any]], first: Node | None) -> tuple[str, ...]:
+    shapes = [array.shape for array in arrays]
+    dims = tuple(axis.name for axis in image.axes) or (first.dims if first else ())
+    if len(dims) != len(shapes[0]) and not image.axes:
+        dims = guess_dims(shapes[0])
+    names = canonical_dims(dims)
+    fits = all(len(shape) == len(names) for shape in shapes) and not any(0 in shape for shape in shapes)
+    if not fits or arrays[0].dtype.kind not in "buif" or any(array.dtype != arrays[0].dtype for array in arrays):
+        raise SourceError.of(
+            f"`{node.file.url}`",
+            got=f"arrays of shapes {shapes} and type {arrays[0].dtype} on axes {dims}",
+            expected="levels of one image: real numbers of one type, as many axes as named, none empty",
+            do="Check the store.",
+        )
+    return names
+
+
+def _levels(
+    image: Multiscale, arrays: Sequence[zarr.Array[Any]], dims: tuple[str, ...]
+) -> tuple[tuple[Level, ...], tuple[str, ...]]:
+    at = dims.index("y"), dims.index("x")
+    levels: list[Level] = []
+    notes: tuple[str, ...] = ()
+    for index, array in enumerate(arrays):
+        shape = Shape(y=array.shape[at[0]], x=array.shape[at[1]])
+        chunk = array.chunks[at[0]], array.chunks[at[1]]
+        whole = levels[0].shape if levels else shape
+        scale_yx, lies = _ratio(image, index, whole, shape, at)
+        if lies:
+            notes += (f"level {index}: the stated scale does not fit its size, the ratio of the sizes is used",)
+        block = Shape(y=_block_edge(chunk[0], shape.y), x=_block_edge(chunk[1], shape.x))
+        levels.append(Level(index=index, shape=shape, block=block, scale_yx=scale_yx))
+    return tuple(levels), notes
+
+
+def _ratio(
+    image: Multiscale, index: int, whole: Shape, shape: Shape, at: tuple[int, int]
+) -> tuple[tuple[float, float], bool]:
+    """Return level-0 pixels per pixel, and whether the stated scale had to be put aside."""
+    sizes = whole.y / shape.y, whole.x / shape.x
+    first, own = (image.scales[0], image.scales[index]) if image.scales else (None, None)
+    if first is None or own is None:
+        # no scale is stated: levels are made by whole factors, and the last pixel may be partly covered
+        nearest = round(sizes[0]), round(sizes[1])
+        exact = all(-(-w // f) == s for w, f, s in zip(whole.yx, nearest, shape.yx, strict=True))
+        return ((float(nearest[0]), float(nearest[1])) if exact else sizes), False
+    stated = own[at[0]] / first[at[0]], own[at[1]] / first[at[1]]
+    fits = all(abs(w / f - s) < 1.0 for w, f, s in zip(whole.yx, stated, shape.yx, strict=True))
+    return (stated, False) if fits else (sizes, True)
+
+
+def _block_edge(chunk: int, size: int) -> int:
+    return min(chunk * max(1, -(-LEAST_BLOCK_PX // chunk)), size)
+
+
+def _mpp(image: Multiscale, dims: tuple[str, ...]) -> tuple[float, float] | None:
+    if not image.scales or image.scales[0] is None:
+        return None
+    axes: dict[str, tuple[Axis, float]] = {
+        name: (axis, scale) for name, axis, scale in zip(dims, image.axes, image.scales[0], strict=True)
+    }
+    (y, scale_y), (x, scale_x) = axes["y"], axes["x"]
+    um_y, um_x = um_per_unit(y.unit), um_per_unit(x.unit)
+    return (scale_y * um_y, scale_x * um_x) if um_y and um_x else None
+
+
+def _place(attrs: Mapping[str, Any], group_attrs: Mapping[str, Any], node: Node) -> tuple[str | None, Affine | None]:
+    """Return CRS and affine by the conventions `proj:` and `spatial:`, else by a CF grid mapping beside the array."""
+    text = next((attrs[name] for name in ("proj:code", "proj:wkt2") if isinstance(attrs.get(name), str)), None)
+    mapping = read_node(inside(node.file, str(attrs.get("grid_mapping") or "spatial_ref"))) if text is None else None
+    if mapping is not None:
+        text = mapping.attrs.get("crs_wkt") or mapping.attrs.get("spatial_ref")
+    affine: Affine | None = None
+    try:
+        if "spatial:transform" in attrs:
+            a, b, c, d, e, f = (float(value) for value in attrs["spatial:transform"][:6])
+            affine = (a, b, c, d, e, f)
+        elif mapping is not None and "GeoTransform" in mapping.attrs:
+            c, a, b, f, d, e = (float(value) for value in str(mapping.attrs["GeoTransform"]).split())
+            affine = (a, b, c, d, e, f)
+    except (TypeError, ValueError):
+        affine = None
+    return (short_crs(text) if isinstance(text, str) else None), affine
+
+
+def _channels(image: Multiscale, attrs: Mapping[str, Any], size: int, dtype: np.dtype[Any]) -> tuple[Channel, ...]:
+    given = image.channels if len(image.channels) == size else ()
+    names = unique_names(list(given or default_names(size, dtype)))
+    scale, offset = _number_in(attrs, "scale_factor"), _number_in(attrs, "add_offset")
+    return tuple(
+        Channel(name=name, scale=1.0 if scale is None else scale, offset=0.0 if offset is None else offset)
+        for name in names
+    )
+
+
+def _number_in(attrs: Mapping[str, Any], *names: str) -> float | None:
+    for name in names:
+        value = attrs.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+    return None
+
+
+def _nodata(attrs: Mapping[str, Any]) -> float | None:
+    return _number_in(attrs, "_FillValue", "missing_value", "nodata")
+
+
+def _kind(node: Node, image: Multiscale, dtype: np.dtype[Any]) -> tuple[Kind, tuple[str, ...]]:
+    """Return `labels` where the metadata say so; a telling file name is only worth a hint."""
+    if dtype.kind not in "bui":
+        return "intensity", ()
+    if image.is_labels or "flag_values" in image.attrs:
+        return "labels", ()
+    words = set(node.file.name.lower().replace("-", ".").replace("_", ".").split("."))
+    if words & {"label", "labels", "segmentation", "segmentations", "mask", "masks"}:
+        return "intensity", ("its metadata call it an image; if it holds class numbers, open it with #kind=labels",)
+    return "intensity", ()
+
+
+def _fingerprint(node: Node, image: Multiscale, nodes: Sequence[Node | None]) -> str:
+    """Return the hash of all metadata documents and, for a local store, of the sizes of up to 4,096 chunk files."""
+    documents = [document for level in (node, *nodes) if level for document in level.documents]
+    listing: list[tuple[str, int]] = []
+    if node.file.is_local:
+        for path in reversed(image.paths):
+            listing += _sizes(Path(node.file.path) / path, MOST_LISTED - len(listing))
+    return digest("zarr", *documents, listing)
+
+
+def _sizes(folder: Path, most: int) -> list[tuple[str, int]]:
+    found: list[tuple[str, int]] = []
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            if len(found) >= most:
+                return found
+            path = Path(place) / name
+            found.append((str(path.relative_to(folder)), path.stat().st_size))
+    return found
