@@ -15,7 +15,9 @@ import numpy.typing as npt
 from tilestream.errors import ConfigError
 from tilestream.grid import Edge, Ints, TileGrid, hilbert_order, super_tile_edge
 from tilestream.plan.levels import TOLERANCE, LevelChoice, choose_level
+from tilestream.plan.selection import MIN_SHARE, Selection, tile_shares
 from tilestream.plan.snap import Snap, snap_level
+from tilestream.plan.where import select
 from tilestream.pyramid import Pyramid
 from tilestream.types import PlanLevel, Receipt, Shape, SuperTile
 
@@ -45,6 +47,8 @@ class TilePlan:
     """`(y, x)` over the grid's tiles; None = all."""
     share: npt.NDArray[np.float32] | None = None
     """`(y, x)` selected share of each core; None = all of it."""
+    selection: Selection | None = None
+    """The mask behind `share`, for outlines and reports; None with `all`."""
     notes: tuple[str, ...] = ()
     """What a user should know: level chosen otherwise than asked, no tissue found."""
 
@@ -262,18 +266,37 @@ def plan_tiles(  # noqa: PLR0913 - the public call: each option of a plan is one
     edge_px = super_tile_edge(step, region_px=region_px or 1, super_tile_px=super_tile_px)
     cut = _Cut(choice=choice, grid=grid, super_tile_px=edge_px)
     if where == "all":
-        return _plan_all(pyr, cut)
-    raise NotImplementedError
+        return _plan(pyr, cut)
+    selection = select(pyr, where, tile_level0_px=tile_px * max(choice.level.scale_yx), source_mpp=source_mpp)
+    return _plan(pyr, cut, selection=selection, min_share=MIN_SHARE if min_share is None else min_share)
 
 
-def _plan_all(pyr: Pyramid, cut: _Cut) -> TilePlan:
+def _plan(pyr: Pyramid, cut: _Cut, *, selection: Selection | None = None, min_share: float = 0.0) -> TilePlan:
+    share = wanted = None
+    notes = cut.choice.notes
+    if selection is not None:
+        if not 0 < min_share <= 1:
+            raise ConfigError.of(
+                "`min_share`", got=min_share, expected="above 0, at most 1", do="Give a share, e.g. 0.1."
+            )
+        share = tile_shares(selection, cut.choice.level, cut.grid)
+        # float32 on both sides: a core covered by exactly the least share is in, whatever its last bit in float64
+        wanted = share >= np.float32(min_share)
+        notes += selection.notes
+        if selection.mask.any() and not wanted.any():
+            notes += (f"no tile of which {min_share:g} is selected",)
     return TilePlan(
         image=image_key(pyr),
         level=cut.choice.level,
         grid=cut.grid,
         super_tile_px=cut.super_tile_px,
         mpp_yx=cut.choice.mpp_yx,
-        notes=cut.choice.notes,
+        where="all" if selection is None else f"{selection.name}-{selection.digest}",
+        min_share=min_share,
+        wanted=wanted,
+        share=share,
+        selection=selection,
+        notes=notes,
     )
 
 

@@ -1,0 +1,163 @@
+"""Tissue on slides and measured area on scenes, by stated rules, from one coarse picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from tilestream.plan.coarse import MASK_UM, Coarse, mask_level, read_coarse
+from tilestream.plan.selection import Selection
+from tilestream.pyramid import Pyramid
+from tilestream.types import ImageInfo, Modality
+
+Mask = npt.NDArray[np.bool_]
+
+DARK = 64
+"""8-bit RGB whose typical pixel stays below this in its brightest channel has a black background."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TissueRules:
+    """How a mask of single pixels becomes pieces of tissue; lengths in um, mask pixels of unknown size count as 8."""
+
+    close_um: float = 24.0
+    """Radius by which gaps between cells are closed."""
+    open_um: float = 8.0
+    """Radius below which threads and dust are dropped."""
+    least_um2: float = 10_000.0
+    """Area below which a piece is a speck: a square of 100 um."""
+    hole_um2: float = 40_000.0
+    """Area below which a hole is filled: fat cells and tears up to 200 um."""
+
+
+RULES = TissueRules()
+NAME = "tissue-1"
+"""Name and version of the rules; raised when the same picture would give another mask."""
+
+
+def select_tissue(pyr: Pyramid, *, mpp: float | None = None, rules: TissueRules = RULES) -> Selection:
+    """Return the tissue of a slide, or the measured area of a scene or of a class image.
+
+    Parameters
+    ----------
+    pyr : Pyramid
+        The image.
+    mpp : float, optional
+        Micrometres per pixel of level 0 that the user states.
+    rules : TissueRules
+        How pixels become pieces.
+
+    Returns
+    -------
+    Selection
+        The mask; empty with a note on a blank slide. What a damaged block hides is selected, so that its tiles are
+        counted as damaged and do not vanish.
+    """
+    info = pyr.info
+    level = mask_level(info, mpp=mpp)
+    by_validity = info.modality == "scene" or info.crs is not None or info.kind == "labels"
+    coarse = read_coarse(pyr, level, pixels=not by_validity)
+    notes = tuple(f"coarse picture: {reason}" for reason in coarse.damage)
+    if by_validity:
+        mask, name = coarse.valid, "valid-1"
+    else:
+        light = judge_light(coarse, info)
+        base = info.mpp if mpp is None else mpp
+        pixel_um = MASK_UM if base is None else base * max(level.scale_yx)
+        mask, name = clean(_raw(coarse, light), coarse.valid, pixel_um=pixel_um, rules=rules), f"{NAME}-{light}"
+    mask = mask | coarse.damaged
+    if not mask.any():
+        notes += ("no valid pixel found" if by_validity else "no tissue found",)
+    return Selection(name=name, mask=mask, scale_yx=level.scale_yx, area=info.shape, notes=notes)
+
+
+def judge_light(coarse: Coarse, info: ImageInfo) -> Modality:
+    """Return `brightfield` or `fluorescence`: as the file says, else by the background's brightness.
+
+    Parameters
+    ----------
+    coarse : Coarse
+        Picture with pixels.
+    info : ImageInfo
+        The image.
+
+    Returns
+    -------
+    str
+        8-bit RGB is fluorescence when the median over all valid pixels of their brightest channel is below 64, since
+        neither glass nor stained tissue is that dark in all three; anything else than 8-bit RGB is fluorescence.
+    """
+    if info.modality in ("brightfield", "fluorescence"):
+        return info.modality
+    pixels = coarse.pixels
+    if pixels is None or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        return "fluorescence"
+    brightest = pixels.max(axis=2)[coarse.valid]
+    return "fluorescence" if brightest.size and float(np.median(brightest)) < DARK else "brightfield"
+
+
+def _raw(coarse: Coarse, light: Modality) -> Mask:
+    from tilestream.kernels.mask import tissue_brightfield, tissue_fluorescence
+
+    assert coarse.pixels is not None
+    test = tissue_fluorescence if light == "fluorescence" else tissue_brightfield
+    return np.asarray(test(coarse.pixels, coarse.valid), np.bool_)
+
+
+def clean(raw: Mask, valid: Mask, *, pixel_um: float, rules: TissueRules = RULES) -> Mask:
+    """Return the pieces of tissue in a mask of single pixels.
+
+    Parameters
+    ----------
+    raw : ndarray of bool
+        `(y, x)`, the test of each pixel.
+    valid : ndarray of bool
+        `(y, x)`, where something was measured.
+    pixel_um : float
+        Edge of a mask pixel.
+    rules : TissueRules
+        Radii and areas.
+
+    Returns
+    -------
+    ndarray of bool
+        `(y, x)`: gaps closed, threads dropped, small holes filled, specks removed; only where valid.
+    """
+    closed = _morph(raw, rules.close_um / pixel_um, close=True)
+    opened = _morph(closed, rules.open_um / pixel_um, close=False)
+    filled = opened | _small(~opened, rules.hole_um2 / pixel_um**2, inner=True)
+    return np.asarray(filled & ~_small(filled, rules.least_um2 / pixel_um**2, inner=False) & valid)
+
+
+def _morph(mask: Mask, radius_px: float, *, close: bool) -> Mask:
+    """Return the closing or opening by a disc; the picture continues beyond its edges, so that these are kept."""
+    radius = round(radius_px)
+    if radius < 1:
+        return mask
+    padded = np.pad(mask, 2 * radius, mode="edge")
+    # Two distance transforms cost the same at any radius, erosion by a large disc does not.
+    if close:
+        grown = ndimage.distance_transform_edt(~padded) <= radius if padded.any() else padded
+        shrunk = ndimage.distance_transform_edt(grown) > radius if not grown.all() else grown
+    else:
+        kept = ndimage.distance_transform_edt(padded) > radius if not padded.all() else padded
+        shrunk = ndimage.distance_transform_edt(~kept) <= radius if kept.any() else kept
+    inner = slice(2 * radius, -2 * radius)
+    return np.asarray(shrunk[inner, inner], np.bool_)
+
+
+def _small(mask: Mask, least_px: float, *, inner: bool) -> Mask:
+    """Return the pieces of fewer than `least_px` pixels; with `inner` only those that touch no edge of the picture."""
+    labels, count = ndimage.label(mask)
+    if not count:
+        return np.zeros_like(mask)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    drop = sizes < least_px
+    drop[0] = False
+    if inner:
+        for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+            drop[side] = False
+    return np.asarray(drop[labels])
