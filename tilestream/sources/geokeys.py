@@ -68,9 +68,8 @@ def read_georeference(ifd: Ifd) -> GeoReference:
     """
     keys = _keys(ifd)
     shift = 0.5 if keys.get(1025) == 2 else 0.0  # PixelIsPoint: positions are those of pixel centres
-    affine, gcps = _affine(ifd, shift), ()
-    if affine is None:
-        gcps = _gcps(ifd, shift)
+    affine = _affine(ifd, shift)
+    gcps = _gcps(ifd, shift) if affine is None else ()
     crs, notes = _crs(keys)
     return GeoReference(affine=affine, crs=crs, gcps=gcps, notes=notes)
 

@@ -1,7 +1,8 @@
 """Tells a damaged JPEG stream before it is decoded, because decoders fill what is missing with grey and stay silent.
 
 Checked are start and end of the image, every marker in between, size and components of the frame, and the order and
-number of restart markers. Entropy-coded data carries no checksum: a flipped bit that leaves the markers alone is not seen.
+number of restart markers. Entropy-coded data carries no checksum: a flipped bit that leaves the markers alone is not
+seen.
 
 References
 ----------
@@ -147,11 +148,13 @@ def check_scan(data: bytes, head: JpegHead) -> None:
         When a marker stands where none may, a restart marker is missing or out of order, or the end is missing.
     """
     stop = len(data) - 2
-    if head.restarts == 0 and data.endswith(EOI):
-        # Two counts in C instead of a walk: every FF is a stuffed one, so nothing but data lies before the end.
-        if data.count(b"\xff", head.size, stop) == data.count(b"\xff\x00", head.size, stop):
-            return
-    _walk(data, head)
+    # Two counts in C instead of a walk: where every FF is a stuffed one, nothing but data lies before the end.
+    if not (
+        head.restarts == 0
+        and data.endswith(EOI)
+        and data.count(b"\xff", head.size, stop) == data.count(b"\xff\x00", head.size, stop)
+    ):
+        _walk(data, head)
 
 
 def _walk(data: bytes, head: JpegHead) -> None:

@@ -1,4 +1,4 @@
-"""The TIFF family as a source: SVS, OME-TIFF, GeoTIFF and COG, plain and pyramidal TIFF, without another library's handle.
+"""The TIFF family as a source: SVS, OME-TIFF, GeoTIFF and COG, plain and pyramidal TIFF.
 
 A source is a small record. What was parsed stays in the process and is parsed again in another one, where the
 fingerprint tells whether the file is still the same.

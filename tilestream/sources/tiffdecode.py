@@ -1,7 +1,7 @@
 """Bytes of one stored tile or strip into samples, by compression; anything but exact pixels raises `DamagedError`.
 
-Colour rules of JPEG are tifffile's (Aperio stores RGB as RGB; elsewhere RGB inside JPEG is YCbCr when the stream says so);
-samples that are no colour are never converted.
+Colour rules of JPEG are tifffile's: Aperio stores RGB as RGB; elsewhere RGB inside JPEG is YCbCr when the stream says so.
+Samples that are no colour are never converted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from tilestream.errors import DamagedError
 from tilestream.sources import tifftable as tt
-from tilestream.sources.jpegcheck import check_scan, read_head, restart_interval
+from tilestream.sources.jpegcheck import JpegHead, check_scan, read_head, restart_interval
 from tilestream.sources.streamcheck import check_jpeg2000, check_webp
 from tilestream.sources.tifftable import TileTable
 from tilestream.types import Array
@@ -72,11 +72,8 @@ class _JpegDecoder:
         self._table = table
         self._tables = table.jpeg_tables
         self._interval = restart_interval(table.jpeg_tables)
-        self._known = (
-            b"\0",
-            None,
-            0,
-        )  # head bytes, head, rows it was checked for; replaced whole, so safe under threads
+        # head bytes, head, rows it was checked for; replaced whole, so safe under threads
+        self._known: tuple[bytes, JpegHead | None, int] = (b"\0", None, 0)
 
     def __call__(self, data: bytes, rows: int) -> Array:
         start, head, checked_rows = self._known
@@ -142,13 +139,13 @@ def _jpegxl(table: TileTable, data: bytes, rows: int) -> Array:
 
 def _fax(table: TileTable, data: bytes, rows: int) -> Array:
     raw = imagecodecs.bitorder_decode(data) if table.fill_order == 2 else data
-    decode = {
+    decode: Callable[..., Any] = {
         tt.FAX_RLE: imagecodecs.ccittrle_decode,
         tt.FAX3: partial(imagecodecs.ccittfax3_decode, t4options=table.t4_options),
         tt.FAX4: imagecodecs.ccittfax4_decode,
     }[table.compression]
     height = table.piece.y if table.tiled else rows
-    return _image(lambda piece: decode(piece, height, table.piece.x), table, raw, rows)
+    return _image(lambda piece: decode(piece, height, table.piece.x), table, bytes(raw), rows)
 
 
 def _image(decode: Callable[[bytes], Any], table: TileTable, data: bytes, rows: int) -> Array:
@@ -204,7 +201,7 @@ def _samples(table: TileTable, raw: memoryview, height: int) -> Array:
     if table.predictor == 3:  # byte planes, most significant first in either byte order
         planes = np.frombuffer(raw, table.dtype).reshape(shape)
         return np.asarray(imagecodecs.floatpred_decode(planes, axis=-2, out=np.empty(shape, table.dtype)))
-    pixels: npt.NDArray[Any] = np.frombuffer(raw, table.dtype.newbyteorder(table.order)).reshape(shape)
+    pixels: npt.NDArray[Any] = np.frombuffer(raw, np.dtype(table.order + table.dtype.str[1:])).reshape(shape)
     pixels = pixels.astype(table.dtype, copy=False)
     if table.predictor == 2:
         whole = pixels.view(f"u{table.dtype.itemsize}")  # differences of the bits, also for floats and signed

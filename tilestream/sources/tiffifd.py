@@ -125,7 +125,7 @@ class Ifd:
         if tag is None:
             return np.empty(0, "u8")
         width = 2 if tag.kind in _RATIONAL else 1
-        dtype = np.dtype(_TYPES[tag.kind]).newbyteorder(self.order)
+        dtype = np.dtype(self.order + _TYPES[tag.kind])
         if tag.count > limit:
             raise refuse(
                 self.header.file, got=f"tag {code} with {tag.count} values", expected=f"at most {limit} of them"
@@ -166,10 +166,7 @@ class Ifd:
 
     def children(self) -> list[Ifd]:
         """Return the directories that tag SubIFDs points at."""
-        found = []
-        for offset in self.ints(330):
-            found.append(_parse(self.header, offset, self.order, self._is_big)[0])
-        return found
+        return [_parse(self.header, offset, self.order, self._is_big)[0] for offset in self.ints(330)]
 
     @property
     def _is_big(self) -> bool:
@@ -230,7 +227,8 @@ def _start(header: HeaderBytes) -> tuple[str, bool, int]:
 def _parse(header: HeaderBytes, offset: int, order: str, is_big: bool) -> tuple[Ifd, int]:
     count_bytes, next_bytes = (8, 8) if is_big else (2, 4)
     size, inline = ("u8", 8) if is_big else ("u4", 4)
-    entry = np.dtype([("code", "u2"), ("kind", "u2"), ("count", size), ("value", size)]).newbyteorder(order)
+    fields = [("code", "u2"), ("kind", "u2"), ("count", size), ("value", size)]
+    entry = np.dtype([(name, order + kind) for name, kind in fields])
     count = int(np.frombuffer(header.read(offset, count_bytes), f"{order}u{count_bytes}")[0])
     if not 0 < count <= 4096:  # real directories have some dozens
         raise refuse(header.file, got=f"a directory of {count} tags at byte {offset}", expected="1 to 4,096 tags")

@@ -1,10 +1,12 @@
-"""Which directories of a TIFF file are levels of one image, masks, separate pages, or pictures that must stay inside."""
+"""Which directories of a TIFF file are levels, masks, separate pages, or pictures that must stay inside."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from tilestream.errors import SourceError
 from tilestream.sources.tiffifd import Ifd
@@ -174,7 +176,7 @@ def _factor(base: Shape, small: Shape, tolerance: float | None) -> float:
     """
     if small.y > base.y or small.x > base.x or small == base:
         return 0.0
-    factor = (base.y * base.x / (small.y * small.x)) ** 0.5
+    factor = float(np.sqrt(base.area / small.area))
     if tolerance is not None:
         for long, short in ((base.y, small.y), (base.x, small.x)):
             if abs(long / factor - short) > max(1.5, tolerance * short):
@@ -185,8 +187,8 @@ def _factor(base: Shape, small: Shape, tolerance: float | None) -> float:
 def scale_yx(base: Shape, small: Shape) -> tuple[float, float]:
     """Return the size of a pixel of a level in pixels of level 0.
 
-    The integer `f` when both sizes are `ceil(size / f)`, powers of two first: then the last pixel is only partly covered
-    and the ratio of the sizes would shift the level. Else the ratio of the sizes (Aperio cuts odd edges off).
+    The integer `f` when both sizes are `ceil(size / f)`, powers of two first: then the last pixel is only partly
+    covered and the ratio of the sizes would shift the level. Else the ratio of the sizes (Aperio cuts odd edges off).
 
     Parameters
     ----------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -99,7 +100,7 @@ class TableReader:
             if offset + nbytes > table.file.size:
                 raise DamagedError(f"bytes {offset}..{offset + nbytes} lie outside the file of {table.file.size} bytes")
         total = sum(nbytes for _, nbytes in wanted)
-        follows = all(a + n == b for (a, n), (b, _) in zip(wanted, wanted[1:], strict=False))
+        follows = all(a + n == b for (a, n), (b, _) in pairwise(wanted))
         if len(wanted) > 1 and follows and total <= MERGE_BYTES:
             start = wanted[0][0]
             whole = table.file.read(start, total)
@@ -223,13 +224,13 @@ class LevelReader:
         return pixels, valid
 
     def _measured(self, pixels: Array) -> npt.NDArray[np.bool_] | None:
-        """Return where any channel differs from nodata and none is NaN."""
+        """Return where any channel differs from nodata and all are finite: no statistic survives NaN."""
         valid: npt.NDArray[np.bool_] | None = None
         if self.nodata is not None and not np.isnan(self.nodata):
             differs = pixels != np.asarray(self.nodata).astype(pixels.dtype)
             valid = differs[:, :, 0] if pixels.shape[2] == 1 else differs.any(axis=2)
         if pixels.dtype.kind == "f":
-            number = ~np.isnan(pixels).any(axis=2)
+            number: npt.NDArray[np.bool_] = np.isfinite(pixels).all(axis=2)
             valid = number if valid is None else valid & number
         return valid
 

@@ -17,14 +17,11 @@ import numpy.typing as npt
 
 from tilestream.sources.files import File
 from tilestream.sources.tiffifd import Ifd, refuse
+from tilestream.sources.tiffpieces import ROWS, Pixels, parse_pieces
 from tilestream.types import Shape
 
-MAX_PIECE_BYTES = 1 << 30
-"""Largest decoded tile or strip, bytes; a header that claims more is refused instead of allocated."""
 MAX_SAMPLES = 1 << 14
 """Most samples a pixel; hyperspectral scenes have some hundreds."""
-ROWS = 256
-"""Rows that grouped or cut strips aim at."""
 
 NONE, FAX_RLE, FAX3, FAX4, LZW, OLD_JPEG, JPEG, ADOBE_DEFLATE = 1, 2, 3, 4, 5, 6, 7, 8
 DEFLATE, PACKBITS = 32946, 32773
@@ -158,25 +155,23 @@ def parse_table(ifd: Ifd) -> TileTable:
         )
     bits, dtype = _sample_type(ifd, samples)
     subfile = ifd.one(254, {2: 1}.get(ifd.one(255, 0), 0))
-    draft = _Draft(ifd=ifd, shape=shape, samples=samples, bits=bits, planar=ifd.one(284, 1) == 2 and samples > 1)
+    planar = ifd.one(284, 1) == 2 and samples > 1
     compression, predictor, photometric = _coding(ifd, dtype)
-    piece, tiled, offsets, counts, notes = draft.pieces(compression)
-    row_bytes = -(-piece.x * (1 if draft.planar else samples) * bits // 8)
-    if piece.y * row_bytes > MAX_PIECE_BYTES:
-        raise refuse(
-            file,
-            got=f"one stored piece of {piece.y * row_bytes} decoded bytes",
-            expected=f"at most {MAX_PIECE_BYTES}",
-            do="Rewrite the image with tiles, or check that it is not damaged.",
-        )
+    pixels = Pixels(
+        shape=shape,
+        planes=samples if planar else 1,
+        sample_bits=bits * (1 if planar else samples),
+        compression=compression,
+    )
+    stored = parse_pieces(ifd, pixels)
     tables = ifd.data(347) if compression == JPEG else b""
     return TileTable(
         file=file,
         shape=shape,
-        piece=piece,
-        tiled=tiled,
+        piece=stored.piece,
+        tiled=stored.tiled,
         samples=samples,
-        planar=draft.planar,
+        planar=planar,
         bits=bits,
         dtype=dtype,
         order=ifd.order,
@@ -188,11 +183,11 @@ def parse_table(ifd: Ifd) -> TileTable:
         extra=ifd.ints(338)[:samples],
         jpeg_tables=tables or None,
         palette=_palette(ifd, bits) if photometric == PALETTE else None,
-        offsets=offsets,
-        counts=counts,
+        offsets=stored.offsets,
+        counts=stored.counts,
         reduced=bool(subfile & 1),
         mask=bool(subfile & 4) or photometric == MASK,
-        notes=notes,
+        notes=stored.notes,
     )
 
 
@@ -242,7 +237,8 @@ def _coding(ifd: Ifd, dtype: np.dtype[Any]) -> tuple[int, int, int]:
         )
     if compression in IMAGE_CODECS:
         predictor = 1
-    if predictor not in (1, 2, 3) or (predictor == 3 and dtype.kind != "f") or (predictor == 2 and ifd.one(258, 1) % 8):
+    unfit = {1: False, 2: ifd.one(258, 1) % 8 != 0, 3: dtype.kind != "f"}.get(predictor, True)
+    if unfit:
         raise refuse(
             file, got=f"predictor {predictor} on {dtype}", expected="1, 2, or 3 on floats", do="Rewrite the image."
         )
@@ -258,80 +254,3 @@ def _palette(ifd: Ifd, bits: int) -> npt.NDArray[np.uint8]:
     if colours.max() > 255:  # some writers store 8-bit values; libtiff tells them apart by this test
         colours >>= 8
     return np.ascontiguousarray(colours.reshape(3, -1).T.astype("u1"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Draft:
-    """What the layout of pieces follows from."""
-
-    ifd: Ifd
-    shape: Shape
-    samples: int
-    bits: int
-    planar: bool
-
-    def pieces(self, compression: int) -> tuple[Shape, bool, npt.NDArray[np.uint64], npt.NDArray[Any], tuple[str, ...]]:
-        ifd, file = self.ifd, self.ifd.header.file
-        tiled = 322 in ifd or 324 in ifd
-        size = file.size
-        offsets = ifd.array(324 if 324 in ifd else 273, limit=size)
-        counts = ifd.array(325 if 325 in ifd else 279, limit=size)
-        if ifd.one(32997, 1) > 1 or ifd.one(32998, 1) > 1:
-            raise refuse(file, got="volumetric tiles", expected="flat images", do="Split the volume into planes.")
-        if not offsets.size or offsets.dtype.kind != "u" or (counts.size and counts.dtype.kind != "u"):
-            raise refuse(file, got="no table of offsets", expected="offsets of tiles or strips")
-        if tiled:
-            piece = Shape(y=ifd.one(323, 0), x=ifd.one(322, 0))
-        else:
-            rows = min(ifd.one(278, self.shape.y), self.shape.y)
-            piece = Shape(y=rows, x=self.shape.x)
-        if not (0 < piece.y < 1 << 20 or not tiled) or piece.y < 1 or not 0 < piece.x < 1 << 31:
-            raise refuse(file, got=f"tiles or strips of {piece.y} x {piece.x}", expected="positive sizes")
-        if not counts.size and compression == NONE and offsets.size == 1:
-            counts = np.array([piece.y * self._row_bytes(piece.x)], "u8")
-        piece, grid, notes = self._grid(piece, offsets.size, counts, tiled)
-        need = (self.samples if self.planar else 1) * grid.area
-        if offsets.size < need or counts.size < need:
-            raise refuse(
-                file,
-                got=f"{offsets.size} offsets and {counts.size} sizes",
-                expected=f"{need} for {grid.y} x {grid.x} tiles or strips",
-            )
-        planes = self.samples if self.planar else 1
-        where = offsets[:need].astype("u8").reshape(planes, grid.y, grid.x)
-        sizes = counts[:need].astype("u8").reshape(planes, grid.y, grid.x)
-        if compression == NONE and not tiled and piece.y > ROWS and grid.y == 1:
-            piece, where, sizes = self._cut(piece, where, sizes)
-        narrow = sizes.astype("u4") if not sizes.size or sizes.max() < 1 << 32 else sizes
-        return piece, tiled, where, narrow, notes
-
-    def _row_bytes(self, width: int) -> int:
-        return -(-width * (1 if self.planar else self.samples) * self.bits // 8)
-
-    def _grid(
-        self, piece: Shape, stored: int, counts: npt.NDArray[Any], tiled: bool
-    ) -> tuple[Shape, Shape, tuple[str, ...]]:
-        planes = self.samples if self.planar else 1
-        grid = Shape(y=-(-self.shape.y // piece.y), x=-(-self.shape.x // piece.x))
-        if tiled or stored <= planes * grid.y or stored % planes or not counts.size:
-            return piece, grid, ()
-        # A RowsPerStrip that overflowed: uncompressed strips say themselves how many rows they hold.
-        rows, rest = divmod(int(counts[0]), self._row_bytes(self.shape.x))
-        if rest or not rows or -(-self.shape.y // rows) * planes != stored or self.ifd.one(259, 1) != NONE:
-            return piece, grid, ()
-        note = f"rows per strip taken from the strips' sizes ({rows}), because the tag contradicts them"
-        return Shape(y=rows, x=piece.x), Shape(y=stored // planes, x=1), (note,)
-
-    def _cut(
-        self, piece: Shape, offsets: npt.NDArray[np.uint64], counts: npt.NDArray[np.uint64]
-    ) -> tuple[Shape, npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-        """Return one uncompressed strip as strips of `ROWS` rows, so that no window needs the whole image."""
-        row_bytes = self._row_bytes(piece.x)
-        if int(counts.min()) < piece.y * row_bytes or not int(offsets.min()):
-            return piece, offsets, counts  # too short or sparse: the damage shows when it is read
-        starts = np.arange(0, piece.y, ROWS, dtype="u8")
-        rows = np.minimum(ROWS, piece.y - starts)
-        shape = (offsets.shape[0], len(starts), 1)
-        where = (offsets[:, :1, 0] + starts * np.uint64(row_bytes)).reshape(shape)
-        sizes = np.broadcast_to((rows * np.uint64(row_bytes))[None, :, None], shape).copy()
-        return Shape(y=ROWS, x=piece.x), where, sizes
