@@ -11,6 +11,13 @@ from distributed import Client, LocalCluster
 
 from tilestream.errors import ConfigError
 
+QUIET = {
+    "distributed.worker.profile.enabled": False,  # samples all stacks 100 times a second, holding the GIL
+    "distributed.scheduler.work-stealing": False,  # the window already hands a unit to whoever is free
+    "distributed.worker.daemon": False,  # encoders may start processes of their own
+}
+"""Settings of clusters that are started here."""
+
 PROFILES = "`threads`, `threads:N`, `local:N` or `tcp://host:port`"
 
 
@@ -43,7 +50,7 @@ def open_client(profile: str = "threads") -> Iterator[Client]:
     # No dashboard: a batch job should not open a port that nobody asked for. No memory limit either, since tasks
     # return receipts of a few hundred bytes and the byte projection of a plan has bounded the rest.
     with (
-        dask.config.set({"distributed.worker.daemon": False}),
+        dask.config.set(QUIET),
         LocalCluster(
             n_workers=max(1, processes),
             threads_per_worker=threads,

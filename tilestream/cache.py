@@ -89,7 +89,8 @@ def block_cache(budget_bytes: int) -> BlockCache:
         The same object for the same budget and process.
     """
     key = (os.getpid(), budget_bytes)  # a forked child must not use a lock that its parent may have held
+    found = _caches.get(key)
+    if found is not None:  # without the lock: this is asked once a block, by every thread
+        return found
     with _lock:
-        if key not in _caches:
-            _caches[key] = BlockCache(budget_bytes)
-        return _caches[key]
+        return _caches.setdefault(key, BlockCache(budget_bytes))

@@ -9,7 +9,10 @@ from typing import Any
 
 from tilestream.errors import ConfigError
 
-STAGES: Mapping[str, str] = {"handcrafted": "tilestream.models.handcrafted:handcrafted"}
+STAGES: Mapping[str, str] = {
+    "entropy": "tilestream.models.information:information",
+    "handcrafted": "tilestream.models.handcrafted:handcrafted",
+}
 """Encoders by name; others come as `module:callable` or through the entry-point group `tilestream.stages`."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from tilestream.cache import block_cache
 from tilestream.errors import ConfigError, DamagedError
 from tilestream.kernels.resample import resample
+from tilestream.pyramid.chosen import choose
 from tilestream.pyramid.overview import crop
 from tilestream.sources.array import array_source
 from tilestream.sources.opening import open_source
@@ -105,6 +106,23 @@ class Pyramid:
             The selected 2-D image.
         """
         return replace(self, source=self.source.isel(**index))
+
+    def choose(self, *, bands: Sequence[str] = (), mpp: float | None = None) -> Pyramid:
+        """Return the pyramid with some of its channels, or with a resolution that the file does not state.
+
+        Parameters
+        ----------
+        bands : sequence of str
+            Names of the channels to keep, in order; empty = all.
+        mpp : float, optional
+            Micrometres per pixel of level 0.
+
+        Returns
+        -------
+        Pyramid
+            The same pixels as chosen.
+        """
+        return replace(self, source=choose(self.source, bands=bands, mpp=mpp))
 
     def read(self, box: Box) -> Array:
         """Return the pixels of a box.
@@ -284,12 +302,14 @@ class Pyramid:
 
     @cached_property
     def _identity(self) -> str:
-        chosen = ",".join(f"{axis}={index}" for axis, index in sorted(self.info.selection.items()))
-        return f"{self.info.fingerprint}#{chosen}"
+        selected = ",".join(f"{axis}={index}" for axis, index in sorted(self.info.selection.items()))
+        names = ",".join(channel.name for channel in self.channels)
+        return f"{self.info.fingerprint}#{selected}#{names}"
 
     def _block(self, level: int, iy: int, ix: int) -> Block | None:
-        cache = block_cache(self.cache_bytes)
-        return cache.get((self._identity, level, iy, ix), lambda: self.source.read_block(level, iy, ix))
+        if not self.cache_bytes:
+            return self.source.read_block(level, iy, ix)
+        return block_cache(self.cache_bytes).get((self._identity, level, iy, ix), lambda: self.source.read_block(level, iy, ix))
 
     def __getstate__(self) -> dict[str, Any]:
         return {"source": self.source, "cache_bytes": self.cache_bytes}

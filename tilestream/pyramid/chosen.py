@@ -1,0 +1,91 @@
+"""A source seen through a user's choices: fewer channels, or a resolution that the file does not state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from tilestream.errors import ConfigError
+from tilestream.types import Array, Block, ImageInfo, Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenSource:
+    """Another source with some of its channels and, where given, another resolution."""
+
+    source: Source
+    """What is really read."""
+    channels: tuple[int, ...] | None = None
+    """Indices of the channels that are kept, in order; None = all."""
+    mpp: float | None = None
+    """Micrometres per pixel of level 0 that a user states; goes before the file's."""
+
+    @cached_property
+    def info(self) -> ImageInfo:
+        """Return the description as chosen."""
+        found = self.source.info
+        if self.channels is not None:
+            found = replace(found, channels=tuple(found.channels[index] for index in self.channels))
+        if self.mpp is not None:
+            stated = "none" if found.mpp is None else f"{found.mpp:.4g}"
+            note = f"{self.mpp:g} um/px as given by the user; the file states {stated}"
+            found = replace(found, mpp_yx=(self.mpp, self.mpp), notes=(*found.notes, note))
+        return found
+
+    def read_block(self, level: int, iy: int, ix: int) -> Block | None:
+        """Return the chosen channels of a block."""
+        block = self.source.read_block(level, iy, ix)
+        if block is None or self.channels is None:
+            return block
+        return Block(pixels=block.pixels[..., list(self.channels)], valid=block.valid)
+
+    def isel(self, **index: int) -> ChosenSource:
+        """Return the same choices on another selection."""
+        return replace(self, source=self.source.isel(**index))
+
+    def read_associated(self, name: str) -> Array:
+        """Return an associated image as it is."""
+        return self.source.read_associated(name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"source": self.source, "channels": self.channels, "mpp": self.mpp}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+def choose(source: Source, *, bands: Sequence[str] = (), mpp: float | None = None) -> Source:
+    """Return the source with the named channels and the given resolution.
+
+    Parameters
+    ----------
+    source : Source
+        What is read.
+    bands : sequence of str
+        Names of the channels to keep, in order; empty = all.
+    mpp : float, optional
+        Micrometres per pixel of level 0.
+
+    Returns
+    -------
+    Source
+        The source itself when nothing is chosen.
+
+    Raises
+    ------
+    ConfigError
+        When a name is not there, or the resolution is not above 0.
+    """
+    if mpp is not None and not 0 < mpp < float("inf"):
+        raise ConfigError.of("`mpp`", got=mpp, expected="micrometres per pixel above 0", do="Correct the number.")
+    names = [channel.name for channel in source.info.channels]
+    missing = [name for name in bands if name not in names]
+    if missing:
+        raise ConfigError.of(
+            "`bands`", got=", ".join(missing), expected=f"names among {', '.join(names)}", do="Check the spelling."
+        )
+    if not bands and mpp is None:
+        return source
+    return ChosenSource(source=source, channels=tuple(map(names.index, bands)) if bands else None, mpp=mpp)
