@@ -1,0 +1,267 @@
+"""Metadata of a multiscale raster that is OME-Zarr 0.5, GeoZarr and CF at the same time."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from tilestream.types import Shape
+
+Affine: TypeAlias = tuple[float, float, float, float, float, float]
+
+# Conventions by name, as registered at https://geozarr.org/conventions; readers recognise them by UUID.
+_CONVENTIONS: Mapping[str, tuple[str, str]] = {
+    "multiscales": ("d35379db-88df-4056-af3a-620245f8e347", "Multiscale layout of zarr datasets"),
+    "spatial": ("689b58e2-cf7b-45e0-9fff-9cfc0883d6b4", "Spatial coordinate information"),
+    "proj": ("f17cb550-5864-4468-aeb7-f3180cfb622f", "Coordinate reference system information for geospatial data"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellGrid:
+    """Where the cells of a raster lie on the image that they describe."""
+
+    shape: Shape
+    """Cells of the finest level."""
+    size_yx: tuple[float, float]
+    """Size of a cell, level-0 pixels of the image."""
+    corner_yx: tuple[float, float]
+    """Top-left corner of the first cell, level-0 pixels from the image's corner."""
+    mpp_yx: tuple[float, float] | None = None
+    """Micrometres per level-0 pixel."""
+    crs: str | None = None
+    """CRS of the affine."""
+    affine: Affine | None = None
+    """From pixel corners of level 0 to the CRS."""
+
+    @property
+    def is_placed(self) -> bool:
+        """Return whether the place in a CRS is known."""
+        return self.crs is not None and self.affine is not None
+
+    @property
+    def pixel_yx(self) -> tuple[float, float]:
+        """Return the size of a level-0 pixel in `unit`, always positive as viewers require."""
+        if self.is_placed and self.affine is not None:
+            a, b, _, d, e, _ = self.affine
+            return math.hypot(b, e), math.hypot(a, d)
+        return self.mpp_yx or (1.0, 1.0)
+
+    @property
+    def unit(self) -> str | None:
+        """Return the UDUNITS name of the unit of places, None when unknown."""
+        if self.is_placed:
+            return crs_unit(self.crs or "")
+        return None if self.mpp_yx is None else "micrometer"
+
+    def scale_yx(self, factor: int) -> tuple[float, float]:
+        """Return the size of a cell of a level that is coarser by `factor`, in `unit`."""
+        return tuple_yx(pixel * size * factor for pixel, size in zip(self.pixel_yx, self.size_yx, strict=True))
+
+    def translation_yx(self, factor: int) -> tuple[float, float]:
+        """Return the place of the first cell's centre from the centre of the image's first pixel, in `unit`."""
+        return tuple_yx(
+            (corner + size * factor / 2 - 0.5) * pixel
+            for corner, size, pixel in zip(self.corner_yx, self.size_yx, self.pixel_yx, strict=True)
+        )
+
+    def transform(self, factor: int) -> Affine:
+        """Return the affine from cell corners of a level to the CRS; the image must be placed."""
+        a, b, c, d, e, f = self.affine or (1, 0, 0, 0, 1, 0)
+        (y, x), (height, width) = self.corner_yx, (size * factor for size in self.size_yx)
+        return (a * width, b * height, a * x + b * y + c, d * width, e * height, d * x + e * y + f)
+
+
+def tuple_yx(values: Any) -> tuple[float, float]:
+    """Return two numbers as a tuple of floats."""
+    y, x = values
+    return float(y), float(x)
+
+
+def crs_unit(crs: str) -> str | None:
+    """Return the unit of a CRS where its text tells it without a database.
+
+    Parameters
+    ----------
+    crs : str
+        `EPSG:n`, WKT2 or PROJJSON text.
+
+    Returns
+    -------
+    str or None
+        `meter` for UTM on WGS 84, Web Mercator and texts that say so, else None: viewers refuse a wrong unit.
+    """
+    code = re.fullmatch(r"EPSG:(\d+)", crs)
+    if code is not None:
+        number = int(code[1])
+        return "meter" if number == 3857 or 32601 <= number <= 32660 or 32701 <= number <= 32760 else None
+    projected = crs.lstrip().startswith(("PROJCRS", "PROJCS")) or '"ProjectedCRS"' in crs
+    return "meter" if projected and re.search(r'UNIT\[\s*"met(re|er)"\s*,\s*1(\.0)?\s*[\],]', crs) else None
+
+
+def ome_attributes(name: str, grid: CellGrid, factors: Sequence[int], window: tuple[float, float]) -> dict[str, Any]:
+    """Return the `ome` attribute of the image group.
+
+    Parameters
+    ----------
+    name : str
+        Name of the image and of its only channel.
+    grid : CellGrid
+        Where the cells lie.
+    factors : sequence of int
+        Coarseness of each level, finest first.
+    window : tuple of float
+        Values shown as darkest and brightest.
+
+    Returns
+    -------
+    dict
+        OME-Zarr 0.5, https://ngff.openmicroscopy.org/0.5/ sections "multiscales" and "omero".
+
+    Notes
+    -----
+    The origin of OME is the centre of the first pixel, so that a cell of n pixels begins at (n - 1)/2 of them.
+    """
+    unit = {} if grid.unit is None else {"unit": grid.unit}
+    datasets = [
+        {
+            "path": f"{level}/image",
+            "coordinateTransformations": [
+                {"type": "scale", "scale": [1.0, *grid.scale_yx(factor)]},
+                {"type": "translation", "translation": [0.0, *grid.translation_yx(factor)]},
+            ],
+        }
+        for level, factor in enumerate(factors)
+    ]
+    axes = [{"name": "c", "type": "channel"}, *({"name": axis, "type": "space", **unit} for axis in "yx")]
+    low, high = window
+    channel = {
+        "label": name,
+        "color": "FFFFFF",
+        "active": True,
+        "window": {"min": low, "max": high, "start": low, "end": high},
+    }
+    return {
+        "version": "0.5",
+        "multiscales": [
+            {
+                "name": name,
+                "type": "mean",
+                "metadata": {"description": "Mean of those of the four finer cells that have a value"},
+                "axes": axes,
+                "datasets": datasets,
+            }
+        ],
+        "omero": {"channels": [channel]},
+    }
+
+
+def geo_attributes(grid: CellGrid, shapes: Sequence[Shape], factors: Sequence[int]) -> dict[str, Any]:
+    """Return the GeoZarr attributes of the image group, nothing for an image without a place in a CRS.
+
+    Parameters
+    ----------
+    grid : CellGrid
+        Where the cells lie.
+    shapes : sequence of Shape
+        Cells of each level.
+    factors : sequence of int
+        Coarseness of each level, finest first.
+
+    Returns
+    -------
+    dict
+        Attributes.
+    """
+    if not grid.is_placed:
+        return {}
+    layout = []
+    for level, (shape, factor) in enumerate(zip(shapes, factors, strict=True)):
+        entry: dict[str, Any] = {
+            "asset": str(level),
+            "spatial:shape": list(shape.yx),
+            "spatial:transform": list(grid.transform(factor)),
+        }
+        if level:
+            entry |= {"derived_from": str(level - 1), "transform": {"scale": [2.0, 2.0], "translation": [0.0, 0.0]}}
+        layout.append(entry)
+    return {
+        "zarr_conventions": [_convention(name) for name in _CONVENTIONS],
+        "multiscales": {"layout": layout, "resampling_method": "average"},
+        **place_attributes(grid, shapes[0], factors[0]),
+    }
+
+
+def place_attributes(grid: CellGrid, shape: Shape, factor: int) -> dict[str, Any]:
+    """Return the GeoZarr attributes of one level; repeated on groups and arrays, since readers differ in inheriting.
+
+    Parameters
+    ----------
+    grid : CellGrid
+        Where the cells lie.
+    shape : Shape
+        Cells of the level.
+    factor : int
+        Its coarseness.
+
+    Returns
+    -------
+    dict
+        Attributes.
+    """
+    if not grid.is_placed:
+        return {}
+    a, b, c, d, e, f = transform = grid.transform(factor)
+    corners = [(a * x + b * y + c, d * x + e * y + f) for y in (0, shape.y) for x in (0, shape.x)]
+    xs, ys = zip(*corners, strict=True)
+    return {
+        "spatial:dimensions": ["y", "x"],
+        "spatial:shape": list(shape.yx),
+        "spatial:transform": list(transform),
+        "spatial:bbox": [min(xs), min(ys), max(xs), max(ys)],
+        **_projection(grid.crs or ""),
+    }
+
+
+def grid_mapping_attributes(grid: CellGrid, factor: int) -> dict[str, Any]:
+    """Return the attributes of the CF grid mapping variable `spatial_ref` of one level.
+
+    Parameters
+    ----------
+    grid : CellGrid
+        Where the cells lie.
+    factor : int
+        Coarseness of the level.
+
+    Returns
+    -------
+    dict
+        Attributes as GDAL and rioxarray read them.
+    """
+    a, b, c, d, e, f = grid.transform(factor)
+    return {
+        "crs_wkt": grid.crs,
+        "spatial_ref": grid.crs,
+        "GeoTransform": " ".join(repr(float(number)) for number in (c, a, b, f, d, e)),
+    }
+
+
+def _projection(crs: str) -> dict[str, Any]:
+    if re.fullmatch(r"[A-Z]+:\w+", crs):
+        return {"proj:code": crs}
+    return {"proj:wkt2": crs}
+
+
+def _convention(name: str) -> dict[str, str]:
+    uuid, description = _CONVENTIONS[name]
+    base = f"zarr-conventions/{name}"
+    return {
+        "uuid": uuid,
+        "name": name if name == "multiscales" else f"{name}:",
+        "description": description,
+        "schema_url": f"https://raw.githubusercontent.com/{base}/refs/tags/v1/schema.json",
+        "spec_url": f"https://github.com/{base}/blob/v1/README.md",
+    }
