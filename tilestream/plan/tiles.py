@@ -159,8 +159,9 @@ class TilePlan:
         at_y, at_x = np.arange(0, shape.y, edge), np.arange(0, shape.x, edge)
         if self.wanted is None:
             return np.outer(np.diff(at_y, append=shape.y), np.diff(at_x, append=shape.x)).astype(np.int64)
-        along_x = np.add.reduceat(self.wanted, at_x, axis=1, dtype=np.int64)
-        return np.asarray(np.add.reduceat(along_x, at_y, axis=0), np.int64)
+        # band by band: summing bools as integers takes eight bytes for each of them meanwhile
+        bands = [self.wanted[y : y + edge].sum(axis=0, dtype=np.int64) for y in at_y]
+        return np.asarray(np.add.reduceat(np.stack(bands), at_x, axis=1), np.int64)
 
     @cached_property
     def _first_rows(self) -> Ints:
@@ -189,7 +190,7 @@ def plan_tiles(  # noqa: PLR0913 - the public call: each option of a plan is one
     tile_px: int = 256,
     mpp: float | None = None,
     halo_px: int = 0,
-    where: str = "tissue",
+    where: str | Selection = "tissue",
     step_px: int | None = None,
     edge: Edge = "cover",
     min_share: float | None = None,
@@ -212,8 +213,8 @@ def plan_tiles(  # noqa: PLR0913 - the public call: each option of a plan is one
         Micrometres per plan pixel; None = native resolution.
     halo_px : int
         Overlap around each core that is read too.
-    where : str
-        `tissue`, `all`, or the path of a mask image or a GeoJSON file.
+    where : str or Selection
+        `tissue`, `all`, the path of a mask image or a GeoJSON file, or a selection made before.
     step_px : int, optional
         Distance between neighbours; less than `tile_px` makes cores overlap. Default: `tile_px`.
     edge : str
@@ -267,7 +268,10 @@ def plan_tiles(  # noqa: PLR0913 - the public call: each option of a plan is one
     cut = _Cut(choice=choice, grid=grid, super_tile_px=edge_px)
     if where == "all":
         return _plan(pyr, cut)
-    selection = select(pyr, where, tile_level0_px=tile_px * max(choice.level.scale_yx), source_mpp=source_mpp)
+    selection = where
+    if isinstance(selection, str):
+        tile_level0_px = tile_px * max(choice.level.scale_yx)
+        selection = select(pyr, selection, tile_level0_px=tile_level0_px, source_mpp=source_mpp)
     return _plan(pyr, cut, selection=selection, min_share=MIN_SHARE if min_share is None else min_share)
 
 

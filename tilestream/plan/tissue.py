@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from tilestream.kernels.mask import tissue_brightfield, tissue_fluorescence
 from tilestream.plan.coarse import MASK_UM, Coarse, mask_level, read_coarse
 from tilestream.plan.selection import Selection
 from tilestream.pyramid import Pyramid
@@ -100,8 +101,6 @@ def judge_light(coarse: Coarse, info: ImageInfo) -> Modality:
 
 
 def _raw(coarse: Coarse, light: Modality) -> Mask:
-    from tilestream.kernels.mask import tissue_brightfield, tissue_fluorescence
-
     assert coarse.pixels is not None
     test = tissue_fluorescence if light == "fluorescence" else tissue_brightfield
     return np.asarray(test(coarse.pixels, coarse.valid), np.bool_)
