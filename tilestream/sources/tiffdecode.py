@@ -1,7 +1,7 @@
 """Bytes of one stored tile or strip into samples, by compression; anything but exact pixels raises `DamagedError`.
 
-Colour rules of JPEG are tifffile's: Aperio stores RGB as RGB; elsewhere RGB inside JPEG is YCbCr when the stream says so.
-Samples that are no colour are never converted.
+Colour rules of JPEG are tifffile's: Aperio stores RGB as RGB; elsewhere RGB inside JPEG is YCbCr when the stream says
+so. Samples that are no colour are never converted.
 """
 
 from __future__ import annotations
@@ -139,11 +139,11 @@ def _jpegxl(table: TileTable, data: bytes, rows: int) -> Array:
 
 def _fax(table: TileTable, data: bytes, rows: int) -> Array:
     raw = imagecodecs.bitorder_decode(data) if table.fill_order == 2 else data
-    decode: Callable[..., Any] = {
-        tt.FAX_RLE: imagecodecs.ccittrle_decode,
-        tt.FAX3: partial(imagecodecs.ccittfax3_decode, t4options=table.t4_options),
-        tt.FAX4: imagecodecs.ccittfax4_decode,
-    }[table.compression]
+    decode: Callable[..., Any] = imagecodecs.ccittfax4_decode
+    if table.compression == tt.FAX_RLE:
+        decode = imagecodecs.ccittrle_decode
+    elif table.compression == tt.FAX3:
+        decode = partial(imagecodecs.ccittfax3_decode, t4options=table.t4_options)
     height = table.piece.y if table.tiled else rows
     return _image(lambda piece: decode(piece, height, table.piece.x), table, bytes(raw), rows)
 

@@ -68,8 +68,8 @@ class TableReader:
     def _assemble(self, iy: int, ix: int) -> tuple[Array, npt.NDArray[np.bool_] | None] | None:
         """Return a block that is stored in several pieces: planes, or strips, or both."""
         table, block = self.table, self.table.block
-        step = block.y // table.piece.y if not table.tiled else 1
-        first, last = iy * step, min((iy + 1) * step, table.offsets.shape[1]) if step else iy + 1
+        step = -(-block.y // table.piece.y)  # a block is whole strips, or the image where that is less
+        first, last = iy * step, min((iy + 1) * step, table.offsets.shape[1])
         rows = block.y if table.tiled else min(block.y, table.shape.y - iy * block.y)
         pixels = np.zeros((rows, block.x, table.samples), table.dtype)
         stored = np.zeros(rows, np.bool_)
@@ -230,7 +230,7 @@ class LevelReader:
             differs = pixels != np.asarray(self.nodata).astype(pixels.dtype)
             valid = differs[:, :, 0] if pixels.shape[2] == 1 else differs.any(axis=2)
         if pixels.dtype.kind == "f":
-            number: npt.NDArray[np.bool_] = np.isfinite(pixels).all(axis=2)
+            number = np.asarray(np.isfinite(pixels).all(axis=2))
             valid = number if valid is None else valid & number
         return valid
 
