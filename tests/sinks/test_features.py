@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from tests.sinks.build import OUTPUTS, MeanStd, make_image, make_plan, make_sink, make_units, tree_bytes, write_all
+from tests.sinks.build import (
+    OUTPUTS,
+    MeanStd,
+    make_image,
+    make_plan,
+    make_results,
+    make_sink,
+    make_units,
+    tree_bytes,
+    write_all,
+)
 from tilestream.errors import ConfigError, OutputError
 from tilestream.sinks.features import FeatureSink
 from tilestream.types import Receipt
@@ -244,6 +254,13 @@ def test_results_of_another_shape_are_refused(tmp_path):
     unit = make_units(sink.plan)[0]
     with pytest.raises(ConfigError, match="results of `status`"):
         sink.write(unit, {})
+
+
+def test_a_stage_of_one_value_is_a_scalar(tmp_path):
+    sink = make_sink(tmp_path)
+    unit = make_units(sink.plan)[0]
+    results = make_results(unit)
+    assert sink.write(unit, results | {"entropy": results["entropy"][:, None]}) == sink.write(unit, results)
 
 
 def _die_at(sink: FeatureSink, receipts: list[Receipt], call: int) -> bool:

@@ -35,7 +35,7 @@ class FeatureSink:
     """Takes the vectors of an image's tiles; picklable, workers write and the starter finishes.
 
     `write` wants by name, each in row order: `status` (uint8), each of `scalars` (float32), each encoder (float32
-    `(n, d)`) and `<encoder>/status` (uint8).
+    `(n, d)`; a scalar may be `(n, 1)`) and `<encoder>/status` (uint8).
     """
 
     root: Path
@@ -211,6 +211,8 @@ class FeatureSink:
 
 def _take(results: Mapping[str, Array], name: str, shape: tuple[int, ...], dtype: str) -> Array:
     values = np.asarray(results[name], dtype) if name in results else None
+    if values is not None and values.shape == (*shape, 1):  # a stage whose vectors have one value
+        values = values[:, 0]
     if values is None or values.shape != shape:
         raise ConfigError.of(
             f"results of `{name}`",
