@@ -20,6 +20,7 @@ from tilestream.sources.grids import Affine, mpp_of, short_crs, um_per_unit
 from tilestream.sources.ngff import Axis, Multiscale, Node, multiscale_of, read_node
 from tilestream.sources.recognise import inside, list_folder
 from tilestream.sources.samples import canonical_dims, default_names, extra_axes, guess_dims, unique_names
+from tilestream.sources.scales import level_scale
 from tilestream.types import Channel, ImageInfo, Kind, Level, Shape
 
 LEAST_BLOCK_PX = 256
@@ -201,10 +202,7 @@ def _ratio(
     sizes = whole.y / shape.y, whole.x / shape.x
     first, own = (image.scales[0], image.scales[index]) if image.scales else (None, None)
     if first is None or own is None:
-        # no scale is stated: levels are made by whole factors, and the last pixel may be partly covered
-        nearest = round(sizes[0]), round(sizes[1])
-        exact = all(-(-w // f) == s for w, f, s in zip(whole.yx, nearest, shape.yx, strict=True))
-        return ((float(nearest[0]), float(nearest[1])) if exact else sizes), False
+        return level_scale(whole, shape), False
     stated = own[at[0]] / first[at[0]], own[at[1]] / first[at[1]]
     fits = all(abs(w / f - s) < 1.0 for w, f, s in zip(whole.yx, stated, shape.yx, strict=True))
     return (stated, False) if fits else (sizes, True)
