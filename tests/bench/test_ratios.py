@@ -1,0 +1,27 @@
+"""The ratios that users are promised, on a small slide, at 70 % of their bars: slower than that is a fault, not noise."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.bench.bench_supply import NULL_BAR, SUPPLY_BAR, null_row, supply_row
+from tests.bench.gigapixel import shape_of, write_gigapixel
+
+SHARE = 0.7
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_gigapixel(tmp_path_factory.mktemp("ratios") / "slide.svs", shape_of(0.25))
+
+
+@pytest.mark.slow
+def test_supply_against_openslide(slide: Path) -> None:
+    row = supply_row(slide, units=2, rounds=3, bar=SHARE * SUPPLY_BAR)
+    assert row["ok"], row
+
+
+@pytest.mark.slow
+def test_null_pipeline_against_the_bare_decoder(slide: Path) -> None:
+    row = null_row(slide, rounds=3, bar=SHARE * NULL_BAR)
+    assert row["ok"], row
