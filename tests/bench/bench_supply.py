@@ -71,8 +71,8 @@ def null_row(path: Path, *, rounds: int, bar: float = NULL_BAR) -> dict[str, Any
         rival=("bare decoder", found[1]),
         bar=at_least(bar),
         note=f"{bare.pixels / 1e9:.2f} Gpx, {len(bare.offsets)} stored tiles decoded, {len(plan)} tiles of "
-        f"{TILE_PX} px through engine, receipts and a stage that looks at one pixel; the bare decoder reads at the offsets and "
-        f"decodes into a buffer in {THREADS} threads; start of the client left out",
+        f"{TILE_PX} px through engine, receipts and a stage that looks at one pixel; the bare decoder reads at the "
+        f"offsets and decodes into a buffer in {THREADS} threads; start of the client left out",
     )
 
 

@@ -1,4 +1,4 @@
-"""The ratios that users are promised, on a small slide, at 70 % of their bars: slower than that is a fault, not noise."""
+"""The ratios that users are promised, on a small slide, at 70 % of their bars: below that is no noise."""
 
 from pathlib import Path
 
