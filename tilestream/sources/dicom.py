@@ -67,7 +67,7 @@ class DicomSource:
     """Description of the selected 2-D image."""
 
     def read_block(self, level: int, iy: int, ix: int) -> Block | None:
-        """Return one tile with all channels, cropped at the edges of the level; None where a sparse series lacks one of them.
+        """Return one tile with all channels, cropped at the edges of the level; None where one of them is not stored.
 
         Parameters
         ----------
