@@ -195,23 +195,22 @@ class Pyramid:
             pixels[...] = 0
             valid[...] = False
         damage: list[str] = []
-        for iy, ix, part in _blocks_of(level, inside):
-            rows, columns = slice(part.y - box.y, part.y_stop - box.y), slice(part.x - box.x, part.x_stop - box.x)
+        for iy, ix, rows, columns in _blocks_of(level, inside):
+            target = pixels[rows.start - box.y : rows.stop - box.y, columns.start - box.x : columns.stop - box.x]
+            mask = valid[rows.start - box.y : rows.stop - box.y, columns.start - box.x : columns.stop - box.x]
             try:
                 block = self._block(level.index, iy, ix)
             except DamagedError as error:
                 damage.append(f"block y={iy} x={ix} of level {level.index}: {error}")
                 block = None
             if block is None:
-                pixels[rows, columns] = 0
-                valid[rows, columns] = False
+                target[...] = 0
+                mask[...] = False
                 continue
-            cut = (
-                slice(part.y - iy * level.block.y, part.y_stop - iy * level.block.y),
-                slice(part.x - ix * level.block.x, part.x_stop - ix * level.block.x),
-            )
-            pixels[rows, columns] = block.pixels[cut]
-            valid[rows, columns] = True if block.valid is None else block.valid[cut]
+            top, left = iy * level.block.y, ix * level.block.x
+            cut = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
+            target[...] = block.pixels[cut]
+            mask[...] = True if block.valid is None else block.valid[cut]
         return tuple(damage)
 
     def read_plan(
@@ -318,19 +317,15 @@ class Pyramid:
         self.__dict__.update(state)
 
 
-def _blocks_of(level: Level, inside: Box) -> Iterator[tuple[int, int, Box]]:
+def _blocks_of(level: Level, inside: Box) -> Iterator[tuple[int, int, slice, slice]]:
+    """Yield the blocks that a box touches, each with the rows and columns of the level that they share."""
     if not inside.height or not inside.width:
         return
-    for iy in range(inside.y // level.block.y, -(-inside.y_stop // level.block.y)):
-        for ix in range(inside.x // level.block.x, -(-inside.x_stop // level.block.x)):
-            block = Box(
-                level=level.index,
-                y=iy * level.block.y,
-                x=ix * level.block.x,
-                height=level.block.y,
-                width=level.block.x,
-            )
-            yield iy, ix, block.intersect(inside)
+    height, width = level.block.yx
+    for iy in range(inside.y // height, -(-inside.y_stop // height)):
+        rows = slice(max(inside.y, iy * height), min(inside.y_stop, (iy + 1) * height))
+        for ix in range(inside.x // width, -(-inside.x_stop // width)):
+            yield iy, ix, rows, slice(max(inside.x, ix * width), min(inside.x_stop, (ix + 1) * width))
 
 
 def open_pyramid(

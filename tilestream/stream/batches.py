@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +32,26 @@ def new_outcome(unit: SuperTile) -> Outcome:
     return Outcome(status=np.zeros(n, np.uint8), valid_share=np.zeros(n, np.float32))
 
 
-def iter_batches(pyramid: Pyramid, unit: SuperTile, *, batch: int, outcome: Outcome) -> Iterator[Batch]:
+class Slots:
+    """Memory for one batch that a thread uses again and again: fresh pages would cost as much as copying does."""
+
+    def __init__(self) -> None:
+        self._pixels: Array = np.empty(0, np.uint8)
+        self._valid: npt.NDArray[np.bool_] = np.empty(0, np.bool_)
+
+    def take(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Array, npt.NDArray[np.bool_]]:
+        """Return pixels `(n, h, w, c)` and validity `(n, h, w)` with arbitrary content."""
+        nbytes, flags = int(np.prod(shape)) * dtype.itemsize, int(np.prod(shape[:3]))
+        if self._pixels.size < nbytes:
+            self._pixels = np.empty(nbytes, np.uint8)
+        if self._valid.size < flags:
+            self._valid = np.empty(flags, np.bool_)
+        return self._pixels[:nbytes].view(dtype).reshape(shape), self._valid[:flags].reshape(shape[:3])
+
+
+def iter_batches(
+    pyramid: Pyramid, unit: SuperTile, *, batch: int, outcome: Outcome, slots: Slots | None = None
+) -> Iterator[Batch]:
     """Yield the tiles of a unit that can be decoded and hold a valid pixel.
 
     Parameters
@@ -44,11 +64,13 @@ def iter_batches(pyramid: Pyramid, unit: SuperTile, *, batch: int, outcome: Outc
         Most tiles in a batch.
     outcome : Outcome
         Filled on the way; complete when the iterator is exhausted.
+    slots : Slots, optional
+        Memory to use again: a batch is then overwritten by the next one.
 
     Yields
     ------
     Batch
-        Owns its memory; pixels `(n, c, h, w)` in the image's dtype.
+        Owns its memory unless `slots` are given; pixels `(n, c, h, w)` in the image's dtype.
 
     Notes
     -----
@@ -58,8 +80,8 @@ def iter_batches(pyramid: Pyramid, unit: SuperTile, *, batch: int, outcome: Outc
     count = len(unit.tile_yx)
     for first in range(0, count, batch):
         size = min(batch, count - first)
-        pixels = np.empty((size, edge_px, edge_px, len(pyramid.channels)), pyramid.dtype)
-        valid = np.empty((size, edge_px, edge_px), np.bool_)
+        shape = size, edge_px, edge_px, len(pyramid.channels)
+        pixels, valid = (slots or Slots()).take(shape, pyramid.dtype)
         kept = [
             slot
             for slot in range(size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,9 +16,11 @@ from tilestream.errors import StageError, TilestreamError
 from tilestream.metrics import Meter, collect, timed
 from tilestream.pyramid.pyramid import Pyramid
 from tilestream.registry import STAGES, resolve
-from tilestream.stream.batches import Outcome, iter_batches, new_outcome
+from tilestream.stream.batches import Outcome, Slots, iter_batches, new_outcome
 from tilestream.stream.journal import Journal
 from tilestream.types import Array, Batch, Receipt, Sink, Stage, StageSpec, SuperTile, TileStatus
+
+_thread = threading.local()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +112,9 @@ class TileWork:
 
 
 def _supply(pyramid: Pyramid, unit: SuperTile, batch: int, outcome: Outcome) -> Iterator[Batch]:
-    batches = iter_batches(pyramid, unit, batch=batch, outcome=outcome)
+    if not hasattr(_thread, "slots"):
+        _thread.slots = Slots()
+    batches = iter_batches(pyramid, unit, batch=batch, outcome=outcome, slots=_thread.slots)
     while True:
         with timed("supply"):
             taken = next(batches, None)
