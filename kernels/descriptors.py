@@ -16,9 +16,9 @@ valid. The halo of a tile is not looked at: the same place has the same sums wha
 Accumulation: int32 in chunks of a row that cannot overflow, then int64. Everything is an integer, so the result is the
 same for any number of threads and any batch size: the tolerance of the tests is 0.
 
-Structure tensor: Bigün & Granlund, ICCV 1987. Forms of the histogram were measured on one core (AMD EPYC, AVX-512, tiles of
-256 px): one table a channel 0.60 ns/px on tissue and 0.54 on glass, two tables 0.67 and 0.64, four tables 0.76 and 0.70.
-One table it is: the three channels already are independent chains of increments.
+Structure tensor: Bigün & Granlund, ICCV 1987. Forms of the histogram were measured on one core (AMD EPYC, AVX-512,
+tiles of 256 px): one table a channel 0.60 ns/px on tissue and 0.54 on glass, two tables 0.67 and 0.64, four tables 0.76
+and 0.70. One table it is: the three channels already are independent chains of increments.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     level L, pixel (y, x) = mean of the valid level-0 pixels in [2^L·y, 2^L·(y+1)) × [2^L·x, 2^L·(x+1)),   L = 1 … 4
 
 from exact integer sums, rounded once, ties to even, so that levels 1 to 4 hold no drift (at most half a grey level).
-Each further four levels come from the last one rounded: 5 to 8 from level 4. Size ceil(s/2) a level; edge pixels average
-what exists. Sums in int64, or float64 in the order of a quad tree. Tolerance of the tests: 0 for integers against
-`tilestream.kernels.resample`, 1e-6 relative for float32.
+Each further four levels come from the last one rounded: 5 to 8 from level 4. Size ceil(s/2) a level; edge pixels
+average what exists. Sums in int64, or float64 in the order of a quad tree. Tolerance of the tests: 0 for integers
+against `tilestream.kernels.resample`, 1e-6 relative for float32.
 """
 
 from __future__ import annotations

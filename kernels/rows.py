@@ -21,7 +21,7 @@ def flat_rows(pixels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], tuple[int, ..
     ----------
     pixels : ndarray
         `(…, y, x, c)`, any dtype. No copy is made when `x, c` are contiguous and the outer steps are not negative;
-        otherwise a contiguous copy is.
+        otherwise, and for a foreign byte order, a contiguous copy is.
 
     Returns
     -------
@@ -30,6 +30,8 @@ def flat_rows(pixels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], tuple[int, ..
     steps : tuple of int
         Steps of all axes but the last two, in samples.
     """
+    if not pixels.dtype.isnative:
+        pixels = pixels.astype(pixels.dtype.newbyteorder("="))
     item = pixels.itemsize
     steps = pixels.strides[:-2]
     *outer, width, channels = pixels.shape
