@@ -227,12 +227,13 @@ def _coding(ifd: Ifd, dtype: np.dtype[Any]) -> tuple[int, int, int]:
             expected="one of " + ", ".join(sorted(set(COMPRESSIONS.values()))),
             do="Rewrite the image with one of them.",
         )
-    if photometric not in _PHOTOMETRIC or (photometric == YCBCR and compression not in (JPEG, APERIO_YCBCR)):
-        name = _NOT_INTENSITY.get(photometric, "YCbCr outside JPEG" if photometric == YCBCR else "unknown")
+    outside = photometric == YCBCR and compression not in (JPEG, APERIO_YCBCR)
+    if photometric not in _PHOTOMETRIC or outside or (compression == APERIO_YCBCR and dtype != np.uint8):
+        name = _NOT_INTENSITY.get(photometric, "YCbCr outside JPEG" if outside else f"with YCbCr of {dtype}")
         raise refuse(
             file,
             got=f"colour interpretation {photometric} ({name})",
-            expected="grey, RGB, palette, or YCbCr inside JPEG",
+            expected="grey, RGB, palette, or 8-bit YCbCr inside JPEG",
             do="Convert the image to RGB.",
         )
     if compression in IMAGE_CODECS:
