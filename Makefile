@@ -47,7 +47,7 @@ imports: lint-tree $(VENV)/dev.stamp ## who may import whom
 	cd .lint && $(abspath $(BIN))/lint-imports --config ../pyproject.toml --cache-dir ../.import_linter_cache
 
 docstrings: $(VENV)/dev.stamp ## numpydoc validation
-	$(BIN)/python -m numpydoc.cli lint --config . $$(git ls-files -co --exclude-standard 'tilestream/*.py' 'kernels/*.py' 'pipelines/*.py' 'cluster/*.py')
+	$(BIN)/python -m numpydoc lint --config . $$(git ls-files -co --exclude-standard 'tilestream/*.py' 'kernels/*.py' 'pipelines/*.py' 'cluster/*.py')
 
 # kernels, pipelines and cluster are installed under tilestream.; tools that read folders see that through links.
 # Nothing is removed first: two of these may run at once.
