@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from tilestream.errors import ConfigError
+from tilestream.errors import ConfigError, SourceError
 from tilestream.pipelines.manifest import Manifest, ManifestRow, read_manifest
 from tilestream.sources.address import parse_address
 from tilestream.sources.discovery import Found, find_inputs
@@ -54,7 +54,7 @@ class Cohort:
     """What a user should know of the manifest."""
 
 
-def read_cohort(paths: Sequence[str], *, manifest: str | None = None) -> Cohort:
+def read_cohort(paths: Sequence[str], *, manifest: str | None = None, out: Path | None = None) -> Cohort:
     """Return the inputs under paths, in a manifest, or under paths as far as a manifest names them.
 
     Parameters
@@ -64,6 +64,8 @@ def read_cohort(paths: Sequence[str], *, manifest: str | None = None) -> Cohort:
     manifest : str, optional
         CSV file (see `read_manifest`). With paths it selects among what lies there, without paths it is the list of
         inputs. Its relative paths start at the folder it lies in, or at one of `paths`.
+    out : Path, optional
+        Folder of the run's outputs; what lies in it is no input, since feature stores are Zarr too.
 
     Returns
     -------
@@ -80,7 +82,7 @@ def read_cohort(paths: Sequence[str], *, manifest: str | None = None) -> Cohort:
     if not paths and manifest is None:
         raise ConfigError.of("inputs", got="none", expected="a file, folder or URL", do="Name one, or give --manifest.")
     table = None if manifest is None else read_manifest(manifest)
-    found = _without_repeats(find_inputs(list(paths))) if paths else []
+    found = _found(paths, out) if paths else []
     if table is None:
         given = {_identity(path) for path in paths}
         entries = [_entry(one, is_explicit=_identity(one.path) in given) for one in found if one.state == "input"]
@@ -89,9 +91,21 @@ def read_cohort(paths: Sequence[str], *, manifest: str | None = None) -> Cohort:
     return _select(found, paths, table) if paths else _listed(table)
 
 
-def _without_repeats(found: Iterable[Found]) -> list[Found]:
-    """Return each file once: a folder and a file in it may both be named on the command line."""
-    return list({_identity(one.path): one for one in reversed(list(found))}.values())[::-1]
+def _found(paths: Sequence[str], out: Path | None) -> list[Found]:
+    """Return what lies under the paths, the run's own outputs left out."""
+    for path in paths:
+        bare = parse_address(path).url
+        if not is_remote(bare) and not os.path.lexists(bare.removeprefix("file://")):
+            raise SourceError.of(
+                f"`{path}`", got="nothing there", expected="an image or a folder of images", do="Check the path."
+            )
+    found = find_inputs(paths)
+    roots = [Path(_identity(path)) for path in paths if not is_remote(path)]
+    place = None if out is None else out.resolve()
+    # Outputs beside the images are told by their names; in a folder of their own the folder tells.
+    if place is None or any(root.is_relative_to(place) for root in roots):
+        return found
+    return [one for one in found if is_remote(one.path) or not Path(_identity(one.path)).is_relative_to(place)]
 
 
 def _entry(found: Found, *, is_explicit: bool) -> Entry:
@@ -100,6 +114,7 @@ def _entry(found: Found, *, is_explicit: bool) -> Entry:
 
 
 def _select(found: Sequence[Found], roots: Sequence[str], table: Manifest) -> Cohort:
+    """Return the inputs that the manifest names among what lies under the paths."""
     finder = _Finder(found)
     entries, unmatched = [], []
     taken: dict[str, ManifestRow] = {}
@@ -125,6 +140,7 @@ def _select(found: Sequence[Found], roots: Sequence[str], table: Manifest) -> Co
 
 
 def _listed(table: Manifest) -> Cohort:
+    """Return the inputs that the manifest lists."""
     entries: list[Entry] = []
     unmatched: list[str] = []
     taken: dict[str, ManifestRow] = {}

@@ -1,0 +1,202 @@
+"""The commands of `tilestream`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tilestream import __version__
+from tilestream.cli import options as opt
+from tilestream.cli.stopping import AGAIN, SOME_FAILED, guarded, print_json, same_command
+
+app = typer.Typer(
+    name="tilestream",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # a traceback that can be pasted into an issue
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Streams gigapixel images, slides and satellite scenes alike, through kernels and models in bounded memory.",
+    epilog="Exit codes: 0 all done, 2 usage, 3 finished but some inputs failed, 130 interrupted and resumable.",
+)
+
+
+def main() -> None:
+    """Run the command line; the entry point of `tilestream`."""
+    app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tilestream {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
+@app.command()
+def check(
+    paths: opt.Inputs = None,
+    out: opt.CheckOut = Path("out"),
+    manifest: opt.Manifest = None,
+    where: opt.Where = "tissue",
+    tile: opt.Tile = None,
+    mpp: opt.Mpp = None,
+    halo: opt.Halo = 0,
+    region: opt.Region = None,
+    super_tile: opt.SuperTile = 4096,
+    encoder: opt.Encoder = "handcrafted",
+    value_range: opt.ValueRange = None,
+    cluster: opt.Cluster = "threads",
+    memory: opt.Memory = None,
+    batch: opt.BatchSize = 64,
+    as_json: opt.Json = False,
+) -> None:
+    """Say from headers alone what embed would do: verdict, tiles, bytes, time, memory and disk for every input."""
+    with guarded(as_json=as_json):
+        from tilestream.cli.checking import check_document, checking, print_check
+        from tilestream.pipelines.check import run_check
+        from tilestream.pipelines.cohort import read_cohort
+
+        config = opt.embed_config(
+            out=out,
+            where=where,
+            tile_px=tile,
+            mpp=mpp,
+            halo_px=halo,
+            region_px=region,
+            super_tile_px=super_tile,
+            encoder=encoder,
+            value_range=value_range,
+            cluster=cluster,
+            memory_bytes=memory,
+            batch=batch,
+        )
+        cohort = read_cohort(paths or [], manifest=manifest, out=out)
+        with checking(len(cohort.entries)) as on_row:
+            outcome = run_check(cohort, config, on_row=on_row)
+        if as_json:
+            print_json(check_document(outcome))
+        else:
+            print_check(outcome)
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+def info(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", show_default=False, help="Path or URL; #t=3 selects.")],
+    as_json: opt.Json = False,
+) -> None:
+    """Show what is known of one image: levels, resolution, axes, channels, coordinates and notes."""
+    with guarded(as_json=as_json):
+        from tilestream.cli.describing import print_image
+        from tilestream.pipelines.describe import describe_image
+
+        facts = describe_image(image)
+        if as_json:
+            print_json(facts)
+        else:
+            print_image(facts)
+
+
+@app.command()
+def embed(
+    out: opt.Out,
+    paths: opt.Inputs = None,
+    manifest: opt.Manifest = None,
+    where: opt.Where = "tissue",
+    tile: opt.Tile = None,
+    mpp: opt.Mpp = None,
+    halo: opt.Halo = 0,
+    region: opt.Region = None,
+    super_tile: opt.SuperTile = 4096,
+    encoder: opt.Encoder = "handcrafted",
+    value_range: opt.ValueRange = None,
+    cluster: opt.Cluster = "threads",
+    memory: opt.Memory = None,
+    batch: opt.BatchSize = 64,
+    resume: opt.Resume = True,
+    strict: opt.Strict = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Turn slides and scenes into features, maps and a report; run it again to go on after an interrupt."""
+    from tilestream.cli.progress import Progress
+
+    progress = Progress()
+    with guarded(as_json=as_json, stopped=lambda: f"{progress.kept()}. {AGAIN}: {same_command()}"):
+        from tilestream.cli.embedding import embed_document, print_embed
+        from tilestream.pipelines.cohort import read_cohort
+        from tilestream.pipelines.embed import run_embed
+
+        started = time.monotonic()
+        config = opt.embed_config(
+            out=out,
+            where=where,
+            tile_px=tile,
+            mpp=mpp,
+            halo_px=halo,
+            region_px=region,
+            super_tile_px=super_tile,
+            encoder=encoder,
+            value_range=value_range,
+            cluster=cluster,
+            memory_bytes=memory,
+            batch=batch,
+            resume=resume,
+            strict=strict,
+        )
+        cohort = read_cohort(paths or [], manifest=manifest, out=out)
+        with progress.shown(len(cohort.entries)):
+            outcome = run_embed(cohort, config, on_event=progress.hear)
+        seconds = time.monotonic() - started
+        if as_json:
+            print_json(embed_document(outcome, seconds=seconds, strict=strict))
+        else:
+            print_embed(outcome, cohort, seconds=seconds, tiles_made=progress.counts.tiles)
+    raise typer.Exit(outcome.exit_code(strict=strict))
+
+
+@app.command()
+def demo(
+    slide: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SLIDE]",
+            show_default=False,
+            help="A slide or scene; without it a sample, downloaded or, with no network, found or made.",
+        ),
+    ] = None,
+    out: opt.DemoOut = Path("demo-out"),
+    where: opt.Where = "tissue",
+    cluster: opt.Cluster = "threads",
+    as_json: opt.Json = False,
+) -> None:
+    """Run the main job on one slide and show what is in the results."""
+    from tilestream.cli.progress import Progress
+
+    progress = Progress()
+    with guarded(as_json=as_json, stopped=lambda: f"{progress.kept()}. {AGAIN}: {same_command()}"):
+        from tilestream.cli.demonstrating import demo_document, print_demo, print_sample
+        from tilestream.pipelines.demo import run_demo
+        from tilestream.pipelines.sample import find_sample
+
+        config = opt.embed_config(out=out, where=where, cluster=cluster, value_range=None)
+        sample = find_sample(slide, out)
+        print_sample(sample)
+        with progress.shown(1):
+            outcome = run_demo(sample, config, on_event=progress.hear)
+        if as_json:
+            print_json(demo_document(outcome))
+        else:
+            print_demo(outcome)
+    raise typer.Exit(SOME_FAILED if outcome.store is None else 0)

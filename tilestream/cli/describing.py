@@ -1,0 +1,96 @@
+"""What `tilestream info` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+MOST_CHANNELS = 12
+
+
+def print_image(facts: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print the description of one image.
+
+    Parameters
+    ----------
+    facts : Mapping
+        What `describe_image` returns.
+    console : Console, optional
+        Where to print; standard output by default.
+    """
+    console = console or Console(highlight=False)
+    console.print(Text(facts["path"], "bold"), soft_wrap=True)
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in _lines(facts):
+        grid.add_row(name, Text(value))
+    console.print(grid)
+    console.print(_levels(facts["levels"]))
+    for note in facts["notes"]:
+        console.print(Text.assemble(("note ", "yellow"), note))
+
+
+def _lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    height, width = facts["shape_yx"]
+    lines = [
+        ("format", facts["format"]),
+        ("size", f"{width:,} × {height:,} px, {facts['dtype']}"),
+        ("kind", f"{facts['kind']}, {facts['modality']}"),
+        ("channels", _channels(facts["channels"])),
+        ("mpp", _pair(facts["mpp_yx"], "µm/px") or "unknown"),
+        ("axes", ", ".join(f"{axis} {size}" for axis, size in facts["axes"].items())),
+        ("selection", ", ".join(f"{axis}={index}" for axis, index in facts["selection"].items())),
+        ("crs", facts["crs"] or ""),
+        ("affine", ", ".join(f"{value:.10g}" for value in facts["affine"] or ())),
+        ("control points", f"{len(facts['gcps'])}" if facts["gcps"] else ""),
+        ("nodata", "" if facts["nodata"] is None else f"{facts['nodata']}"),
+        ("content", _box(facts["content_yxhw"])),
+        ("associated", ", ".join(facts["associated"])),
+        ("fingerprint", facts["fingerprint"]),
+    ]
+    return [(name, value) for name, value in lines if value]
+
+
+def _channels(channels: Sequence[Mapping[str, Any]]) -> str:
+    names = []
+    for channel in channels[:MOST_CHANNELS]:
+        scaled = (channel["scale"], channel["offset"]) != (1.0, 0.0)
+        names.append(channel["name"] + (f" (× {channel['scale']:g} + {channel['offset']:g})" if scaled else ""))
+    more = f" and {len(channels) - MOST_CHANNELS} more" if len(channels) > MOST_CHANNELS else ""
+    return ", ".join(names) + more
+
+
+def _pair(pair_yx: Sequence[float] | None, unit: str) -> str:
+    if pair_yx is None:
+        return ""
+    y, x = (f"{value:.4g}" for value in pair_yx)
+    return f"{x} {unit}" if x == y else f"{x} × {y} {unit}"
+
+
+def _box(content_yxhw: Sequence[int] | None) -> str:
+    if content_yxhw is None:
+        return ""
+    y, x, height, width = content_yxhw
+    return f"{width:,} × {height:,} px at x={x:,}, y={y:,}"
+
+
+def _levels(levels: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("level", justify="right")
+    for name in ("size", "block", "scale", "µm/px"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for level in levels:
+        (height, width), (block_y, block_x) = level["shape_yx"], level["block_yx"]
+        table.add_row(
+            f"{level['level']}",
+            f"{width:,} × {height:,}",
+            f"{block_x:,} × {block_y:,}",
+            _pair(level["scale_yx"], "").strip(),
+            _pair(level["mpp_yx"], "").strip() or "–",
+        )
+    return table

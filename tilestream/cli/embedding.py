@@ -1,0 +1,120 @@
+"""What `tilestream embed` prints at its end."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.text import Text
+
+from tilestream.cli.ignoring import print_ignored
+from tilestream.cli.words import duration, number
+
+if TYPE_CHECKING:
+    from tilestream.pipelines.cohort import Cohort
+    from tilestream.pipelines.embed import RunOutcome
+
+
+def embed_document(outcome: RunOutcome, *, seconds: float, strict: bool) -> dict[str, Any]:
+    """Return the outcome of a run as JSON values.
+
+    Parameters
+    ----------
+    outcome : RunOutcome
+        What `run_embed` returned.
+    seconds : float
+        Wall time.
+    strict : bool
+        Whether damaged tiles count as failures.
+
+    Returns
+    -------
+    dict
+        `inputs` as in the report, counts, and where the report is.
+    """
+    code = outcome.exit_code(strict=strict)
+    return {
+        "status": "done" if code == 0 else "some inputs failed",
+        "exit_code": code,
+        "seconds": round(seconds, 3),
+        **counts(outcome),
+        "report_html": str(outcome.report_html),
+        "report_json": str(outcome.report_json),
+        "inputs": [asdict(row) for row in outcome.rows],
+    }
+
+
+def counts(outcome: RunOutcome) -> dict[str, int]:
+    """Return how many inputs and tiles a run had of each kind.
+
+    Parameters
+    ----------
+    outcome : RunOutcome
+        What `run_embed` returned.
+
+    Returns
+    -------
+    dict
+        `done`, `failed`, `ignored`, `tiles` and `tiles_damaged`.
+    """
+    kinds = [row.status for row in outcome.rows]
+    return {
+        **{kind: kinds.count(kind) for kind in ("done", "failed", "ignored")},
+        "tiles": sum(row.tiles for row in outcome.rows),
+        "tiles_damaged": sum(row.tiles_damaged for row in outcome.rows),
+    }
+
+
+def print_embed(
+    outcome: RunOutcome, cohort: Cohort, *, seconds: float, tiles_made: int, console: Console | None = None
+) -> None:
+    """Print what was ignored or matches nothing, and one last line that counts.
+
+    Parameters
+    ----------
+    outcome : RunOutcome
+        What `run_embed` returned.
+    cohort : Cohort
+        What it was given.
+    seconds : float
+        Wall time.
+    tiles_made : int
+        Tiles that this run made; the others were finished before.
+    console : Console, optional
+        Where to print; standard output by default.
+    """
+    console = console or Console(highlight=False)
+    print_ignored(console, cohort.ignored)
+    for note in cohort.notes:
+        console.print(Text.assemble(("note ", "yellow"), note), soft_wrap=True)
+    for name in cohort.unmatched:
+        console.print(Text.assemble(("failed ", "bold red"), name), soft_wrap=True)
+    console.print(Text(last_line(outcome, seconds=seconds, tiles_made=tiles_made)), soft_wrap=True)
+
+
+def last_line(outcome: RunOutcome, *, seconds: float, tiles_made: int) -> str:
+    """Return the counts of a run in one line.
+
+    Parameters
+    ----------
+    outcome : RunOutcome
+        What `run_embed` returned.
+    seconds : float
+        Wall time.
+    tiles_made : int
+        Tiles that this run made.
+
+    Returns
+    -------
+    str
+        Inputs done, failed, ignored; tiles, damaged ones; seconds, tiles a second; path of the report.
+    """
+    found = counts(outcome)
+    before = max(0, found["tiles"] - tiles_made)
+    earlier = f" ({before:,} from an earlier run)" if before else ""
+    return (
+        f"{found['done']:,} done, {found['failed']:,} failed, {found['ignored']:,} ignored; "
+        f"{found['tiles']:,} tiles{earlier}, {found['tiles_damaged']:,} damaged; "
+        f"{duration(seconds)}, {number(tiles_made / max(seconds, 1e-6))} tiles/s; report: {outcome.report_html}"
+    )

@@ -1,0 +1,225 @@
+"""Options of the commands: the same word for the same thing everywhere."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tilestream.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tilestream.pipelines.embed import EmbedConfig
+
+CHOICES = "What to read"
+RUNNING = "How to run"
+
+
+def parse_size(text: str) -> int:
+    """Return a number of bytes.
+
+    Parameters
+    ----------
+    text : str
+        `2GiB`, `500 MB`, or a plain number of bytes.
+
+    Returns
+    -------
+    int
+        Bytes, above 0.
+
+    Raises
+    ------
+    typer.BadParameter
+        When it is not a size.
+    """
+    from dask.utils import parse_bytes
+
+    try:
+        size = int(parse_bytes(text))
+    except ValueError:
+        size = 0
+    if size <= 0:
+        raise typer.BadParameter(f"got {text!r}, expected a size above 0 such as 2GiB or 500MB")
+    return size
+
+
+def parse_range(text: str) -> tuple[float, float]:
+    """Return the two ends of a range of values.
+
+    Parameters
+    ----------
+    text : str
+        `LO,HI`.
+
+    Returns
+    -------
+    tuple of float
+        Low and high end.
+
+    Raises
+    ------
+    typer.BadParameter
+        When it is not two finite numbers in rising order.
+    """
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low = high = math.nan
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise typer.BadParameter(f"got {text!r}, expected two numbers in rising order such as 0,10000")
+    return low, high
+
+
+Inputs = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="PATH...", show_default=False, help="Slides, scenes, Zarr stores, URLs, or folders of them."
+    ),
+]
+Manifest = Annotated[
+    str | None,
+    typer.Option(
+        "--manifest",
+        metavar="CSV",
+        help="Table with the columns path or url, and if wanted id, mpp, mask, label, bands: selects among the inputs "
+        "and overrides what they say; without PATH it is the list of inputs.",
+        rich_help_panel=CHOICES,
+    ),
+]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", show_default=False, help="Folder of all outputs.")]
+CheckOut = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Folder that the outputs would go to; nothing is written.")
+]
+DemoOut = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of all outputs.")]
+Where = Annotated[
+    str,
+    typer.Option(
+        "--where",
+        metavar="tissue|all|FILE",
+        help="Which tiles: those on tissue, all, or those in a mask image or a GeoJSON file.",
+        rich_help_panel=CHOICES,
+    ),
+]
+Tile = Annotated[
+    int | None,
+    typer.Option(
+        "--tile", metavar="PX", min=1, help="Edge of a tile [default: what the encoder takes].", rich_help_panel=CHOICES
+    ),
+]
+Mpp = Annotated[
+    float | None,
+    typer.Option(
+        "--mpp",
+        metavar="X",
+        help="Micrometres per pixel to work at [default: what the encoder was made for].",
+        rich_help_panel=CHOICES,
+    ),
+]
+Halo = Annotated[
+    int, typer.Option("--halo", metavar="PX", min=0, help="Overlap around each tile.", rich_help_panel=CHOICES)
+]
+Region = Annotated[
+    int | None,
+    typer.Option(
+        "--region",
+        metavar="PX",
+        min=1,
+        help="Edge of the regions that tiles are pooled over [default: one super-tile].",
+        rich_help_panel=CHOICES,
+    ),
+]
+Encoder = Annotated[
+    str,
+    typer.Option(
+        "--encoder", metavar="NAME|module:callable", help="What turns tiles into vectors.", rich_help_panel=CHOICES
+    ),
+]
+ValueRange = Annotated[
+    Any,  # typer takes the type from the parser
+    typer.Option(
+        "--value-range",
+        metavar="LO,HI",
+        parser=parse_range,
+        help="Fixed range of sample values that the encoder scales by [default: that of the sample type].",
+        rich_help_panel=CHOICES,
+    ),
+]
+SuperTile = Annotated[
+    int, typer.Option("--super-tile", metavar="PX", min=1, help="Edge of one unit of work.", rich_help_panel=RUNNING)
+]
+Cluster = Annotated[
+    str,
+    typer.Option(
+        "--cluster",
+        metavar="PROFILE",
+        help="Where work runs: threads, threads:N, local:N (processes), or tcp://host:port of a Dask scheduler.",
+        rich_help_panel=RUNNING,
+    ),
+]
+Memory = Annotated[
+    Any,  # typer takes the type from the parser
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        parser=parse_size,
+        help="Most memory that one process may hold, such as 2GiB [default: half of what is free].",
+        rich_help_panel=RUNNING,
+    ),
+]
+BatchSize = Annotated[
+    int,
+    typer.Option("--batch", metavar="N", min=1, help="Tiles that enter the encoder together.", rich_help_panel=RUNNING),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume/--no-resume",
+        help="Go on from what an earlier run has finished, or compute it anew.",
+        rich_help_panel=RUNNING,
+    ),
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Exit with 3 also when tiles were damaged.", rich_help_panel=RUNNING)
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else there.")
+]
+
+
+def embed_config(*, value_range: tuple[float, float] | None, **options: Any) -> EmbedConfig:
+    """Return the configuration of a run, its options checked as far as one can without an image.
+
+    Parameters
+    ----------
+    value_range : tuple of float, optional
+        Fixed range of sample values, handed to the encoder.
+    **options : object
+        Fields of `EmbedConfig`.
+
+    Returns
+    -------
+    EmbedConfig
+        The configuration.
+
+    Raises
+    ------
+    ConfigError
+        When `where` is neither a word nor a file, or `mpp` is not above 0.
+    """
+    from tilestream.pipelines.embed import EmbedConfig
+
+    where, mpp = options.get("where", "tissue"), options.get("mpp")
+    if where not in ("tissue", "all") and not Path(where).is_file():
+        raise ConfigError.of(
+            "`--where`",
+            got=f"`{where}`, which is no file",
+            expected="`tissue`, `all`, or a mask image or GeoJSON file",
+            do="Check the path.",
+        )
+    if mpp is not None and not 0 < mpp < math.inf:
+        raise ConfigError.of("`--mpp`", got=mpp, expected="micrometres per pixel above 0", do="Correct it.")
+    params = {} if value_range is None else {"value_range": list(value_range)}
+    return EmbedConfig(encoder_params=params, **options)

@@ -1,0 +1,174 @@
+"""What a run shows while it goes on: bars on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tilestream.cli.counts import Counts
+from tilestream.cli.words import counted, duration, number, shortened
+
+if TYPE_CHECKING:
+    from tilestream.stream.engine import Event
+
+PLAIN_EVERY_S = 10.0
+"""Shortest time between two plain lines about the run as a whole."""
+REFRESH_PER_S = 4
+MOST_IMAGES = 4
+"""Images with a line of their own; more would push what has failed out of sight."""
+
+
+@contextmanager
+def embed_progress(console: Console, images: int) -> Iterator[Callable[[Event], None]]:
+    """Yield the function that takes a run's events and shows them.
+
+    Parameters
+    ----------
+    console : Console
+        Where to show; bars when it is a terminal.
+    images : int
+        Inputs of the run.
+
+    Yields
+    ------
+    callable
+        To be given to `run_embed`.
+    """
+    counts = Counts(images=images)
+    if not console.is_terminal:
+        yield PlainProgress(console, counts).hear
+        return
+    with Live(console=console, refresh_per_second=REFRESH_PER_S, transient=True, get_renderable=lambda: view(counts)):
+
+        def hear(event: Event) -> None:
+            counts.hear(event)
+            if (line := ending(event)) is not None and event.kind == "failed":
+                console.print(line, soft_wrap=True)
+
+        yield hear
+
+
+class PlainProgress:
+    """Prints one line an image, and one about the whole run at most every ten seconds.
+
+    Parameters
+    ----------
+    console : Console
+        Where to print.
+    counts : Counts
+        Figures, which this object keeps up to date.
+    clock : callable
+        Seconds from any point.
+    """
+
+    def __init__(self, console: Console, counts: Counts, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._counts = counts
+        self._clock = clock
+        self._last = clock()
+
+    def hear(self, event: Event) -> None:
+        """Take in one event and print what it calls for.
+
+        Parameters
+        ----------
+        event : Event
+            What happened to an input.
+        """
+        image = self._counts.current.get(event.job.key)
+        self._counts.hear(event)
+        if (line := ending(event)) is not None:
+            if image is not None:
+                line.append(f" ({counted(image.tiles, 'tile')})")
+            self._print(line)
+        elif self._clock() - self._last >= PLAIN_EVERY_S:
+            self._print(Text(summary(self._counts)))
+            self._last = self._clock()
+
+    def _print(self, line: Text) -> None:
+        self._console.print(line, soft_wrap=True)
+
+
+def ending(event: Event) -> Text | None:
+    """Return the line about an input that has ended, None for other events.
+
+    Parameters
+    ----------
+    event : Event
+        What happened to an input.
+
+    Returns
+    -------
+    Text or None
+        `done`, `already done` or `failed` with the reason.
+    """
+    if event.kind == "failed":
+        reason = event.failure.reason if event.failure is not None else "unknown reason"
+        return Text.assemble(("failed", "bold red"), f" {event.job.key}: {reason}")
+    if event.kind == "finished":
+        return Text.assemble(("done", "green"), f" {event.job.key}")
+    if event.kind == "skipped":
+        return Text.assemble(("already done", "green"), f" {event.job.key}")
+    return None
+
+
+def summary(counts: Counts) -> str:
+    """Return the figures of a run in one line.
+
+    Parameters
+    ----------
+    counts : Counts
+        The figures.
+
+    Returns
+    -------
+    str
+        Images, tiles, rate, time left, and what is damaged or failed, if anything.
+    """
+    parts = [f"{counts.ended:,}/{counts.images:,} images", counted(counts.tiles + counts.reused, "tile")]
+    parts += [f"{number(counts.rate)} tiles/s", f"{duration(counts.eta_s)} left"]
+    parts += [f"{counts.damaged:,} damaged"] if counts.damaged else []
+    parts += [f"{counts.failed:,} failed"] if counts.failed else []
+    return ", ".join(parts)
+
+
+def view(counts: Counts) -> Group:
+    """Return what the terminal shows: one bar for the run, one for each image that is being worked on.
+
+    Parameters
+    ----------
+    counts : Counts
+        The figures.
+
+    Returns
+    -------
+    Group
+        Fits any width.
+    """
+    bars = Table.grid(padding=(0, 1), expand=True)
+    bars.add_column(no_wrap=True, ratio=2, overflow="ellipsis")
+    bars.add_column(ratio=3)
+    bars.add_column(no_wrap=True, justify="right", min_width=16)
+    images = list(counts.current.items())
+    bars.add_row(
+        Text("all images", "bold"),
+        ProgressBar(total=1.0, completed=counts.share),
+        Text(f"{counts.ended:,}/{counts.images:,} images"),
+    )
+    for key, image in images[:MOST_IMAGES]:
+        name = Text("  " + shortened(key, 34))
+        bar = ProgressBar(total=max(1, image.tiles), completed=image.done)
+        bars.add_row(name, bar, Text(f"{image.done:,}/{image.tiles:,} tiles"))
+    if len(images) > MOST_IMAGES:
+        bars.add_row(Text(f"  and {len(images) - MOST_IMAGES} more", "dim"), "", "")
+    line = Text(summary(counts).partition(", ")[2])
+    line.highlight_regex(r"[\d,]+ (damaged|failed)", "red")
+    return Group(bars, line)
