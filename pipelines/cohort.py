@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from tilestream.errors import ConfigError, SourceError
+from tilestream.pipelines.keys import is_remote, output_key, unique_keys
 from tilestream.pipelines.manifest import Manifest, ManifestRow, read_manifest
 from tilestream.sources.address import parse_address
 from tilestream.sources.discovery import Found, find_inputs
@@ -118,21 +117,24 @@ def _select(found: Sequence[Found], roots: Sequence[str], table: Manifest) -> Co
     finder = _Finder(found)
     entries, unmatched = [], []
     taken: dict[str, ManifestRow] = {}
+    used: set[str] = set()
     for row in table.rows:
         one = finder.match(row, table)
         if one is None:
             unmatched.append(_unmatched(table, row, f"nothing of that name under {', '.join(roots)}"))
             continue
-        if one.path in taken:
-            raise _same_image(table, row, taken[one.path], one.path)
-        taken[one.path] = row
         selection = row.path[len(parse_address(row.path).url) :]
-        entry = _entry(replace(one, path=one.path + selection, relative=one.relative + selection), is_explicit=True)
+        chosen = replace(one, path=one.path + selection, relative=one.relative + selection)
+        if chosen.path in taken:
+            raise _same_image(table, row, taken[chosen.path], chosen.path)
+        taken[chosen.path] = row
+        used.add(one.path)
+        entry = _entry(chosen, is_explicit=True)
         entries.append(_overridden(entry, row, table, roots))
     left = [
         (one.path, one.reason if one.state != "input" else f"not named in {table.path.name}")
         for one in found
-        if one.path not in taken
+        if one.path not in used
     ]
     return Cohort(
         entries=_with_unique_keys(entries), ignored=tuple(left), unmatched=tuple(unmatched), notes=table.notes
@@ -197,64 +199,6 @@ def _overridden(entry: Entry, row: ManifestRow, table: Manifest, roots: Sequence
     )
 
 
-def _with_unique_keys(entries: Sequence[Entry]) -> tuple[Entry, ...]:
-    """Return the entries, those of one key under longer ones: each takes as many folders above it as it needs."""
-    keys = {index: entry.key for index, entry in enumerate(entries)}
-    for depth in range(1, 64):
-        counts = Counter(_folded(key) for key in keys.values())
-        clashing = [index for index, key in keys.items() if counts[_folded(key)] > 1]
-        if not clashing:
-            break
-        for index in clashing:
-            keys[index] = _longer_key(entries[index], depth)
-    else:
-        repeated = entries[clashing[0]]
-        raise ConfigError.of(
-            f"`{repeated.url}`", got="the same input twice", expected="each input once", do="Name it only once."
-        )
-    return tuple(
-        entry if keys[index] == entry.key else replace(entry, key=keys[index], id=_new_id(entry, keys[index]))
-        for index, entry in enumerate(entries)
-    )
-
-
-def _longer_key(entry: Entry, depth: int) -> str:
-    parts = output_key(entry.url if is_remote(entry.url) else str(Path(entry.url).absolute())).split("/")
-    return "/".join(parts[-(entry.key.count("/") + 1 + depth) :])
-
-
-def _new_id(entry: Entry, key: str) -> str:
-    return key if entry.id == entry.key else entry.id
-
-
-def output_key(relative: str) -> str:
-    """Return the name of an input's outputs: its relative path, made safe to join to a folder.
-
-    Parameters
-    ----------
-    relative : str
-        Path or URL, with or without a selection.
-
-    Returns
-    -------
-    str
-        Parts joined by `/`, without scheme, query, root, `.` and `..`; a selection `#t=3&z=1` becomes `@t=3,z=1`.
-    """
-    address = parse_address(relative)
-    bare = address.url
-    if is_remote(bare):
-        bare = bare.partition("://")[2].partition("?")[0].replace(":", "_")
-    parts = [part for part in bare.split("/") if part not in ("", ".", "..")]
-    chosen = [f"{axis}={index}" for axis, index in address.index.items()]
-    chosen += [f"kind={address.kind}"] if address.kind else []
-    return "/".join(parts) + ("@" + ",".join(chosen) if chosen else "")
-
-
-def is_remote(url: str) -> bool:
-    """Return whether a URL points outside the local file system."""
-    return re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", url) is not None and not url.startswith("file://")
-
-
 def _beside(table: Manifest, path: str) -> str:
     if is_remote(path):
         return path
@@ -281,9 +225,12 @@ def _normal(relative: str) -> str:
     return unicodedata.normalize("NFC", PurePosixPath(relative.replace("\\", "/")).as_posix())
 
 
-def _folded(key: str) -> str:
-    # macOS and Windows treat names that differ in case or in the composition of accents as one
-    return unicodedata.normalize("NFC", key).casefold()
+def _with_unique_keys(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    keys = unique_keys([(entry.key, entry.url) for entry in entries])
+    return tuple(
+        replace(entry, key=key, id=key if entry.id == entry.key else entry.id)
+        for entry, key in zip(entries, keys, strict=True)
+    )
 
 
 def _unmatched(table: Manifest, row: ManifestRow, why: str) -> str:
