@@ -1,0 +1,93 @@
+"""The report of a run: `report.json` for programs, `report.html` for people."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from tilestream.codecs.durable import explained, write_durable
+from tilestream.pipelines.report_html import page_name, render_page, render_report
+from tilestream.pipelines.report_json import report_document
+from tilestream.pipelines.report_picture import Picture, display_pixels, make_picture
+from tilestream.pipelines.report_rows import InputRow, RunFacts
+
+HTML = "report.html"
+JSON = "report.json"
+PAGES = "report"
+"""Folder of the pages of single inputs."""
+MAX_ON_ONE_PAGE = 50
+"""Most inputs shown on one page; with more the report is an index with one page each."""
+_PAGE = re.compile(r"\d{5,}-[a-z0-9-]+\.html")
+
+__all__ = ["InputRow", "Picture", "RunFacts", "display_pixels", "make_picture", "write_report"]
+
+
+def write_report(out: Path, facts: RunFacts, rows: Sequence[InputRow]) -> tuple[Path, Path]:
+    """Write the report of a run over the one of an earlier run.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of all outputs.
+    facts : RunFacts
+        Figures of the run.
+    rows : sequence of InputRow
+        All inputs, ignored files included, in the order in which they are listed.
+
+    Returns
+    -------
+    html : Path
+        `OUT/report.html`.
+    json : Path
+        `OUT/report.json`.
+
+    Raises
+    ------
+    OutputError
+        When `out` cannot be written.
+
+    Notes
+    -----
+    Memory is the main page and one page of an input; pictures given as paths are read one at a time.
+    """
+    old_pages = _pages_of(out)
+    document = report_document(facts, rows)
+    pages: dict[int, str] = {}
+    if sum(row.status != "ignored" for row in rows) > MAX_ON_ONE_PAGE:
+        for index, row in enumerate(rows):
+            if row.status != "ignored":
+                pages[index] = f"{PAGES}/{page_name(index, row)}"
+                write_durable(out / pages[index], render_page(facts, row).encode())
+    for index, entry in enumerate(document["inputs"]):
+        entry["page"] = pages.get(index)
+    write_durable(out / HTML, render_report(facts, rows, pages).encode())
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+    write_durable(out / JSON, text.encode("utf-8", "surrogateescape") + b"\n")
+    _remove_pages(out, old_pages - set(pages.values()))
+    return out / HTML, out / JSON
+
+
+def _pages_of(out: Path) -> set[str]:
+    """Return the pages that the report of an earlier run names as its own."""
+    try:
+        document = json.loads((out / JSON).read_bytes())
+        named = {entry.get("page") for entry in document["inputs"]}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return set()
+    return {page for page in named if isinstance(page, str) and _is_page(page)}
+
+
+def _is_page(page: str) -> bool:
+    folder, _, name = page.partition("/")
+    return folder == PAGES and _PAGE.fullmatch(name) is not None
+
+
+def _remove_pages(out: Path, pages: set[str]) -> None:
+    with explained(out / PAGES):
+        for page in sorted(pages):
+            (out / page).unlink(missing_ok=True)
+        folder = out / PAGES
+        if pages and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()

@@ -1,0 +1,331 @@
+"""The report for people: pages that need nothing but themselves, no scripts, no fonts, no network."""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from tilestream.pipelines.report_colours import OTHER, category, stops
+from tilestream.pipelines.report_json import damaged_list, totals
+from tilestream.pipelines.report_picture import Picture
+from tilestream.pipelines.report_rows import InputRow, RunFacts, bottleneck
+
+MAX_IGNORED = 200
+"""Most ignored files listed; all are counted."""
+_STAGES = {
+    "read": "reading bytes",
+    "decode": "decoding pixels",
+    "gather": "putting tiles together",
+    "write": "writing results",
+    "open": "opening and planning",
+    "plan": "planning",
+    "finish": "final stores",
+}
+_BINARY = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def render_report(facts: RunFacts, rows: Sequence[InputRow], pages: Mapping[int, str]) -> str:
+    """Return the main page: with all slides on it, or an index of their pages.
+
+    Parameters
+    ----------
+    facts : RunFacts
+        Figures of the run.
+    rows : sequence of InputRow
+        All inputs, ignored files included.
+    pages : Mapping
+        Address of the page of each row by its index; empty = everything on this page.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    shown = [(index, row) for index, row in enumerate(rows) if row.status != "ignored"]
+    ignored = [row for row in rows if row.status == "ignored"]
+    summary = totals(facts, rows)
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            facts=facts,
+            totals=summary,
+            time=time_split(summary["seconds"]),
+            cache=cache_figures(facts.cache),
+            worst=[{"row": row, "page": pages.get(index)} for index, row in sorted(shown, key=_badness)],
+            troubled=[row for _, row in sorted(shown, key=_badness) if _is_troubled(row)],
+            cards=[] if pages else [card(row) for _, row in shown if row.status == "done"],
+            paged=bool(pages),
+            ignored=ignored[:MAX_IGNORED],
+            ignored_total=len(ignored),
+            title=f"{summary['inputs']} image{'' if summary['inputs'] == 1 else 's'}",
+        )
+    )
+
+
+def render_page(facts: RunFacts, row: InputRow) -> str:
+    """Return the page of one input.
+
+    Parameters
+    ----------
+    facts : RunFacts
+        Figures of the run.
+    row : InputRow
+        The input.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    page = _environment().get_template("page.html.j2")
+    return page.render(facts=facts, card=card(row), title=row.path, root="../")
+
+
+def page_name(number: int, row: InputRow) -> str:
+    """Return the file name of the page of an input: its number, and as much of its name as any system takes.
+
+    Parameters
+    ----------
+    number : int
+        Position among the inputs.
+    row : InputRow
+        The input.
+
+    Returns
+    -------
+    str
+        Name of ASCII letters, digits and `-`.
+    """
+    plain = unicodedata.normalize("NFKD", PurePosixPath(row.path).name).encode("ascii", "ignore").decode()
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", plain).strip("-").lower()[:48].strip("-")
+    return f"{number:05d}-{slug or 'image'}.html"
+
+
+def card(row: InputRow) -> dict[str, Any]:
+    """Return what the template of one input shows.
+
+    Parameters
+    ----------
+    row : InputRow
+        The input.
+
+    Returns
+    -------
+    dict
+        Texts and numbers.
+    """
+    picture = Picture.load(row.picture) if isinstance(row.picture, Path) else row.picture
+    return {
+        "row": row,
+        "facts": image_line(row),
+        "picture": None if picture is None else picture_view(picture),
+        "time": time_split(row.seconds),
+        "cache": cache_figures(row.cache),
+        "damage": damaged_list(row),
+    }
+
+
+def image_line(row: InputRow) -> list[str]:
+    """Return what an image is in a few words each.
+
+    Parameters
+    ----------
+    row : InputRow
+        The input.
+
+    Returns
+    -------
+    list of str
+        Size, resolution, CRS, format, tiles.
+    """
+    line = []
+    if row.shape_yx is not None:
+        line.append(f"{row.shape_yx[1]:,} × {row.shape_yx[0]:,} px")
+    if row.mpp is not None:
+        line.append(resolution(row.mpp))
+    elif row.crs is None and row.status == "done":
+        line.append("pixel size unknown")
+    if row.crs is not None:
+        line.append(row.crs if len(row.crs) <= 40 else "CRS in the store")
+    if row.format:
+        line.append(row.format)
+    if row.tile_px is not None:
+        at = "" if row.plan_mpp is None else f" at {resolution(row.plan_mpp)}"
+        line.append(f"tiles of {row.tile_px} px{at}")
+    return line
+
+
+def resolution(mpp: float) -> str:
+    """Return a pixel size as people say it: µm on slides, metres on scenes."""
+    return f"{mpp:.3g} µm/px" if mpp < 1000 else f"{mpp / 1e6:.3g} m/px"
+
+
+def picture_view(picture: Picture) -> dict[str, Any]:
+    """Return a picture as the template draws it.
+
+    Parameters
+    ----------
+    picture : Picture
+        The picture.
+
+    Returns
+    -------
+    dict
+        Data URIs, an SVG path and a scale bar.
+    """
+    low, high = picture.heat_range
+    return {
+        "thumbnail": _data_uri(picture.thumbnail),
+        "width": picture.width_px,
+        "height": picture.height_px,
+        "outline": "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in ring) + "Z" for ring in picture.outline),
+        "heat": _data_uri(picture.heat) if picture.heat else "",
+        "heat_xywh": picture.heat_xywh,
+        "label": picture.heat_label,
+        "ticks": [f"{low + (high - low) * part:.3g}" for part in (0, 0.25, 0.5, 0.75, 1)],
+        "scale": scale_bar(picture.width_px, picture.um_per_px),
+    }
+
+
+def scale_bar(width_px: int, um_per_px: float | None) -> dict[str, Any] | None:
+    """Return a scale bar of a round length near a fifth of the width, None when the pixel size is unknown.
+
+    Parameters
+    ----------
+    width_px : int
+        Width of the picture.
+    um_per_px : float, optional
+        Micrometres per pixel of the picture.
+
+    Returns
+    -------
+    dict or None
+        `px` and `text`.
+    """
+    if um_per_px is None or um_per_px <= 0:
+        return None
+    wanted_um = width_px * um_per_px / 5
+    power = 10.0 ** math.floor(math.log10(wanted_um))
+    length_um = next(step * power for step in (5, 2, 1) if step * power <= wanted_um * 1.0001)
+    for unit, size in (("km", 1e9), ("m", 1e6), ("mm", 1e3), ("µm", 1.0)):
+        if length_um >= size:
+            return {"px": length_um / um_per_px, "text": f"{length_um / size:g} {unit}"}
+    return {"px": length_um / um_per_px, "text": f"{length_um:g} µm"}
+
+
+def time_split(seconds: Mapping[str, float]) -> dict[str, Any] | None:
+    """Return the parts of a time bar, longest first, and its bottleneck in words.
+
+    Parameters
+    ----------
+    seconds : Mapping
+        Time by stage.
+
+    Returns
+    -------
+    dict or None
+        None when no time was taken.
+    """
+    found = bottleneck(seconds)
+    if found is None:
+        return None
+    total = sum(seconds.values())
+    ordered = sorted(seconds.items(), key=lambda item: (-item[1], item[0]))
+    parts = [
+        {
+            "name": name,
+            "what": _STAGES.get(name, "encoder"),
+            "seconds": value,
+            "share": 100 * value / total,
+            "colour": category(number) if number < 7 else OTHER,
+        }
+        for number, (name, value) in enumerate(ordered)
+    ]
+    name, share = found
+    return {
+        "parts": parts,
+        "total": total,
+        "bottleneck": name,
+        "what": _STAGES.get(name, "encoder"),
+        "share": 100 * share,
+    }
+
+
+def cache_figures(cache: Mapping[str, tuple[int, int]]) -> list[dict[str, Any]]:
+    """Return hits, misses and the hit rate of each cache that was asked."""
+    return [
+        {"name": name, "hits": hits, "misses": misses, "rate": 100 * hits / (hits + misses)}
+        for name, (hits, misses) in sorted(cache.items())
+        if hits + misses
+    ]
+
+
+def format_bytes(value: float) -> str:
+    """Return a number of bytes in decimal units, as disks are sold."""
+    power = 0
+    while value >= 999.5 and power < len(_BINARY) - 1:
+        value, power = value / 1000, power + 1
+    return f"{value:.0f} {_BINARY[power]}" if power == 0 or value >= 99.5 else f"{value:.1f} {_BINARY[power]}"
+
+
+def format_seconds(value: float) -> str:
+    """Return a duration with the two units that matter."""
+    if value < 9.95:
+        return f"{value:.2g} s" if value < 0.995 else f"{value:.1f} s"
+    whole = round(value)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def format_rate(value: float | None) -> str:
+    """Return a rate with three digits, a dash when there is none."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 99.5 else f"{value:.3g}"
+
+
+def _is_troubled(row: InputRow) -> bool:
+    return row.status == "failed" or bool(row.tiles_damaged or row.tiles_failed)
+
+
+def _badness(item: tuple[int, InputRow]) -> tuple[float, ...]:
+    """Failed ones first, then by the share of bad tiles, then those with notes, then the slow ones."""
+    index, row = item
+    bad = (row.tiles_damaged + row.tiles_failed) / max(1, row.tiles)
+    return (row.status != "failed", -bad, not row.notes, -row.wall_s, index)
+
+
+def _data_uri(file: bytes) -> str:
+    kind = "png" if file.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(file).decode()}"
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "bytes": format_bytes,
+        "seconds": format_seconds,
+        "rate": format_rate,
+        "count": lambda value: f"{value:,}",
+    }
+    environment.globals["scale_stops"] = stops()
+    return environment

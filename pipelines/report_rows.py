@@ -1,0 +1,244 @@
+"""What a report is made from: one record an input and one for the run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import psutil
+
+from tilestream import __version__
+from tilestream.pipelines.report_picture import Picture
+
+Status: TypeAlias = Literal["done", "failed", "ignored"]
+
+_PACKAGES = (
+    "numpy",
+    "numba",
+    "zarr",
+    "xarray",
+    "dask",
+    "distributed",
+    "imagecodecs",
+    "tifffile",
+    "openslide-python",
+    "openslide-bin",
+    "pydicom",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputRow:
+    """What became of one input."""
+
+    path: str
+    """Relative path that names the input and its outputs."""
+    status: Status
+    """`done` also with damaged tiles."""
+    reason: str = ""
+    """Why it failed or was ignored."""
+    format: str = ""
+    """Short name of the format."""
+    shape_yx: tuple[int, int] | None = None
+    """Size of level 0, px."""
+    mpp: float | None = None
+    """Micrometres per pixel of level 0."""
+    crs: str | None = None
+    """CRS of a scene."""
+    tile_px: int | None = None
+    """Edge of a tile, plan pixels."""
+    plan_mpp: float | None = None
+    """Micrometres per plan pixel."""
+    tiles: int = 0
+    """Tiles of the plan."""
+    tiles_damaged: int = 0
+    """Tiles that could not be decoded."""
+    tiles_failed: int = 0
+    """Tiles for which the encoder returned a value that is not finite."""
+    tiles_empty: int = 0
+    """Tiles without a valid pixel."""
+    damaged: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Reason → feature rows of damaged tiles."""
+    bytes_read: int = 0
+    """Compressed bytes asked of the source, in this run and the ones that it continues."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Time by stage, summed over threads."""
+    wall_s: float = 0.0
+    """Time from start to finish in this run."""
+    supertiles_total: int = 0
+    """Super-tiles of the plan."""
+    supertiles_reused: int = 0
+    """Those that an earlier run had finished."""
+    tiles_computed: int | None = None
+    """Tiles computed in this run; None = all."""
+    cache: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Hits and misses by cache."""
+    outputs: tuple[str, ...] = ()
+    """Files and stores made, relative to the report."""
+    notes: tuple[str, ...] = ()
+    """What a user should know."""
+    picture: Picture | Path | None = None
+    """Thumbnail, outline and heat map; a path is read only when its page is written."""
+
+    @property
+    def supertiles_computed(self) -> int:
+        """Return the number of super-tiles computed in this run."""
+        return max(0, self.supertiles_total - self.supertiles_reused)
+
+    @property
+    def tiles_per_s(self) -> float | None:
+        """Return the tiles computed a second, None when nothing was computed."""
+        tiles = self.tiles if self.tiles_computed is None else self.tiles_computed
+        return tiles / self.wall_s if self.wall_s > 0 and tiles and self.supertiles_computed else None
+
+    @property
+    def bottleneck(self) -> tuple[str, float] | None:
+        """Return the stage that took most of the time and its share, None when no time was taken."""
+        return bottleneck(self.seconds)
+
+
+def bottleneck(seconds: Mapping[str, float]) -> tuple[str, float] | None:
+    """Return the name and the share of the largest of some times, None when they are all 0.
+
+    Parameters
+    ----------
+    seconds : Mapping
+        Time by stage.
+
+    Returns
+    -------
+    tuple of str and float, or None
+        Name and share in 0 to 1.
+    """
+    total = sum(seconds.values())
+    if total <= 0:
+        return None
+    name = max(seconds, key=lambda stage: (seconds[stage], stage))
+    return name, seconds[name] / total
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """Figures of a whole run; they stand in reports only, never in a store."""
+
+    command: str
+    """Command line."""
+    started: str
+    """Local time with its offset, ISO 8601."""
+    wall_s: float
+    """Time from start to end."""
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    """Processor, cores, memory, system."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Versions of tilestream, Python and the packages that touch pixels."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the run."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of the run as a whole."""
+    cache: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Hits and misses by cache over the run, where they cannot be told apart by input."""
+
+    @classmethod
+    def of(
+        cls,
+        rows: Iterable[InputRow] = (),
+        *,
+        config: object = None,
+        seconds: float = 0.0,
+        notes: tuple[str, ...] = (),
+    ) -> RunFacts:
+        """Return the facts of a run that has just ended on this machine.
+
+        Parameters
+        ----------
+        rows : iterable of InputRow
+            Its inputs; their cache figures are summed up.
+        config : dataclass, optional
+            Options of the run.
+        seconds : float
+            How long it took.
+        notes : tuple of str
+            What a user should know.
+
+        Returns
+        -------
+        RunFacts
+            The facts.
+        """
+        cache: dict[str, tuple[int, int]] = {}
+        for row in rows:
+            for name, (hits, misses) in row.cache.items():
+                known = cache.get(name, (0, 0))
+                cache[name] = (known[0] + hits, known[1] + misses)
+        return cls(
+            command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv[:1] != [""] else "",
+            started=time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(time.time() - seconds)),
+            wall_s=seconds,
+            machine=machine_facts(),
+            versions=version_facts(),
+            options=_options(config),
+            notes=notes,
+            cache=cache,
+        )
+
+
+def machine_facts() -> dict[str, Any]:
+    """Return what figures of speed depend on; no host name.
+
+    Returns
+    -------
+    dict
+        Processor, usable cores, memory in bytes, system.
+    """
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "processor": _processor(),
+        "cores": usable,
+        "memory_bytes": psutil.virtual_memory().total,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def version_facts() -> dict[str, str]:
+    """Return the versions of tilestream, Python and the packages that touch pixels."""
+    found = {"tilestream": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _options(config: object) -> dict[str, Any]:
+    if not is_dataclass(config):
+        return {}
+    return {item.name: _plain(getattr(config, item.name)) for item in fields(config)}
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value)
