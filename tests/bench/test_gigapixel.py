@@ -7,8 +7,9 @@ import pytest
 import tifffile
 
 from tests.bench.gigapixel import FACTOR, read_block, shape_of, write_gigapixel
+from tilestream.pyramid.pyramid import open_pyramid
 from tilestream.testing.slide import reduce_mean, write_slide
-from tilestream.types import Shape
+from tilestream.types import Box, Shape
 
 SHAPE = Shape(y=5003, x=6007)
 
@@ -79,3 +80,13 @@ def test_another_slide_must_be_tiled_jpeg(tmp_path: Path) -> None:
     tifffile.imwrite(path, np.zeros((50, 50, 3), np.uint8))
     with pytest.raises(SystemExit, match="expected square JPEG tiles"):
         read_block(path)
+
+
+def test_our_own_source_reads_it(big: Path) -> None:
+    pyramid = open_pyramid(big)
+    assert [level.shape.yx for level in pyramid.levels] == [(5003, 6007), (1250, 1501), (312, 375)]
+    assert pyramid.info.format == "aperio-svs"
+    for level in range(3):
+        box = Box(level=level, y=100, x=130, height=200, width=230)
+        stored = tifffile.imread(big, level=level)[box.slices_yx]
+        np.testing.assert_array_equal(pyramid.read(box), stored.transpose(2, 0, 1))

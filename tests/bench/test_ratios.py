@@ -25,3 +25,11 @@ def test_supply_against_openslide(slide: Path) -> None:
 def test_null_pipeline_against_the_bare_decoder(slide: Path) -> None:
     row = null_row(slide, rounds=3, bar=SHARE * NULL_BAR)
     assert row["ok"], row
+
+
+@pytest.mark.slow
+def test_embed_against_the_null_pipeline(slide: Path, tmp_path: Path) -> None:
+    from tests.bench.bench_embed import EMBED_BAR, embed_row
+
+    row = embed_row(slide, tmp_path, rounds=2, bar=SHARE * EMBED_BAR)
+    assert row["ok"], row
