@@ -7,50 +7,27 @@ import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from tilestream.errors import ConfigError, TilestreamError
-from tilestream.pipelines.calibrate import Rates, calibrate
-from tilestream.pipelines.cohort import Cohort, Entry, is_remote
+from tilestream.pipelines.calibrate import calibrate
+from tilestream.pipelines.cohort import Cohort, Entry
 from tilestream.pipelines.encoder import choose_encoder
+from tilestream.pipelines.forecast import Forecast, Machine, forecast_run, project_run
+from tilestream.pipelines.keys import is_remote
 from tilestream.plan.levels import target_mpp
-from tilestream.plan.tiles import TilePlan, plan_tiles
+from tilestream.plan.tiles import plan_tiles
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
-from tilestream.sources.address import parse_address
-from tilestream.sources.files import File
-from tilestream.stream.budget import memory_limit, project
+from tilestream.stream.budget import memory_limit
 
 if TYPE_CHECKING:
     from tilestream.pipelines.embed import EmbedConfig
 
 Verdict: TypeAlias = Literal["ok", "ok with notes", "fails"]
 
-TILE_BYTES = 64
-"""Position, status and scalars of a tile in a feature store, before compression."""
-ENTROPY_BYTES = 1.4
-"""A float32 a tile in the entropy raster with its coarse levels (a third more)."""
 THREADS = 8
 """Headers read at once: most of the time is waiting for disk or network."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Forecast:
-    """What a run would read, hold and write for one input; upper bounds, since tissue is not known beforehand."""
-
-    tiles: int
-    """Tiles when all of the image is wanted."""
-    units: int
-    """Super-tiles when all of the image is wanted."""
-    read_bytes: int | None
-    """Compressed bytes, from the size of the file and the share of the level that is read; None when unknown."""
-    output_bytes: int
-    """Features before compression."""
-    memory_bytes: int
-    """Most bytes that one process holds."""
-    seconds: float
-    """Time with all cores of this machine, reading from a fast disk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,12 +74,10 @@ class CheckOutcome:
     """Manifest rows that match nothing."""
     notes: tuple[str, ...]
     """What a user should know of the manifest."""
-    rates: Rates
-    """What the forecast of time rests on."""
+    machine: Machine
+    """What the forecast rests on."""
     free_bytes: int
     """Free space where the outputs would go."""
-    memory_limit_bytes: int
-    """Most bytes that one process may hold."""
     problems: tuple[str, ...] = ()
     """What stands against the run as a whole."""
 
@@ -151,9 +126,8 @@ def run_check(
     """
     if not cohort.entries and not cohort.unmatched:
         raise no_inputs(cohort)
-    rates = calibrate()
-    limit = memory_limit(config.memory_bytes)
-    check = _Check(config=config, rates=rates, limit_bytes=limit, cores=available_cores())
+    machine = Machine(rates=calibrate(), cores=available_cores(), memory_bytes=memory_limit(config.memory_bytes))
+    check = _Check(config=config, machine=machine)
     rows = []
     with ThreadPoolExecutor(THREADS) as pool:
         for row in pool.map(check.row, cohort.entries):
@@ -164,9 +138,8 @@ def run_check(
         ignored=cohort.ignored,
         unmatched=cohort.unmatched,
         notes=cohort.notes,
-        rates=rates,
+        machine=machine,
         free_bytes=shutil.disk_usage(_nearest(config.out)).free,
-        memory_limit_bytes=limit,
     )
     return replace(outcome, problems=_problems(outcome, config.out))
 
@@ -192,9 +165,7 @@ class _Check:
     """Checks one input; used by several threads."""
 
     config: EmbedConfig
-    rates: Rates
-    limit_bytes: int
-    cores: int
+    machine: Machine
 
     def row(self, entry: Entry) -> CheckRow:
         """Return the verdict on an input."""
@@ -223,32 +194,9 @@ class _Check:
             region_px=config.region_px,
             needs_mpp=encoder.contract.needs_mpp,
         )
-        unit_tiles = min((plan.super_tile_px // plan.grid.step_px) ** 2, len(plan))
-        memory = project(
-            pyramid,
-            plan.level,
-            tile_px=plan.grid.tile_px,
-            halo_px=plan.grid.halo_px,
-            batch=config.batch,
-            unit_tiles=unit_tiles,
-            dims=len(encoder.outputs) + 1,
-            tasks=self.cores,
-        )
-        memory.require(self.limit_bytes, entry.key)
+        project_run(pyramid, plan, encoder, config, self.machine).require(self.machine.memory_bytes, entry.key)
+        forecast = forecast_run(entry.url, plan, encoder, config, pyramid=pyramid, machine=self.machine)
         notes = (*row.notes, *plan.notes)
-        weight = len(pyramid.channels) * pyramid.dtype.itemsize / 3
-        ratio = float(plan.level.ratio_yx[0] * plan.level.ratio_yx[1])
-        kernel_px = len(plan) * plan.grid.tile_px**2 * weight if config.encoder == "handcrafted" else 0.0
-        forecast = Forecast(
-            tiles=len(plan),
-            units=plan.units,
-            read_bytes=_read_bytes(entry.url, pyramid, plan),
-            output_bytes=int(len(plan) * (4 * len(encoder.outputs) + TILE_BYTES + 4 * ENTROPY_BYTES)),
-            memory_bytes=memory.total_bytes,
-            seconds=self.rates.seconds(
-                decode_px=plan.level.shape.area * ratio * weight, kernel_px=kernel_px, cores=self.cores
-            ),
-        )
         return replace(row, verdict="ok with notes" if notes else "ok", notes=notes, forecast=forecast)
 
 
@@ -272,28 +220,6 @@ def _require_file(mask: str | None) -> None:
         raise ConfigError.of(
             f"mask `{mask}`", got="nothing there", expected="a mask image or GeoJSON file", do="Correct the manifest."
         )
-
-
-def _read_bytes(url: str, pyramid: Pyramid, plan: TilePlan) -> int | None:
-    """Return the compressed bytes of the level that is read: its share of the pixels, of the size of the file."""
-    total = _stored_bytes(parse_address(url).url)
-    if total is None:
-        return None
-    everything = sum(level.shape.area for level in pyramid.levels)
-    slices = prod(size for axis, size in pyramid.axes.items() if axis not in ("c", "y", "x"))
-    return int(total * pyramid.levels[plan.level.stored].shape.area / everything / max(1, slices))
-
-
-def _stored_bytes(url: str) -> int | None:
-    try:
-        if is_remote(url):
-            return File(url=url).size
-        path = Path(url.removeprefix("file://"))
-        if path.is_dir():
-            return sum(part.stat().st_size for part in path.rglob("*") if part.is_file())
-        return path.stat().st_size
-    except (OSError, NotImplementedError):
-        return None  # a remote folder: its size would take a listing of every object
 
 
 def _problems(outcome: CheckOutcome, out: Path) -> tuple[str, ...]:

@@ -156,7 +156,7 @@ def _listed(table: Manifest) -> Cohort:
             raise _same_image(table, row, taken[_identity(url)], url)
         taken[_identity(url)] = row
         inside = _inside(bare, table.path.parent)
-        key = output_key((inside or row.path) if inside is None else inside + url[len(bare) :])
+        key = output_key(row.path if inside is None else inside + url[len(bare) :])
         entry = Entry(key=key, url=url, id=key, is_explicit=True)
         entries.append(_overridden(entry, row, table, ()))
     return Cohort(entries=_with_unique_keys(entries), unmatched=tuple(unmatched), notes=table.notes)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
 from tilestream.pipelines.cohort import read_cohort
 from tilestream.pipelines.embed import EmbedConfig, RunOutcome, run_embed
-from tilestream.pipelines.image import Places
+from tilestream.pipelines.places import Places
 from tilestream.pipelines.sample import Sample
 from tilestream.stream.engine import Event
 from tilestream.types import TileStatus
@@ -28,10 +29,10 @@ class DemoOutcome:
     """Feature store; None when the image failed."""
     tiles: int = 0
     """Tiles of the plan."""
-    tiles_ok: int = 0
-    """Tiles that have features."""
+    tiles_damaged: int = 0
+    """Tiles that could not be decoded."""
     tissue_share: float | None = None
-    """Share of the image's area that the tiles' tissue covers; None when it is not known."""
+    """Share of the image that is tissue; None when it was not looked for."""
     features_shape: tuple[int, ...] = ()
     """Tiles and values a tile."""
     variable: str = ""
@@ -70,14 +71,24 @@ def run_demo(sample: Sample, config: EmbedConfig, *, on_event: Callable[[Event],
         return DemoOutcome(sample=sample, run=run, store=None)
     variable = f"tile/{config.encoder}"
     with xr.open_datatree(store, engine="zarr") as tree:
-        tile = tree["tile"]
-        status = tile["status"].values
-        return DemoOutcome(
-            sample=sample,
-            run=run,
-            store=store,
-            tiles=status.size,
-            tiles_ok=int((status == TileStatus.OK).sum()),
-            features_shape=tuple(tree[variable].shape),
-            variable=variable,
-        )
+        tile: xr.Dataset = tree["tile"].to_dataset()
+        shape = tuple(tree[variable].shape)
+        plan, image = tree.attrs["plan"], tree.attrs["image"]
+    status = tile["status"].to_numpy()
+    return DemoOutcome(
+        sample=sample,
+        run=run,
+        store=store,
+        tiles=status.size,
+        tiles_damaged=int((status == TileStatus.DAMAGED).sum()),
+        tissue_share=_tissue_share(tile, plan, image) if config.where == "tissue" else None,
+        features_shape=shape,
+        variable=variable,
+    )
+
+
+def _tissue_share(tile: xr.Dataset, plan: dict[str, Any], image: dict[str, Any]) -> float:
+    scale_y, scale_x = plan["scale_yx"]
+    tile_area = plan["tile_px"] ** 2 * scale_y * scale_x
+    height, width = image["shape_yx"]
+    return min(1.0, float(tile["tissue"].to_numpy().sum()) * tile_area / (height * width))

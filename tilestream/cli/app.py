@@ -160,7 +160,7 @@ def embed(
             outcome = run_embed(cohort, config, on_event=progress.hear)
         seconds = time.monotonic() - started
         if as_json:
-            print_json(embed_document(outcome, seconds=seconds, strict=strict))
+            print_json(embed_document(outcome, strict=strict))
         else:
             print_embed(outcome, cohort, seconds=seconds, tiles_made=progress.counts.tiles)
     raise typer.Exit(outcome.exit_code(strict=strict))

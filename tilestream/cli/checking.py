@@ -76,11 +76,7 @@ def check_document(outcome: CheckOutcome) -> dict[str, Any]:
         "notes": list(outcome.notes),
         "problems": list(outcome.problems),
         "total": asdict(outcome.total),
-        "machine": {
-            **asdict(outcome.rates),
-            "free_bytes": outcome.free_bytes,
-            "memory_limit_bytes": outcome.memory_limit_bytes,
-        },
+        "machine": {**asdict(outcome.machine), "free_bytes": outcome.free_bytes},
     }
 
 
@@ -132,7 +128,7 @@ def totals(outcome: CheckOutcome) -> str:
         f"{', '.join(counts)}. At most {counted(total.tiles, 'tile')} (tissue is not looked for here): about "
         f"{size(total.read_bytes or 0)} to read, {size(total.output_bytes)} of features "
         f"({size(outcome.free_bytes)} free), {duration(total.seconds)} on this machine, "
-        f"{size(total.memory_bytes)} of memory (limit {size(outcome.memory_limit_bytes)})."
+        f"{size(total.memory_bytes)} of memory (limit {size(outcome.machine.memory_bytes)})."
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import json
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -16,32 +16,28 @@ if TYPE_CHECKING:
     from tilestream.pipelines.embed import RunOutcome
 
 
-def embed_document(outcome: RunOutcome, *, seconds: float, strict: bool) -> dict[str, Any]:
+def embed_document(outcome: RunOutcome, *, strict: bool) -> dict[str, Any]:
     """Return the outcome of a run as JSON values.
 
     Parameters
     ----------
     outcome : RunOutcome
         What `run_embed` returned.
-    seconds : float
-        Wall time.
     strict : bool
         Whether damaged tiles count as failures.
 
     Returns
     -------
     dict
-        `inputs` as in the report, counts, and where the report is.
+        `status`, `exit_code`, where the report is, and all that the report for programs holds.
     """
     code = outcome.exit_code(strict=strict)
     return {
         "status": "done" if code == 0 else "some inputs failed",
         "exit_code": code,
-        "seconds": round(seconds, 3),
-        **counts(outcome),
         "report_html": str(outcome.report_html),
         "report_json": str(outcome.report_json),
-        "inputs": [asdict(row) for row in outcome.rows],
+        **json.loads(outcome.report_json.read_text(encoding="utf-8")),
     }
 
 

@@ -26,34 +26,68 @@ MOST_IMAGES = 4
 """Images with a line of their own; more would push what has failed out of sight."""
 
 
-@contextmanager
-def embed_progress(console: Console, images: int) -> Iterator[Callable[[Event], None]]:
-    """Yield the function that takes a run's events and shows them.
+class Progress:
+    """Shows a run on standard error while it goes on, and knows what was done when it is cut short.
 
     Parameters
     ----------
-    console : Console
-        Where to show; bars when it is a terminal.
-    images : int
-        Inputs of the run.
-
-    Yields
-    ------
-    callable
-        To be given to `run_embed`.
+    console : Console, optional
+        Where to show; standard error by default. Bars when it is a terminal.
     """
-    counts = Counts(images=images)
-    if not console.is_terminal:
-        yield PlainProgress(console, counts).hear
-        return
-    with Live(console=console, refresh_per_second=REFRESH_PER_S, transient=True, get_renderable=lambda: view(counts)):
 
-        def hear(event: Event) -> None:
-            counts.hear(event)
-            if (line := ending(event)) is not None and event.kind == "failed":
-                console.print(line, soft_wrap=True)
+    def __init__(self, console: Console | None = None) -> None:
+        self.counts = Counts(images=0)
+        self._console = console or Console(stderr=True, highlight=False)
+        self._hear: Callable[[Event], None] = self.counts.hear
 
-        yield hear
+    @contextmanager
+    def shown(self, images: int) -> Iterator[None]:
+        """Show what is heard inside the block.
+
+        Parameters
+        ----------
+        images : int
+            Inputs of the run.
+
+        Yields
+        ------
+        None
+            Nothing.
+        """
+        counts = self.counts = Counts(images=images)
+        if not self._console.is_terminal:
+            self._hear = PlainProgress(self._console, counts).hear
+            yield
+            return
+        self._hear = self._hear_beside_bars
+        with Live(
+            console=self._console,
+            refresh_per_second=REFRESH_PER_S,
+            transient=True,
+            get_renderable=lambda: view(counts),
+        ):
+            yield
+
+    def hear(self, event: Event) -> None:
+        """Take in one event; to be given to the pipeline.
+
+        Parameters
+        ----------
+        event : Event
+            What happened to an input.
+        """
+        self._hear(event)
+
+    def kept(self) -> str:
+        """Return what an interrupted run has done so far."""
+        counts = self.counts
+        tiles = counted(counts.tiles + counts.reused, "tile")
+        return f"{counts.ended:,} of {counted(counts.images, 'input')} and {tiles} are done and kept"
+
+    def _hear_beside_bars(self, event: Event) -> None:
+        self.counts.hear(event)
+        if event.kind == "failed" and (line := ending(event)) is not None:
+            self._console.print(line, soft_wrap=True)
 
 
 class PlainProgress:

@@ -1,0 +1,133 @@
+"""What a run will read, hold, write and take, known before the first pixel is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tilestream.pipelines.calibrate import Rates
+from tilestream.pipelines.encoder import Encoder
+from tilestream.pipelines.keys import is_remote
+from tilestream.plan.tiles import TilePlan
+from tilestream.pyramid.pyramid import Pyramid
+from tilestream.sources.address import parse_address
+from tilestream.sources.files import File
+from tilestream.stream.budget import Projection, project
+
+if TYPE_CHECKING:
+    from tilestream.pipelines.embed import EmbedConfig
+
+TILE_BYTES = 64
+"""Position, status and scalars of a tile in a feature store, before compression."""
+ENTROPY_BYTES = 5.6
+"""A float32 a tile in the entropy raster with its coarse levels (a third more) and rounding to whole chunks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What a run has at its disposal."""
+
+    rates: Rates
+    """Speed of one core."""
+    cores: int
+    """Tasks that run at once."""
+    memory_bytes: int
+    """Most bytes that one process may hold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What a run will cost for one input, or for all; upper bounds, since tissue is not known beforehand."""
+
+    tiles: int
+    """Tiles when all of the image is wanted."""
+    units: int
+    """Super-tiles when all of the image is wanted."""
+    read_bytes: int | None
+    """Compressed bytes, from the size of the file and the share of the level that is read; None when unknown."""
+    output_bytes: int
+    """Features before compression."""
+    memory_bytes: int
+    """Most bytes that one process holds."""
+    seconds: float
+    """Time with all cores of this machine, reading from a fast disk; without an encoder other than `handcrafted`."""
+
+
+def project_run(
+    pyramid: Pyramid, plan: TilePlan, encoder: Encoder, config: EmbedConfig, machine: Machine
+) -> Projection:
+    """Return the memory that one process of the run will hold, by purpose."""
+    return project(
+        pyramid,
+        plan.level,
+        tile_px=plan.grid.tile_px,
+        halo_px=plan.grid.halo_px,
+        batch=config.batch,
+        unit_tiles=min((plan.super_tile_px // plan.grid.step_px) ** 2, len(plan)),
+        dims=len(encoder.outputs) + 1,
+        tasks=machine.cores,
+    )
+
+
+def forecast_run(
+    url: str, plan: TilePlan, encoder: Encoder, config: EmbedConfig, *, pyramid: Pyramid, machine: Machine
+) -> Forecast:
+    """Return what running a plan on an image will cost.
+
+    Parameters
+    ----------
+    url : str
+        Where the image is.
+    plan : TilePlan
+        All of its tiles.
+    encoder : Encoder
+        What turns them into vectors.
+    config : EmbedConfig
+        Options of the run.
+    pyramid : Pyramid
+        The image.
+    machine : Machine
+        Where it will run.
+
+    Returns
+    -------
+    Forecast
+        Upper bounds.
+    """
+    weight = len(pyramid.channels) * pyramid.dtype.itemsize / 3  # rates are those of three 8-bit channels
+    ratio = float(plan.level.ratio_yx[0] * plan.level.ratio_yx[1])
+    kernel_px = len(plan) * plan.grid.tile_px**2 * weight if config.encoder == "handcrafted" else 0.0
+    return Forecast(
+        tiles=len(plan),
+        units=plan.units,
+        read_bytes=_read_bytes(url, pyramid, plan),
+        output_bytes=int(len(plan) * (4 * len(encoder.outputs) + TILE_BYTES + ENTROPY_BYTES)),
+        memory_bytes=project_run(pyramid, plan, encoder, config, machine).total_bytes,
+        seconds=machine.rates.seconds(
+            decode_px=plan.level.shape.area * ratio * weight, kernel_px=kernel_px, cores=machine.cores
+        ),
+    )
+
+
+def _read_bytes(url: str, pyramid: Pyramid, plan: TilePlan) -> int | None:
+    """Return the compressed bytes of the level that is read: its share of the pixels, of the size of the file."""
+    total = _stored_bytes(parse_address(url).url)
+    if total is None:
+        return None
+    everything = sum(level.shape.area for level in pyramid.levels)
+    slices = prod(size for axis, size in pyramid.axes.items() if axis not in ("c", "y", "x"))
+    return int(total * pyramid.levels[plan.level.stored].shape.area / everything / max(1, slices))
+
+
+def _stored_bytes(url: str) -> int | None:
+    try:
+        if is_remote(url):
+            return File(url=url).size
+        path = Path(url.removeprefix("file://"))
+        if path.is_dir():
+            return sum(part.stat().st_size for part in path.rglob("*") if part.is_file())
+        return path.stat().st_size
+    except (OSError, NotImplementedError):
+        return None  # a remote folder: its size would take a listing of every object
