@@ -36,7 +36,7 @@ class Grid:
     affine: Affine | None = None
     """From pixel corners."""
     mpp_yx: tuple[float, float] | None = None
-    """Micrometres per pixel."""
+    """Micrometres per pixel; None for scenes, whose pixel size is that of their affine."""
 
 
 def um_per_unit(unit: object) -> float | None:
@@ -98,8 +98,8 @@ def is_metric(crs: str | None) -> bool:
     return crs.startswith(("PROJCS", "PROJCRS")) and bool(units)
 
 
-def mpp_of(crs: str | None, affine: Affine | None) -> tuple[float, float] | None:
-    """Return micrometres per pixel of a georeferenced image in metres, None for any other.
+def gsd_of(crs: str | None, affine: Affine | None) -> tuple[float, float] | None:
+    """Return metres per pixel of a georeferenced image in metres, None for any other.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def mpp_of(crs: str | None, affine: Affine | None) -> tuple[float, float] | None
     if affine is None or not is_metric(crs):
         return None
     a, b, _, d, e, _ = affine
-    return float(np.hypot(b, e)) * 1e6, float(np.hypot(a, d)) * 1e6
+    return float(np.hypot(b, e)), float(np.hypot(a, d))
 
 
 def grid_of(data: xr.DataArray) -> Grid:
@@ -138,13 +138,12 @@ def grid_of(data: xr.DataArray) -> Grid:
     text = text or _first(data.attrs, "crs")
     crs = short_crs(text) if text else None
     affine = _stated(data.attrs, mapping) or _from_coords(data)
-    mpp_yx = mpp_of(crs, affine)
-    if mpp_yx is None and affine is not None and crs is None:
-        # coordinates that carry a unit of length, as microscopes write them
+    if crs is None and affine is not None:
+        # coordinates that carry a unit of length, as microscopes write them; scenes have a CRS and no mpp
         units = [um_per_unit(data.coords[name].attrs.get("units")) for name in _axes(data)]
         if len(units) == 2 and units[0] and units[1]:
             return Grid(mpp_yx=(abs(affine[4]) * units[0], abs(affine[0]) * units[1]))
-    return Grid(crs=crs, affine=affine if crs else None, mpp_yx=mpp_yx)
+    return Grid(crs=crs, affine=affine if crs else None)
 
 
 def _first(attrs: Any, *names: str) -> str | None:

@@ -17,7 +17,6 @@ from tilestream.sources.decoded import KEPT_BYTES, DecodedImages
 from tilestream.sources.files import File
 from tilestream.sources.fingerprint import digest, file_edges
 from tilestream.sources.geokeys import GeoReference, read_georeference
-from tilestream.sources.grids import mpp_of
 from tilestream.sources.jpegcheck import check_scan, read_head
 from tilestream.sources.rasterhead import RasterHead, png_chunks, read_raster_head
 from tilestream.sources.samples import default_names
@@ -98,8 +97,7 @@ def open_raster(file: File) -> RasterSource:
     head = read_raster_head(file)
     place, notes = _place(file, head)
     colours = head.samples - (head.alpha is not None)
-    mpp_yx = mpp_of(place.crs, place.affine)
-    if mpp_yx is None and place.affine is None:
+    if not place.exists:
         notes += ("pixel size unknown: the file states none",)
     info = ImageInfo(
         format=head.format,
@@ -108,7 +106,6 @@ def open_raster(file: File) -> RasterSource:
         channels=tuple(Channel(name=name) for name in default_names(colours, head.dtype)),
         fingerprint=digest(head.format, *_identity(file)),
         modality="scene" if place.exists else "unknown",
-        mpp_yx=mpp_yx,
         crs=place.crs,
         affine=place.affine,
         gcps=place.gcps,

@@ -16,7 +16,7 @@ from tilestream.errors import SourceError
 from tilestream.sources.address import default_notes
 from tilestream.sources.files import File
 from tilestream.sources.fingerprint import digest
-from tilestream.sources.grids import Affine, mpp_of, short_crs, um_per_unit
+from tilestream.sources.grids import Affine, short_crs, um_per_unit
 from tilestream.sources.ngff import Axis, Multiscale, Node, multiscale_of, read_node
 from tilestream.sources.recognise import inside, list_folder
 from tilestream.sources.samples import canonical_dims, default_names, extra_axes, guess_dims, unique_names
@@ -136,7 +136,7 @@ def describe(node: Node, image: Multiscale, arrays: Sequence[zarr.Array[Any]]) -
     levels, notes = _levels(image, arrays, dims)
     attrs = {**image.attrs, **(nodes[0].attrs if nodes[0] else {})}
     crs, affine = _place(attrs, image.attrs, node)
-    mpp_yx = mpp_of(crs, affine) or _mpp(image, dims)
+    mpp_yx = _mpp(image, dims) if crs is None else None  # a scene's pixel size is that of its affine
     if mpp_yx is None and affine is None:
         notes += ("pixel size unknown: the metadata state no unit of length",)
     kind, hints = _kind(node, image, first.dtype)
