@@ -93,11 +93,10 @@ def read_geojson(url: str, info: ImageInfo) -> tuple[tuple[Polygon, ...], tuple[
     except (OSError, ValueError) as error:
         raise _error(url, str(error) or type(error).__name__, "a readable GeoJSON file", "Check the path.") from error
     geometries = [_geometry(url, index, value) for index, value in enumerate(_geometries(url, content))]
-    polygons, repaired = _areas(geometries)
+    polygons, repaired, left_out = _areas(geometries)
     if geometries and not polygons:
         raise _error(url, "points or lines only", "polygons", "Draw areas, or export them with their geometry.")
     notes = (f"{repaired} outlines crossed themselves and were repaired",) if repaired else ()
-    left_out = sum(geometry.area == 0 for geometry in geometries)
     notes += (f"{left_out} objects without area left out",) if left_out else ()
     moved = shapely.transform(np.asarray(polygons, np.object_), _to_pixels(url, content, info))
     return tuple(moved), notes
@@ -128,7 +127,8 @@ def _geometries(url: str, content: Any) -> Iterator[Mapping[str, Any]]:
 
 def _geometry(url: str, index: int, value: Mapping[str, Any]) -> BaseGeometry:
     try:
-        geometry: BaseGeometry = shapely.force_2d(to_geometry(value))
+        with np.errstate(invalid="ignore"):  # NaN is refused below, with its place
+            geometry: BaseGeometry = shapely.force_2d(to_geometry(value))
     except (shapely.errors.ShapelyError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise _error(url, f"object {index}: {error}", "a GeoJSON geometry", "Correct or remove that object.") from error
     if not np.isfinite(shapely.get_coordinates(geometry)).all():
@@ -136,13 +136,14 @@ def _geometry(url: str, index: int, value: Mapping[str, Any]) -> BaseGeometry:
     return geometry
 
 
-def _areas(geometries: Sequence[BaseGeometry]) -> tuple[list[Polygon], int]:
-    """Return the polygons inside all geometries, and how many of these had to be repaired."""
+def _areas(geometries: Sequence[BaseGeometry]) -> tuple[list[Polygon], int, int]:
+    """Return the polygons inside all geometries, and how many of these had to be repaired and hold no area."""
     found: list[Polygon] = []
-    repaired = 0
+    repaired = left_out = 0
     for geometry in geometries:
         valid = geometry if geometry.is_valid else shapely.make_valid(geometry)
         repaired += valid is not geometry
+        before = len(found)
         stack = [valid]
         while stack:
             part = stack.pop()
@@ -150,7 +151,8 @@ def _areas(geometries: Sequence[BaseGeometry]) -> tuple[list[Polygon], int]:
                 found.append(part)
             elif part.geom_type in ("MultiPolygon", "GeometryCollection"):
                 stack.extend(shapely.get_parts(part))
-    return found, repaired
+        left_out += len(found) == before
+    return found, repaired, left_out
 
 
 def _to_pixels(url: str, content: Any, info: ImageInfo) -> Any:

@@ -8,16 +8,19 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from tilestream.kernels.mask import tissue_brightfield, tissue_fluorescence
+from tilestream.kernels.mask import pen_marks, tissue_brightfield, tissue_fluorescence
 from tilestream.plan.coarse import MASK_UM, Coarse, mask_level, read_coarse
 from tilestream.plan.selection import Selection
 from tilestream.pyramid import Pyramid
-from tilestream.types import ImageInfo, Modality
+from tilestream.types import Array, ImageInfo, Modality
 
 Mask = npt.NDArray[np.bool_]
 
 DARK = 64
 """8-bit RGB whose typical pixel stays below this in its brightest channel has a black background."""
+
+CROP_SHARE = 0.1
+"""Share of the picture from which a piece counts whatever its area: small crops show only a part of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +32,15 @@ class TissueRules:
     open_um: float = 8.0
     """Radius below which threads and dust are dropped."""
     least_um2: float = 10_000.0
-    """Area below which a piece is a speck: a square of 100 um."""
+    """Area below which a piece is a speck: a square of 100 um (or a tenth of the picture)."""
     hole_um2: float = 40_000.0
     """Area below which a hole is filled: fat cells and tears up to 200 um."""
+    pen_um2: float = 40_000.0
+    """Area from which ink is a pen's stroke, or a tenth of the picture; smaller spots may be nuclei and blood."""
+    rim_um: float = 80.0
+    """Least width of the blurred rim around a stroke; a stroke's own half-width where that is more."""
+    rim_most_um: float = 1_000.0
+    """Greatest width of that rim."""
 
 
 RULES = TissueRules()
@@ -68,7 +77,7 @@ def select_tissue(pyr: Pyramid, *, mpp: float | None = None, rules: TissueRules 
         light = judge_light(coarse, info)
         base = info.mpp if mpp is None else mpp
         pixel_um = MASK_UM if base is None else base * max(level.scale_yx)
-        mask, name = clean(_raw(coarse, light), coarse.valid, pixel_um=pixel_um, rules=rules), f"{NAME}-{light}"
+        mask, name = _tissue(coarse, light, pixel_um=pixel_um, rules=rules), f"{NAME}-{light}"
     mask = mask | coarse.damaged
     if not mask.any():
         notes += ("no valid pixel found" if by_validity else "no tissue found",)
@@ -100,10 +109,35 @@ def judge_light(coarse: Coarse, info: ImageInfo) -> Modality:
     return "fluorescence" if brightest.size and float(np.median(brightest)) < DARK else "brightfield"
 
 
-def _raw(coarse: Coarse, light: Modality) -> Mask:
+def _tissue(coarse: Coarse, light: Modality, *, pixel_um: float, rules: TissueRules) -> Mask:
     assert coarse.pixels is not None
-    test = tissue_fluorescence if light == "fluorescence" else tissue_brightfield
-    return np.asarray(test(coarse.pixels, coarse.valid), np.bool_)
+    if light == "fluorescence":
+        raw = tissue_fluorescence(coarse.pixels, coarse.valid)
+        return clean(raw, coarse.valid, pixel_um=pixel_um, rules=rules)
+    raw = tissue_brightfield(coarse.pixels, coarse.valid)
+    ink = pen_marks(coarse.pixels, coarse.valid)
+    strokes = ink & ~_specks(ink, rules.pen_um2 / pixel_um**2)
+    if strokes.any():
+        raw &= ~_pen_rim(coarse.pixels, strokes, pixel_um=pixel_um, rules=rules)
+    # gaps are closed and holes filled over ink too, which stays ink
+    return clean(raw, coarse.valid & ~strokes, pixel_um=pixel_um, rules=rules)
+
+
+def _pen_rim(rgb: Array, strokes: Mask, *, pixel_um: float, rules: TissueRules) -> Mask:
+    """Return the pixels beside strokes of a pen that do not have the hue of hematoxylin or eosin.
+
+    A pen is out of focus: its rim fades from ink to glass through pale tones, which are red, green or grey. In stained
+    tissue green is lowest, blue exceeds it by more than a third of the chroma, and the chroma is more than a seventh
+    of the brightest channel; so tissue up to the stroke stays.
+    """
+    half_px = float(ndimage.distance_transform_edt(np.pad(strokes, 1, mode="edge")).max())
+    reach_px = min(max(rules.rim_um / pixel_um, half_px), rules.rim_most_um / pixel_um)
+    near = ndimage.distance_transform_edt(~strokes) <= reach_px
+    red, green, blue = (rgb[near, c].astype(np.int32) for c in range(3))
+    brightest = np.maximum(red, blue)
+    chroma = brightest - green
+    near[near] = (7 * chroma <= brightest) | (3 * (blue - green) <= chroma)
+    return np.asarray(near)
 
 
 def clean(raw: Mask, valid: Mask, *, pixel_um: float, rules: TissueRules = RULES) -> Mask:
@@ -114,7 +148,7 @@ def clean(raw: Mask, valid: Mask, *, pixel_um: float, rules: TissueRules = RULES
     raw : ndarray of bool
         `(y, x)`, the test of each pixel.
     valid : ndarray of bool
-        `(y, x)`, where something was measured.
+        `(y, x)`, where tissue can be.
     pixel_um : float
         Edge of a mask pixel.
     rules : TissueRules
@@ -127,8 +161,8 @@ def clean(raw: Mask, valid: Mask, *, pixel_um: float, rules: TissueRules = RULES
     """
     closed = _morph(raw, rules.close_um / pixel_um, close=True)
     opened = _morph(closed, rules.open_um / pixel_um, close=False)
-    filled = opened | _small(~opened, rules.hole_um2 / pixel_um**2, inner=True)
-    return np.asarray(filled & ~_small(filled, rules.least_um2 / pixel_um**2, inner=False) & valid)
+    filled = (opened | _small(~opened, rules.hole_um2 / pixel_um**2, inner=True)) & valid
+    return np.asarray(filled & ~_specks(filled, rules.least_um2 / pixel_um**2))
 
 
 def _morph(mask: Mask, radius_px: float, *, close: bool) -> Mask:
@@ -146,6 +180,10 @@ def _morph(mask: Mask, radius_px: float, *, close: bool) -> Mask:
         shrunk = ndimage.distance_transform_edt(~kept) <= radius if kept.any() else kept
     inner = slice(2 * radius, -2 * radius)
     return np.asarray(shrunk[inner, inner], np.bool_)
+
+
+def _specks(mask: Mask, least_px: float) -> Mask:
+    return _small(mask, min(least_px, CROP_SHARE * mask.size), inner=False)
 
 
 def _small(mask: Mask, least_px: float, *, inner: bool) -> Mask:
