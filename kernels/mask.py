@@ -10,7 +10,7 @@ the chroma, t = (g − b) / c the position on the red side of the hue circle (hu
               c ≥ 30 elsewhere (brown of DAB, green counterstains): yellowed glass stays below that
     black     hi < 90 and c < 40                                  ink, and whatever else lets no light through
     red       r highest, r ≥ 80, and (c ≥ 0.5 hi and −0.34 < t < 0.2, or c ≥ 0.62 hi and −0.5 < t < 0.2)
-    green     g highest, c ≥ 0.35 hi
+    green     g highest, c ≥ 0.35 hi; or teal: r lowest, b − g ≤ 0.25 c, c ≥ 0.5 hi
     blue      b highest, r lowest, c ≥ 0.65 hi, b − g ≥ 0.4 c
     tissue    stained and not ink
 
@@ -66,6 +66,8 @@ def _ink_core(r: int, g: int, b: int) -> int:
         return _RED if reddish or crimson else _NO_INK
     if g == hi:
         return _GREEN if 100 * c >= 35 * hi else _NO_INK
+    if r == lo and 4 * (b - g) <= c and 2 * c >= hi:
+        return _GREEN
     if r == lo and 100 * c >= 65 * hi and 10 * (b - g) >= 4 * c:
         return _BLUE
     return _NO_INK

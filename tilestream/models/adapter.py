@@ -1,0 +1,290 @@
+"""Any callable `[n, c, h, w] -> [n, d]` as a stage: channels by name, fixed scaling, a checked output."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tilestream.errors import ConfigError, StageError
+from tilestream.registry import resolve
+from tilestream.types import Array, Batch, ImageInfo, StageContract, StageSpec
+
+TARGET = "tilestream.models.adapter:adapt"
+"""Where workers find the factory."""
+
+_FIELDS = frozenset(f.name for f in fields(StageContract))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptedStage:
+    """A user's callable with its contract."""
+
+    target: str
+    """`module:callable`."""
+    function: Callable[[Array], Any] = field(repr=False, compare=False)
+    """The callable; called by several threads at once."""
+    recorded: StageContract
+    """What it expects and gives."""
+    channels: tuple[int, ...] | None = None
+    """Positions of its channels in a batch; None = all of them, in stored order."""
+
+    @property
+    def contract(self) -> StageContract:
+        """Return what the callable expects and gives."""
+        return self.recorded
+
+    def for_image(self, image: ImageInfo) -> StageSpec:
+        """Return how workers make the stage for one image.
+
+        Parameters
+        ----------
+        image : ImageInfo
+            Channels are looked up in it by name.
+
+        Returns
+        -------
+        StageSpec
+            JSON values only; part of the recipe.
+
+        Raises
+        ------
+        StageError
+            When the image has another number of channels, or lacks one that is named.
+        """
+        positions = find_channels(self.recorded, image)
+        _check_scaling(self.recorded, len(positions))
+        return StageSpec(
+            target=TARGET,
+            params={"callable": self.target, "contract": _to_json(self.recorded), "channels": list(positions)},
+        )
+
+    def output_names(self, image: ImageInfo) -> tuple[str, ...]:
+        """Return a name for each value: the callable's own `output_names`, or its name and a number.
+
+        Parameters
+        ----------
+        image : ImageInfo
+            Where the contract states no length, one black tile of this image's type tells it.
+
+        Returns
+        -------
+        tuple of str
+            In the order of the vectors.
+        """
+        own = getattr(self.function, "output_names", None)
+        if own is not None and not callable(own):
+            return tuple(str(name) for name in own)
+        dim = self.recorded.dim
+        if dim is None:
+            dim = _probe(self, len(image.channels), image.dtype.str)
+        return tuple(f"{self.recorded.name}_{k}" for k in range(dim))
+
+    def __call__(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """Return the vectors of a batch.
+
+        Parameters
+        ----------
+        batch : Batch
+            Tiles with the image's channels; the callable sees the halo too, and 0 where nothing is valid.
+
+        Returns
+        -------
+        ndarray of float32
+            `(n, d)`; values that are not finite are left as they are.
+
+        Raises
+        ------
+        StageError
+            When the channels or the output do not match the contract.
+        """
+        return self.run(batch.pixels)
+
+    def run(self, pixels: Array) -> npt.NDArray[np.float32]:
+        """Return the vectors of `(n, c, h, w)` samples."""
+        name, contract = self.recorded.name, self.recorded
+        if self.channels is not None:
+            if max(self.channels) >= pixels.shape[1]:
+                raise _channel_error(name, f"{pixels.shape[1]} channels", f"at least {max(self.channels) + 1}")
+            if self.channels != tuple(range(pixels.shape[1])):
+                pixels = pixels[:, list(self.channels)]
+        elif isinstance(contract.channels, int) and pixels.shape[1] != contract.channels:
+            raise _channel_error(name, f"{pixels.shape[1]} channels", f"{contract.channels}")
+        elif isinstance(contract.channels, tuple):
+            raise _channel_error(name, "a stage that no image was chosen for", f"the positions of {contract.channels}")
+        found = _to_numpy(self.function(_scaled(pixels, contract)))
+        wanted = f"({len(pixels)}, {'d' if contract.dim is None else contract.dim})"
+        matches = found.ndim == 2 and len(found) == len(pixels) and contract.dim in (None, found.shape[1])
+        if not matches or found.dtype.kind not in "fiub":
+            raise StageError.of(
+                f"output of `{name}`",
+                got=f"{found.dtype} of shape {found.shape}",
+                expected=f"real numbers of shape {wanted}",
+                do="Return one vector a tile, as long as `dim` of the contract says.",
+            )
+        return np.ascontiguousarray(found, np.float32)
+
+
+def find_channels(contract: StageContract, image: ImageInfo) -> tuple[int, ...]:
+    """Return the positions of a contract's channels among those of an image.
+
+    Parameters
+    ----------
+    contract : StageContract
+        Names, a number, or None for all.
+    image : ImageInfo
+        The image.
+
+    Returns
+    -------
+    tuple of int
+        In the order of the contract.
+
+    Raises
+    ------
+    StageError
+        When the image has another number of channels, or lacks one that is named.
+    """
+    names = [channel.name for channel in image.channels]
+    if contract.channels is None:
+        return tuple(range(len(names)))
+    if isinstance(contract.channels, int):
+        if contract.channels != len(names):
+            raise _channel_error(contract.name, f"{len(names)} channels {names}", f"{contract.channels}")
+        return tuple(range(len(names)))
+    folded = [name.casefold() for name in names]
+    found = []
+    for wanted in contract.channels:
+        exact = names.index(wanted) if wanted in names else None
+        if exact is None and folded.count(wanted.casefold()) != 1:
+            raise _channel_error(contract.name, f"channels {names}", f"one called `{wanted}`")
+        found.append(folded.index(wanted.casefold()) if exact is None else exact)
+    return tuple(found)
+
+
+def adapt(
+    callable: str,  # the name of the parameter in recipes
+    contract: Mapping[str, Any] | None = None,
+    channels: Sequence[int] | None = None,
+) -> AdaptedStage:
+    """Return a user's callable as a stage.
+
+    Parameters
+    ----------
+    callable : str
+        `module:callable`, which takes `(n, c, h, w)` and returns `(n, d)` of NumPy, or of anything that
+        converts to it (a torch tensor on any device).
+    contract : Mapping, optional
+        Fields of `StageContract`; they overrule those of the callable's own attribute `contract`.
+    channels : sequence of int, optional
+        Positions of its channels in a batch, as `for_image` finds them.
+
+    Returns
+    -------
+    AdaptedStage
+        Not yet bound to an image where channels go by name.
+
+    Raises
+    ------
+    ConfigError
+        When the callable cannot be found or called, or no contract says the size of its tiles.
+    """
+    function = resolve(callable, table={}, group="tilestream.callables")
+    if not hasattr(function, "__call__"):  # noqa: B004  the parameter hides the builtin
+        raise ConfigError.of(
+            f"`{callable}`",
+            got=f"a {type(function).__name__}",
+            expected="something that can be called with (n, c, h, w)",
+            do="Name a function, or an instance with `__call__`.",
+        )
+    recorded = _contract_of(callable, function, contract or {})
+    _check_scaling(recorded, len(channels) if channels is not None else None)
+    return AdaptedStage(
+        target=callable,
+        function=function,
+        recorded=recorded,
+        channels=None if channels is None else tuple(int(k) for k in channels),
+    )
+
+
+def _contract_of(target: str, function: Any, overrides: Mapping[str, Any]) -> StageContract:
+    own = getattr(function, "contract", None)
+    known: dict[str, Any] = {"name": target.rpartition(":")[2].replace(".", "_")}
+    if isinstance(own, StageContract):
+        known |= asdict(own)
+    elif isinstance(own, Mapping):
+        known |= own
+    known |= overrides
+    unknown = sorted(set(known) - _FIELDS)
+    if unknown or "px" not in known:
+        raise ConfigError.of(
+            f"contract of `{target}`",
+            got=f"unknown fields {unknown}" if unknown else "no `px`, the edge of its tiles",
+            expected=f"fields among {sorted(_FIELDS)}, `px` at least",
+            do="Set an attribute `contract` (a StageContract or dict) on the callable, or give the fields as parameters.",
+        )
+    named = known.get("channels")
+    if isinstance(named, Sequence) and not isinstance(named, str):
+        known["channels"] = tuple(str(name) for name in named)
+    for key in ("mean", "std"):
+        known[key] = tuple(float(v) for v in known.get(key) or ())
+    return StageContract(**known)
+
+
+def _to_json(contract: StageContract) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(contract).items()}
+
+
+def _check_scaling(contract: StageContract, channels: int | None) -> None:
+    """Refuse a mean or std of another length than the channels, and a std of 0."""
+    if channels is None:
+        channels = contract.channels if isinstance(contract.channels, int) else len(contract.channels or ()) or None
+    for key, values in (("mean", contract.mean), ("std", contract.std)):
+        if values and len(values) not in (1, channels or len(values)):
+            raise _channel_error(contract.name, f"`{key}` of {len(values)} values", f"1 or {channels}")
+    if 0.0 in contract.std:
+        raise ConfigError.of(
+            f"`std` of `{contract.name}`",
+            got=contract.std,
+            expected="values other than 0",
+            do="Correct the contract.",
+        )
+
+
+def _channel_error(name: str, got: str, expected: str) -> StageError:
+    return StageError.of(
+        f"channels of `{name}`",
+        got=got,
+        expected=expected,
+        do="Choose the image's channels with `--channels`, or name them in the contract.",
+    )
+
+
+def _scaled(pixels: Array, contract: StageContract) -> Array:
+    """Return the samples as the contract wants them; untouched where it wants nothing."""
+    if contract.scale != 1.0 or contract.mean or contract.std:
+        pixels = pixels.astype(np.float32) * np.float32(contract.scale)
+        for values, apply in ((contract.mean, np.subtract), (contract.std, np.divide)):
+            if values:
+                apply(pixels, np.asarray(values, np.float32).reshape(1, -1, 1, 1), out=pixels)
+    return pixels if contract.dtype == "source" else pixels.astype(contract.dtype, copy=False)
+
+
+def _to_numpy(found: Any) -> Array:
+    """Return the array of a NumPy-like or torch-like result, without importing torch."""
+    detach = getattr(found, "detach", None)
+    if detach is not None:
+        # float() because NumPy has no bfloat16
+        found = detach().cpu().float().numpy()
+    return np.asarray(found)
+
+
+@functools.lru_cache(maxsize=64)
+def _probe(stage: AdaptedStage, channels: int, dtype: str) -> int:
+    edge = stage.recorded.px
+    free = replace(stage, recorded=replace(stage.recorded, dim=None))
+    return int(free.run(np.zeros((1, channels, edge, edge), np.dtype(dtype))).shape[1])
