@@ -34,6 +34,9 @@ _BYTE_CODECS: dict[int, Callable[..., Any]] = {  # Any: imagecodecs takes and re
     tt.ZSTD: imagecodecs.zstd_decode,
     tt.ZSTD_OLD: imagecodecs.zstd_decode,
 }
+_BOUNDED = frozenset({tt.LZW, tt.ADOBE_DEFLATE, tt.DEFLATE, tt.PACKBITS})
+MOST_PACKED = 4096
+"""Largest factor by which LZW (2,560), deflate (1,032) and PackBits (64) can shrink; more is a lie not to allocate for."""
 _JPEG_UNKNOWN, _JPEG_GREY, _JPEG_RGB = 0, 1, 2
 
 
@@ -174,6 +177,8 @@ def _packed(table: TileTable, data: bytes, rows: int) -> Array:
     full = table.piece.y * row_bytes
     raw: Any = imagecodecs.bitorder_decode(data) if table.fill_order == 2 else data
     if table.compression != tt.NONE:
+        if table.compression in _BOUNDED and rows * row_bytes > len(raw) * MOST_PACKED:
+            raise DamagedError(f"{len(raw)} bytes cannot hold the {rows * row_bytes} that the image needs")
         raw = _unpack(table.compression, raw, full)
     height = min(len(raw), full) // row_bytes
     if height < rows:

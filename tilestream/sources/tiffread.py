@@ -237,7 +237,12 @@ class LevelReader:
     def _masked(self, iy: int, ix: int, shape: tuple[int, ...]) -> npt.NDArray[np.bool_] | None:
         if self._mask_reader is None:
             return None
-        table = self.level.tables[0]
+        table, mask = self.level.tables[0], self._mask_reader.table
+        if mask.block == table.block:
+            found = self._mask_reader.read(iy, ix)
+            if found is not None and found[0].shape[:2] == shape[:2]:
+                seen = found[0][:, :, 0]
+                return seen.view(np.bool_) if mask.bits == 1 else seen != 0
         whole = Box(y=0, x=0, height=table.shape.y, width=table.shape.x)
         box = Box(y=iy * table.block.y, x=ix * table.block.x, height=shape[0], width=shape[1]).intersect(whole)
         valid = np.zeros(shape[:2], np.bool_)
