@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,15 +25,11 @@ def print_image(facts: Mapping[str, Any], console: Console | None = None) -> Non
     """
     console = console or Console(highlight=False)
     console.print(Text(facts["path"], "bold"), soft_wrap=True)
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
     for name, value in _lines(facts):
-        grid.add_row(name, Text(value))
-    console.print(grid)
+        console.print(Text.assemble((f"{name:<16}", "dim"), value), soft_wrap=True)
     console.print(_levels(facts["levels"]))
     for note in facts["notes"]:
-        console.print(Text.assemble(("note ", "yellow"), note))
+        console.print(Text.assemble(("note ", "yellow"), note), soft_wrap=True)
 
 
 def _lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -42,7 +39,7 @@ def _lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("size", f"{width:,} × {height:,} px, {facts['dtype']}"),
         ("kind", f"{facts['kind']}, {facts['modality']}"),
         ("channels", _channels(facts["channels"])),
-        ("mpp", _pair(facts["mpp_yx"], "µm/px") or "unknown"),
+        ("pixel size", _pixel_size(facts)),
         ("axes", ", ".join(f"{axis} {size}" for axis, size in facts["axes"].items())),
         ("selection", ", ".join(f"{axis}={index}" for axis, index in facts["selection"].items())),
         ("crs", facts["crs"] or ""),
@@ -63,6 +60,15 @@ def _channels(channels: Sequence[Mapping[str, Any]]) -> str:
         names.append(channel["name"] + (f" (× {channel['scale']:g} + {channel['offset']:g})" if scaled else ""))
     more = f" and {len(channels) - MOST_CHANNELS} more" if len(channels) > MOST_CHANNELS else ""
     return ", ".join(names) + more
+
+
+def _pixel_size(facts: Mapping[str, Any]) -> str:
+    if facts["mpp_yx"] is not None:
+        return _pair(facts["mpp_yx"], "µm/px")
+    if facts["affine"] is None:
+        return "unknown"
+    a, b, _, d, e, _ = facts["affine"]
+    return _pair((math.hypot(b, e), math.hypot(a, d)), "units of the CRS")
 
 
 def _pair(pair_yx: Sequence[float] | None, unit: str) -> str:

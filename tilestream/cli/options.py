@@ -38,7 +38,7 @@ def parse_size(text: str) -> int:
     from dask.utils import parse_bytes
 
     try:
-        size = int(parse_bytes(text))
+        size = int(parse_bytes(text)) if any(map(str.isdigit, text)) else 0  # a bare unit would be one of it
     except ValueError:
         size = 0
     if size <= 0:
@@ -75,9 +75,7 @@ def parse_range(text: str) -> tuple[float, float]:
 
 Inputs = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="PATH...", show_default=False, help="Slides, scenes, Zarr stores, URLs, or folders of them."
-    ),
+    typer.Argument(metavar="PATH", show_default=False, help="Slides, scenes, Zarr stores, URLs, or folders of them."),
 ]
 Manifest = Annotated[
     str | None,
@@ -106,7 +104,7 @@ Where = Annotated[
 Tile = Annotated[
     int | None,
     typer.Option(
-        "--tile", metavar="PX", min=1, help="Edge of a tile [default: what the encoder takes].", rich_help_panel=CHOICES
+        "--tile", metavar="PX", min=1, help="Edge of a tile (default: what the encoder takes).", rich_help_panel=CHOICES
     ),
 ]
 Mpp = Annotated[
@@ -114,7 +112,7 @@ Mpp = Annotated[
     typer.Option(
         "--mpp",
         metavar="X",
-        help="Micrometres per pixel to work at [default: what the encoder was made for].",
+        help="Micrometres per pixel to work at (default: what the encoder was made for).",
         rich_help_panel=CHOICES,
     ),
 ]
@@ -127,7 +125,7 @@ Region = Annotated[
         "--region",
         metavar="PX",
         min=1,
-        help="Edge of the regions that tiles are pooled over [default: one super-tile].",
+        help="Edge of the regions that tiles are pooled over (default: one super-tile).",
         rich_help_panel=CHOICES,
     ),
 ]
@@ -143,7 +141,7 @@ ValueRange = Annotated[
         "--value-range",
         metavar="LO,HI",
         parser=parse_range,
-        help="Fixed range of sample values that the encoder scales by [default: that of the sample type].",
+        help="Fixed range of sample values that the encoder scales by (default: that of the sample type).",
         rich_help_panel=CHOICES,
     ),
 ]
@@ -165,7 +163,7 @@ Memory = Annotated[
         "--memory",
         metavar="SIZE",
         parser=parse_size,
-        help="Most memory that one process may hold, such as 2GiB [default: half of what is free].",
+        help="Most memory that one process may hold, such as 2GiB (default: half of what is free).",
         rich_help_panel=RUNNING,
     ),
 ]
