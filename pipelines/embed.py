@@ -17,7 +17,8 @@ from tilestream.codecs.durable import ensure_directory
 from tilestream.errors import ConfigError, OutputError
 from tilestream.pipelines.cohort import Cohort
 from tilestream.pipelines.image import ImageJob
-from tilestream.pipelines.report import InputRow, RunFacts, write_report
+from tilestream.pipelines.report import write_report
+from tilestream.pipelines.report_rows import InputRow, RunFacts
 from tilestream.pipelines.tally import Tally
 from tilestream.pyramid.pyramid import CACHE_BYTES
 from tilestream.stream.engine import Engine, Event
@@ -43,8 +44,8 @@ class EmbedConfig:
     """Overlap around each tile."""
     region_px: int | None = None
     """Edge of the regions that vectors are pooled over; None = the super-tile."""
-    super_tile_px: int = 4096
-    """Edge of the unit of work."""
+    super_tile_px: int | None = None
+    """Edge of the unit of work; None = about 4096, a common multiple of tile and region."""
     batch: int = 64
     """Tiles that enter the encoder together; no part of the recipe."""
     cluster: str = "threads"
@@ -125,7 +126,7 @@ def run_embed(
         )
     _require_writable(config.out)
     started = time.time()
-    tally = Tally(cohort)
+    tally = Tally(cohort, config.out)
     with ExitStack() as stack:
         if client is None:
             client = stack.enter_context(open_client(config.cluster))

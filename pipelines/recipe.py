@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from tilestream import __version__
-from tilestream.registry import STAGES
 from tilestream.types import ImageInfo, StageContract, StageSpec
 
 
@@ -37,7 +36,7 @@ def image_recipe(image: ImageInfo) -> dict[str, Any]:
     }
 
 
-def stage_recipe(spec: StageSpec, contract: StageContract) -> dict[str, Any]:
+def stage_recipe(spec: StageSpec, contract: StageContract, *, source: str | None = None) -> dict[str, Any]:
     """Return the part of a recipe that says what a stage is.
 
     Parameters
@@ -46,6 +45,8 @@ def stage_recipe(spec: StageSpec, contract: StageContract) -> dict[str, Any]:
         Target and parameters.
     contract : StageContract
         What the made stage declares.
+    source : str, optional
+        `module:callable` of a user's function.
 
     Returns
     -------
@@ -57,7 +58,7 @@ def stage_recipe(spec: StageSpec, contract: StageContract) -> dict[str, Any]:
         "target": spec.target,
         "params": dict(spec.params),
         "contract": json.loads(json.dumps(asdict(contract))),
-        "source": None if spec.target in STAGES else _source_digest(spec.target),
+        "source": None if source is None else _source_digest(source),
     }
 
 

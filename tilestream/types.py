@@ -390,6 +390,8 @@ class Receipt:
     """Tiles in the super-tile."""
     damaged: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Reason → feature rows of the tiles that could not be decoded."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Tiles that are `empty` or `failed`, and hits and misses of the block cache."""
     bytes_read: int = 0
     """Compressed bytes asked of the source."""
     seconds: Mapping[str, float] = field(default_factory=dict)

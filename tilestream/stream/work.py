@@ -83,6 +83,9 @@ class TileWork:
             results, outcome = self._results(unit)
             with timed("write"):
                 outputs = self.sink.write(unit, results)
+            meter.counts["failed"] = sum(
+                int(np.count_nonzero(results[f"{name}/status"] == TileStatus.FAILED)) for name in self.stages
+            )
         receipt = _receipt(unit, self.journal.recipe, outputs, outcome, meter)
         self.journal.commit(receipt)
         return receipt
@@ -200,6 +203,10 @@ def _receipt(
         outputs=dict(outputs),
         tiles=len(unit.tile_yx),
         damaged={reason: tuple(rows) for reason, rows in outcome.damaged.items()},
+        counts={
+            "empty": int(np.count_nonzero(outcome.status == TileStatus.EMPTY)),
+            **{name: meter.counts.get(name, 0) for name in ("failed", "cache_hits", "cache_misses")},
+        },
         bytes_read=meter.counts.get("bytes_read", 0),
         seconds={name: round(value, 6) for name, value in seconds.items()},
         worker=f"{socket.gethostname()}:{os.getpid()}",

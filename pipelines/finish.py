@@ -1,0 +1,130 @@
+"""The last step of an image: its stores, its outline and what the report shows of it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from shapely.geometry import Polygon
+
+from tilestream.codecs.durable import write_durable
+from tilestream.pipelines.places import Places
+from tilestream.pipelines.report_picture import HEAT_PX, THUMBNAIL_PX, display_pixels, make_picture
+from tilestream.plan.geojson import to_geojson
+from tilestream.plan.outline import mask_outline
+from tilestream.plan.tiles import TilePlan
+from tilestream.pyramid.pyramid import Pyramid, open_pyramid
+from tilestream.sinks.features import FeatureSink
+from tilestream.sinks.raster import build_raster
+from tilestream.stream.journal import Journal
+from tilestream.types import Receipt
+
+PICTURE = "picture.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishImage:
+    """Turns the receipts of an image into its outputs; picklable, runs on a worker, may be run again at any time."""
+
+    key: str
+    """Name of the input."""
+    out: Path
+    """Folder of all outputs."""
+    pyramid: Pyramid
+    """The image."""
+    plan: TilePlan
+    """Its tiles."""
+    sink: FeatureSink
+    """Holds its parts."""
+    journal: Journal
+    """Holds its receipts."""
+    encoder: str
+    """Name of the encoder."""
+
+    def __call__(self) -> Mapping[str, Any]:
+        """Return the summary of the finished image; the last thing written is that it is finished."""
+        receipts = list(self.journal.receipts().values())
+        places = Places.of(self.out, self.key)
+        self.sink.finish(receipts)
+        # Both are functions of the features that now lie there: an older one of ours is out of date.
+        build_raster(places.features, places.entropy, replace=True)
+        polygons = () if self.plan.selection is None else mask_outline(self.plan.selection)
+        if self.plan.selection is not None:
+            document = to_geojson(polygons, self.pyramid.info)
+            write_durable(places.outline, json.dumps(document, separators=(",", ":")).encode())
+        self._draw(places.entropy, polygons)
+        summary = self._summary(receipts)
+        self.journal.close(receipts, summary)
+        return summary
+
+    def _draw(self, entropy: Path, polygons: Sequence[Polygon]) -> None:
+        info, plan = self.pyramid.info, self.plan
+        cells, cell_yx = _heat_map(entropy) if len(plan) else (None, (0, 0))
+        step_yx = [plan.grid.step_px * scale for scale in plan.level.scale_yx]
+        origin_yx = [start * scale for start, scale in zip(plan.grid.origin_yx, plan.level.scale_yx, strict=True)]
+        picture = make_picture(
+            display_pixels(self.pyramid.thumbnail(THUMBNAIL_PX), self.pyramid.channels),
+            cells,
+            shape=info.shape,
+            cells_yxhw=(origin_yx[0], origin_yx[1], cell_yx[0] * step_yx[0], cell_yx[1] * step_yx[1]),
+            outline=[list(ring.coords) for polygon in polygons for ring in (polygon.exterior, *polygon.interiors)],
+            mpp=info.mpp,
+        )
+        picture.save(self.journal.root / PICTURE)
+
+    def _summary(self, receipts: Sequence[Receipt]) -> dict[str, Any]:
+        info, plan, places = self.pyramid.info, self.plan, Places.of(self.out, self.key)
+        counts: Counter[str] = Counter()
+        for receipt in receipts:
+            counts.update(receipt.counts)
+        damaged = merge_damage(receipts)
+        outputs = [path for path in (places.features, places.entropy, places.outline) if path.exists()]
+        return {
+            "format": info.format,
+            "shape_yx": list(info.shape.yx),
+            "mpp": info.mpp,
+            "crs": info.crs,
+            "tile_px": plan.grid.tile_px,
+            "plan_mpp": None if plan.mpp_yx is None else float(np.sqrt(plan.mpp_yx[0] * plan.mpp_yx[1])),
+            "tiles": len(plan),
+            "tiles_damaged": sum(map(len, damaged.values())),
+            "tiles_failed": counts["failed"],
+            "tiles_empty": counts["empty"],
+            "damaged": {reason: list(rows) for reason, rows in damaged.items()},
+            "bytes_read": sum(receipt.bytes_read for receipt in receipts),
+            "seconds": add_seconds(receipts),
+            "supertiles_total": plan.units,
+            "cache": {"decoded blocks": [counts["cache_hits"], counts["cache_misses"]]},
+            "outputs": [path.relative_to(self.out).as_posix() for path in outputs],
+            "notes": list(dict.fromkeys((*info.notes, *plan.notes))),
+        }
+
+
+def merge_damage(receipts: Sequence[Receipt]) -> dict[str, tuple[int, ...]]:
+    """Return the feature rows of damaged tiles by reason, over all receipts."""
+    merged: dict[str, list[int]] = {}
+    for receipt in receipts:
+        for reason, rows in receipt.damaged.items():
+            merged.setdefault(reason, []).extend(rows)
+    return {reason: tuple(sorted(rows)) for reason, rows in sorted(merged.items())}
+
+
+def add_seconds(receipts: Sequence[Receipt]) -> dict[str, float]:
+    """Return the time by step, summed over all receipts."""
+    total: Counter[str] = Counter()
+    for receipt in receipts:
+        total.update(receipt.seconds)
+    return dict(total)
+
+
+def _heat_map(entropy: Path) -> tuple[npt.NDArray[np.float32], tuple[int, int]]:
+    raster = open_pyramid(str(entropy), cache_bytes=0)
+    region = raster.thumbnail(HEAT_PX)
+    cells = np.where(region.valid, region.pixels[0], np.float32("nan"))
+    return cells.astype(np.float32), raster.levels[0].shape.yx

@@ -1,0 +1,159 @@
+"""One image of the main job: open it, plan it, and finish it when all its super-tiles are done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tilestream import __version__
+from tilestream.models.pool import Pool
+from tilestream.pipelines.cohort import Entry
+from tilestream.pipelines.encoder import Encoder, choose_encoder
+from tilestream.pipelines.finish import FinishImage
+from tilestream.pipelines.places import Places
+from tilestream.pipelines.recipe import digest, file_digest, image_recipe, new_recipe
+from tilestream.plan.levels import target_mpp
+from tilestream.plan.tiles import TilePlan, plan_tiles
+from tilestream.pyramid.pyramid import Pyramid, open_pyramid
+from tilestream.sinks.facts import PlanFacts
+from tilestream.sinks.features import FeatureSink
+from tilestream.sinks.tree import check_replaceable
+from tilestream.stream.budget import memory_limit, project
+from tilestream.stream.engine import Prepared
+from tilestream.stream.journal import Journal
+from tilestream.stream.work import TileWork
+from tilestream.types import StageSpec
+
+if TYPE_CHECKING:
+    from tilestream.pipelines.embed import EmbedConfig
+
+ENTROPY = StageSpec(target="entropy")
+"""Every image gets an entropy map, whatever its encoder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageJob:
+    """One input of a run; `prepare` runs on a worker."""
+
+    entry: Entry
+    """The input."""
+    config: EmbedConfig
+    """What to make of it."""
+    tasks: int
+    """Tasks that run at once in one process."""
+
+    @property
+    def key(self) -> str:
+        """Return the name of the input, which its outputs carry too."""
+        return self.entry.key
+
+    def prepare(self) -> Prepared | Mapping[str, Any]:
+        """Return the planned image, or the summary of one that an earlier run has finished."""
+        config, places = self.config, Places.of(self.config.out, self.key)
+        pyramid = open_pyramid(self.entry.url, cache_bytes=config.cache_bytes)
+        pyramid = pyramid.choose(bands=self.entry.bands, mpp=self.entry.mpp)
+        encoder = choose_encoder(config.encoder, config.encoder_params, pyramid.info)
+        recipe = self._recipe(pyramid, encoder)
+        journal = Journal(root=places.journal, recipe=digest(recipe))
+        if config.resume:
+            summary = journal.summary()
+            if summary is not None and places.features.is_dir():
+                return summary
+        plan = self._plan(pyramid, encoder)
+        self._require_memory(pyramid, plan, encoder)
+        sink = self._sink(pyramid, plan, encoder, recipe)
+        if places.features.exists() and not sink.is_committed():
+            check_replaceable(places.features, replace=sink.replace)
+        journal.open(recipe, replace=not config.resume)
+        work = TileWork(
+            pyramid=pyramid,
+            stages={"entropy": ENTROPY, encoder.name: encoder.spec},
+            sink=sink,
+            journal=journal,
+            batch=config.batch,
+        )
+        finish = FinishImage(
+            key=self.key, out=config.out, pyramid=pyramid, plan=plan, sink=sink, journal=journal, encoder=encoder.name
+        )
+        return Prepared(plan=plan, work=work, finish=finish, facts={"tiles": len(plan), "units": plan.units})
+
+    @property
+    def _where(self) -> str:
+        return self.entry.mask or self.config.where
+
+    def _tile_px(self, encoder: Encoder) -> int:
+        return self.config.tile_px or encoder.contract.px
+
+    def _mpp(self, pyramid: Pyramid, encoder: Encoder) -> float | None:
+        return self.config.mpp or target_mpp(encoder.contract, pyramid.info)
+
+    def _plan(self, pyramid: Pyramid, encoder: Encoder) -> TilePlan:
+        return plan_tiles(
+            pyramid,
+            tile_px=self._tile_px(encoder),
+            mpp=self._mpp(pyramid, encoder),
+            halo_px=self.config.halo_px,
+            where=self._where,
+            super_tile_px=self.config.super_tile_px,
+            region_px=self.config.region_px,
+            needs_mpp=encoder.contract.needs_mpp,
+        )
+
+    def _recipe(self, pyramid: Pyramid, encoder: Encoder) -> dict[str, Any]:
+        where = Path(self._where)
+        return new_recipe(
+            image=image_recipe(pyramid.info),
+            channels=[channel.name for channel in pyramid.channels],
+            plan={
+                "tile_px": self._tile_px(encoder),
+                "mpp": self._mpp(pyramid, encoder),
+                "halo_px": self.config.halo_px,
+                # a file is known by what is in it: an edited outline is another recipe, a moved one is not
+                "where": file_digest(where) if where.is_file() else self._where,
+                "super_tile_px": self.config.super_tile_px,
+                "region_px": self.config.region_px,
+            },
+            stages={"entropy": asdict(ENTROPY), encoder.name: encoder.recipe},
+        )
+
+    def _require_memory(self, pyramid: Pyramid, plan: TilePlan, encoder: Encoder) -> None:
+        tiles = (plan.super_tile_px // plan.grid.step_px) ** 2
+        projection = project(
+            pyramid,
+            plan.level,
+            tile_px=plan.grid.tile_px,
+            halo_px=plan.grid.halo_px,
+            batch=self.config.batch,
+            unit_tiles=min(tiles, len(plan)),
+            dims=len(encoder.outputs) + 1,
+            tasks=self.tasks,
+        )
+        projection.require(memory_limit(self.config.memory_bytes), self.key)
+
+    def _sink(self, pyramid: Pyramid, plan: TilePlan, encoder: Encoder, recipe: dict[str, Any]) -> FeatureSink:
+        places = Places.of(self.config.out, self.key)
+        facts = PlanFacts(
+            digest=plan.digest,
+            level=plan.level,
+            grid=plan.grid,
+            super_tile_px=plan.super_tile_px,
+            region_px=self.config.region_px or plan.super_tile_px,
+            rows=len(plan),
+            mpp_yx=plan.mpp_yx,
+            where="file" if self.entry.mask else plan.where,
+        )
+        return FeatureSink(
+            root=places.features,
+            work=places.journal / "parts",
+            image=pyramid.info,
+            plan=facts,
+            encoders=((encoder.name, encoder.outputs),),
+            new_pooler=Pool,
+            recipe=recipe,
+            recipe_digest=digest(recipe),
+            version=__version__,
+            replace=not self.config.resume,
+        )
+
