@@ -28,8 +28,11 @@ _STAGES = {
     "open": "opening and planning",
     "plan": "planning",
     "finish": "final stores",
+    "entropy": "entropy of each tile",
 }
-_BINARY = ("B", "kB", "MB", "GB", "TB", "PB")
+# A stage has the same colour on every card; encoders, whose names are open, take what is left.
+_COLOURS = {"decode": 0, "entropy": 2, "gather": 3, "read": 4, "write": 5, "finish": 6}
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def render_report(facts: RunFacts, rows: Sequence[InputRow], pages: Mapping[int, str]) -> str:
@@ -62,6 +65,7 @@ def render_report(facts: RunFacts, rows: Sequence[InputRow], pages: Mapping[int,
             cache=cache_figures(facts.cache),
             worst=[{"row": row, "page": pages.get(index)} for index, row in sorted(shown, key=_badness)],
             troubled=[row for _, row in sorted(shown, key=_badness) if _is_troubled(row)],
+            alone=len(shown) == 1,
             cards=[] if pages else [card(row) for _, row in shown if row.status == "done"],
             paged=bool(pages),
             ignored=ignored[:MAX_IGNORED],
@@ -191,9 +195,16 @@ def picture_view(picture: Picture) -> dict[str, Any]:
         "heat": _data_uri(picture.heat) if picture.heat else "",
         "heat_xywh": picture.heat_xywh,
         "label": picture.heat_label,
-        "ticks": [f"{low + (high - low) * part:.3g}" for part in (0, 0.25, 0.5, 0.75, 1)],
+        "ticks": scale_ticks(low, high),
         "scale": scale_bar(picture.width_px, picture.um_per_px),
     }
+
+
+def scale_ticks(low: float, high: float) -> list[str]:
+    """Return five evenly spaced numbers of a colour scale, all with the same number of decimals."""
+    width = high - low
+    decimals = min(6, max(0, 1 - math.floor(math.log10(width)))) if width > 0 else 2
+    return [f"{low + width * part:.{decimals}f}" for part in (0, 0.25, 0.5, 0.75, 1)]
 
 
 def scale_bar(width_px: int, um_per_px: float | None) -> dict[str, Any] | None:
@@ -240,15 +251,16 @@ def time_split(seconds: Mapping[str, float]) -> dict[str, Any] | None:
         return None
     total = sum(seconds.values())
     ordered = sorted(seconds.items(), key=lambda item: (-item[1], item[0]))
+    colours = _stage_colours(seconds)
     parts = [
         {
             "name": name,
             "what": _STAGES.get(name, "encoder"),
             "seconds": value,
             "share": 100 * value / total,
-            "colour": category(number) if number < 7 else OTHER,
+            "colour": colours[name],
         }
-        for number, (name, value) in enumerate(ordered)
+        for name, value in ordered
     ]
     name, share = found
     return {
@@ -258,6 +270,17 @@ def time_split(seconds: Mapping[str, float]) -> dict[str, Any] | None:
         "what": _STAGES.get(name, "encoder"),
         "share": 100 * share,
     }
+
+
+def _stage_colours(seconds: Mapping[str, float]) -> dict[str, str]:
+    colours = {name: category(_COLOURS[name]) for name in seconds if name in _COLOURS}
+    free = [number for number in range(7) if number not in {_COLOURS[name] for name in colours}]
+    others = sorted(name for name in seconds if name not in _COLOURS)
+    # the first encoder's colour is orange wherever there is one
+    free.sort(key=lambda number: (number != 1, number))
+    for place, name in enumerate(others):
+        colours[name] = category(free[place]) if place < len(free) else OTHER
+    return colours
 
 
 def cache_figures(cache: Mapping[str, tuple[int, int]]) -> list[dict[str, Any]]:
@@ -272,21 +295,23 @@ def cache_figures(cache: Mapping[str, tuple[int, int]]) -> list[dict[str, Any]]:
 def format_bytes(value: float) -> str:
     """Return a number of bytes in decimal units, as disks are sold."""
     power = 0
-    while value >= 999.5 and power < len(_BINARY) - 1:
+    while value >= 999.5 and power < len(_UNITS) - 1:
         value, power = value / 1000, power + 1
-    return f"{value:.0f} {_BINARY[power]}" if power == 0 or value >= 99.5 else f"{value:.1f} {_BINARY[power]}"
+    return f"{value:.0f} {_UNITS[power]}" if power == 0 or value >= 99.5 else f"{value:.1f} {_UNITS[power]}"
 
 
 def format_seconds(value: float) -> str:
-    """Return a duration with the two units that matter."""
-    if value < 9.95:
-        return f"{value:.2g} s" if value < 0.995 else f"{value:.1f} s"
+    """Return a duration with the two units that matter; its spaces do not break."""
     whole = round(value)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    if value < 9.95:
+        text = f"{value:.2g} s" if value < 0.995 else f"{value:.1f} s"
+    elif whole < 60:
+        text = f"{whole} s"
+    elif whole < 3600:
+        text = f"{whole // 60} min {whole % 60:02d} s"
+    else:
+        text = f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def format_rate(value: float | None) -> str:
