@@ -30,9 +30,20 @@ def feature(geometry):
     return {"type": "Feature", "geometry": geometry, "properties": {}}
 
 
-@pytest.mark.parametrize("content", [None, Box(y=211, x=97, height=2000, width=2000)])
-@pytest.mark.parametrize("mpp", [None, 0.25])
-@pytest.mark.parametrize(("tile_px", "wanted_mpp"), [(256, None), (100, 0.6), (32, None)])
+SCANNED = Box(y=211, x=97, height=2000, width=2000)
+
+
+@pytest.mark.parametrize(
+    ("content", "mpp", "tile_px", "wanted_mpp"),
+    [
+        (None, None, 256, None),
+        (SCANNED, None, 100, None),
+        (SCANNED, 0.25, 256, None),
+        (None, 0.25, 256, None),
+        (None, 0.25, 100, 0.6),
+        (SCANNED, 0.25, 32, None),
+    ],
+)
 def test_outline_of_tissue_gives_the_same_tiles_back(tmp_path, content, mpp, tile_px, wanted_mpp):
     rgb = np.full((*AREA.yx, 3), 243, np.uint8)
     stain = np.kron(np.random.default_rng(0).random((11, 9)) > 0.7, np.ones((300, 300), bool))[: AREA.y, : AREA.x]

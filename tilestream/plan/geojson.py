@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import fsspec
@@ -96,7 +96,7 @@ def read_geojson(url: str, info: ImageInfo) -> tuple[tuple[Polygon, ...], tuple[
     polygons, repaired, left_out = _areas(geometries)
     if geometries and not polygons:
         raise _error(url, "points or lines only", "polygons", "Draw areas, or export them with their geometry.")
-    notes = (f"{repaired} outlines crossed themselves and were repaired",) if repaired else ()
+    notes: tuple[str, ...] = (f"{repaired} outlines crossed themselves and were repaired",) if repaired else ()
     notes += (f"{left_out} objects without area left out",) if left_out else ()
     moved = shapely.transform(np.asarray(polygons, np.object_), _to_pixels(url, content, info))
     return tuple(moved), notes
@@ -110,7 +110,7 @@ def _origin_xy(info: ImageInfo) -> tuple[int, int]:
     return (0, 0) if info.content is None else (info.content.x, info.content.y)
 
 
-def _geometries(url: str, content: Any) -> Iterator[Mapping[str, Any]]:
+def _geometries(url: str, content: Any) -> Iterator[dict[str, Any]]:
     if isinstance(content, list):
         for value in content:
             yield from _geometries(url, value)
@@ -125,7 +125,7 @@ def _geometries(url: str, content: Any) -> Iterator[Mapping[str, Any]]:
         yield content
 
 
-def _geometry(url: str, index: int, value: Mapping[str, Any]) -> BaseGeometry:
+def _geometry(url: str, index: int, value: dict[str, Any]) -> BaseGeometry:
     try:
         with np.errstate(invalid="ignore"):  # NaN is refused below, with its place
             geometry: BaseGeometry = shapely.force_2d(to_geometry(value))
@@ -144,10 +144,10 @@ def _areas(geometries: Sequence[BaseGeometry]) -> tuple[list[Polygon], int, int]
         valid = geometry if geometry.is_valid else shapely.make_valid(geometry)
         repaired += valid is not geometry
         before = len(found)
-        stack = [valid]
+        stack: list[BaseGeometry] = [valid]
         while stack:
             part = stack.pop()
-            if part.geom_type == "Polygon" and part.area > 0:
+            if isinstance(part, Polygon) and part.area > 0:
                 found.append(part)
             elif part.geom_type in ("MultiPolygon", "GeometryCollection"):
                 stack.extend(shapely.get_parts(part))

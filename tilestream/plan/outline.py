@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +45,8 @@ def _faces(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.object_]:
         return np.empty(0, np.object_)
     # Every boundary edge bounds a face of selected pixels on one side and one of the rest on the other: a planar graph
     # whose faces shapely finds with their holes, in time linear in the edges (a union of runs took five times as long).
-    faces = shapely.get_parts(shapely.polygonize(shapely.linestrings(lines - 1)))
+    edges = cast("npt.NDArray[np.object_]", shapely.linestrings(lines - 1))
+    faces = shapely.get_parts(shapely.polygonize(edges))
     x, y = (np.floor(axis).astype(np.int64) for axis in shapely.get_coordinates(shapely.point_on_surface(faces)).T)
     return np.asarray(faces[mask[y, x]], np.object_)
 
