@@ -11,19 +11,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from shapely.geometry import Polygon
 
 from tilestream.codecs.durable import write_durable
 from tilestream.pipelines.places import Places
 from tilestream.pipelines.report_picture import HEAT_PX, THUMBNAIL_PX, display_pixels, make_picture
-from tilestream.plan.geojson import to_geojson
+from tilestream.plan.geojson import read_geojson, to_geojson
 from tilestream.plan.outline import mask_outline
 from tilestream.plan.tiles import TilePlan
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.sinks.features import FeatureSink
 from tilestream.sinks.raster import build_raster
 from tilestream.stream.journal import Journal
-from tilestream.types import Receipt
+from tilestream.types import ImageInfo, Receipt
 
 PICTURE = "picture.json"
 
@@ -38,15 +37,14 @@ class FinishImage:
     """Folder of all outputs."""
     pyramid: Pyramid
     """The image."""
-    plan: TilePlan
-    """Its tiles."""
     sink: FeatureSink
-    """Holds its parts."""
+    """Holds its parts, and knows the plan."""
+    units: int
+    """Super-tiles of the plan."""
+    notes: tuple[str, ...]
+    """What the plan says."""
     journal: Journal
     """Holds its receipts."""
-    encoder: str
-    """Name of the encoder."""
-
     def __call__(self) -> Mapping[str, Any]:
         """Return the summary of the finished image; the last thing written is that it is finished."""
         receipts = list(self.journal.receipts().values())
@@ -54,18 +52,15 @@ class FinishImage:
         self.sink.finish(receipts)
         # Both are functions of the features that now lie there: an older one of ours is out of date.
         build_raster(places.features, places.entropy, replace=True)
-        polygons = () if self.plan.selection is None else mask_outline(self.plan.selection)
-        if self.plan.selection is not None:
-            document = to_geojson(polygons, self.pyramid.info)
-            write_durable(places.outline, json.dumps(document, separators=(",", ":")).encode())
-        self._draw(places.entropy, polygons)
+        self._draw(places)
         summary = self._summary(receipts)
         self.journal.close(receipts, summary)
         return summary
 
-    def _draw(self, entropy: Path, polygons: Sequence[Polygon]) -> None:
-        info, plan = self.pyramid.info, self.plan
-        cells, cell_yx = _heat_map(entropy) if len(plan) else (None, (0, 0))
+    def _draw(self, places: Places) -> None:
+        info, plan = self.pyramid.info, self.sink.plan
+        cells, cell_yx = _heat_map(places.entropy) if plan.rows else (None, (0, 0))
+        polygons = read_geojson(str(places.outline), info)[0] if places.outline.exists() else ()
         step_yx = [plan.grid.step_px * scale for scale in plan.level.scale_yx]
         origin_yx = [start * scale for start, scale in zip(plan.grid.origin_yx, plan.level.scale_yx, strict=True)]
         picture = make_picture(
@@ -79,7 +74,7 @@ class FinishImage:
         picture.save(self.journal.root / PICTURE)
 
     def _summary(self, receipts: Sequence[Receipt]) -> dict[str, Any]:
-        info, plan, places = self.pyramid.info, self.plan, Places.of(self.out, self.key)
+        info, plan, places = self.pyramid.info, self.sink.plan, Places.of(self.out, self.key)
         counts: Counter[str] = Counter()
         for receipt in receipts:
             counts.update(receipt.counts)
@@ -92,18 +87,35 @@ class FinishImage:
             "crs": info.crs,
             "tile_px": plan.grid.tile_px,
             "plan_mpp": None if plan.mpp_yx is None else float(np.sqrt(plan.mpp_yx[0] * plan.mpp_yx[1])),
-            "tiles": len(plan),
+            "tiles": plan.rows,
             "tiles_damaged": sum(map(len, damaged.values())),
             "tiles_failed": counts["failed"],
             "tiles_empty": counts["empty"],
             "damaged": {reason: list(rows) for reason, rows in damaged.items()},
             "bytes_read": sum(receipt.bytes_read for receipt in receipts),
             "seconds": add_seconds(receipts),
-            "supertiles_total": plan.units,
+            "supertiles_total": self.units,
             "cache": {"decoded blocks": [counts["cache_hits"], counts["cache_misses"]]},
             "outputs": [path.relative_to(self.out).as_posix() for path in outputs],
-            "notes": list(dict.fromkeys((*info.notes, *plan.notes))),
+            "notes": list(dict.fromkeys((*info.notes, *self.notes))),
         }
+
+
+def write_outline(plan: TilePlan, image: ImageInfo, path: Path) -> None:
+    """Write what a plan has selected as annotations that QuPath edits; nothing for a plan of all tiles.
+
+    Parameters
+    ----------
+    plan : TilePlan
+        The plan.
+    image : ImageInfo
+        The image.
+    path : Path
+        GeoJSON file.
+    """
+    if plan.selection is not None:
+        document = to_geojson(mask_outline(plan.selection), image)
+        write_durable(path, json.dumps(document, separators=(",", ":")).encode())
 
 
 def merge_damage(receipts: Sequence[Receipt]) -> dict[str, tuple[int, ...]]:

@@ -11,7 +11,7 @@ from tilestream import __version__
 from tilestream.models.pool import Pool
 from tilestream.pipelines.cohort import Entry
 from tilestream.pipelines.encoder import Encoder, choose_encoder
-from tilestream.pipelines.finish import FinishImage
+from tilestream.pipelines.finish import FinishImage, write_outline
 from tilestream.pipelines.places import Places
 from tilestream.pipelines.recipe import digest, file_digest, image_recipe, new_recipe
 from tilestream.plan.levels import target_mpp
@@ -67,6 +67,7 @@ class ImageJob:
         if places.features.exists() and not sink.is_committed():
             check_replaceable(places.features, replace=sink.replace)
         journal.open(recipe, replace=not config.resume)
+        write_outline(plan, pyramid.info, places.outline)
         work = TileWork(
             pyramid=pyramid,
             stages={"entropy": ENTROPY, encoder.name: encoder.spec},
@@ -75,7 +76,13 @@ class ImageJob:
             batch=config.batch,
         )
         finish = FinishImage(
-            key=self.key, out=config.out, pyramid=pyramid, plan=plan, sink=sink, journal=journal, encoder=encoder.name
+            key=self.key,
+            out=config.out,
+            pyramid=pyramid,
+            sink=sink,
+            units=plan.units,
+            notes=plan.notes,
+            journal=journal,
         )
         return Prepared(plan=plan, work=work, finish=finish, facts={"tiles": len(plan), "units": plan.units})
 
