@@ -84,7 +84,7 @@ def code_edges(dtype: npt.DTypeLike, *, value_range: tuple[float, float] | None 
                 expected="two finite values, the lower first",
                 do="Give the values that are to become black and white.",
             )
-        return low + (np.arange(1, 256) - 0.5) * ((high - low) / 255.0)
+        return np.asarray(low + (np.arange(1, 256) - 0.5) * ((high - low) / 255.0), np.float64)
     if dtype.kind == "b" or dtype.itemsize == 1:
         return np.arange(-127.0, 128.0) if dtype.kind == "i" else np.arange(1.0, 256.0)
     if dtype.kind == "u":

@@ -57,7 +57,7 @@ class DescriptorSums:
 
 
 @njit(nogil=True, cache=True)
-def _luma_core(red: int, green: int, blue: int) -> int:
+def _luma_core(red: Any, green: Any, blue: Any) -> Any:
     return (77 * red + 150 * green + 29 * blue + 128) >> 8
 
 

@@ -53,7 +53,7 @@ _NO_INK, _BLACK, _RED, _GREEN, _BLUE = 0, 1, 2, 3, 4
 
 
 @njit(nogil=True, cache=True)
-def _ink_core(r: int, g: int, b: int) -> int:
+def _ink_core(r: Any, g: Any, b: Any) -> int:
     """Return which pen a pixel was drawn with, 0 for none."""
     hi, lo = max(r, g, b), min(r, g, b)
     c = hi - lo
@@ -74,7 +74,7 @@ def _ink_core(r: int, g: int, b: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def _tissue_core(r: int, g: int, b: int) -> bool:
+def _tissue_core(r: Any, g: Any, b: Any) -> Any:
     hi, lo = max(r, g, b), min(r, g, b)
     c = hi - lo
     if lo > DARKEST_GLASS or _ink_core(r, g, b) != _NO_INK:
@@ -199,7 +199,7 @@ def tissue_fluorescence(pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] |
     brightest = pixels.max(axis=2)
     mask = np.isfinite(brightest) if valid is None else valid & np.isfinite(brightest)
     if not mask.any():
-        return mask
+        return np.asarray(mask, np.bool_)
     level, sigma = background(brightest[mask])
     least = LEAST_STEPS if pixels.dtype.kind in "iu" else 0.0
     with np.errstate(invalid="ignore"):

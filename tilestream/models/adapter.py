@@ -14,8 +14,8 @@ from tilestream.errors import ConfigError, StageError
 from tilestream.registry import resolve
 from tilestream.types import Array, Batch, ImageInfo, StageContract, StageSpec
 
-TARGET = "tilestream.models.adapter:adapt"
-"""Where workers find the factory."""
+TARGET = "callable"
+"""Registered name of the factory below."""
 
 _FIELDS = frozenset(f.name for f in fields(StageContract))
 
@@ -60,7 +60,7 @@ class AdaptedStage:
         _check_scaling(self.recorded, len(positions))
         return StageSpec(
             target=TARGET,
-            params={"callable": self.target, "contract": _to_json(self.recorded), "channels": list(positions)},
+            params={"target": self.target, "positions": list(positions), **_to_json(self.recorded)},
         )
 
     def output_names(self, image: ImageInfo) -> tuple[str, ...]:
@@ -166,49 +166,43 @@ def find_channels(contract: StageContract, image: ImageInfo) -> tuple[int, ...]:
     return tuple(found)
 
 
-def adapt(
-    callable: str,  # the name of the parameter in recipes
-    contract: Mapping[str, Any] | None = None,
-    channels: Sequence[int] | None = None,
-) -> AdaptedStage:
+def adapt(target: str, positions: Sequence[int] | None = None, **contract: Any) -> AdaptedStage:
     """Return a user's callable as a stage.
 
     Parameters
     ----------
-    callable : str
+    target : str
         `module:callable`, which takes `(n, c, h, w)` and returns `(n, d)` of NumPy, or of anything that
         converts to it (a torch tensor on any device).
-    contract : Mapping, optional
-        Fields of `StageContract`; they overrule those of the callable's own attribute `contract`.
-    channels : sequence of int, optional
+    positions : sequence of int, optional
         Positions of its channels in a batch, as `for_image` finds them.
+    **contract
+        Fields of `StageContract`; they overrule those of the callable's own attribute `contract`.
 
     Returns
     -------
     AdaptedStage
-        Not yet bound to an image where channels go by name.
+        Not yet bound to an image where channels go by name: call `for_image`.
 
     Raises
     ------
     ConfigError
         When the callable cannot be found or called, or no contract says the size of its tiles.
+    StageError
+        When mean or standard deviation do not belong to the channels.
     """
-    function = resolve(callable, table={}, group="tilestream.callables")
-    if not hasattr(function, "__call__"):  # noqa: B004  the parameter hides the builtin
+    function = resolve(target, table={}, group="tilestream.callables")
+    if not callable(function):
         raise ConfigError.of(
-            f"`{callable}`",
+            f"`{target}`",
             got=f"a {type(function).__name__}",
             expected="something that can be called with (n, c, h, w)",
             do="Name a function, or an instance with `__call__`.",
         )
-    recorded = _contract_of(callable, function, contract or {})
-    _check_scaling(recorded, len(channels) if channels is not None else None)
-    return AdaptedStage(
-        target=callable,
-        function=function,
-        recorded=recorded,
-        channels=None if channels is None else tuple(int(k) for k in channels),
-    )
+    recorded = _contract_of(target, function, contract)
+    _check_scaling(recorded, None if positions is None else len(positions))
+    bound = None if positions is None else tuple(int(k) for k in positions)
+    return AdaptedStage(target=target, function=function, recorded=recorded, channels=bound)
 
 
 def _contract_of(target: str, function: Any, overrides: Mapping[str, Any]) -> StageContract:
@@ -225,7 +219,7 @@ def _contract_of(target: str, function: Any, overrides: Mapping[str, Any]) -> St
             f"contract of `{target}`",
             got=f"unknown fields {unknown}" if unknown else "no `px`, the edge of its tiles",
             expected=f"fields among {sorted(_FIELDS)}, `px` at least",
-            do="Set an attribute `contract` (a StageContract or dict) on the callable, or give the fields as parameters.",
+            do="Set an attribute `contract` (a StageContract or dict) on the callable, or give them as parameters.",
         )
     named = known.get("channels")
     if isinstance(named, Sequence) and not isinstance(named, str):

@@ -16,10 +16,9 @@ hematoxylin, eosin, dab   mean amount of each stain, in optical density         
 ========================  ==========================================================  ===============================
 
 `<ch>` is the name of a channel. Scale s is 1/2^s of the tile's resolution. Luma is that of ITU-R BT.601 for red, green
-and blue, else the mean of all channels. The last two lines only for 8-bit red, green, blue of a brightfield slide, where
-a sample means transmitted light. Values of another type are coded first (`tilestream.kernels.companding`), by
-`value_range` where the user states one. Only valid pixels of a tile's core count; structure that could be measured at no
-pixel is 0.
+and blue, else the mean of all channels. The last two lines only for 8-bit red, green, blue of a brightfield slide,
+where a sample means transmitted light. Values of another type are coded first (`tilestream.kernels.companding`), by the
+user's `value_range` where there is one. Only valid pixels of a tile's core count; structure measured nowhere is 0.
 """
 
 from __future__ import annotations

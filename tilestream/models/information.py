@@ -33,7 +33,7 @@ class InformationStage:
         """Return `(n, 1)`; 0 for a channel without a finite value."""
         codes, valid = compand(batch.pixels, batch.valid, value_range=self.value_range)
         by_channel = np.nan_to_num(entropy(histogram(codes, valid), bins=BINS))
-        return by_channel.mean(axis=1, keepdims=True).astype(np.float32)
+        return np.asarray(by_channel.mean(axis=1, keepdims=True), np.float32)
 
 
 def information(value_range: tuple[float, float] | list[float] | None = None) -> InformationStage:
