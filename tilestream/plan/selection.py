@@ -44,12 +44,11 @@ class Selection:
         """Return the share of the image that is selected."""
         whole = TileGrid(area=self.area, tile_px=max(self.area.yx), step_px=max(self.area.yx))
         level = PlanLevel(stored=0, shape=self.area, scale_yx=(1.0, 1.0))
-        share = float(tile_shares(self, level, whole)[0, 0])
-        return share * max(self.area.yx) ** 2 / self.area.area
+        return float(tile_shares(self, level, whole)[0, 0])
 
 
 def tile_shares(selection: Selection, level: PlanLevel, grid: TileGrid) -> npt.NDArray[np.float32]:
-    """Return the share of each core that is selected, measured exactly from areas.
+    """Return the share of each core's part inside the image that is selected, measured exactly from areas.
 
     Parameters
     ----------
@@ -63,7 +62,8 @@ def tile_shares(selection: Selection, level: PlanLevel, grid: TileGrid) -> npt.N
     Returns
     -------
     ndarray of float32
-        `(y, x)` over all tiles of the grid, 0 to 1; what lies outside the image counts as not selected.
+        `(y, x)` over all tiles of the grid, 0 to 1. What a core holds outside the image does not count: a sliver at the
+        edge that is all tissue has share 1, and how little of it there is shows in its share of valid pixels.
 
     Notes
     -----
@@ -75,7 +75,6 @@ def tile_shares(selection: Selection, level: PlanLevel, grid: TileGrid) -> npt.N
     if not shape.area:
         return out
     low_y, high_y = _edges(grid.starts_y(), grid.tile_px, level.scale_yx[0], selection.scale_yx[0], selection.area.y)
-    core_yx = tuple(grid.tile_px * own / s for own, s in zip(level.scale_yx, selection.scale_yx, strict=True))
     rows = selection.mask.shape[0]
     sums_x = np.zeros((rows, selection.mask.shape[1] + 1), np.int32)
     np.cumsum(selection.mask, axis=1, out=sums_x[:, 1:])
@@ -86,7 +85,8 @@ def tile_shares(selection: Selection, level: PlanLevel, grid: TileGrid) -> npt.N
         sums_y = np.zeros((rows + 1, last - first))
         np.cumsum(_at(sums_x.T, high_x).T - _at(sums_x.T, low_x).T, axis=0, out=sums_y[1:])
         covered = _at(sums_y, high_y) - _at(sums_y, low_y)
-        out[:, first:last] = np.clip(covered / (core_yx[0] * core_yx[1]), 0, 1)
+        inside = np.outer(high_y - low_y, high_x - low_x)
+        out[:, first:last] = np.clip(covered / np.maximum(inside, np.finfo(np.float64).tiny), 0, 1)
     return out
 
 

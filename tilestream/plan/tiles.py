@@ -42,11 +42,11 @@ class TilePlan:
     where: str = "all"
     """What selected the tiles."""
     min_share: float = 0.0
-    """Share of a core that has to be selected for its tile to be wanted."""
+    """Share of a core's part inside the image that has to be selected for its tile to be wanted."""
     wanted: npt.NDArray[np.bool_] | None = None
     """`(y, x)` over the grid's tiles; None = all."""
     share: npt.NDArray[np.float32] | None = None
-    """`(y, x)` selected share of each core; None = all of it."""
+    """`(y, x)` selected share of each core's part inside the image; None = all of it."""
     selection: Selection | None = None
     """The mask behind `share`, for outlines and reports; None with `all`."""
     notes: tuple[str, ...] = ()
@@ -220,7 +220,8 @@ def plan_tiles(  # noqa: PLR0913 - the public call: each option of a plan is one
     edge : str
         `cover`: the last tiles reach outside; `shift`: they move back inside; `drop`: whole tiles only.
     min_share : float, optional
-        Share of a core that must be selected, in (0, 1]; 0.1 unless given. Not used with `all`.
+        Share of a core's part inside the image that must be selected, in (0, 1]; 0.1 unless given. Not used with
+        `all`.
     super_tile_px : int, optional
         Edge of a unit of work, plan pixels; a multiple of step and region.
     region_px : int, optional

@@ -75,6 +75,8 @@ def select_tissue(pyr: Pyramid, *, mpp: float | None = None, rules: TissueRules 
         mask, name = coarse.valid, "valid-1"
     else:
         light = judge_light(coarse, info)
+        if info.modality != light:
+            notes += (f"kind of light not stated: judged to be {light} by the background",)
         base = info.mpp if mpp is None else mpp
         pixel_um = MASK_UM if base is None else base * max(level.scale_yx)
         mask, name = _tissue(coarse, light, pixel_um=pixel_um, rules=rules), f"{NAME}-{light}"
