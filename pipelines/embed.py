@@ -146,7 +146,8 @@ def run_embed(
 
 
 def _threads(client: Client) -> int:
-    return max([1, *client.nthreads().values()])
+    threads: dict[str, int] = client.nthreads()  # type: ignore[no-untyped-call]  # distributed types only some methods
+    return max([1, *threads.values()])
 
 
 def _require_writable(out: Path) -> None:

@@ -45,6 +45,10 @@ class FinishImage:
     """What the plan says."""
     journal: Journal
     """Holds its receipts."""
+    bytes_planned: int = 0
+    """Compressed bytes that planning has asked for."""
+    plan_s: float = 0.0
+    """Time that planning has taken."""
     def __call__(self) -> Mapping[str, Any]:
         """Return the summary of the finished image; the last thing written is that it is finished."""
         receipts = list(self.journal.receipts().values())
@@ -92,8 +96,8 @@ class FinishImage:
             "tiles_failed": counts["failed"],
             "tiles_empty": counts["empty"],
             "damaged": {reason: list(rows) for reason, rows in damaged.items()},
-            "bytes_read": sum(receipt.bytes_read for receipt in receipts),
-            "seconds": add_seconds(receipts),
+            "bytes_read": self.bytes_planned + sum(receipt.bytes_read for receipt in receipts),
+            "seconds": {"plan": self.plan_s, **add_seconds(receipts)},
             "supertiles_total": self.units,
             "cache": {"decoded blocks": [counts["cache_hits"], counts["cache_misses"]]},
             "outputs": [path.relative_to(self.out).as_posix() for path in outputs],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tilestream import __version__
+from tilestream.metrics import Meter, collect
 from tilestream.models.pool import Pool
 from tilestream.pipelines.cohort import Entry
 from tilestream.pipelines.encoder import Encoder, choose_encoder
@@ -51,6 +53,10 @@ class ImageJob:
 
     def prepare(self) -> Prepared | Mapping[str, Any]:
         """Return the planned image, or the summary of one that an earlier run has finished."""
+        with collect() as meter:
+            return self._prepare(meter, time.perf_counter())
+
+    def _prepare(self, meter: Meter, started: float) -> Prepared | Mapping[str, Any]:
         config, places = self.config, Places.of(self.config.out, self.key)
         pyramid = open_pyramid(self.entry.url, cache_bytes=config.cache_bytes)
         pyramid = pyramid.choose(bands=self.entry.bands, mpp=self.entry.mpp)
@@ -83,6 +89,9 @@ class ImageJob:
             units=plan.units,
             notes=plan.notes,
             journal=journal,
+            # What planning has read and taken belongs to the image too: a coarse level can be most of a small file.
+            bytes_planned=meter.counts.get("bytes_read", 0),
+            plan_s=time.perf_counter() - started,
         )
         return Prepared(plan=plan, work=work, finish=finish, facts={"tiles": len(plan), "units": plan.units})
 

@@ -259,7 +259,7 @@ class PlanLevel:
     @property
     def is_stored(self) -> bool:
         """Return whether plan pixels are stored pixels."""
-        return self.ratio_yx == (1, 1)
+        return self.ratio_yx == (Fraction(1), Fraction(1))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,8 +30,11 @@ class InformationStage:
         return ("entropy",)
 
     def __call__(self, batch: Batch) -> npt.NDArray[np.float32]:
-        """Return `(n, 1)`; 0 for a channel without a finite value."""
-        codes, valid = compand(batch.pixels, batch.valid, value_range=self.value_range)
+        """Return `(n, 1)` of the cores; 0 for a channel without a finite value."""
+        halo, (height, width) = batch.halo_px, batch.pixels.shape[2:]
+        core = np.s_[..., halo : height - halo, halo : width - halo]
+        inside = None if batch.valid is None else batch.valid[core]
+        codes, valid = compand(batch.pixels[core], inside, value_range=self.value_range)
         by_channel = np.nan_to_num(entropy(histogram(codes, valid), bins=BINS))
         return np.asarray(by_channel.mean(axis=1, keepdims=True), np.float32)
 
