@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tilestream.errors import StageError
+from tilestream.models.adapter import adapt
 from tilestream.models.handcrafted import handcrafted
 from tilestream.pipelines.recipe import stage_recipe
 from tilestream.registry import STAGES
@@ -60,6 +61,8 @@ def choose_encoder(name: str, params: Mapping[str, Any], image: ImageInfo) -> En
     spec = encoder_spec(name, params)
     if name == HANDCRAFTED:
         spec = handcrafted(**params).for_image(image)
+    elif ":" in name:
+        spec = adapt(**spec.params).for_image(image)
     stage = make_stage(spec)
     contract = stage.contract
     _check_channels(contract, image)

@@ -10,6 +10,7 @@ from typing import Any
 from tilestream.errors import ConfigError
 
 STAGES: Mapping[str, str] = {
+    "callable": "tilestream.models.adapter:adapt",
     "entropy": "tilestream.models.information:information",
     "handcrafted": "tilestream.models.handcrafted:handcrafted",
 }
