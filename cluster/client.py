@@ -47,15 +47,19 @@ def open_client(profile: str = "threads") -> Iterator[Client]:
             yield client
         return
     processes, threads = _local_size(profile, kind, rest)
-    # No dashboard: a batch job should not open a port that nobody asked for. No memory limit either, since tasks
-    # return receipts of a few hundred bytes and the byte projection of a plan has bounded the rest.
+    # No dashboard, and nothing that other machines can reach: `None` as its address would still serve port 8787 on all
+    # interfaces, and warn where another run has it. No memory limit either, since tasks return receipts of a few
+    # hundred bytes and the byte projection of a plan has bounded the rest.
     with (
         dask.config.set(QUIET),
         LocalCluster(
             n_workers=max(1, processes),
             threads_per_worker=threads,
             processes=processes > 0,
-            dashboard_address=None,
+            host="127.0.0.1" if processes else None,
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
             memory_limit=0,
             silence_logs=50,
         ) as cluster,

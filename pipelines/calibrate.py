@@ -14,7 +14,9 @@ from tilestream.testing.tissue import Tissue
 from tilestream.types import Batch, Box, Shape
 
 TILE_PX = 256
-TILES = 8
+TILES = 4
+EDGE_PX = 8192
+"""Edge of the section that the tiles are cut from the middle of, where there is tissue and not glass."""
 BUDGET_S = 0.25
 """Time that each of the two measurements may take."""
 
@@ -54,9 +56,9 @@ def calibrate() -> Rates:
     Rates
         The machine is taken as it is: with other programs at work it is slower, as the run will be.
     """
-    shape = Shape(y=TILE_PX, x=TILE_PX * TILES)
-    strip = Tissue(shape=shape, seed=1, mpp=0.5).paint(Box(y=0, x=0, height=shape.y, width=shape.x))
-    tiles = [np.ascontiguousarray(strip[:, x : x + TILE_PX]) for x in range(0, shape.x, TILE_PX)]
+    tissue = Tissue(shape=Shape(y=EDGE_PX, x=EDGE_PX), seed=1, mpp=0.5)
+    strip = tissue.paint(Box(y=EDGE_PX // 2, x=EDGE_PX // 2, height=TILE_PX, width=TILE_PX * TILES))
+    tiles = [np.ascontiguousarray(strip[:, x : x + TILE_PX]) for x in range(0, strip.shape[1], TILE_PX)]
     streams = [imagecodecs.jpeg8_encode(tile, level=80) for tile in tiles]
     batch = Batch(
         pixels=np.stack(tiles).transpose(0, 3, 1, 2),

@@ -130,6 +130,7 @@ def embed(
     as_json: opt.Json = False,
 ) -> None:
     """Turn slides and scenes into features, maps and a report; run it again to go on after an interrupt."""
+    started = time.monotonic()
     from tilestream.cli.progress import Progress
 
     progress = Progress()
@@ -138,7 +139,6 @@ def embed(
         from tilestream.pipelines.cohort import read_cohort
         from tilestream.pipelines.embed import run_embed
 
-        started = time.monotonic()
         config = opt.embed_config(
             out=out,
             where=where,

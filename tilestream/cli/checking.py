@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tilestream.cli.ignoring import print_ignored
+from tilestream.cli.lines import print_ignored, print_line
 from tilestream.cli.words import counted, duration, number, shortened, size
 
 if TYPE_CHECKING:
@@ -95,15 +95,15 @@ def print_check(outcome: CheckOutcome, console: Console | None = None) -> None:
         _print_table(outcome, console)
     else:
         for row in outcome.rows:
-            console.print(Text(_line(row)), soft_wrap=True)
-    print_ignored(console, outcome.ignored)
+            print_line(console, _line(row))
+    print_ignored(console, outcome.ignored, rest="--json")
     for name in outcome.unmatched:
-        console.print(Text.assemble(("FAILS ", "bold red"), name), soft_wrap=True)
+        print_line(console, ("FAILS ", "bold red"), name)
     for note in outcome.notes:
-        console.print(Text.assemble(("note ", "yellow"), note), soft_wrap=True)
+        print_line(console, ("note ", "yellow"), note)
     for problem in outcome.problems:
-        console.print(Text.assemble(("FAILS ", "bold red"), problem), soft_wrap=True)
-    console.print(Text(totals(outcome)), soft_wrap=not console.is_terminal)
+        print_line(console, ("FAILS ", "bold red"), problem)
+    print_line(console, totals(outcome))
 
 
 def totals(outcome: CheckOutcome) -> str:
@@ -155,7 +155,7 @@ def _print_table(outcome: CheckOutcome, console: Console) -> None:
     console.print(table)
     _print_remarks(shown, console)
     if len(outcome.rows) > MOST_ROWS:
-        console.print(Text(f"and {len(outcome.rows) - MOST_ROWS:,} more: all are in --json", "dim"))
+        print_line(console, (f"and {len(outcome.rows) - MOST_ROWS:,} more: see --json", "dim"))
 
 
 def _cells(row: CheckRow, *, is_wide: bool, name_width: int) -> list[Text | str]:
@@ -178,14 +178,14 @@ def _print_remarks(rows: list[CheckRow], console: Console) -> None:
     """Print reasons and notes under the table, where they have room; one note of many images only once."""
     for row in rows:
         if row.verdict == "fails":
-            console.print(Text.assemble(("FAILS ", "bold red"), (row.path, "bold"), f": {row.reason}"))
+            print_line(console, ("FAILS ", "bold red"), (row.path, "bold"), f": {row.reason}")
     notes: dict[str, list[str]] = {}
     for row in rows:
         for note in row.notes:
             notes.setdefault(note, []).append(PurePosixPath(row.path).name)
     for note, names in notes.items():
         more = f" and {len(names) - 2:,} more" if len(names) > 2 else ""
-        console.print(Text.assemble(("note ", "yellow"), (", ".join(names[:2]) + more, "bold"), f": {note}"))
+        print_line(console, ("note ", "yellow"), (", ".join(names[:2]) + more, "bold"), f": {note}")
 
 
 def _place(row: CheckRow) -> str:

@@ -6,9 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.text import Text
 
-from tilestream.cli.ignoring import print_ignored
+from tilestream.cli.lines import print_ignored, print_line
 from tilestream.cli.words import duration, number
 
 if TYPE_CHECKING:
@@ -81,12 +80,12 @@ def print_embed(
         Where to print; standard output by default.
     """
     console = console or Console(highlight=False)
-    print_ignored(console, cohort.ignored)
+    print_ignored(console, cohort.ignored, rest=str(outcome.report_json))
     for note in cohort.notes:
-        console.print(Text.assemble(("note ", "yellow"), note), soft_wrap=True)
+        print_line(console, ("note ", "yellow"), note)
     for name in cohort.unmatched:
-        console.print(Text.assemble(("failed ", "bold red"), name), soft_wrap=True)
-    console.print(Text(last_line(outcome, seconds=seconds, tiles_made=tiles_made)), soft_wrap=True)
+        print_line(console, ("failed ", "bold red"), name)
+    print_line(console, last_line(outcome, seconds=seconds, tiles_made=tiles_made))
 
 
 def last_line(outcome: RunOutcome, *, seconds: float, tiles_made: int) -> str:
@@ -108,9 +107,10 @@ def last_line(outcome: RunOutcome, *, seconds: float, tiles_made: int) -> str:
     """
     found = counts(outcome)
     before = max(0, found["tiles"] - tiles_made)
+    rate = f", {number(tiles_made / max(seconds, 1e-6))} tiles/s" if tiles_made else ""
     earlier = f" ({before:,} from an earlier run)" if before else ""
     return (
         f"{found['done']:,} done, {found['failed']:,} failed, {found['ignored']:,} ignored; "
         f"{found['tiles']:,} tiles{earlier}, {found['tiles_damaged']:,} damaged; "
-        f"{duration(seconds)}, {number(tiles_made / max(seconds, 1e-6))} tiles/s; report: {outcome.report_html}"
+        f"{duration(seconds)}{rate}; report: {outcome.report_html}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -146,6 +147,8 @@ def ending(event: Event) -> Text | None:
     """
     if event.kind == "failed":
         reason = event.failure.reason if event.failure is not None else "unknown reason"
+        subject = re.match(r"`([^`]*)`: ", reason)  # reasons begin with the path, which ends with the key
+        reason = reason[subject.end() :] if subject and subject[1].endswith(event.job.key) else reason
         return Text.assemble(("failed", "bold red"), f" {event.job.key}: {reason}")
     if event.kind == "finished":
         return Text.assemble(("done", "green"), f" {event.job.key}")
