@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import struct
 import warnings
 
 import imagecodecs
@@ -171,6 +172,39 @@ def test_jpeg2000(tmp_path, compression, dtype):
     np.testing.assert_allclose(got[..., 2], np.clip(blue, 0, 255), atol=0.51)
 
 
+def subsampled_jpeg2000(planes: list[np.ndarray]) -> bytes:
+    """Return a 4:2:2 codestream, put together from streams of one component each: encoders at hand make none."""
+    segments, packets = {}, []
+    for plane in planes:
+        stream = imagecodecs.jpeg2k_encode(plane, codecformat="j2k", reversible=True, level=0, resolutions=1)
+        position, own = 2, {}
+        while stream[position + 1] != 0x90:
+            stop = position + 2 + int.from_bytes(stream[position + 2 : position + 4], "big")
+            own[stream[position + 1]] = stream[position:stop]
+            position = stop
+        end = position + int.from_bytes(stream[position + 6 : position + 10], "big")
+        packets.append(stream[stream.index(b"\xff\x93", position) + 2 : end])
+        segments = segments or own
+    size = segments[0x51][4:38] + struct.pack(">H", 3) + b"".join(bytes([7, dx, 1]) for dx in (1, 2, 2))
+    data = b"".join(packets)
+    start = struct.pack(">HHHIBB", 0xFF90, 10, 0, 14 + len(data), 0, 1)
+    head = b"\xff\x4f\xff\x51" + struct.pack(">H", 2 + len(size)) + size + segments[0x52] + segments[0x5C]
+    return head + start + b"\xff\x93" + data + b"\xff\xd9"
+
+
+def test_subsampled_aperio_jpeg2000_is_converted_once(tmp_path):
+    y = np.tile(np.arange(60, 124, dtype="u1"), (64, 1))
+    cb, cr = np.full((64, 32), 110, "u1"), np.full((64, 32), 150, "u1")
+    tags = image_tags(64, 64, piece=(64, 64), samples=3, compression=33003)
+    got, _, damage = whole_level(
+        opened(write_tiff(tmp_path / "a.tif", Page(tags=tags, pieces=[subsampled_jpeg2000([y, cb, cr])])))
+    )
+    assert not damage
+    luma = y.astype(float)
+    expected = [luma + 1.402 * 22, luma + 0.344136 * 18 - 0.714136 * 22, luma - 1.772 * 18]
+    np.testing.assert_allclose(got, np.stack(expected, -1), atol=1.1)
+
+
 @pytest.mark.parametrize("samples", [3, 4])
 @pytest.mark.parametrize("compression", [50001, 34927])
 def test_webp(tmp_path, samples, compression):
@@ -258,6 +292,7 @@ def test_palette_is_colour_or_classes(tmp_path, georeferenced):
         ({"photometric": 6}, "YCbCr outside JPEG"),
         ({"photometric": 8}, "Lab"),
         ({"bits": 24}, "24 bits"),
+        ({"bits": 12, "compression": 7}, "JPEG of 3 samples of 12 bits"),
         ({"bits": 0}, "0 bits"),
     ],
 )

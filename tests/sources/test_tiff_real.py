@@ -157,6 +157,12 @@ def test_ome_says_what_it_knows(shared_data):
     assert (info.format, info.modality) == ("ome-tiff", "brightfield")
 
 
+def test_a_class_band_without_a_table_says_how_to_take_it(shared_data):
+    info = source_of(shared_data / f"{S2}/SCL.tif").info
+    assert info.kind == "intensity"
+    assert any("#kind=labels" in note for note in info.notes)
+
+
 def test_external_overviews_are_levels(shared_data):
     info = source_of(shared_data / "satellite/LC08_L1TP_016037_20170813_20170814_01_RT_B8.TIF").info
     assert [level.scale_yx for level in info.levels] == [(f, f) for f in (1.0, 2.0, 4.0, 8.0, 16.0)]

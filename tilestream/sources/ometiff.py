@@ -84,7 +84,8 @@ def ome_layout(ifds: Sequence[Ifd], *, series: int, z: int, t: int) -> Layout:
         planes = tuple(stack[level] for stack in tables)
         if len({(table.shape, table.block, table.dtype) for table in planes}) != 1:
             raise refuse(file, got=f"channels of different layout at level {level}", expected="one layout for all")
-        levels.append(LevelTables(tables=planes))
+        if planes[0].same_kind == tables[0][0].same_kind:
+            levels.append(LevelTables(tables=planes))
     sizes = {"series": len(images), "z": image.sizes["z"], "t": image.sizes["t"]}
     return Layout(
         format="ome-tiff",

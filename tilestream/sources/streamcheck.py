@@ -10,13 +10,18 @@ from __future__ import annotations
 from tilestream.errors import DamagedError
 
 
-def check_jpeg2000(data: bytes) -> None:
-    """Raise unless the codestream holds every tile-part whole.
+def check_jpeg2000(data: bytes) -> bool:
+    """Return whether components are subsampled, after checking that the codestream holds every tile-part whole.
 
     Parameters
     ----------
     data : bytes
         A codestream or a JP2 file.
+
+    Returns
+    -------
+    bool
+        Whether a component has fewer samples than the image has pixels.
 
     Raises
     ------
@@ -30,6 +35,8 @@ def check_jpeg2000(data: bytes) -> None:
     width, height, x0, y0, tile_width, tile_height, tile_x0, tile_y0 = size
     if not tile_width or not tile_height or width <= x0 or height <= y0:
         raise DamagedError("JPEG 2000 stream declares an empty image")
+    components = int.from_bytes(data[position + 40 : position + 42], "big")
+    factors = data[position + 42 : position + 42 + 3 * components]
     tiles = -(-(width - tile_x0) // tile_width) * -(-(height - tile_y0) // tile_height)
     position, seen = position + 2, set()
     while (marker := data[position : position + 2]) != b"\xff\xd9":
@@ -48,6 +55,7 @@ def check_jpeg2000(data: bytes) -> None:
             position += 2 + length
     if len(seen) != tiles:
         raise DamagedError(f"JPEG 2000 stream holds {len(seen)} of {tiles} tiles: it is cut")
+    return any(factors[at] > 1 or factors[at + 1] > 1 for at in range(1, len(factors) - 1, 3))
 
 
 def _codestream(data: bytes) -> int:

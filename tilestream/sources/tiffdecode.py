@@ -36,7 +36,7 @@ _BYTE_CODECS: dict[int, Callable[..., Any]] = {  # Any: imagecodecs takes and re
 }
 _BOUNDED = frozenset({tt.LZW, tt.ADOBE_DEFLATE, tt.DEFLATE, tt.PACKBITS})
 MOST_PACKED = 4096
-"""Largest factor by which LZW (2,560), deflate (1,032) and PackBits (64) can shrink; more is a lie not to allocate for."""
+"""Above any factor by which LZW (2,560), deflate (1,032) or PackBits (64) can shrink: nothing is allocated for more."""
 _JPEG_UNKNOWN, _JPEG_GREY, _JPEG_RGB = 0, 1, 2
 
 
@@ -117,9 +117,10 @@ class _JpegDecoder:
 
 
 def _jpeg2000(table: TileTable, data: bytes, rows: int) -> Array:
-    check_jpeg2000(data)
+    is_subsampled = check_jpeg2000(data)
     pixels = _image(imagecodecs.jpeg2k_decode, table, data, rows)
-    return _ycbcr_to_rgb(pixels) if table.compression == tt.APERIO_YCBCR and table.samples == 3 else pixels
+    # the decoder takes subsampled components for YCbCr and has converted them already
+    return _ycbcr_to_rgb(pixels) if table.compression == tt.APERIO_YCBCR and not is_subsampled else pixels
 
 
 def _ycbcr_to_rgb(pixels: Array) -> Array:

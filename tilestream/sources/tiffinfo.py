@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from tilestream.sources.tiffifd import Ifd
 from tilestream.sources.tifflayout import Layout, scale_yx
 from tilestream.sources.tiffread import alpha_samples
 from tilestream.sources.tifftable import TileTable
-from tilestream.types import Channel, ImageInfo, Kind, Level, Modality
+from tilestream.types import Channel, ImageInfo, Level, Modality
 
 MAX_MICROSCOPE_UM = 100.0
 """A resolution in pixels per centimetre is believed to be a microscope's below this pixel size, µm; 72 dpi is 353."""
@@ -73,7 +73,7 @@ def describe(layout: Layout, *, selection: Mapping[str, int], chosen: Mapping[st
         dtype=dtype,
         channels=channels,
         fingerprint=_fingerprint(layout),
-        kind=_kind(is_class_raster, notes),
+        kind="labels" if is_class_raster else "intensity",
         modality=_modality(layout, place, mpp_yx),
         mpp_yx=mpp_yx,
         crs=place.crs,
@@ -83,9 +83,9 @@ def describe(layout: Layout, *, selection: Mapping[str, int], chosen: Mapping[st
         axes={**layout.axes, "c": len(channels), "y": base.y, "x": base.x},
         selection=dict(selection),
         associated=() if layout.thumbnail is None else ("thumbnail",),
-        notes=tuple(dict.fromkeys([*notes, *_colour_notes(table, is_class_raster)])),
     )
-    return info, is_class_raster
+    notes += [*_kind_notes(info), *_colour_notes(table, is_class_raster)]
+    return replace(info, notes=tuple(dict.fromkeys(notes))), is_class_raster
 
 
 def _format(layout: Layout, place: GeoReference) -> str:
@@ -94,10 +94,12 @@ def _format(layout: Layout, place: GeoReference) -> str:
     return "cog" if layout.levels[0].tables[0].tiled and len(layout.levels) > 1 else "geotiff"
 
 
-def _kind(is_class_raster: bool, notes: list[str]) -> Kind:
-    if is_class_raster:
-        notes.append("a georeferenced image with a colour table: its numbers are classes (labels)")
-    return "labels" if is_class_raster else "intensity"
+def _kind_notes(info: ImageInfo) -> list[str]:
+    if info.kind == "labels":
+        return ["a georeferenced image with a colour table: its numbers are classes (labels)"]
+    if info.modality == "scene" and info.dtype == np.uint8 and len(info.channels) == 1:
+        return ["one band of 8 bits is taken as intensity: choose #kind=labels if its numbers are classes"]
+    return []
 
 
 def _colour_notes(table: TileTable, is_class_raster: bool) -> list[str]:
@@ -107,6 +109,8 @@ def _colour_notes(table: TileTable, is_class_raster: bool) -> list[str]:
         notes.append("white is stored as 0: values are " + ("inverted" if inverted else "left as they are stored"))
     if table.palette is not None and not is_class_raster:
         notes.append("a palette image is expanded to RGB")
+    if table.orientation != 1:
+        notes.append(f"orientation {table.orientation} is stated: pixels are left as they are stored")
     if 1 in table.extra and alpha_samples(table):
         notes.append("colours are premultiplied with alpha and left so")
     return notes

@@ -112,7 +112,7 @@ def generic_layout(ifds: Sequence[Ifd], *, page: int, outer: Sequence[Ifd] = ())
     pages = _split(ifds)
     head, rest = pages[page]
     base = parse_table(head)
-    levels, masks, notes = [base], [], []
+    levels, masks, notes = [base], [], _imagej_notes(head, len(pages))
     for ifd in [*rest, *head.children(), *outer]:
         table, problem = _try_table(ifd)
         if table is None:
@@ -138,6 +138,15 @@ def generic_layout(ifds: Sequence[Ifd], *, page: int, outer: Sequence[Ifd] = ())
         axes={"page": len(pages)} if len(pages) > 1 else {},
         notes=tuple(notes),
     )
+
+
+def _imagej_notes(ifd: Ifd, pages: int) -> list[str]:
+    """Return a note for a large ImageJ stack, which describes all its planes by one directory."""
+    text = ifd.text(270)[:4096]
+    found = re.search(r"^images=(\d+)", text, re.MULTILINE) if text.startswith("ImageJ=") else None
+    if found is None or int(found[1]) <= pages:
+        return []
+    return [f"an ImageJ stack of {found[1]} planes of which {pages} have a directory: the others are not read"]
 
 
 def _split(ifds: Sequence[Ifd]) -> list[tuple[Ifd, list[Ifd]]]:

@@ -201,27 +201,29 @@ class LevelReader:
             empty = np.full(first.shape, fill, first.dtype) if len(present) < len(parts) else first
             pixels = np.concatenate([empty if part is None else part[0] for part in parts], axis=2)
         valid = None if stored is None else self._rows(stored, first.shape)
-        pixels, valid = self._colours(pixels, valid)
-        for more in (self._measured(pixels), self._masked(iy, ix, pixels.shape)):
+        pixels, seen = self._split_alpha(pixels)
+        for more in (seen, self._measured(pixels), self._masked(iy, ix, pixels.shape)):
             if more is not None:
                 valid = more if valid is None else valid & more
+        pixels = self._coloured(pixels)  # after nodata, which is a stored value
         return Block(pixels=pixels, valid=None if valid is None or valid.all() else valid)
 
-    def _colours(
-        self, pixels: Array, valid: npt.NDArray[np.bool_] | None
-    ) -> tuple[Array, npt.NDArray[np.bool_] | None]:
+    def _split_alpha(self, pixels: Array) -> tuple[Array, npt.NDArray[np.bool_] | None]:
         table = self.level.tables[0]
-        for sample in alpha_samples(table):
-            seen = pixels[:, :, sample] != 0
-            valid = seen if valid is None else valid & seen
-        if alpha_samples(table):
-            kept = [index for index in range(table.samples) if index not in alpha_samples(table)]
-            pixels = pixels[:, :, kept] if kept != list(range(len(kept))) else pixels[:, :, : len(kept)]
+        alpha = alpha_samples(table)
+        if not alpha:
+            return pixels, None
+        kept = [index for index in range(table.samples) if index not in alpha]
+        seen = np.asarray((pixels[:, :, list(alpha)] != 0).all(axis=2))
+        return pixels[:, :, : len(kept)] if kept == list(range(len(kept))) else pixels[:, :, kept], seen
+
+    def _coloured(self, pixels: Array) -> Array:
+        table = self.level.tables[0]
         if self._inverts(table):
             pixels = ((1 << table.bits) - 1) - pixels
         if table.palette is not None and self._expands(table):
             pixels = table.palette[pixels[:, :, 0]]
-        return pixels, valid
+        return pixels
 
     def _measured(self, pixels: Array) -> npt.NDArray[np.bool_] | None:
         """Return where any channel differs from nodata and all are finite: no statistic survives NaN."""

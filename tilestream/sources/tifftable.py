@@ -95,6 +95,8 @@ class TileTable:
     """Positions `(planes, rows, columns)` of pieces; 0 where none is stored."""
     counts: npt.NDArray[np.uint32] | npt.NDArray[np.uint64]
     """Sizes of pieces, bytes, shaped as `offsets`; 0 where none is stored."""
+    orientation: int = 1
+    """How the image is meant to be turned (tag 274); 1 is upright."""
     reduced: bool = False
     """Whether it is marked as a smaller version of another image."""
     mask: bool = False
@@ -123,7 +125,8 @@ class TileTable:
     @property
     def same_kind(self) -> tuple[object, ...]:
         """Return what levels of one image have in common."""
-        return self.samples, self.dtype, self.mask
+        alpha = tuple(kind in (1, 2) for kind in self.extra)
+        return self.samples, self.dtype, self.mask, self.palette is None, alpha if any(alpha) else ()
 
 
 def parse_table(ifd: Ifd) -> TileTable:
@@ -185,6 +188,7 @@ def parse_table(ifd: Ifd) -> TileTable:
         palette=_palette(ifd, bits) if photometric == PALETTE else None,
         offsets=stored.offsets,
         counts=stored.counts,
+        orientation=ifd.one(274, 1),
         reduced=bool(subfile & 1),
         mask=bool(subfile & 4) or photometric == MASK,
         notes=stored.notes,
@@ -236,6 +240,7 @@ def _coding(ifd: Ifd, dtype: np.dtype[Any]) -> tuple[int, int, int]:
             expected="grey, RGB, palette, or 8-bit YCbCr inside JPEG",
             do="Convert the image to RGB.",
         )
+    _check_jpeg(ifd, compression, photometric)
     if compression in IMAGE_CODECS:
         predictor = 1
     unfit = {1: False, 2: ifd.one(258, 1) % 8 != 0, 3: dtype.kind != "f"}.get(predictor, True)
@@ -244,6 +249,18 @@ def _coding(ifd: Ifd, dtype: np.dtype[Any]) -> tuple[int, int, int]:
             file, got=f"predictor {predictor} on {dtype}", expected="1, 2, or 3 on floats", do="Rewrite the image."
         )
     return compression, predictor, photometric
+
+
+def _check_jpeg(ifd: Ifd, compression: int, photometric: int) -> None:
+    bits, samples, planar = ifd.one(258, 1), ifd.one(277, 1), ifd.one(284, 1) == 2
+    is_ycbcr = photometric == YCBCR or compression == APERIO_YCBCR
+    if (compression == JPEG and bits != 8) or (is_ycbcr and (samples != 3 or planar)):
+        raise refuse(
+            ifd.header.file,
+            got=f"{COMPRESSIONS[compression]} of {samples} samples of {bits} bits" + " in planes" * planar,
+            expected="8 bits, and three interleaved samples for YCbCr",
+            do="Rewrite the image.",
+        )
 
 
 def _palette(ifd: Ifd, bits: int) -> npt.NDArray[np.uint8]:

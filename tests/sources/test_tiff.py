@@ -1,0 +1,374 @@
+"""The TIFF source as a record: pickling, threads, change of the file, validity, levels, pages, pixel size, formats."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import fsspec
+import numpy as np
+import psutil
+import pytest
+import rasterio
+import tifffile
+from rasterio.enums import MaskFlags
+from rasterio.transform import Affine
+
+from tests.sources.assembled import whole_level
+from tests.sources.madetiff import Page, image_tags, opened, photo, tiles_of, write_tiff
+from tilestream.errors import ConfigError, DamagedError, SourceError
+from tilestream.metrics import collect
+from tilestream.sources.files import File
+from tilestream.sources.tiff import needs_openslide, open_tiff
+from tilestream.sources.tifflayout import scale_yx
+from tilestream.types import Shape
+
+SVS = "slides/CMU-1-Small-Region.svs"
+APERIO = "Aperio Image Library v11\r\n100x100 [0,0 100x100]|AppMag = 20|MPP = {mpp}|Filename = NAME"
+
+
+def text(value: str) -> tuple[str, bytes]:
+    return "s", value.encode() + b"\0"
+
+
+def test_a_source_pickles_small_and_reads_the_same(shared_data):
+    source = opened(shared_data / "satellite/cog_world.tif")
+    data = pickle.dumps(source)
+    assert len(data) < 500
+    again = pickle.loads(data)
+    assert again == source
+    assert again.info == source.info
+    np.testing.assert_array_equal(again.read_block(3, 1, 2).pixels, source.read_block(3, 1, 2).pixels)
+
+
+def test_a_source_is_read_in_another_process(shared_data):
+    source = opened(shared_data / SVS)
+    expected = source.read_block(0, 3, 4).pixels.sum()
+    code = "import pickle, sys; print(int(pickle.load(sys.stdin.buffer).read_block(0, 3, 4).pixels.sum()))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=pickle.dumps(source), capture_output=True, check=True, timeout=60
+    )
+    assert int(done.stdout) == expected
+
+
+def test_a_source_survives_a_fork(shared_data):
+    source = opened(shared_data / SVS)
+    expected = int(source.read_block(0, 1, 1).pixels.sum())
+    queue = multiprocessing.get_context("fork").SimpleQueue()
+    child = os.fork()
+    if child == 0:
+        queue.put(int(source.read_block(0, 1, 1).pixels.sum()))
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert queue.get() == expected
+
+
+def test_a_changed_file_is_refused(tmp_path):
+    write_tiff(tmp_path / "a.tif", Page(tags=image_tags(8, 8), pieces=[bytes(64)], tiled=False))
+    source = opened(tmp_path / "a.tif")
+    data = pickle.dumps(source)
+    write_tiff(tmp_path / "a.tif", Page(tags=image_tags(8, 16), pieces=[bytes(128)], tiled=False))
+    with pytest.raises(SourceError, match="changed meanwhile"):
+        assert pickle.loads(data).info
+    assert opened(tmp_path / "a.tif").info.fingerprint != source.fingerprint
+
+
+def test_the_fingerprint_ignores_name_and_time(tmp_path, shared_data):
+    data = (shared_data / SVS).read_bytes()
+    for name in ("a.svs", "b.svs"):
+        (tmp_path / name).write_bytes(data)
+    os.utime(tmp_path / "a.svs", (1, 1))
+    assert opened(tmp_path / "a.svs").fingerprint == opened(tmp_path / "b.svs").fingerprint
+    assert opened(tmp_path / "a.svs").fingerprint == opened(shared_data / SVS).fingerprint
+
+
+def test_threads_read_the_same_pixels_through_one_descriptor(shared_data):
+    source = opened(shared_data / SVS)
+    places = [(iy, ix) for iy in range(6) for ix in range(6)] * 4
+    expected = {place: source.read_block(0, *place).pixels for place in set(places)}
+    before = psutil.Process().num_fds()
+    with ThreadPoolExecutor(8) as pool:
+        for place, block in zip(places, pool.map(lambda place: source.read_block(0, *place), places), strict=True):
+            np.testing.assert_array_equal(block.pixels, expected[place])
+        assert psutil.Process().num_fds() <= before
+
+
+def test_bytes_and_time_are_counted(shared_data):
+    source = opened(shared_data / SVS)
+    source.read_block(0, 0, 0)
+    with collect() as meter:
+        source.read_block(0, 2, 3)
+    assert meter.counts["bytes_read"] == int(source._image.levels[0].level.tables[0].counts[0, 2, 3])
+    assert meter.seconds["decode"] > 0
+    assert meter.seconds["read"] > 0
+
+
+def test_opening_a_large_scene_reads_little(shared_data):
+    path = shared_data / "satellite/cog_world.tif"
+    with collect() as meter:
+        opened(path)
+    assert meter.counts.get("bytes_read", 0) < 500_000
+
+
+def test_remote_files_are_read_by_ranges(tmp_path, shared_data):
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/scene.tif", (shared_data / "satellite/cogeo.tif").read_bytes())
+    remote, local = open_tiff(File(url="memory://scene.tif")), opened(shared_data / "satellite/cogeo.tif")
+    assert remote.fingerprint == local.fingerprint
+    np.testing.assert_array_equal(whole_level(remote, 1)[0], whole_level(local, 1)[0])
+
+
+def aperio(path, *, extra: tuple[Page, ...] = (), mpp: str = "0.25") -> None:
+    pages = []
+    for size in (300, 75):
+        tags = image_tags(size, size, piece=(64, 64), samples=3) | {270: text(APERIO.format(mpp=mpp))}
+        pages.append(Page(tags=tags, pieces=[tile.tobytes() for tile in tiles_of(photo(size, size), (64, 64))]))
+    thumbnail = image_tags(90, 90, samples=3) | {270: text(APERIO.format(mpp=mpp))}
+    pages.insert(1, Page(tags=thumbnail, pieces=[photo(90, 90).tobytes()], tiled=False))
+    write_tiff(path, *pages, *extra)
+
+
+def test_aperio_levels_thumbnail_and_nothing_else(tmp_path):
+    hidden = [
+        Page(tags=image_tags(*size, samples=3, subfile=subfile) | {270: text(name)}, pieces=[bytes(90000)], tiled=False)
+        for size, subfile, name in (((80, 60), 1, "Aperio\nlabel 60x80"), ((60, 90), 9, "Aperio"), ((75, 75), 9, "x"))
+    ]
+    aperio(tmp_path / "a.svs", extra=tuple(hidden))
+    source = opened(tmp_path / "a.svs")
+    assert [level.shape.yx for level in source.info.levels] == [(300, 300), (75, 75)]
+    assert source.info.levels[1].scale_yx == (4.0, 4.0)
+    assert source.info.associated == ("thumbnail",)
+    assert "page" not in source.info.axes
+    np.testing.assert_array_equal(source.read_associated("thumbnail"), photo(90, 90))
+
+
+@pytest.mark.parametrize(("stated", "mpp"), [("0.25", 0.25), ("0,5", 0.5), ("0", None), ("unknown", None)])
+def test_aperio_mpp_is_never_guessed(tmp_path, stated, mpp):
+    aperio(tmp_path / "a.svs", mpp=stated)
+    info = opened(tmp_path / "a.svs").info
+    assert info.mpp == mpp
+    assert any("mpp" in note for note in info.notes) == (mpp is None)
+
+
+@pytest.mark.parametrize(
+    ("base", "small", "expected"),
+    [
+        ((1000, 1000), (500, 500), (2.0, 2.0)),
+        ((1001, 999), (501, 500), (2.0, 2.0)),
+        ((1001, 999), (251, 250), (4.0, 4.0)),
+        ((1001, 999), (500, 499), (1001 / 500, 999 / 499)),  # cut off, as Aperio does
+        ((1001, 999), (334, 333), (3.0, 3.0)),
+        ((46000, 32914), (2875, 2057), (46000 / 2875, 32914 / 2057)),
+        ((18000, 36000), (282, 563), (64.0, 64.0)),
+        ((7, 5), (1, 1), (8.0, 8.0)),
+        ((100, 100), (100, 100), (1.0, 1.0)),
+    ],
+)
+def test_scale_is_the_true_factor(base, small, expected):
+    assert scale_yx(Shape(y=base[0], x=base[1]), Shape(y=small[0], x=small[1])) == expected
+
+
+@pytest.mark.parametrize(
+    ("unit", "per_unit", "mpp"), [(3, 40000, 0.25), (3, 28, None), (3, 0, None), (2, 72, None), (2, 100000, None)]
+)
+def test_resolution_tags_are_believed_only_where_they_are_a_microscope_s(tmp_path, unit, per_unit, mpp):
+    tifffile.imwrite(tmp_path / "a.tif", photo(40, 40), resolution=(per_unit, per_unit), resolutionunit=unit)
+    assert opened(tmp_path / "a.tif").info.mpp == mpp
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_levels_of_plain_pyramids(tmp_path, marked):
+    pixels = photo(300, 260)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for step in (1, 2, 4):
+            part = np.ascontiguousarray(pixels[::step, ::step])
+            kind = 1 if marked and step > 1 else 0
+            writer.write(part, photometric="rgb", tile=(64, 64), subfiletype=kind, metadata=None)
+        writer.write(np.ascontiguousarray(pixels[::8, ::8, 0]), subfiletype=int(marked), metadata=None)
+    source = opened(tmp_path / "a.tif")
+    assert [level.scale_yx[0] for level in source.info.levels] == [1.0, 2.0, 4.0]
+    for level, step in enumerate((1, 2, 4)):
+        np.testing.assert_array_equal(whole_level(source, level)[0], pixels[::step, ::step])
+    if marked:
+        assert any("another kind" in note for note in source.info.notes)
+    else:
+        assert source.info.axes["page"] == 2
+
+
+def test_pages_are_an_axis(tmp_path):
+    stack = np.stack([photo(40, 50, channels=1, seed=seed)[:, :, 0] for seed in range(3)])
+    tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack", metadata=None)
+    source = opened(tmp_path / "a.tif")
+    assert source.info.axes["page"] == 3
+    assert any("axis page" in note for note in source.info.notes)
+    for page in range(3):
+        np.testing.assert_array_equal(whole_level(source.isel(page=page))[0][:, :, 0], stack[page])
+    assert len({source.isel(page=page).fingerprint for page in range(3)}) == 3
+    assert pickle.loads(pickle.dumps(source.isel(page=2))).info.selection == {"page": 2}
+    with pytest.raises(ConfigError, match="0 to 2"):
+        source.isel(page=3)
+
+
+def geotiff(path, pixels: np.ndarray, **more) -> None:
+    """Write `(c, y, x)` with GDAL."""
+    profile = {"driver": "GTiff", "count": len(pixels), "height": pixels.shape[1], "width": pixels.shape[2]}
+    place = {"crs": "EPSG:32633", "transform": Affine(10, 0, 500000, 0, -10, 5000000)}
+    mask, build = more.pop("mask", None), more.pop("overviews", ())
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+        with rasterio.open(path, "w", dtype=pixels.dtype.name, **profile, **place, **more) as file:
+            file.write(pixels)
+            if mask is not None:
+                file.write_mask(mask)
+        if build:
+            with rasterio.open(path, "r+") as file:
+                file.build_overviews(build)
+
+
+@pytest.mark.parametrize("tiled", [True, False])
+@pytest.mark.parametrize("compress", ["jpeg", "deflate"])
+def test_internal_masks_are_validity_at_every_level(tmp_path, tiled, compress):
+    pixels = np.moveaxis(photo(300, 280), 2, 0)
+    mask = np.zeros((300, 280), bool)
+    mask[20:150, 40:270] = True
+    options = {"tiled": True, "blockxsize": 64, "blockysize": 64} if tiled else {"blockysize": 16}
+    colour = {"photometric": "YCBCR"} if compress == "jpeg" else {}
+    geotiff(tmp_path / "a.tif", pixels, mask=mask, overviews=[2, 4], compress=compress, **options, **colour)
+    source = opened(tmp_path / "a.tif")
+    assert len(source.info.levels) == 3
+    for level in range(3):
+        with rasterio.open(tmp_path / "a.tif", **({"overview_level": level - 1} if level else {})) as reference:
+            assert MaskFlags.per_dataset in reference.mask_flag_enums[0]
+            np.testing.assert_array_equal(whole_level(source, level)[1], reference.dataset_mask() != 0)
+
+
+@pytest.mark.parametrize("interleave", ["pixel", "band"])
+def test_alpha_is_validity_and_no_channel(tmp_path, interleave):
+    pixels = np.moveaxis(photo(100, 90, channels=4), 2, 0).copy()
+    pixels[3] = np.where(np.arange(90) < 30, 0, np.where(np.arange(90) < 60, 128, 255))
+    geotiff(tmp_path / "a.tif", pixels, ALPHA="YES", photometric="RGB", interleave=interleave)
+    source = opened(tmp_path / "a.tif")
+    assert [channel.name for channel in source.info.channels] == ["R", "G", "B"]
+    got, valid, _ = whole_level(source)
+    np.testing.assert_array_equal(valid, pixels[3] != 0)
+    np.testing.assert_array_equal(np.moveaxis(got, 2, 0), pixels[:3])
+
+
+def test_a_fourth_band_that_is_no_alpha_is_a_channel(tmp_path):
+    pixels = np.moveaxis(photo(60, 50, channels=4), 2, 0)
+    geotiff(tmp_path / "a.tif", pixels, photometric="RGB", ALPHA="NO")
+    with rasterio.open(tmp_path / "a.tif", "r+") as file:
+        file.descriptions = ("red", "green", "blue", "nir")
+    source = opened(tmp_path / "a.tif")
+    assert [channel.name for channel in source.info.channels] == ["red", "green", "blue", "nir"]
+    np.testing.assert_array_equal(np.moveaxis(whole_level(source)[0], 2, 0), pixels)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata"), [("u1", 0), ("u2", 65535), ("i2", -9999), ("f4", -9999.0), ("f4", np.nan), ("f8", 1e30)]
+)
+def test_nodata_and_not_a_number_are_not_valid(tmp_path, dtype, nodata):
+    pixels = np.random.default_rng(0).integers(1, 200, (2, 80, 70)).astype(dtype)
+    pixels[:, 10:20] = nodata
+    pixels[0, 30:40] = nodata  # one band alone does not make a pixel invalid, unless it is not a number
+    if dtype[0] == "f":
+        pixels[1, 50] = np.nan
+    geotiff(tmp_path / "a.tif", pixels, nodata=nodata)
+    source = opened(tmp_path / "a.tif")
+    expected = np.ones((80, 70), bool)
+    expected[10:20] = False
+    if dtype[0] == "f":
+        expected[50] = False
+        expected[30:40] &= not np.isnan(nodata)
+    np.testing.assert_array_equal(whole_level(source)[1], expected)
+    assert source.info.nodata == pytest.approx(nodata, nan_ok=True)
+
+
+def test_sparse_scenes_are_not_valid_where_nothing_is_stored(tmp_path):
+    pixels = np.zeros((1, 256, 256), "u1")
+    pixels[:, :64, :64] = 7
+    options = {"tiled": True, "blockxsize": 64, "blockysize": 64, "SPARSE_OK": True}
+    with rasterio.open(
+        tmp_path / "a.tif", "w", driver="GTiff", count=1, height=256, width=256, dtype="uint8", crs="EPSG:4326",
+        transform=Affine(0.1, 0, 0, 0, -0.1, 1), **options,
+    ) as file:  # fmt: skip
+        file.write(pixels[:, :64, :64], window=((0, 64), (0, 64)))
+    source = opened(tmp_path / "a.tif")
+    assert source.read_block(0, 2, 2) is None
+    got, valid, damage = whole_level(source)
+    assert not damage
+    assert valid.sum() == 64 * 64
+    np.testing.assert_array_equal(got, pixels[0][..., None])
+
+
+@pytest.mark.parametrize("interleave", ["pixel", "band"])
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_jpeg_scenes_of_any_number_of_bands_equal_gdal(tmp_path, interleave, count):
+    pixels = np.moveaxis(photo(150, 140, channels=count), 2, 0)
+    options = {"compress": "jpeg", "tiled": True, "blockxsize": 64, "blockysize": 64, "interleave": interleave}
+    geotiff(tmp_path / "a.tif", pixels, ALPHA="NO", **options)
+    with rasterio.open(tmp_path / "a.tif") as reference:
+        expected = reference.read()
+    np.testing.assert_array_equal(np.moveaxis(whole_level(opened(tmp_path / "a.tif"))[0], 2, 0), expected)
+
+
+def test_a_mask_may_be_cut_otherwise_than_its_image(tmp_path):
+    pixels, seen = photo(100, 90, channels=1), np.zeros((100, 90), bool)
+    seen[30:77, 11:80] = True
+    image = Page(
+        tags=image_tags(100, 90, piece=(48, 32)),
+        pieces=[tile.tobytes() for tile in tiles_of(pixels, (48, 32))],
+    )
+    rows = np.packbits(seen, axis=1)
+    strips = [rows[at : at + 9].tobytes() for at in range(0, 100, 9)]
+    mask = Page(tags=image_tags(100, 90, bits=1, subfile=4, rows=9), pieces=strips, tiled=False)
+    got, valid, damage = whole_level(opened(write_tiff(tmp_path / "a.tif", image, mask)))
+    assert not damage
+    np.testing.assert_array_equal(valid, seen)
+    np.testing.assert_array_equal(got, pixels)
+
+
+def test_what_is_seen_through_is_noted(tmp_path):
+    tags = image_tags(8, 8) | {274: ("H", [6]), 270: text("ImageJ=1.53\nimages=100\nslices=100\n")}
+    notes = opened(write_tiff(tmp_path / "a.tif", Page(tags=tags, pieces=[bytes(64)], tiled=False))).info.notes
+    assert any("orientation 6" in note for note in notes)
+    assert any("100 planes of which 1" in note for note in notes)
+
+
+def scanner_page(**tags: object) -> Page:
+    more = {int(code.lstrip("t")): value for code, value in tags.items()}
+    return Page(tags=image_tags(8, 8) | more, pieces=[bytes(64)], tiled=False)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"t65420": ("I", [1])},
+        {"t305": text("Philips DP v1.0")},
+        {"t305": text("MedScan")},
+        {"t270": text('<scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01">')},
+        {"t700": ("B", b'<Metadata><iScan Magnification="20"/></Metadata>')},
+    ],
+)
+def test_formats_that_only_openslide_reads_are_known(tmp_path, tags):
+    path = write_tiff(tmp_path / "a.tif", scanner_page(**tags))
+    assert needs_openslide(File(url=str(path)))
+    with pytest.raises(SourceError, match="OpenSlide"):
+        opened(path)
+
+
+def test_which_real_files_need_openslide(shared_data):
+    assert needs_openslide(File(url=str(shared_data / "slides/test3-DAPI-2-387.ndpi")))
+    for name in (SVS, "slides/OS-1-detail.ome.tif", "satellite/cogeo.tif", "broken/random-text.svs"):
+        assert not needs_openslide(File(url=str(shared_data / name)))
+
+
+def test_a_damaged_mask_makes_its_block_damaged(tmp_path):
+    image = Page(tags=image_tags(64, 64, piece=(64, 64)), pieces=[bytes(4096)])
+    mask = Page(tags=image_tags(64, 64, piece=(64, 64), bits=1, subfile=4, compression=8), pieces=[b"garbage"])
+    source = opened(write_tiff(tmp_path / "a.tif", image, mask))
+    with pytest.raises(DamagedError, match="deflate"):
+        source.read_block(0, 0, 0)
