@@ -226,3 +226,15 @@ def test_full_sums_do_not_overflow():
     assert (out == 2**32 - 1).all()
     out, _ = run((pixels >> 16).astype(np.uint16), None, (Fraction(MAX_TERM), Fraction(MAX_TERM)), shape=(1, 1))
     assert out.item() == 2**16 - 1
+
+
+def test_writes_into_a_part_of_a_larger_array():
+    pixels = samples("uint8", (20, 24, 3), seed=9)
+    batch, flags = np.full((2, 16, 16, 3), 77, np.uint8), np.zeros((2, 16, 16), bool)
+    part = np.s_[1, 2:12, 3:15]
+    ratio = (Fraction(2), Fraction(2))
+    resample(pixels, None, ratio_yx=ratio, src_yx=(0, 0), dst_yx=(0, 0), out=batch[part], out_valid=flags[part])
+    assert_array_equal(batch[part], run(pixels, None, ratio, shape=(10, 12))[0])
+    assert flags.sum() == 120
+    assert (batch[0] == 77).all()
+    assert (batch[1, :2] == 77).all()
