@@ -30,6 +30,9 @@ WSI, SEGMENTATION = "1.2.840.10008.5.1.4.1.1.77.1.6", "1.2.840.10008.5.1.4.1.1.6
 NEVER = frozenset({"LABEL", "OVERVIEW", "LOCALIZER"})
 """Third value of ImageType of images that may show the slide's label: never opened."""
 
+MOST_TILES = 1 << 26
+"""Tiles in a level; more is a broken header (of 256 px tiles these are 4 terapixels)."""
+
 _SERIES = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "ImageType", "SpecimenLabelInImage")
 _HEADER = (
     *_SERIES,
@@ -40,6 +43,10 @@ _HEADER = (
     *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "ConcatenationUID", "ConcatenationFrameOffsetNumber"),
     *("SegmentationType", "SegmentsOverlap", "SegmentSequence"),
 )
+
+
+_UNREADABLE = (InvalidDicomError, OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, struct.error)
+"""What pydicom raises on headers that are cut or scrambled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +127,21 @@ def _parse(file: File, names: tuple[str, ...]) -> tuple[Any, int]:
         # the header's size is unknown and its sequences are nested: a buffered handle for this one parse
         with fsspec.open(file.url, "rb", **file.options) as handle, disable_value_validation():
             header = pydicom.dcmread(handle, stop_before_pixels=True, specific_tags=list(names))
-            return header, handle.tell()
-    except (InvalidDicomError, OSError, EOFError, ValueError, TypeError, KeyError, struct.error) as error:
+            position = handle.tell()
+            # values are converted when they are first looked at: here, where odd ones do not warn, and only once
+            for _ in (*header.file_meta, *header.iterall()):
+                pass
+            return header, position
+    except (
+        InvalidDicomError,
+        OSError,
+        EOFError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        struct.error,
+    ) as error:
         raise refuse(file, got=f"a header that cannot be read ({error})", expected="a DICOM file") from error
 
 
@@ -144,6 +164,8 @@ def identify(file: File) -> Identity:
         When it is no DICOM file, or its header is cut.
     """
     header, _ = _parse(file, _SERIES)
+    if not header.get("SOPClassUID") or not header.get("SeriesInstanceUID"):
+        raise refuse(file, got="a header without kind or series: it is cut", expected="a DICOM file")
     image_type = header.get("ImageType") or []
     flavour = str(image_type[2]).upper() if not isinstance(image_type, str) and len(image_type) > 2 else ""
     return Identity(
@@ -226,6 +248,12 @@ def frame_index(instance: Instance, planes: int, paths: int) -> npt.NDArray[np.i
     per_frame = instance.get("PerFrameFunctionalGroupsSequence")
     organised = str(instance.get("DimensionOrganizationType", "")).upper()
     full = grid.area * planes * paths
+    if full > MOST_TILES:
+        raise refuse(
+            instance.identity.file,
+            got=f"{full:,} tiles for {instance.frames} frames",
+            expected=f"at most {MOST_TILES:,}",
+        )
     if organised != "TILED_SPARSE" and (organised == "TILED_FULL" or not _has_positions(per_frame)):
         if instance.frames > full or (instance.frames < full and not instance.get("ConcatenationUID")):
             raise refuse(

@@ -1,0 +1,183 @@
+"""What counts as an input, what belongs to one, and what is ignored once with its reason."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from tests.sources.madedicom import save_dicom
+from tests.sources.test_opening import save_png
+from tilestream.sources.discovery import find_inputs
+
+
+def table(paths, **options):
+    return {found.relative: (found.state, found.reason) for found in find_inputs(paths, **options)}
+
+
+def inputs(paths, **options):
+    return [found.relative for found in find_inputs(paths, **options) if found.state == "input"]
+
+
+def test_the_collection(shared_data):
+    found = table([shared_data / name for name in ("slides", "satellite", "zarr")])
+    ignored = {name: reason for name, (state, reason) in found.items() if state == "ignored"}
+    overviews = "LC08_L1TP_016037_20170813_20170814_01_RT_B8.TIF.ovr"
+    assert set(ignored) == {
+        "OS-2-ndpi-results.tsv",
+        "dicom-annotated/seg_image_sm_control.dcm",
+        "dicom-annotated/sm_annotations.dcm",
+        overviews,
+    }
+    assert ignored[overviews] == f"overviews of {overviews[:-4]}"
+    assert "S2A_29RKH_20200219_0_L2A" in found  # one scene, not seven files
+    assert "dicom-cmu-1-small-region" in found  # one slide, not twelve files
+    assert len(found) - len(ignored) == 34
+
+
+def test_the_broken_ones_stay_inputs(shared_data):
+    assert len(inputs([shared_data / "broken"])) == 10
+
+
+def test_keys_do_not_change_when_more_is_named(shared_data):
+    alone = inputs([shared_data / "slides"])
+    assert inputs([shared_data / "slides", shared_data / "broken"])[: len(alone)] == alone
+
+
+def test_content_suffix_and_neither(tmp_path):
+    save_png(tmp_path / "picture")
+    (tmp_path / "cut.svs").write_bytes(b"II")
+    (tmp_path / "empty.ndpi").touch()
+    (tmp_path / "notes.md").write_text("# notes")
+    (tmp_path / "table.csv").write_text("id\n1")
+    assert inputs([tmp_path]) == ["cut.svs", "empty.ndpi", "picture"]
+    assert table([tmp_path])["notes.md"] == ("ignored", "no image: neither content nor suffix is known")
+
+
+def test_what_is_named_is_never_ignored(tmp_path):
+    notes = tmp_path / "notes.md"
+    notes.write_text("# notes")
+    assert inputs([notes]) == ["notes.md"]
+    assert inputs([tmp_path, notes]) == ["notes.md"]
+    assert inputs([tmp_path / "gone.svs"]) == ["gone.svs"]
+    assert len(find_inputs([tmp_path, notes, notes])) == 1
+
+
+def test_sidecars_belong_to_their_image(tmp_path):
+    for name in ("a.tif", "a.tif.ovr", "a.tif.msk", "a.tif.aux.xml", "alone.tif.ovr", "b.mrxs"):
+        (tmp_path / name).write_bytes(b"II*\0\x08\0\0\0")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "Data0000.dat").write_bytes(b"\xff\xd8\xff")
+    found = table([tmp_path])
+    assert {name for name, (state, _) in found.items() if state == "input"} == {"a.tif", "alone.tif.ovr", "b.mrxs"}
+    assert found["b"] == ("ignored", "data of b.mrxs")
+    assert found["a.tif.msk"] == ("ignored", "mask of a.tif")
+    assert not [name for name in found if name.startswith("b/")]
+
+
+def test_files_of_a_vms_slide(tmp_path):
+    (tmp_path / "s.vms").write_text("[Virtual Microscope Specimen]\nImageFile=one.jpg\nMapFile=map.jpg\n")
+    for name in ("one.jpg", "map.jpg", "other.jpg"):
+        (tmp_path / name).write_bytes(b"\xff\xd8\xff")
+    assert inputs([tmp_path]) == ["other.jpg", "s.vms"]
+
+
+def test_own_outputs_and_hidden_files(tmp_path):
+    for folder in ("a.svs.features.zarr", "a.svs.entropy.zarr", "receipts", ".cache"):
+        (tmp_path / folder).mkdir()
+        save_png(tmp_path / folder / "inside.png")
+    (tmp_path / "report.json").write_text("{}")
+    save_png(tmp_path / ".hidden.png")
+    save_png(tmp_path / "seen.png")
+    assert inputs([tmp_path]) == ["seen.png"]
+    assert table([tmp_path])["receipts"] == ("ignored", "an output of this program")
+    assert table([tmp_path])[".cache"] == ("ignored", "hidden")
+
+
+def test_zarr_is_one_input(tmp_path):
+    (tmp_path / "a.zarr" / "0").mkdir(parents=True)
+    (tmp_path / "a.zarr" / "zarr.json").write_text("{}")
+    (tmp_path / "b" / "0").mkdir(parents=True)
+    (tmp_path / "b" / ".zgroup").write_text("{}")
+    (tmp_path / "empty.zarr").mkdir()
+    assert inputs([tmp_path]) == ["a.zarr", "b", "empty.zarr"]
+    assert inputs([tmp_path / "b"]) == ["b"]
+
+
+def test_links(tmp_path):
+    (tmp_path / "real").mkdir()
+    save_png(tmp_path / "real" / "a.png")
+    (tmp_path / "real" / "loop").symlink_to(tmp_path)
+    (tmp_path / "zlink.png").symlink_to(tmp_path / "real" / "a.png")
+    (tmp_path / "dangling.svs").symlink_to(tmp_path / "gone")
+    found = table([tmp_path])
+    assert [name for name, (state, _) in found.items() if state == "input"] == ["dangling.svs", "real/a.png"]
+    assert found["real/loop"] == ("ignored", "a link to a folder that it lies in")
+
+
+def test_the_same_name_twice(tmp_path):
+    for folder in ("one", "two", "more/two"):
+        (tmp_path / folder).mkdir(parents=True)
+        save_png(tmp_path / folder / "a.png")
+    save_png(tmp_path / "one" / "a.tif")
+    keys = inputs([tmp_path / "one", tmp_path / "two", tmp_path / "more" / "two"])
+    assert keys == ["a.png", "a.tif", "two/a.png", "two-2/a.png"]
+    assert inputs([tmp_path]) == ["more/two/a.png", "one/a.png", "one/a.tif", "two/a.png"]
+
+
+def test_folders_can_be_left_alone(tmp_path):
+    save_png(tmp_path / "a.png")
+    (tmp_path / "deep").mkdir()
+    save_png(tmp_path / "deep" / "b.png")
+    assert inputs([tmp_path], recursive=False) == ["a.png"]
+    assert table([tmp_path], recursive=False)["deep"][0] == "ignored"
+
+
+def test_two_selections_are_two_inputs(tmp_path):
+    (tmp_path / "a.zarr").mkdir()
+    keys = inputs([f"{tmp_path}/a.zarr#t=1", f"{tmp_path}/a.zarr#t=2&z=0"])
+    assert keys == ["a.zarr@t=1", "a.zarr@t=2,z=0"]
+
+
+def test_urls_are_taken_at_their_word():
+    assert inputs(["s3://bucket/slides/a.svs", "https://host/b.tif"]) == ["a.svs", "b.tif"]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_dicom_series(tmp_path, alone):
+    save_dicom(tmp_path / "1.dcm", matrix=(8, 8), series="1.2.3")
+    save_dicom(tmp_path / "2.dcm", matrix=(4, 4), series="1.2.3")
+    if alone:
+        assert inputs([tmp_path]) == [tmp_path.name]
+        return
+    save_dicom(tmp_path / "3.dcm", matrix=(8, 8), series="1.2.4")
+    save_dicom(tmp_path / "4.dcm", matrix=(8, 8), series="1.2.4", flavour="LABEL")
+    (tmp_path / "cut.dcm").write_bytes(bytes(128) + b"DICM\x02\0")
+    found = table([tmp_path])
+    assert [name for name, (state, _) in found.items() if state == "input"] == ["1.dcm", "3.dcm", "cut.dcm"]
+    assert "identify a patient" in found["4.dcm"][1]
+    assert "2.dcm" not in found
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    real = type(tmp_path).iterdir
+
+    def refuse(self):
+        if self.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return real(self)
+
+    monkeypatch.setattr(type(tmp_path), "iterdir", refuse)
+    assert table([tmp_path])["closed"][0] == "ignored"
+    assert "Permission denied" in table([tmp_path])["closed"][1]
+
+
+def test_order_does_not_depend_on_the_disk(tmp_path):
+    for name in ("c.png", "a.png", "b.png"):
+        save_png(tmp_path / name)
+    first = find_inputs([tmp_path])
+    shutil.copytree(tmp_path, tmp_path.parent / "again")
+    again = find_inputs([tmp_path.parent / "again"])
+    assert [found.relative for found in first] == [found.relative for found in again] == ["a.png", "b.png", "c.png"]
