@@ -1,12 +1,11 @@
 import numpy as np
+import openslide
 import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image
 
 from tilestream.errors import ConfigError
 from tilestream.kernels.mask import background, pen_marks, tissue_brightfield, tissue_fluorescence
-
-openslide = pytest.importorskip("openslide")
 
 COARSE = {"medium-nuclei-score-level1": 4, "diagnostic-slide-thumb-rgb": 1, "tcga-red-pen": 1}
 """Factor that brings a labelled tile to about 8 um a pixel; 16 for the tiles of level 0."""
