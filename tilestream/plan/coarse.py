@@ -17,12 +17,12 @@ MASK_UM = 8.0
 """Edge of a mask pixel on images of known resolution: about the size of one nucleus."""
 LONG_EDGE_PX = 2048
 """Long edge of the mask where the resolution is unknown or the image is no slide."""
-MASK_PX = 1 << 24
-"""Most pixels of a mask; larger images get a coarser one."""
+MASK_PX = 1 << 22
+"""Most pixels of a mask, so that planning stays below what streaming takes; larger images get a coarser one."""
 PICTURE_BYTES = 64 << 20
 """Most bytes of the coarse picture; images of many channels get a coarser one."""
-WINDOW_PX = 1 << 24
-"""Stored pixels that one window reads."""
+WINDOW_BYTES = 16 << 20
+"""Bytes of stored pixels that one window reads, or one block where that is larger."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,7 +55,7 @@ def mask_level(info: ImageInfo, *, mpp: float | None = None) -> PlanLevel:
     -------
     PlanLevel
         A stored level reduced by a whole number: mask pixels of at most 8 um on slides, a long edge of at least 2048
-        px otherwise, coarser where that would be more than 16 million pixels or 64 MB, never finer than level 0.
+        px otherwise, coarser where that would be more than 4 million pixels or 64 MB, never finer than level 0.
     """
     known = info.mpp if mpp is None else mpp
     slide = known is not None and info.crs is None
@@ -92,7 +92,7 @@ def read_coarse(pyr: Pyramid, level: PlanLevel, *, pixels: bool = True) -> Coars
     valid = np.zeros(level.shape.yx, np.bool_)
     damaged = np.zeros(level.shape.yx, np.bool_)
     damage: dict[str, None] = {}
-    for box in windows(level, stored):
+    for box in windows(level, stored, pixel_bytes=len(pyr.channels) * pyr.dtype.itemsize):
         part = np.empty((box.height, box.width, len(pyr.channels)), pyr.dtype)
         reasons = pyr.read_plan(level, box, part, valid[box.slices_yx])
         if picture is not None:
@@ -105,7 +105,7 @@ def read_coarse(pyr: Pyramid, level: PlanLevel, *, pixels: bool = True) -> Coars
     return Coarse(level=level, pixels=picture, valid=valid, damaged=damaged, damage=tuple(damage))
 
 
-def windows(level: PlanLevel, stored: Level) -> Iterator[Box]:
+def windows(level: PlanLevel, stored: Level, *, pixel_bytes: int) -> Iterator[Box]:
     """Yield boxes of a plan's level that cover it, along block edges where they can, so that few are decoded twice.
 
     Parameters
@@ -114,6 +114,8 @@ def windows(level: PlanLevel, stored: Level) -> Iterator[Box]:
         Resolution of the boxes.
     stored : Level
         What they are read from.
+    pixel_bytes : int
+        Bytes of a stored pixel.
 
     Yields
     ------
@@ -121,9 +123,10 @@ def windows(level: PlanLevel, stored: Level) -> Iterator[Box]:
         In plan pixels.
     """
     ratio = ceil(max(level.ratio_yx))
-    edge = int(sqrt(WINDOW_PX))
+    most_px = max(1, WINDOW_BYTES // max(1, pixel_bytes))
+    edge = int(sqrt(most_px))
     wide = min(-(-edge // stored.block.x) * stored.block.x, -(-stored.shape.x // stored.block.x) * stored.block.x)
-    high = max(1, WINDOW_PX // wide // stored.block.y) * stored.block.y
+    high = max(1, most_px // wide // stored.block.y) * stored.block.y
     step_y, step_x = max(1, high // ratio), max(1, wide // ratio)
     for y in range(0, level.shape.y, step_y):
         for x in range(0, level.shape.x, step_x):

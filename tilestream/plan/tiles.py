@@ -247,7 +247,7 @@ def plan_tiles(  # noqa: PLR0913 - the public call: each option of a plan is one
 
     Notes
     -----
-    Memory is a bool and a float32 a tile (none with `all`) and the selection mask of at most 16 million pixels.
+    Memory is a bool and a float32 a tile (none with `all`) and the selection mask of at most 4 million pixels.
     """
     step = tile_px if step_px is None else step_px
     if snap is not None and (mpp is not None or edge == "shift"):

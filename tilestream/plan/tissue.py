@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,8 @@ Mask = npt.NDArray[np.bool_]
 DARK = 64
 """8-bit RGB whose typical pixel stays below this in its brightest channel has a black background."""
 
+BAND_PX = 1 << 19
+"""Pixels whose distances are held at a time."""
 CROP_SHARE = 0.1
 """Share of the picture from which a piece counts whatever its area: small crops show only a part of it."""
 
@@ -132,9 +135,9 @@ def _pen_rim(rgb: Array, strokes: Mask, *, pixel_um: float, rules: TissueRules) 
     tissue green is lowest, blue exceeds it by more than a third of the chroma, and the chroma is more than a seventh
     of the brightest channel; so tissue up to the stroke stays.
     """
-    half_px = float(ndimage.distance_transform_edt(np.pad(strokes, 1, mode="edge")).max())
-    reach_px = min(max(rules.rim_um / pixel_um, half_px), rules.rim_most_um / pixel_um)
-    near = ndimage.distance_transform_edt(~strokes) <= reach_px
+    most_px = rules.rim_most_um / pixel_um
+    half_px = float(max(part.max() for _, part in _distances(~np.pad(strokes, 1, mode="edge"), most_px)))
+    near = _near(strokes, min(max(rules.rim_um / pixel_um, half_px), most_px))
     red, green, blue = (rgb[near, c].astype(np.int32) for c in range(3))
     brightest = np.maximum(red, blue)
     chroma = brightest - green
@@ -173,15 +176,35 @@ def _morph(mask: Mask, radius_px: float, *, close: bool) -> Mask:
     if radius < 1:
         return mask
     padded = np.pad(mask, 2 * radius, mode="edge")
-    # Two distance transforms cost the same at any radius, erosion by a large disc does not.
-    if close:
-        grown = ndimage.distance_transform_edt(~padded) <= radius if padded.any() else padded
-        shrunk = ndimage.distance_transform_edt(grown) > radius if not grown.all() else grown
-    else:
-        kept = ndimage.distance_transform_edt(padded) > radius if not padded.all() else padded
-        shrunk = ndimage.distance_transform_edt(~kept) <= radius if kept.any() else kept
+    changed = ~_near(~_near(padded, radius), radius) if close else _near(~_near(~padded, radius), radius)
     inner = slice(2 * radius, -2 * radius)
-    return np.asarray(shrunk[inner, inner], np.bool_)
+    return np.asarray(changed[inner, inner], np.bool_)
+
+
+def _near(mask: Mask, radius_px: float) -> Mask:
+    """Return the pixels that lie at most `radius_px` from a True one."""
+    out = np.empty_like(mask)
+    for rows, distance in _distances(mask, radius_px):
+        out[rows] = distance <= radius_px
+    return out
+
+
+def _distances(mask: Mask, reach_px: float) -> Iterator[tuple[slice, npt.NDArray[np.float64]]]:
+    """Yield bands of rows with the distance of each pixel to the nearest True one, right up to `reach_px`.
+
+    A distance transform costs the same at any radius, unlike dilation by a large disc, but takes some 50 bytes a pixel:
+    so it is done in bands, each with the rows that it can depend on.
+    """
+    reach = int(reach_px) + 1
+    height = max(1, BAND_PX // max(1, mask.shape[1]))
+    for first in range(0, mask.shape[0], height):
+        last = min(first + height, mask.shape[0])
+        above = max(0, first - reach)
+        part = mask[above : last + reach]
+        if part.any():
+            yield slice(first, last), ndimage.distance_transform_edt(~part)[first - above : last - above]
+        else:
+            yield slice(first, last), np.full((last - first, mask.shape[1]), np.inf)
 
 
 def _specks(mask: Mask, least_px: float) -> Mask:

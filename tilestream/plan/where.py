@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilestream.errors import ConfigError, SourceError
-from tilestream.plan.coarse import MASK_PX, mask_level, windows
+from tilestream.plan.coarse import mask_level, windows
 from tilestream.plan.geojson import read_geojson
 from tilestream.plan.outline import fill_polygons
 from tilestream.plan.selection import Selection
@@ -19,6 +19,8 @@ from tilestream.plan.tissue import select_tissue
 from tilestream.pyramid import Pyramid, open_pyramid
 from tilestream.types import Box, PlanLevel, Shape
 
+MASK_PX = 1 << 24
+"""Most cells of a mask that is given or drawn; it is finer than a tissue mask, since a person has drawn the lines."""
 TILE_CELLS = 16
 """Cells along a tile when outlines are drawn as a mask; a share is then right to about 1/16 of a core's edge."""
 
@@ -121,7 +123,7 @@ def _read_mask(other: Pyramid, url: str) -> _Mask:
     shape = Shape(y=-(-level0.shape.y // ratio), x=-(-level0.shape.x // ratio))
     mask = np.zeros(shape.yx, np.bool_)
     reduced = PlanLevel(stored=0, ratio_yx=(Fraction(ratio), Fraction(ratio)), shape=shape, scale_yx=(ratio, ratio))
-    for box in windows(reduced, level0):
+    for box in windows(reduced, level0, pixel_bytes=len(other.channels) * other.dtype.itemsize):
         region = other.read_region(
             Box(y=box.y * ratio, x=box.x * ratio, height=box.height * ratio, width=box.width * ratio)
         )
