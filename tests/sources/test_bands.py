@@ -1,0 +1,120 @@
+"""Scenes of single-band files made by code: grids, names, what is left out, damage."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+
+from tests.sources.assembled import whole_level
+from tilestream.errors import DamagedError, SourceError
+from tilestream.sources.opening import open_source
+
+
+def noise(size, seed):
+    return np.random.default_rng(seed).integers(1, 9999, (size, size), np.uint16)
+
+
+def save_band(path, pixels, *, step=10.0, origin=(500000.0, 4000000.0), nodata="0", tile=32):
+    geo = [(33550, "d", 3, (step, step, 0.0), True), (33922, "d", 6, (0, 0, 0, *origin, 0), True)]
+    keys = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32629)
+    tags = [*geo, (34735, "H", len(keys), keys, True), (42113, "s", 0, nodata, True)]
+    tifffile.imwrite(path, pixels, tile=(tile, tile), extratags=tags, compression="zlib", metadata=None)
+
+
+def save_scene(folder, bands, **assets):
+    """`bands`: name → (pixels, step, options of the asset)."""
+    folder.mkdir(exist_ok=True)
+    described = {}
+    for number, (name, (pixels, step, more)) in enumerate(bands.items()):
+        save_band(folder / f"{name}.tif", pixels, step=step, **more)
+        described[name] = {
+            "href": f"https://somewhere/else/{name}.tif",
+            "type": "image/tiff",
+            "eo:bands": [{"name": name, "common_name": name, "center_wavelength": 0.4 + number}],
+        }
+    item = {"type": "Feature", "stac_version": "1.0.0", "assets": {**described, **assets}}
+    (folder / "item.json").write_text(json.dumps(item))
+    return str(folder)
+
+
+def test_coarse_bands_are_repeated(tmp_path):
+    fine, coarse = noise(70, 1), noise(24, 2)  # 24 x 30 m covers 70 x 10 m and a bit more
+    source = open_source(save_scene(tmp_path / "s", {"red": (fine, 10, {}), "swir": (coarse, 30, {})}))
+    pixels, valid, _ = whole_level(source)
+    np.testing.assert_array_equal(pixels[..., 0], fine)
+    np.testing.assert_array_equal(pixels[..., 1], np.kron(coarse, np.ones((3, 3), np.uint16))[:70, :70])
+    assert valid.all()
+    assert any("swir x3" in note for note in source.info.notes)
+
+
+def test_validity_is_that_of_all_bands(tmp_path):
+    fine, coarse = noise(60, 1), noise(30, 2)
+    fine[0, 0], coarse[5, 5] = 0, 0
+    source = open_source(save_scene(tmp_path / "s", {"red": (fine, 10, {}), "swir": (coarse, 20, {})}))
+    expected = np.ones((60, 60), bool)
+    expected[0, 0], expected[10:12, 10:12] = False, False
+    pixels, valid, _ = whole_level(source)
+    np.testing.assert_array_equal(valid, expected)
+    assert not pixels[~valid].any()
+
+
+@pytest.mark.parametrize(
+    ("step", "size", "more"), [(25, 24, {}), (20, 30, {"origin": (500007.0, 4000000.0)}), (20, 20, {})]
+)
+def test_bands_that_do_not_fit_are_left_out_and_named(tmp_path, step, size, more):
+    bands = {"red": (noise(60, 1), 10, {}), "odd": (noise(size, 2), step, more)}
+    info = open_source(save_scene(tmp_path / "s", bands)).info
+    assert [channel.name for channel in info.channels] == ["red"]
+    assert any("odd" in note for note in info.notes)
+
+
+def test_class_layers_are_no_channels(tmp_path):
+    scl = {"href": "./scl.tif", "type": "image/tiff", "roles": ["data"]}
+    path = save_scene(tmp_path / "s", {"red": (noise(60, 1), 10, {})}, scl=scl, gone={"href": "gone.tif"})
+    save_band(tmp_path / "s" / "scl.tif", noise(60, 3))
+    info = open_source(path).info
+    assert [channel.name for channel in info.channels] == ["red"]
+    assert info.notes == ("not channels (class or quality layers, or on another grid): scl",)
+
+
+def test_order_is_that_of_wavelength_and_names_are_unique(tmp_path):
+    bands = {name: (noise(60, seed), 10, {}) for seed, name in enumerate(("a", "b", "c"))}
+    path = tmp_path / "s"
+    save_scene(path, bands)
+    item = json.loads((path / "item.json").read_text())
+    for name, wavelength, common in (("a", 3, "rededge"), ("b", 1, "rededge"), ("c", 2, "nir")):
+        item["assets"][name]["eo:bands"][0] |= {"center_wavelength": wavelength, "common_name": common}
+    (path / "item.json").write_text(json.dumps(item))
+    assert [channel.name for channel in open_source(str(path)).info.channels] == ["b", "nir", "a"]
+
+
+def test_a_damaged_band_is_named(tmp_path):
+    path = save_scene(tmp_path / "s", {"red": (noise(60, 1), 10, {}), "nir": (noise(60, 2), 10, {})})
+    with tifffile.TiffFile(tmp_path / "s" / "nir.tif") as tiff:
+        offset = tiff.pages[0].dataoffsets[1]
+    data = bytearray((tmp_path / "s" / "nir.tif").read_bytes())
+    data[offset : offset + 4] = b"\xff\xff\xff\xff"
+    (tmp_path / "s" / "nir.tif").write_bytes(data)
+    source = open_source(path)
+    assert set(whole_level(source)[2]) == {(0, 1)}
+    with pytest.raises(DamagedError, match="band nir"):
+        source.read_block(0, 0, 1)
+
+
+def test_a_band_that_does_not_open_is_the_scenes_error(tmp_path):
+    path = save_scene(tmp_path / "s", {"red": (noise(60, 1), 10, {}), "nir": (noise(60, 2), 10, {})})
+    (tmp_path / "s" / "nir.tif").write_bytes(b"not a tiff")
+    with pytest.raises(SourceError, match=r"nir\.tif"):
+        open_source(path)
+
+
+def test_an_item_without_bands(tmp_path):
+    path = save_scene(tmp_path / "s", {"red": (noise(60, 1), 10, {})})
+    item = json.loads((tmp_path / "s" / "item.json").read_text())
+    item["assets"]["red"]["eo:bands"] *= 3
+    (tmp_path / "s" / "item.json").write_text(json.dumps(item))
+    with pytest.raises(SourceError, match="no single-band file"):
+        open_source(path)
