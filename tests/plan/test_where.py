@@ -193,6 +193,29 @@ def test_mask_of_another_image_is_refused(tmp_path, size):
         plan_tiles(blank(AREA), where=str(path))
 
 
+@pytest.mark.parametrize(
+    ("crs", "affine", "fits"),
+    [
+        ("EPSG:32629", (100.0, 0.0, 300_000.0, 0.0, -100.0, 4_000_000.0), True),
+        ("EPSG:32629", (100.0, 0.0, 300_500.0, 0.0, -100.0, 4_000_000.0), False),
+        ("EPSG:32630", (100.0, 0.0, 300_000.0, 0.0, -100.0, 4_000_000.0), False),
+    ],
+)
+def test_mask_of_other_ground_is_refused(tmp_path, crs, affine, fits):
+    rasterio = pytest.importorskip("rasterio")
+    path = tmp_path / "mask.tif"
+    transform = rasterio.Affine(*affine)
+    profile = {"driver": "GTiff", "height": 301, "width": 251, "count": 1, "dtype": "uint8", "crs": crs}
+    with rasterio.open(path, "w", **profile, transform=transform) as file:
+        file.write(np.ones((1, 301, 251), np.uint8))
+    if fits:
+        plan = plan_tiles(blank(AREA, **SCENE), where=str(path))
+        assert len(plan) == plan.grid.shape.area
+        return
+    with pytest.raises(ConfigError, match="expected the ground of the image, EPSG:32629"):
+        plan_tiles(blank(AREA, **SCENE), where=str(path))
+
+
 def test_large_masks_are_reduced(tmp_path, monkeypatch):
     monkeypatch.setattr("tilestream.plan.where.MASK_PX", 5000)
     mask = blobs(Shape(y=300, x=250), AREA, cell=30).mask

@@ -17,7 +17,7 @@ from tilestream.plan.outline import fill_polygons
 from tilestream.plan.selection import Selection
 from tilestream.plan.tissue import select_tissue
 from tilestream.pyramid import Pyramid, open_pyramid
-from tilestream.types import Box, PlanLevel, Shape
+from tilestream.types import Box, ImageInfo, PlanLevel, Shape
 
 MASK_PX = 1 << 24
 """Most cells of a mask that is given or drawn; it is finer than a tissue mask, since a person has drawn the lines."""
@@ -90,9 +90,31 @@ def _mask_image(pyr: Pyramid, url: str) -> Selection:
             expected=f"the shape of the image, {area.y} x {area.x} px, or that shape reduced by one factor",
             do="Export the mask of this very image, uncropped.",
         )
+    _check_place(pyr.info, other.info, url)
     picture = _read_mask(other, url)
     scale_yx = area.y / own.y * picture.ratio, area.x / own.x * picture.ratio
     return Selection(name="mask", mask=picture.mask, scale_yx=scale_yx, area=area, notes=picture.notes)
+
+
+def _check_place(image: ImageInfo, mask: ImageInfo, url: str) -> None:
+    """Raise `ConfigError` when both are georeferenced and do not cover the same ground to a mask pixel."""
+    if image.crs is None or mask.crs is None or image.affine is None or mask.affine is None:
+        return
+    pixel_x, pixel_y = (abs(mask.affine[k]) + abs(mask.affine[k + 1]) for k in (0, 3))
+    ends = zip(_corners(image.shape, image.affine), _corners(mask.shape, mask.affine), strict=True)
+    apart = any(abs(a[0] - b[0]) > pixel_x or abs(a[1] - b[1]) > pixel_y for a, b in ends)
+    if image.crs != mask.crs or apart:
+        raise ConfigError.of(
+            f"mask `{url}`",
+            got=f"{mask.crs} at {mask.affine}",
+            expected=f"the ground of the image, {image.crs} at {image.affine}",
+            do="Warp the mask to the grid of the image.",
+        )
+
+
+def _corners(shape: Shape, affine: tuple[float, ...]) -> list[tuple[float, float]]:
+    a, b, c, d, e, f = affine
+    return [(a * x + b * y + c, d * x + e * y + f) for y in (0, shape.y) for x in (0, shape.x)]
 
 
 def _same_aspect(area: Shape, mask: Shape) -> bool:
