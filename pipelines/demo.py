@@ -91,4 +91,5 @@ def _tissue_share(tile: xr.Dataset, plan: dict[str, Any], image: dict[str, Any])
     scale_y, scale_x = plan["scale_yx"]
     tile_area = plan["tile_px"] ** 2 * scale_y * scale_x
     height, width = image["shape_yx"]
-    return min(1.0, float(tile["tissue"].to_numpy().sum()) * tile_area / (height * width))
+    share: float = float(tile["tissue"].to_numpy().sum()) * float(tile_area) / (height * width)
+    return min(1.0, share)

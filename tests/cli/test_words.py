@@ -22,7 +22,16 @@ def test_size(nbytes: int, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(None, "–"), (float("inf"), "–"), (3.21, "3.2 s"), (60, "1:00"), (245.4, "4:05"), (7445, "2:04:05")],
+    [
+        (None, "–"),
+        (float("inf"), "–"),
+        (3.21, "3.2 s"),
+        (0.04, "< 0.1 s"),
+        (0, "0.0 s"),
+        (60, "1:00"),
+        (245.4, "4:05"),
+        (7445, "2:04:05"),
+    ],
 )
 def test_duration(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text

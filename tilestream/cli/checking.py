@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tilestream.cli.lines import print_ignored, print_line
+from tilestream.cli.lines import print_ignored, print_line, without_subject
 from tilestream.cli.words import counted, duration, number, shortened, size
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _print_table(outcome: CheckOutcome, console: Console) -> None:
     is_wide = console.width >= WIDE
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=False)
     table.add_column("", no_wrap=True)
-    table.add_column("input", overflow="fold", min_width=20)
+    table.add_column("input", no_wrap=True)
     table.add_column("size", justify="right", no_wrap=True)
     if is_wide:
         table.add_column("format", no_wrap=True)
@@ -151,7 +151,7 @@ def _print_table(outcome: CheckOutcome, console: Console) -> None:
     table.add_column("time ≤", justify="right", no_wrap=True)
     shown = list(outcome.rows) if len(outcome.rows) <= MOST_ROWS else failed_first(outcome.rows)[:MOST_ROWS]
     for row in shown:
-        table.add_row(*_cells(row, is_wide=is_wide, name_width=44 if is_wide else 30))
+        table.add_row(*_cells(row, is_wide=is_wide, name_width=max(16, console.width - (92 if is_wide else 54))))
     console.print(table)
     _print_remarks(shown, console)
     if len(outcome.rows) > MOST_ROWS:
@@ -178,7 +178,9 @@ def _print_remarks(rows: list[CheckRow], console: Console) -> None:
     """Print reasons and notes under the table, where they have room; one note of many images only once."""
     for row in rows:
         if row.verdict == "fails":
-            print_line(console, ("FAILS ", "bold red"), (row.path, "bold"), f": {row.reason}")
+            print_line(
+                console, ("FAILS ", "bold red"), (row.path, "bold"), f": {without_subject(row.reason, row.path)}"
+            )
     notes: dict[str, list[str]] = {}
     for row in rows:
         for note in row.notes:
@@ -199,4 +201,4 @@ def _line(row: CheckRow) -> str:
         parts += [f"{row.shape_yx[1]}x{row.shape_yx[0]}", row.format or "", f"{row.levels} levels", _place(row)]
     if row.forecast is not None:
         parts += [f"at most {counted(row.forecast.tiles, 'tile')}", f"at most {duration(row.forecast.seconds)}"]
-    return "; ".join([*parts, *([row.reason] if row.reason else []), *row.notes])
+    return "; ".join([*parts, *([without_subject(row.reason, row.path)] if row.reason else []), *row.notes])

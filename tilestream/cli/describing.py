@@ -8,7 +8,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
+
+from tilestream.cli.lines import print_line
 
 MOST_CHANNELS = 12
 
@@ -24,12 +25,12 @@ def print_image(facts: Mapping[str, Any], console: Console | None = None) -> Non
         Where to print; standard output by default.
     """
     console = console or Console(highlight=False)
-    console.print(Text(facts["path"], "bold"), soft_wrap=True)
+    print_line(console, (facts["path"], "bold"))
     for name, value in _lines(facts):
-        console.print(Text.assemble((f"{name:<16}", "dim"), value), soft_wrap=True)
+        print_line(console, (f"{name:<16}", "dim"), value)
     console.print(_levels(facts["levels"]))
     for note in facts["notes"]:
-        console.print(Text.assemble(("note ", "yellow"), note), soft_wrap=True)
+        print_line(console, ("note ", "yellow"), note)
 
 
 def _lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -21,6 +22,25 @@ def print_line(console: Console, *parts: str | Text | tuple[str, str]) -> None:
         Texts, or texts with a style; brackets in them mean nothing.
     """
     console.print(Text.assemble(*parts), soft_wrap=not console.is_terminal)
+
+
+def without_subject(reason: str, key: str) -> str:
+    """Return a reason without the path that it begins with, for a line that has named the input already.
+
+    Parameters
+    ----------
+    reason : str
+        Text of an error.
+    key : str
+        Relative path of the input.
+
+    Returns
+    -------
+    str
+        The rest of the reason; all of it when it is about another file.
+    """
+    subject = re.match(r"`([^`]*)`: ", reason)
+    return reason[subject.end() :] if subject and subject[1].endswith(key) else reason
 
 
 def print_ignored(console: Console, ignored: Sequence[tuple[str, str]], *, rest: str) -> None:

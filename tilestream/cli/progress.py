@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tilestream.cli.counts import Counts
+from tilestream.cli.lines import print_line, without_subject
 from tilestream.cli.words import counted, duration, number, shortened
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Progress:
     def _hear_beside_bars(self, event: Event) -> None:
         self.counts.hear(event)
         if event.kind == "failed" and (line := ending(event)) is not None:
-            self._console.print(line, soft_wrap=True)
+            print_line(self._console, line)
 
 
 class PlainProgress:
@@ -129,7 +129,7 @@ class PlainProgress:
             self._last = self._clock()
 
     def _print(self, line: Text) -> None:
-        self._console.print(line, soft_wrap=True)
+        print_line(self._console, line)
 
 
 def ending(event: Event) -> Text | None:
@@ -147,9 +147,7 @@ def ending(event: Event) -> Text | None:
     """
     if event.kind == "failed":
         reason = event.failure.reason if event.failure is not None else "unknown reason"
-        subject = re.match(r"`([^`]*)`: ", reason)  # reasons begin with the path, which ends with the key
-        reason = reason[subject.end() :] if subject and subject[1].endswith(event.job.key) else reason
-        return Text.assemble(("failed", "bold red"), f" {event.job.key}: {reason}")
+        return Text.assemble(("failed", "bold red"), f" {event.job.key}: {without_subject(reason, event.job.key)}")
     if event.kind == "finished":
         return Text.assemble(("done", "green"), f" {event.job.key}")
     if event.kind == "skipped":
