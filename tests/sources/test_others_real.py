@@ -121,6 +121,14 @@ def test_mistagged_dicom_every_level_against_its_streams(shared_data):
             np.testing.assert_array_equal(part, imagecodecs.jpeg8_decode(frame)[: part.shape[0], : part.shape[1]])
 
 
+def test_headers_parse_in_threads_without_a_complaint(shared_data):
+    """Warnings are errors here, and pydicom's switch that silences those on odd UIDs is global."""
+    path = str(shared_data / DICOM)
+    with ThreadPoolExecutor(4) as pool:
+        infos = list(pool.map(lambda _: open_source(path).info, range(12)))
+    assert all(info == infos[0] for info in infos)
+
+
 def test_what_is_known_of_the_slides(shared_data):
     ndpi = open_source(str(shared_data / NDPI)).info
     assert (ndpi.format, ndpi.modality, len(ndpi.levels)) == ("openslide-hamamatsu", "fluorescence", 7)

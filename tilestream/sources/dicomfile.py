@@ -9,8 +9,10 @@ DICOM PS3.3 C.8.12 (whole slide microscopy), C.7.6.17 (dimension organization); 
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, cast
 
 import fsspec
@@ -44,6 +46,10 @@ _HEADER = (
     *("SegmentationType", "SegmentsOverlap", "SegmentSequence"),
 )
 
+
+_parsing = Lock()  # pydicom's switch for its complaints about odd values is global: one thread would undo another's
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_parsing.acquire, after_in_child=_parsing.release, after_in_parent=_parsing.release)
 
 _UNREADABLE = (InvalidDicomError, OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, struct.error)
 """What pydicom raises on headers that are cut or scrambled."""
@@ -125,7 +131,7 @@ def _parse(file: File, names: tuple[str, ...]) -> tuple[Any, int]:
     """Return the named elements and the position of the pixel data."""
     try:
         # the header's size is unknown and its sequences are nested: a buffered handle for this one parse
-        with fsspec.open(file.url, "rb", **file.options) as handle, disable_value_validation():
+        with fsspec.open(file.url, "rb", **file.options) as handle, _parsing, disable_value_validation():
             header = pydicom.dcmread(handle, stop_before_pixels=True, specific_tags=list(names))
             position = handle.tell()
             # values are converted when they are first looked at: here, where odd ones do not warn, and only once
