@@ -64,7 +64,7 @@ def test_unknown_resolution_is_native_with_a_note():
 
 
 def test_unknown_resolution_is_refused_with_the_remedy():
-    with pytest.raises(ConfigError, match=r"got none in its metadata.*`--mpp`.*column `mpp`"):
+    with pytest.raises(ConfigError, match=r"got none in its metadata.*column `mpp` of a manifest"):
         choose_level(info(1000, 999), mpp=0.5, needs_mpp=True)
     assert choose_level(info(1000, 999), mpp=0.5, needs_mpp=True, source_mpp=0.5).mpp_yx == (0.5, 0.5)
 

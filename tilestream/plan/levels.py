@@ -146,7 +146,7 @@ def _without_mpp(info: ImageInfo, mpp: float | None, needs_mpp: bool) -> LevelCh
             "resolution of the image",
             got="none in its metadata",
             expected="micrometres per pixel, which the encoder needs" + (f" (it works at {mpp:g})" if mpp else ""),
-            do="State it with `--mpp`, or in the column `mpp` of the manifest.",
+            do="State it in the column `mpp` of a manifest (`--manifest`).",
         )
     notes = () if mpp is None else (f"resolution unknown: read at native resolution instead of {mpp:g} um/px",)
     return _stored(info.levels[0], None, *notes)
@@ -159,6 +159,6 @@ def _too_coarse(level: Level, base_yx: tuple[float, float], mpp: float, needs_mp
             "resolution of the image",
             got=finest,
             expected=f"at most {mpp / float(ENLARGE):.4g} um/px, so that {mpp:g} can be had",
-            do="Use a finer scan, or correct a wrong value with `--mpp` or the column `mpp` of the manifest.",
+            do="Use a finer scan, or correct a wrong value in the column `mpp` of a manifest (`--manifest`).",
         )
     return _stored(level, base_yx, f"{finest}, too coarse for {mpp:g} um/px: read at native resolution")
