@@ -154,5 +154,8 @@ def _require_writable(out: Path) -> None:
     ensure_directory(out)
     if not os.access(out, os.W_OK | os.X_OK):
         raise OutputError.of(
-            f"`{out}`", got="a folder without write permission", expected="one that can be written", do="Choose another."
+            f"`{out}`",
+            got="a folder without write permission",
+            expected="one that can be written",
+            do="Choose another.",
         )

@@ -6,16 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tilestream.errors import StageError
-from tilestream.models.adapter import adapt
-from tilestream.models.handcrafted import handcrafted
 from tilestream.pipelines.recipe import stage_recipe
-from tilestream.registry import STAGES
 from tilestream.stream.work import make_stage
 from tilestream.types import ImageInfo, StageContract, StageSpec
-
-HANDCRAFTED = "handcrafted"
-"""The encoder that needs no weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +27,7 @@ class Encoder:
     """Its part of the recipe."""
 
 
-def choose_encoder(name: str, params: Mapping[str, Any], image: ImageInfo) -> Encoder:
+def choose_encoder(name: str, params: Mapping[str, Any], image: ImageInfo, *, tile_px: int | None = None) -> Encoder:
     """Return the encoder for an image.
 
     Parameters
@@ -45,6 +38,8 @@ def choose_encoder(name: str, params: Mapping[str, Any], image: ImageInfo) -> En
         Its parameters; JSON values.
     image : ImageInfo
         The image, with the channels that it will see.
+    tile_px : int, optional
+        Tile edge for a callable that states none.
 
     Returns
     -------
@@ -58,39 +53,35 @@ def choose_encoder(name: str, params: Mapping[str, Any], image: ImageInfo) -> En
     StageError
         When it does not take the image's channels.
     """
-    spec = encoder_spec(name, params)
-    if name == HANDCRAFTED:
-        spec = handcrafted(**params).for_image(image)
-    elif ":" in name:
-        spec = adapt(**spec.params).for_image(image)
+    spec = make_stage(encoder_spec(name, params, tile_px=tile_px)).for_image(image)
     stage = make_stage(spec)
-    contract = stage.contract
-    _check_channels(contract, image)
     return Encoder(
-        name=contract.name,
+        name=stage.contract.name,
         spec=spec,
-        contract=contract,
+        contract=stage.contract,
         outputs=stage.output_names(image),
-        recipe=stage_recipe(spec, contract, source=None if name in STAGES else name),
+        recipe=stage_recipe(spec, stage.contract, source=name if ":" in name else None),
     )
 
 
-def encoder_spec(name: str, params: Mapping[str, Any]) -> StageSpec:
-    """Return how an encoder is made before an image is known; a user's callable goes through the adapter."""
-    if ":" in name:
-        return StageSpec(target="callable", params={"target": name, **params})
-    return StageSpec(target=name, params=dict(params))
+def encoder_spec(name: str, params: Mapping[str, Any], *, tile_px: int | None = None) -> StageSpec:
+    """Return how an encoder is made before an image is known.
 
+    Parameters
+    ----------
+    name : str
+        Registered name, or `module:callable`, which goes through the adapter.
+    params : Mapping
+        Its parameters.
+    tile_px : int, optional
+        Tile edge for a callable that states none.
 
-def _check_channels(contract: StageContract, image: ImageInfo) -> None:
-    wanted, found = contract.channels, [channel.name for channel in image.channels]
-    if wanted is None or (isinstance(wanted, int) and wanted == len(found)):
-        return
-    if not isinstance(wanted, int) and set(wanted) <= set(found):
-        return
-    raise StageError.of(
-        f"channels for encoder `{contract.name}`",
-        got=f"{len(found)} ({', '.join(found)})",
-        expected=str(wanted) if isinstance(wanted, int) else ", ".join(wanted),
-        do="Choose channels by name with --bands, or in the column `bands` of the manifest.",
-    )
+    Returns
+    -------
+    StageSpec
+        The spec.
+    """
+    if ":" not in name:
+        return StageSpec(target=name, params=dict(params))
+    px = {} if tile_px is None else {"px": tile_px}
+    return StageSpec(target="callable", params={"target": name, **px, **params})

@@ -49,6 +49,7 @@ class FinishImage:
     """Compressed bytes that planning has asked for."""
     plan_s: float = 0.0
     """Time that planning has taken."""
+
     def __call__(self) -> Mapping[str, Any]:
         """Return the summary of the finished image; the last thing written is that it is finished."""
         receipts = list(self.journal.receipts().values())

@@ -60,7 +60,7 @@ class ImageJob:
         config, places = self.config, Places.of(self.config.out, self.key)
         pyramid = open_pyramid(self.entry.url, cache_bytes=config.cache_bytes)
         pyramid = pyramid.choose(bands=self.entry.bands, mpp=self.entry.mpp)
-        encoder = choose_encoder(config.encoder, config.encoder_params, pyramid.info)
+        encoder = choose_encoder(config.encoder, config.encoder_params, pyramid.info, tile_px=config.tile_px)
         recipe = self._recipe(pyramid, encoder)
         journal = Journal(root=places.journal, recipe=digest(recipe))
         if config.resume:
@@ -172,4 +172,3 @@ class ImageJob:
             version=__version__,
             replace=not self.config.resume,
         )
-

@@ -89,7 +89,8 @@ def map_tiles(
     OutputError
         When the folder holds receipts of another recipe.
     """
-    spec = stage if isinstance(stage, StageSpec) else encoder_spec(stage, {})
+    given = stage if isinstance(stage, StageSpec) else encoder_spec(stage, {})
+    spec = make_stage(given).for_image(pyr.info)
     contract = make_stage(spec).contract
     recipe = new_recipe(
         image=image_recipe(pyr.info), plan=plan.digest, stages={contract.name: stage_recipe(spec, contract)}

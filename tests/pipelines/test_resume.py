@@ -20,7 +20,17 @@ KILLS = (1, 30, 110)
 
 
 def command(source: Path, out: Path, *options: str) -> list[str]:
-    program = [sys.executable, "-c", "from tilestream.cli import main; main()", "embed", str(source), "--out", str(out), "--where", "all"]
+    program = [
+        sys.executable,
+        "-c",
+        "from tilestream.cli import main; main()",
+        "embed",
+        str(source),
+        "--out",
+        str(out),
+        "--where",
+        "all",
+    ]
     return [*program, *options]
 
 

@@ -142,10 +142,7 @@ def test_a_virtual_level_does_not_depend_on_how_it_is_cut(cut_y: int, cut_x: int
     whole = read(Box(y=0, x=0, height=25, width=36))
     rows = [
         np.concatenate(
-            [
-                read(Box(y=y, x=x, height=min(cut_y, 25 - y), width=min(cut_x, 36 - x)))
-                for x in range(0, 36, cut_x)
-            ],
+            [read(Box(y=y, x=x, height=min(cut_y, 25 - y), width=min(cut_x, 36 - x))) for x in range(0, 36, cut_x)],
             axis=1,
         )
         for y in range(0, 25, cut_y)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tilestream.kernels.companding import compand
 from tilestream.kernels.entropy import BINS, entropy
 from tilestream.kernels.histogram import histogram
-from tilestream.types import Batch, ImageInfo, StageContract
+from tilestream.types import Batch, ImageInfo, StageContract, StageSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,11 @@ class InformationStage:
     def contract(self) -> StageContract:
         """Return that any tile and any channels will do."""
         return StageContract(name="entropy", px=256, dim=1)
+
+    def for_image(self, image: ImageInfo) -> StageSpec:
+        """Return how workers make it; the same for every image."""
+        limits = None if self.value_range is None else list(self.value_range)
+        return StageSpec(target="entropy", params={"value_range": limits})
 
     def output_names(self, image: ImageInfo) -> tuple[str, ...]:
         """Return the name of the one value."""

@@ -213,9 +213,7 @@ class Pyramid:
             mask[...] = True if block.valid is None else block.valid[cut]
         return tuple(damage)
 
-    def read_plan(
-        self, level: PlanLevel, box: Box, pixels: Array, valid: npt.NDArray[np.bool_]
-    ) -> tuple[str, ...]:
+    def read_plan(self, level: PlanLevel, box: Box, pixels: Array, valid: npt.NDArray[np.bool_]) -> tuple[str, ...]:
         """Fill `pixels` and `valid` with a box of a plan's level, resampled where that is a virtual one.
 
         Parameters
@@ -308,7 +306,9 @@ class Pyramid:
     def _block(self, level: int, iy: int, ix: int) -> Block | None:
         if not self.cache_bytes:
             return self.source.read_block(level, iy, ix)
-        return block_cache(self.cache_bytes).get((self._identity, level, iy, ix), lambda: self.source.read_block(level, iy, ix))
+        return block_cache(self.cache_bytes).get(
+            (self._identity, level, iy, ix), lambda: self.source.read_block(level, iy, ix)
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {"source": self.source, "cache_bytes": self.cache_bytes}

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-
 from tilestream.pyramid.pyramid import Pyramid
 from tilestream.types import Array, Batch, Box, Plan, SuperTile, TileStatus
 
@@ -83,9 +82,7 @@ def iter_batches(
         shape = size, edge_px, edge_px, len(pyramid.channels)
         pixels, valid = (slots or Slots()).take(shape, pyramid.dtype)
         kept = [
-            slot
-            for slot in range(size)
-            if _read_tile(pyramid, unit, first + slot, pixels[slot], valid[slot], outcome)
+            slot for slot in range(size) if _read_tile(pyramid, unit, first + slot, pixels[slot], valid[slot], outcome)
         ]
         if kept:
             yield _gather(unit, first, np.asarray(kept), pixels, valid, outcome)

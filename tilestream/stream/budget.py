@@ -73,7 +73,15 @@ class Projection:
 
 
 def project(
-    pyramid: Pyramid, level: PlanLevel, *, tile_px: int, halo_px: int, batch: int, unit_tiles: int, dims: int, tasks: int
+    pyramid: Pyramid,
+    level: PlanLevel,
+    *,
+    tile_px: int,
+    halo_px: int,
+    batch: int,
+    unit_tiles: int,
+    dims: int,
+    tasks: int,
 ) -> Projection:
     """Return the bytes that running a plan on an image will hold in one process.
 

@@ -224,7 +224,7 @@ def _guarded(function: Callable[..., Any], *arguments: Any) -> Any:
         return Failure(reason=str(error))
     except MemoryError as error:
         return Failure(reason=f"out of memory: {error}")
-    except Exception as error:  # one image must not end the run, whatever its stages raise
+    except Exception as error:  # noqa: BLE001 - one image must not end the run, whatever its stages raise
         return Failure(reason=f"{type(error).__name__}: {error}", expected=False, trace=traceback.format_exc())
 
 

@@ -228,7 +228,12 @@ def _token(_: int) -> str:
 
 def _owner() -> dict[str, Any]:
     process = psutil.Process()
-    return {"host": socket.gethostname(), "pid": process.pid, "started": process.create_time(), "id": _token(process.pid)}
+    return {
+        "host": socket.gethostname(),
+        "pid": process.pid,
+        "started": process.create_time(),
+        "id": _token(process.pid),
+    }
 
 
 def _expired(path: Path) -> bool:

@@ -191,9 +191,7 @@ def _stage(target: str, params: str) -> Stage:
     return made
 
 
-def _receipt(
-    unit: SuperTile, recipe: str, outputs: Mapping[str, str], outcome: Outcome, meter: Meter
-) -> Receipt:
+def _receipt(unit: SuperTile, recipe: str, outputs: Mapping[str, str], outcome: Outcome, meter: Meter) -> Receipt:
     seconds = dict(meter.seconds)
     # Supply contains reading and decoding; what is left of it is gathering, so that the parts add up.
     seconds["gather"] = max(0.0, seconds.pop("supply", 0.0) - seconds.get("read", 0.0) - seconds.get("decode", 0.0))

@@ -1,0 +1,47 @@
+"""Records and protocols that the layers hand to each other; every record is frozen and pickles small."""
+
+from tilestream.types.geometry import Box as Box
+from tilestream.types.geometry import Shape as Shape
+from tilestream.types.image import Array as Array
+from tilestream.types.image import Block as Block
+from tilestream.types.image import Channel as Channel
+from tilestream.types.image import ImageInfo as ImageInfo
+from tilestream.types.image import Kind as Kind
+from tilestream.types.image import Level as Level
+from tilestream.types.image import Modality as Modality
+from tilestream.types.image import Region as Region
+from tilestream.types.image import Source as Source
+from tilestream.types.stages import Batch as Batch
+from tilestream.types.stages import Stage as Stage
+from tilestream.types.stages import StageContract as StageContract
+from tilestream.types.stages import StageSpec as StageSpec
+from tilestream.types.work import Plan as Plan
+from tilestream.types.work import PlanLevel as PlanLevel
+from tilestream.types.work import Receipt as Receipt
+from tilestream.types.work import Sink as Sink
+from tilestream.types.work import SuperTile as SuperTile
+from tilestream.types.work import TileStatus as TileStatus
+
+__all__ = [
+    "Array",
+    "Batch",
+    "Block",
+    "Box",
+    "Channel",
+    "ImageInfo",
+    "Kind",
+    "Level",
+    "Modality",
+    "Plan",
+    "PlanLevel",
+    "Receipt",
+    "Region",
+    "Shape",
+    "Sink",
+    "Source",
+    "Stage",
+    "StageContract",
+    "StageSpec",
+    "SuperTile",
+    "TileStatus",
+]

@@ -1,0 +1,83 @@
+"""Steps on batches of tiles, and the contracts that they state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tilestream.types.image import Array, ImageInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Tiles that enter a stage together; never crosses a super-tile, holds decodable tiles only."""
+
+    pixels: Array
+    """`(n, c, h, w)` view of interleaved memory in the source's dtype, halo included."""
+    valid: npt.NDArray[np.bool_] | None
+    """`(n, h, w)`; None when every pixel of every tile is valid."""
+    valid_share: npt.NDArray[np.float32]
+    """`(n,)` share of valid pixels in each core."""
+    rows: npt.NDArray[np.int64]
+    """`(n,)` feature rows."""
+    tile_yx: npt.NDArray[np.int64]
+    """`(n, 2)` top-left corners of the cores in plan pixels."""
+    halo_px: int = 0
+    """Overlap on each side that `pixels` includes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageContract:
+    """What a stage expects and gives; part of the recipe, and refused where an image differs."""
+
+    name: str
+    """Name under which its output is stored (`tile/<name>`)."""
+    px: int
+    """Tile edge it takes, px."""
+    mpp: float | None = None
+    """Micrometres per pixel it was made for; None = native resolution."""
+    needs_mpp: bool = False
+    """Whether an image of unknown mpp is refused instead of read at native resolution."""
+    channels: int | tuple[str, ...] | None = None
+    """Number or names of the channels it takes; None = any."""
+    scale: float = 1.0
+    """Factor applied to the samples first."""
+    mean: tuple[float, ...] = ()
+    """Subtracted per channel after scaling; empty = none."""
+    std: tuple[float, ...] = ()
+    """Divided by per channel after the mean; empty = none."""
+    dtype: str = "source"
+    """Type it takes: `source` for the image's own, else a NumPy name."""
+    dim: int | None = None
+    """Length of its vectors; None = follows from the image (see `output_names`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSpec:
+    """How a worker makes a stage: picklable and part of the recipe."""
+
+    target: str
+    """Registered name or `module:callable`."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of its factory; JSON values only."""
+
+
+class Stage(Protocol):
+    """One step on a batch."""
+
+    @property
+    def contract(self) -> StageContract:
+        """Return what it expects and gives."""
+
+    def for_image(self, image: ImageInfo) -> StageSpec:
+        """Return how workers make it for one image: channels found by name, what the image's light allows."""
+
+    def output_names(self, image: ImageInfo) -> tuple[str, ...]:
+        """Return a name for each value of its vectors on this image."""
+
+    def __call__(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """Return one vector a tile, `(n, d)` float32."""

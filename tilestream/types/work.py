@@ -1,0 +1,133 @@
+"""Units of work: what a plan hands out, what a worker proves, what a sink takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from fractions import Fraction
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tilestream.types.geometry import Shape
+from tilestream.types.image import Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanLevel:
+    """The resolution a plan works at: a stored level, or a virtual one between two."""
+
+    stored: int
+    """Stored level that pixels are read from."""
+    ratio_yx: tuple[Fraction, Fraction] = (Fraction(1), Fraction(1))
+    """Stored pixels per plan pixel, fixed once; 1 means that nothing is resampled."""
+    shape: Shape
+    """Size of the plan's level in plan pixels."""
+    scale_yx: tuple[float, float]
+    """Level-0 pixels per plan pixel."""
+
+    @property
+    def is_stored(self) -> bool:
+        """Return whether plan pixels are stored pixels."""
+        return self.ratio_yx == (Fraction(1), Fraction(1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuperTile:
+    """The unit of work: a square of plan pixels owned by one task, and which of its tiles are wanted."""
+
+    plan: str
+    """Digest of the plan."""
+    level: PlanLevel
+    """Resolution at which the tiles lie."""
+    iy: int
+    """Row in the grid of super-tiles."""
+    ix: int
+    """Column in the grid of super-tiles."""
+    first_row: int
+    """Feature row of its first tile; rows follow from the plan alone."""
+    tile_yx: npt.NDArray[np.int64]
+    """Top-left corners of the tile cores `(n, 2)` as y, x in plan pixels, in row order."""
+    tile_px: int
+    """Edge of a tile's core, plan pixels."""
+    halo_px: int = 0
+    """Overlap around a core, plan pixels."""
+    share: npt.NDArray[np.float32] | None = None
+    """`(n,)` share of each core that the plan's `where` selected; None = all of it."""
+
+    @property
+    def key(self) -> str:
+        """Return the name of the unit, unique in its plan."""
+        return f"L{self.level.stored}-y{self.iy}-x{self.ix}"
+
+    @property
+    def rows(self) -> range:
+        """Return the feature rows that the unit owns."""
+        return range(self.first_row, self.first_row + len(self.tile_yx))
+
+
+class TileStatus(IntEnum):
+    """What became of a tile; only `OK` tiles count in regions and slides."""
+
+    OK = 0
+    DAMAGED = 1
+    """A block it touches could not be decoded; the reason is in the report."""
+    EMPTY = 2
+    """No valid pixel in it."""
+    FAILED = 3
+    """The stage returned a value that is not finite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """The durable proof that a super-tile is done; a small JSON file written after its outputs are on disk."""
+
+    key: str
+    """Key of the super-tile."""
+    recipe: str
+    """Digest of everything the outputs are a function of."""
+    outputs: Mapping[str, str]
+    """Checksum of each output file, by its path relative to the work folder."""
+    tiles: int
+    """Tiles in the super-tile."""
+    damaged: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Reason → feature rows of the tiles that could not be decoded."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Tiles that are `empty` or `failed`, and hits and misses of the block cache."""
+    bytes_read: int = 0
+    """Compressed bytes asked of the source."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Time by step (`read`, `decode`, a stage's name, `write`), summed over this task's threads."""
+    scores: tuple[float, ...] = ()
+    """Coarse scores for plans that look coarse to fine; at most 64."""
+    worker: str = ""
+    """Host and process that did it."""
+
+
+class Plan(Protocol):
+    """Which tiles at which level; pure and deterministic."""
+
+    @property
+    def digest(self) -> str:
+        """Return the hex digest of all that decides the tiles."""
+
+    def __len__(self) -> int:
+        """Return the number of tiles (or tokens) known so far."""
+
+    def start(self) -> Iterable[SuperTile]:
+        """Yield the units that can run at once, in the order in which they should."""
+
+    def after(self, receipt: Receipt) -> Iterable[SuperTile]:
+        """Yield the units that a finished one opens; none for a plan of tiles."""
+
+
+class Sink(Protocol):
+    """Where results go; `write` runs on workers, the rest where the run was started."""
+
+    def write(self, unit: SuperTile, results: Mapping[str, Array]) -> Mapping[str, str]:
+        """Store the rows of one unit durably and return the checksum of each file, by relative path."""
+
+    def finish(self, receipts: Iterable[Receipt]) -> None:
+        """Turn parts into the final output, committed by one last rename, and remove the parts."""
