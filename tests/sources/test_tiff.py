@@ -331,6 +331,14 @@ def test_a_mask_may_be_cut_otherwise_than_its_image(tmp_path):
     np.testing.assert_array_equal(got, pixels)
 
 
+def test_a_mask_of_another_size_is_left_out_with_a_note(tmp_path):
+    image = Page(tags=image_tags(64, 64, piece=(64, 64)), pieces=[bytes(4096)])
+    mask = Page(tags=image_tags(32, 32, piece=(32, 32), bits=1, subfile=4), pieces=[bytes(128)])
+    source = opened(write_tiff(tmp_path / "a.tif", image, mask))
+    assert source.read_block(0, 0, 0).valid is None
+    assert any("another size" in note for note in source.info.notes)
+
+
 def test_what_is_seen_through_is_noted(tmp_path):
     tags = image_tags(8, 8) | {274: ("H", [6]), 270: text("ImageJ=1.53\nimages=100\nslices=100\n")}
     notes = opened(write_tiff(tmp_path / "a.tif", Page(tags=tags, pieces=[bytes(64)], tiled=False))).info.notes

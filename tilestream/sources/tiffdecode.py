@@ -37,6 +37,7 @@ _BYTE_CODECS: dict[int, Callable[..., Any]] = {  # Any: imagecodecs takes and re
 _BOUNDED = frozenset({tt.LZW, tt.ADOBE_DEFLATE, tt.DEFLATE, tt.PACKBITS})
 MOST_PACKED = 4096
 """Above any factor by which LZW (2,560), deflate (1,032) or PackBits (64) can shrink: nothing is allocated for more."""
+_DECODER_ERRORS = (RuntimeError, ValueError, OverflowError)
 _JPEG_UNKNOWN, _JPEG_GREY, _JPEG_RGB = 0, 1, 2
 
 
@@ -88,7 +89,7 @@ class _JpegDecoder:
         colours, out = self._colours(head.has_colour_mark)
         try:
             pixels = imagecodecs.jpeg8_decode(data, tables=self._tables, colorspace=colours, outcolorspace=out)
-        except (RuntimeError, ValueError) as error:
+        except _DECODER_ERRORS as error:
             raise DamagedError(f"JPEG stream does not decode: {error}") from error
         if pixels.ndim == 2:
             pixels = pixels[:, :, None]
@@ -156,7 +157,7 @@ def _image(decode: Callable[[bytes], Any], table: TileTable, data: bytes, rows: 
     name = tt.COMPRESSIONS[table.compression]
     try:
         pixels = np.asarray(decode(data))
-    except (RuntimeError, ValueError) as error:
+    except _DECODER_ERRORS as error:
         raise DamagedError(f"{name} stream does not decode: {error}") from error
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
@@ -191,7 +192,7 @@ def _packed(table: TileTable, data: bytes, rows: int) -> Array:
 def _unpack(compression: int, data: bytes, full: int) -> Any:  # Any: bytearray or memoryview
     try:
         return _BYTE_CODECS[compression](data, out=bytearray(full))
-    except (RuntimeError, ValueError) as error:
+    except _DECODER_ERRORS as error:
         reason = re.sub(r"^\w+ returned ", "", str(error))
         raise DamagedError(f"{tt.COMPRESSIONS[compression]} stream does not decode: {reason}") from error
 

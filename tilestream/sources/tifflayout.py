@@ -112,7 +112,7 @@ def generic_layout(ifds: Sequence[Ifd], *, page: int, outer: Sequence[Ifd] = ())
     pages = _split(ifds)
     head, rest = pages[page]
     base = parse_table(head)
-    levels, masks, notes = [base], [], _imagej_notes(head, len(pages))
+    levels, masks, notes = [base], list[TileTable](), _imagej_notes(head, len(pages))
     for ifd in [*rest, *head.children(), *outer]:
         table, problem = _try_table(ifd)
         if table is None:
@@ -123,21 +123,27 @@ def generic_layout(ifds: Sequence[Ifd], *, page: int, outer: Sequence[Ifd] = ())
             levels.append(table)
         else:
             notes.append(f"a smaller picture of {table.shape.y} x {table.shape.x} pixels of another kind is left out")
-    levels.sort(key=lambda table: -table.shape.area)
-    unique = {table.shape: table for table in reversed(levels)}
-    by_shape = {mask.shape: mask for mask in masks}
+    unique = {table.shape: table for table in reversed(levels)}  # of two of one size the first counts
     ordered = sorted(unique.values(), key=lambda table: -table.shape.area)
-    lost = [table.shape for table in ordered if by_shape and table.shape not in by_shape]
-    if by_shape and lost:  # a level whose mask is missing would show invalid pixels as valid
-        notes.append(f"{len(lost)} overviews without a mask are left out, because other levels have one")
-        ordered = [table for table in ordered if table.shape in by_shape]
     return Layout(
         format="tiff",
         ifd=head,
-        levels=tuple(LevelTables(tables=(table,), mask=by_shape.get(table.shape)) for table in ordered),
+        levels=_with_masks(ordered, masks, notes),
         axes={"page": len(pages)} if len(pages) > 1 else {},
         notes=tuple(notes),
     )
+
+
+def _with_masks(levels: list[TileTable], masks: list[TileTable], notes: list[str]) -> tuple[LevelTables, ...]:
+    """Return levels with the mask of their size; one without, where others have one, would show too much as valid."""
+    by_shape = {mask.shape: mask for mask in reversed(masks)}
+    if by_shape and levels[0].shape not in by_shape:
+        notes.append("the mask is of another size than the image and is left out")
+        by_shape = {}
+    kept = [table for table in levels if not by_shape or table.shape in by_shape]
+    if len(kept) < len(levels):
+        notes.append(f"{len(levels) - len(kept)} overviews have no mask and are left out, because the image has one")
+    return tuple(LevelTables(tables=(table,), mask=by_shape.get(table.shape)) for table in kept)
 
 
 def _imagej_notes(ifd: Ifd, pages: int) -> list[str]:
