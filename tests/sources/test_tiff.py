@@ -77,6 +77,25 @@ def test_a_changed_file_is_refused(tmp_path):
     assert opened(tmp_path / "a.tif").info.fingerprint != source.fingerprint
 
 
+def test_a_changed_file_without_the_chosen_page_is_refused(tmp_path):
+    page = Page(tags=image_tags(8, 8), pieces=[bytes(64)], tiled=False)
+    data = pickle.dumps(opened(write_tiff(tmp_path / "a.tif", page, page)).isel(page=1))
+    write_tiff(tmp_path / "a.tif", page)
+    with pytest.raises(SourceError, match="got 1 pages"):
+        assert pickle.loads(data).info
+
+
+def test_blocks_that_do_not_exist_are_refused(shared_data):
+    source = opened(shared_data / SVS)
+    for place in ((0, -1, 0), (0, 0, -1), (-1, 0, 0), (1, 0, 0), (0, 13, 0), (0, 0, 10)):
+        with pytest.raises(IndexError):
+            source.read_block(*place)
+    strips = opened(shared_data / "satellite/RGB.byte.tif")
+    for place in ((0, 3, 0), (0, 0, 1)):
+        with pytest.raises(IndexError):
+            strips.read_block(*place)
+
+
 def test_the_fingerprint_ignores_name_and_time(tmp_path, shared_data):
     data = (shared_data / SVS).read_bytes()
     for name in ("a.svs", "b.svs"):

@@ -68,6 +68,8 @@ def ome_layout(ifds: Sequence[Ifd], *, series: int, z: int, t: int) -> Layout:
     images = _images(ifds[0], file.name)
     if not images:
         raise refuse(file, got="OME-XML without an image", expected="at least one that is no label or macro image")
+    if series >= len(images):
+        raise refuse(file, got=f"{len(images)} images", expected=f"image {series}", do="Open it again.")
     image = images[series]
     numbers = [image.planes.get((z, c, t), -1) for c in range(image.sizes["c"])]
     if any(not 0 <= number < len(ifds) for number in numbers):

@@ -97,7 +97,11 @@ class TiffSource:
         ------
         DamagedError
             When stored bytes cannot become exactly these pixels.
+        IndexError
+            When there is no such level or block.
         """
+        if min(level, iy, ix) < 0:  # would count from the end without a word
+            raise IndexError(f"level {level}, block {iy}, {ix}: negative")
         return self._image.levels[level].read_block(iy, ix)
 
     def isel(self, **index: int) -> TiffSource:

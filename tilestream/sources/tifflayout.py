@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tilestream.errors import SourceError
-from tilestream.sources.tiffifd import Ifd
+from tilestream.sources.tiffifd import Ifd, refuse
 from tilestream.sources.tiffread import LevelTables
 from tilestream.sources.tifftable import TileTable, parse_table
 from tilestream.types import Shape
@@ -58,7 +58,7 @@ def aperio_layout(ifds: Sequence[Ifd]) -> Layout:
         When the first directory cannot be read.
     """
     base = parse_table(ifds[0])
-    tables, thumbnail = [base], None
+    tables, thumbnail, notes = [base], None, list[str]()
     for index, ifd in enumerate(ifds[1:], 1):
         if _IDENTIFYING.search(ifd.text(270).split("|")[0]) or ifd.one(254, 0) & 8:
             continue
@@ -67,14 +67,15 @@ def aperio_layout(ifds: Sequence[Ifd]) -> Layout:
             tables.append(table)
         elif index == 1 and not table.tiled and not table.reduced and _factor(base.shape, table.shape, 0.02):
             thumbnail = table
-    notes = () if thumbnail is not None or len(ifds) < 2 else ("no thumbnail was recognised",)
+        elif table.tiled:
+            notes.append(f"a tiled picture of {table.shape.y} x {table.shape.x} pixels is no level and is left out")
     return Layout(
         format="aperio-svs",
         ifd=ifds[0],
         levels=tuple(LevelTables(tables=(table,)) for table in tables),
         thumbnail=thumbnail,
         mpp_yx=_aperio_mpp(ifds[0].text(270)),
-        notes=notes,
+        notes=tuple(notes),
     )
 
 
@@ -110,6 +111,8 @@ def generic_layout(ifds: Sequence[Ifd], *, page: int, outer: Sequence[Ifd] = ())
         When the first directory of the page, or a mask, cannot be read.
     """
     pages = _split(ifds)
+    if page >= len(pages):
+        raise refuse(ifds[0].header.file, got=f"{len(pages)} pages", expected=f"page {page}", do="Open it again.")
     head, rest = pages[page]
     base = parse_table(head)
     levels, masks, notes = [base], list[TileTable](), _imagej_notes(head, len(pages))

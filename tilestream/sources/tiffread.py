@@ -70,6 +70,8 @@ class TableReader:
         table, block = self.table, self.table.block
         step = -(-block.y // table.piece.y)  # a block is whole strips, or the image where that is less
         first, last = iy * step, min((iy + 1) * step, table.offsets.shape[1])
+        if first >= last:
+            raise IndexError(f"block row {iy} of {-(-table.shape.y // block.y)}")
         rows = block.y if table.tiled else min(block.y, table.shape.y - iy * block.y)
         pixels = np.zeros((rows, block.x, table.samples), table.dtype)
         stored = np.zeros(rows, np.bool_)
