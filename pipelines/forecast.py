@@ -64,16 +64,7 @@ def project_run(
     pyramid: Pyramid, plan: TilePlan, encoder: Encoder, config: EmbedConfig, machine: Machine
 ) -> Projection:
     """Return the memory that one process of the run will hold, by purpose."""
-    return project(
-        pyramid,
-        plan.level,
-        tile_px=plan.grid.tile_px,
-        halo_px=plan.grid.halo_px,
-        batch=config.batch,
-        unit_tiles=min((plan.super_tile_px // plan.grid.step_px) ** 2, len(plan)),
-        dims=len(encoder.outputs) + 1,
-        tasks=machine.cores,
-    )
+    return project(pyramid, plan, batch=config.batch, dims=len(encoder.outputs) + 1, tasks=machine.cores)
 
 
 def forecast_run(

@@ -135,17 +135,8 @@ class ImageJob:
         )
 
     def _require_memory(self, pyramid: Pyramid, plan: TilePlan, encoder: Encoder) -> None:
-        tiles = (plan.super_tile_px // plan.grid.step_px) ** 2
-        projection = project(
-            pyramid,
-            plan.level,
-            tile_px=plan.grid.tile_px,
-            halo_px=plan.grid.halo_px,
-            batch=self.config.batch,
-            unit_tiles=min(tiles, len(plan)),
-            dims=len(encoder.outputs) + 1,
-            tasks=self.tasks,
-        )
+        dims = len(encoder.outputs) + 1
+        projection = project(pyramid, plan, batch=self.config.batch, dims=dims, tasks=self.tasks)
         projection.require(memory_limit(self.config.memory_bytes), self.key)
 
     def _sink(self, pyramid: Pyramid, plan: TilePlan, encoder: Encoder, recipe: dict[str, Any]) -> FeatureSink:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +16,7 @@ from tilestream.errors import ConfigError, DamagedError
 from tilestream.kernels.resample import resample
 from tilestream.pyramid.chosen import choose
 from tilestream.pyramid.overview import crop
-from tilestream.sources.array import array_source
+from tilestream.sources.grids import gsd_of
 from tilestream.sources.opening import open_source
 from tilestream.types import Array, Block, Box, Channel, ImageInfo, Kind, Level, PlanLevel, Region, Source
 
@@ -70,7 +71,8 @@ class Pyramid:
     @property
     def gsd_m(self) -> float | None:
         """Return metres per pixel of level 0 for an image with an affine in metres, None otherwise."""
-        return self.info.mpp / 1e6 if self.info.mpp is not None and self.info.crs is not None else None
+        gsd_yx = gsd_of(self.info.crs, self.info.affine)
+        return None if gsd_yx is None else math.sqrt(gsd_yx[0] * gsd_yx[1])
 
     @property
     def crs(self) -> str | None:
@@ -357,5 +359,7 @@ def open_pyramid(
     if isinstance(url, str) or hasattr(url, "__fspath__"):
         opened = open_source(str(url), source=source, options=options)
     else:
+        from tilestream.sources.array import array_source  # loads dask and xarray, which files do not need
+
         opened = array_source(url)
     return Pyramid(source=opened, cache_bytes=cache_bytes)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import psutil
 
 from tilestream.errors import BudgetError
+from tilestream.plan.tiles import TilePlan
 from tilestream.pyramid.pyramid import Pyramid
-from tilestream.types import PlanLevel
 
 DECODE_COPIES = 2
 """A block is held by the decoder and by whoever copies it into a tile."""
@@ -72,31 +72,17 @@ class Projection:
         return "Raise --memory, or lower --batch or --super-tile, or use --cluster threads:1."
 
 
-def project(
-    pyramid: Pyramid,
-    level: PlanLevel,
-    *,
-    tile_px: int,
-    halo_px: int,
-    batch: int,
-    unit_tiles: int,
-    dims: int,
-    tasks: int,
-) -> Projection:
+def project(pyramid: Pyramid, plan: TilePlan, *, batch: int, dims: int, tasks: int) -> Projection:
     """Return the bytes that running a plan on an image will hold in one process.
 
     Parameters
     ----------
     pyramid : Pyramid
         The image.
-    level : PlanLevel
-        Resolution of the plan.
-    tile_px, halo_px : int
-        Tile edge and overlap, plan pixels.
+    plan : TilePlan
+        Its tiles.
     batch : int
         Tiles in a batch.
-    unit_tiles : int
-        Most tiles in a super-tile.
     dims : int
         Values a tile that the stages give, all together.
     tasks : int
@@ -107,10 +93,11 @@ def project(
     Projection
         Bytes by purpose.
     """
+    level, grid = plan.level, plan.grid
     sample = len(pyramid.channels) * pyramid.dtype.itemsize
-    edge = tile_px + 2 * halo_px
-    stored = pyramid.levels[level.stored]
-    block = stored.block.area * (sample + 1)
+    edge = grid.tile_px + 2 * grid.halo_px
+    unit_tiles = min((plan.super_tile_px // grid.step_px) ** 2, len(plan))
+    block = pyramid.levels[level.stored].block.area * (sample + 1)
     footprint = 0
     if not level.is_stored:
         height, width = (math.ceil(edge * ratio) + 1 for ratio in level.ratio_yx)
