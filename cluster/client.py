@@ -18,6 +18,9 @@ QUIET = {
 }
 """Settings of clusters that are started here."""
 
+DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+"""Run in worker processes: Ctrl-C reaches all of a terminal's processes, but it is the starter who ends the run."""
+
 PROFILES = "`threads`, `threads:N`, `local:N` or `tcp://host:port`"
 
 
@@ -62,6 +65,7 @@ def open_client(profile: str = "threads") -> Iterator[Client]:
             scheduler_kwargs={"dashboard": False},
             memory_limit=0,
             silence_logs=50,
+            **({"preload": [DEAF]} if processes else {}),
         ) as cluster,
         Client(cluster) as client,
     ):

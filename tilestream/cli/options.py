@@ -205,10 +205,12 @@ def embed_config(*, value_range: tuple[float, float] | None, **options: Any) -> 
     Raises
     ------
     ConfigError
-        When `where` is neither a word nor a file, or `mpp` is not above 0.
+        When `where` is neither a word nor a file, `mpp` is not above 0, there is no such encoder, or super-tiles cannot
+        be cut into tiles and regions.
     """
     from tilestream.pipelines.embed import EmbedConfig
 
+    _require_encoder(options)
     where, mpp = options.get("where", "tissue"), options.get("mpp")
     if where not in ("tissue", "all") and not Path(where).is_file():
         raise ConfigError.of(
@@ -221,3 +223,15 @@ def embed_config(*, value_range: tuple[float, float] | None, **options: Any) -> 
         raise ConfigError.of("`--mpp`", got=mpp, expected="micrometres per pixel above 0", do="Correct it.")
     params = {} if value_range is None else {"value_range": list(value_range)}
     return EmbedConfig(encoder_params=params, **options)
+
+
+def _require_encoder(options: dict[str, Any]) -> None:
+    """Refuse here what would otherwise fail once an image; an encoder of the user's is imported but not made."""
+    from tilestream.grid import super_tile_edge
+    from tilestream.registry import STAGES, resolve
+
+    name = options.get("encoder", "handcrafted")
+    factory = resolve(name, table=STAGES, group="tilestream.stages")
+    tile_px = options.get("tile_px") or (factory().contract.px if name == "handcrafted" else None)
+    if tile_px is not None and (edge_px := options.get("super_tile_px")) is not None:
+        super_tile_edge(tile_px, region_px=options.get("region_px") or 1, super_tile_px=edge_px)
