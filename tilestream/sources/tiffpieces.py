@@ -94,8 +94,8 @@ def parse_pieces(ifd: Ifd, pixels: Pixels) -> Pieces:
         )
     where = offsets[:need].astype("u8").reshape(pixels.planes, *grid)
     sizes = counts[:need].astype("u8").reshape(pixels.planes, *grid)
-    if pixels.compression == _NONE and not tiled and piece.y > ROWS and grid[0] == 1:
-        piece, where, sizes = _cut(piece, where, sizes, row_bytes=pixels.row_bytes(piece.x))
+    if pixels.compression == _NONE and not tiled:
+        piece, where, sizes = _cut_anew(pixels.shape, piece, where, sizes, row_bytes=pixels.row_bytes(piece.x))
     if piece.y * pixels.row_bytes(piece.x) > MAX_PIECE_BYTES:
         raise refuse(
             file,
@@ -132,14 +132,21 @@ def _overflowed(piece: Shape, counts: npt.NDArray[Any], pixels: Pixels) -> tuple
     return Shape(y=rows, x=piece.x), (note,)
 
 
-def _cut(
-    piece: Shape, offsets: npt.NDArray[np.uint64], counts: npt.NDArray[np.uint64], *, row_bytes: int
+def _cut_anew(
+    shape: Shape, piece: Shape, offsets: npt.NDArray[np.uint64], counts: npt.NDArray[np.uint64], *, row_bytes: int
 ) -> tuple[Shape, npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """Return one uncompressed strip as strips of `ROWS` rows, so that no window needs the whole image."""
-    if int(counts.min()) < piece.y * row_bytes or not int(offsets.min()):
-        return piece, offsets, counts  # too short or sparse: the damage shows when it is read
-    starts = np.arange(0, piece.y, ROWS, dtype=np.int64)
-    rows = np.minimum(ROWS, piece.y - starts)
+    """Return uncompressed strips that follow one another as strips of `ROWS` rows.
+
+    So no window needs the whole of an image in one strip, and strips of few rows cost no call each.
+    """
+    expected = np.full(offsets.shape[1], piece.y * row_bytes, np.uint64)
+    expected[-1] = (shape.y - (offsets.shape[1] - 1) * piece.y) * row_bytes
+    follows = (offsets[:, :-1] + counts[:, :-1] == offsets[:, 1:]).all()
+    whole = (counts[:, :-1, 0] == expected[:-1]).all() and (counts[:, -1, 0] >= expected[-1]).all()
+    if not (follows and whole and offsets.min() > 0):
+        return piece, offsets, counts  # sparse, damaged or spread out: every strip for itself
+    starts = np.arange(0, shape.y, ROWS, dtype=np.int64)
+    rows = np.minimum(ROWS, shape.y - starts)
     where = offsets[:, :1, :] + (starts * row_bytes).astype(np.uint64)[None, :, None]
     sizes = np.broadcast_to((rows * row_bytes).astype(np.uint64)[None, :, None], where.shape).copy()
-    return Shape(y=ROWS, x=piece.x), where, sizes
+    return Shape(y=min(ROWS, shape.y), x=piece.x), where, sizes

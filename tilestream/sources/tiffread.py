@@ -231,11 +231,15 @@ class LevelReader:
         """Return where any channel differs from nodata and all are finite: no statistic survives NaN."""
         valid: npt.NDArray[np.bool_] | None = None
         if self.nodata is not None and not np.isnan(self.nodata):
-            differs = pixels != np.asarray(self.nodata).astype(pixels.dtype)
-            valid = differs[:, :, 0] if pixels.shape[2] == 1 else differs.any(axis=2)
+            value = np.asarray(self.nodata).astype(pixels.dtype)
+            # channel by channel: a reduction over so short an axis takes ten times as long
+            valid = np.asarray(pixels[:, :, 0] != value)
+            for channel in range(1, pixels.shape[2]):
+                valid |= pixels[:, :, channel] != value
         if pixels.dtype.kind == "f":
-            number = np.asarray(np.isfinite(pixels).all(axis=2))
-            valid = number if valid is None else valid & number
+            for channel in range(pixels.shape[2]):
+                number = np.asarray(np.isfinite(pixels[:, :, channel]))
+                valid = number if valid is None else valid & number
         return valid
 
     def _masked(self, iy: int, ix: int, shape: tuple[int, ...]) -> npt.NDArray[np.bool_] | None:
