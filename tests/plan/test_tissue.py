@@ -57,7 +57,7 @@ def test_labelled_tiles(shared_data, name, mpp, least, most):
 def test_pen_rings_around_tissue(shared_data):
     pyr = labelled(shared_data, "diagnostic-slide-thumb-rgb", 40.0)  # a thumbnail
     selection = select_tissue(pyr)
-    assert 0.4 < selection.selected_share < 0.6
+    assert 0.35 < selection.selected_share < 0.6
     rgb = pyr.read(pyr.levels[0].box).transpose(1, 2, 0).astype(int)[selection.mask]
     assert (rgb[:, 0] > rgb[:, 1] + 110).mean() < 0.01  # red ink
     assert (rgb[:, 1] > rgb[:, 0] + 20).mean() < 0.01  # green ink
@@ -200,7 +200,7 @@ def test_what_damage_hides_is_selected():
             block = Shape(y=256, x=256)
             self.inner, self.info = source, replace(source.info, levels=(replace(source.info.levels[0], block=block),))
 
-        def read_block(self, level, iy, ix):
+        def read_block(self, level, iy, ix, out=None):
             if (iy, ix) == (1, 2):
                 raise DamagedError("cut short")
             pixels = self.inner.read_block(level, 0, 0).pixels
