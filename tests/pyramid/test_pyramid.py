@@ -29,7 +29,7 @@ class HoleySource:
             format="holey", levels=(level,), dtype=np.dtype("u1"), channels=channels, fingerprint=f"holey{id(self)}"
         )
 
-    def read_block(self, level: int, iy: int, ix: int) -> Block | None:
+    def read_block(self, level: int, iy: int, ix: int, out: Any = None) -> Block | None:
         self.reads.append((iy, ix))
         if (iy, ix) == (1, 1):
             return None

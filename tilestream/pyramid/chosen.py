@@ -34,11 +34,13 @@ class ChosenSource:
             found = replace(found, mpp_yx=(self.mpp, self.mpp), notes=(*found.notes, note))
         return found
 
-    def read_block(self, level: int, iy: int, ix: int) -> Block | None:
+    def read_block(self, level: int, iy: int, ix: int, out: Array | None = None) -> Block | None:
         """Return the chosen channels of a block."""
+        if self.channels is None:
+            return self.source.read_block(level, iy, ix, out)
         block = self.source.read_block(level, iy, ix)
-        if block is None or self.channels is None:
-            return block
+        if block is None:
+            return None
         return Block(pixels=block.pixels[..., list(self.channels)], valid=block.valid)
 
     def isel(self, **index: int) -> ChosenSource:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tilestream.cache import block_cache
+from tilestream.cache import RecentBlocks, block_cache
 from tilestream.errors import ConfigError, DamagedError
 from tilestream.kernels.resample import resample
 from tilestream.pyramid.chosen import choose
@@ -174,7 +174,9 @@ class Pyramid:
         damage = self.read_into(box, pixels, valid)
         return Region(pixels=pixels.transpose(2, 0, 1), valid=valid, damage=damage)
 
-    def read_into(self, box: Box, pixels: Array, valid: npt.NDArray[np.bool_]) -> tuple[str, ...]:
+    def read_into(
+        self, box: Box, pixels: Array, valid: npt.NDArray[np.bool_], *, recent: RecentBlocks | None = None
+    ) -> tuple[str, ...]:
         """Fill `pixels` and `valid` with a box and return the reason of each damaged block.
 
         Parameters
@@ -185,6 +187,8 @@ class Pyramid:
             `(y, x, c)` of the box's size in the image's dtype; 0 where not valid.
         valid : ndarray of bool
             `(y, x)`.
+        recent : RecentBlocks, optional
+            Blocks that the caller's task has decoded already; takes those that it decodes now.
 
         Returns
         -------
@@ -196,26 +200,37 @@ class Pyramid:
         if inside != box:
             pixels[...] = 0
             valid[...] = False
+        valid[inside.y - box.y : inside.y_stop - box.y, inside.x - box.x : inside.x_stop - box.x] = True
         damage: list[str] = []
         for iy, ix, rows, columns in _blocks_of(level, inside):
-            target = pixels[rows.start - box.y : rows.stop - box.y, columns.start - box.x : columns.stop - box.x]
-            mask = valid[rows.start - box.y : rows.stop - box.y, columns.start - box.x : columns.stop - box.x]
+            part = slice(rows.start - box.y, rows.stop - box.y), slice(columns.start - box.x, columns.stop - box.x)
+            target = pixels[part]
             try:
-                block = self._block(level.index, iy, ix)
+                block = self._block(level, iy, ix, target, recent)
             except DamagedError as error:
                 damage.append(f"block y={iy} x={ix} of level {level.index}: {error}")
                 block = None
             if block is None:
                 target[...] = 0
-                mask[...] = False
+                valid[part] = False
                 continue
             top, left = iy * level.block.y, ix * level.block.x
             cut = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
-            target[...] = block.pixels[cut]
-            mask[...] = True if block.valid is None else block.valid[cut]
+            if block.pixels is not target:
+                target[...] = block.pixels[cut]
+            if block.valid is not None:
+                valid[part] = block.valid[cut]
         return tuple(damage)
 
-    def read_plan(self, level: PlanLevel, box: Box, pixels: Array, valid: npt.NDArray[np.bool_]) -> tuple[str, ...]:
+    def read_plan(
+        self,
+        level: PlanLevel,
+        box: Box,
+        pixels: Array,
+        valid: npt.NDArray[np.bool_],
+        *,
+        recent: RecentBlocks | None = None,
+    ) -> tuple[str, ...]:
         """Fill `pixels` and `valid` with a box of a plan's level, resampled where that is a virtual one.
 
         Parameters
@@ -223,8 +238,8 @@ class Pyramid:
         level : PlanLevel
             Resolution of the box.
         box : Box
-            What to read, in plan pixels; its `level` is not used.
-        pixels, valid : ndarray
+            What to read, in plan pixels; its `level` is the stored one that pixels come from.
+        pixels, valid, recent
             As in `read_into`.
 
         Returns
@@ -233,7 +248,7 @@ class Pyramid:
             One reason a damaged block.
         """
         if level.is_stored:
-            return self.read_into(replace(box, level=level.stored), pixels, valid)
+            return self.read_into(box, pixels, valid, recent=recent)
         (ratio_y, ratio_x) = level.ratio_yx
         y, x = int(box.y * ratio_y // 1), int(box.x * ratio_x // 1)
         footprint = Box(
@@ -243,10 +258,12 @@ class Pyramid:
             height=-int(-(box.y_stop * ratio_y) // 1) - y,
             width=-int(-(box.x_stop * ratio_x) // 1) - x,
         )
-        region = self.read_region(footprint)
+        stored = np.empty((footprint.height, footprint.width, len(self.channels)), self.dtype)
+        stored_valid = np.empty(stored.shape[:2], np.bool_)
+        damage = self.read_into(footprint, stored, stored_valid, recent=recent)
         resample(
-            region.pixels.transpose(1, 2, 0),
-            region.valid,
+            stored,
+            stored_valid,
             ratio_yx=level.ratio_yx,
             src_yx=(footprint.y, footprint.x),
             dst_yx=(box.y, box.x),
@@ -254,7 +271,7 @@ class Pyramid:
             out_valid=valid,
             kind=self.kind,
         )
-        return region.damage
+        return damage
 
     def thumbnail(self, max_px: int = 512) -> Region:
         """Return the whole image at most `max_px` wide and high, from the coarsest level that is large enough.
@@ -305,11 +322,27 @@ class Pyramid:
         names = ",".join(channel.name for channel in self.channels)
         return f"{self.info.fingerprint}#{selected}#{names}"
 
-    def _block(self, level: int, iy: int, ix: int) -> Block | None:
+    def _block(self, level: Level, iy: int, ix: int, target: Array, recent: RecentBlocks | None) -> Block | None:
+        if recent is None:
+            return self._shared(level.index, iy, ix)
+        if (iy, ix) in recent.blocks:
+            return recent.blocks[iy, ix]
+        if self.cache_bytes and not recent.is_inside(level, iy, ix):
+            block = self._shared(level.index, iy, ix)
+        elif target.shape[:2] == level.block.yx and target.flags.c_contiguous:
+            # The tile is the block: decoded straight into it, and nobody will ask for it again.
+            return self._shared(level.index, iy, ix, out=target, keep=False)
+        else:
+            out = recent.lend(iy, ix, (*level.block.yx, target.shape[2]), target.dtype)
+            block = self._shared(level.index, iy, ix, out=out, keep=False)
+        recent.blocks[iy, ix] = block
+        return block
+
+    def _shared(self, level: int, iy: int, ix: int, *, out: Array | None = None, keep: bool = True) -> Block | None:
         if not self.cache_bytes:
-            return self.source.read_block(level, iy, ix)
+            return self.source.read_block(level, iy, ix, out)
         return block_cache(self.cache_bytes).get(
-            (self._identity, level, iy, ix), lambda: self.source.read_block(level, iy, ix)
+            (self._identity, level, iy, ix), lambda: self.source.read_block(level, iy, ix, out), keep=keep
         )
 
     def __getstate__(self) -> dict[str, Any]:

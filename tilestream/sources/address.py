@@ -134,9 +134,9 @@ class KindView:
         info = self.source.info
         return info if info.kind == self.kind else replace(info, kind=self.kind)
 
-    def read_block(self, level: int, iy: int, ix: int) -> Block | None:
+    def read_block(self, level: int, iy: int, ix: int, out: Array | None = None) -> Block | None:
         """Return one decoded block."""
-        return self.source.read_block(level, iy, ix)
+        return self.source.read_block(level, iy, ix, out)
 
     def isel(self, **index: int) -> KindView:
         """Return the source with another choice on its extra axes."""

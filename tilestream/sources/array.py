@@ -33,13 +33,15 @@ class ArraySource:
     info: ImageInfo
     """Description of the selected 2-D image."""
 
-    def read_block(self, level: int, iy: int, ix: int) -> Block:
+    def read_block(self, level: int, iy: int, ix: int, out: Array | None = None) -> Block:
         """Return one block, computed in this thread; pixels of nodata, or that are not finite, are not valid.
 
         Parameters
         ----------
         level, iy, ix : int
             Level (0), and row and column in its grid of blocks.
+        out : ndarray, optional
+            Not used: what is decoded here does not fit into a caller's buffer as it is.
 
         Returns
         -------

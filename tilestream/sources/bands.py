@@ -49,13 +49,15 @@ class BandsSource:
     info: ImageInfo
     """Description on the grid of the finest band."""
 
-    def read_block(self, level: int, iy: int, ix: int) -> Block:
+    def read_block(self, level: int, iy: int, ix: int, out: Array | None = None) -> Block:
         """Return one block with all bands.
 
         Parameters
         ----------
         level, iy, ix : int
             Level, and row and column in its grid of blocks.
+        out : ndarray, optional
+            Not used: what is decoded here does not fit into a caller's buffer as it is.
 
         Returns
         -------

@@ -66,13 +66,15 @@ class DicomSource:
     info: ImageInfo
     """Description of the selected 2-D image."""
 
-    def read_block(self, level: int, iy: int, ix: int) -> Block | None:
+    def read_block(self, level: int, iy: int, ix: int, out: Array | None = None) -> Block | None:
         """Return one tile with all channels, cropped at the edges of the level; None where one of them is not stored.
 
         Parameters
         ----------
         level, iy, ix : int
             Level, and row and column in its grid of tiles.
+        out : ndarray, optional
+            Not used: what is decoded here does not fit into a caller's buffer as it is.
 
         Returns
         -------

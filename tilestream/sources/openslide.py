@@ -96,13 +96,15 @@ class OpenSlideSource:
         """Return what OpenSlide says of the slide."""
         return _describe(self.file, _pool.get(self.file.path))
 
-    def read_block(self, level: int, iy: int, ix: int) -> Block:
+    def read_block(self, level: int, iy: int, ix: int, out: Array | None = None) -> Block:
         """Return one block; pixels that were never scanned (alpha 0) are not valid.
 
         Parameters
         ----------
         level, iy, ix : int
             Level, and row and column in its grid of blocks.
+        out : ndarray, optional
+            Not used: what is decoded here does not fit into a caller's buffer as it is.
 
         Returns
         -------

@@ -41,13 +41,15 @@ class RasterSource:
     info: ImageInfo
     """Description."""
 
-    def read_block(self, level: int, iy: int, ix: int) -> Block:
+    def read_block(self, level: int, iy: int, ix: int, out: Array | None = None) -> Block:
         """Return the whole image; pixels whose alpha is 0 are not valid.
 
         Parameters
         ----------
         level, iy, ix : int
             All 0: there is one block.
+        out : ndarray, optional
+            Not used: what is decoded here does not fit into a caller's buffer as it is.
 
         Returns
         -------

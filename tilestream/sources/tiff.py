@@ -80,13 +80,15 @@ class TiffSource:
             )
         return known
 
-    def read_block(self, level: int, iy: int, ix: int) -> Block | None:
+    def read_block(self, level: int, iy: int, ix: int, out: Array | None = None) -> Block | None:
         """Return one decoded block, None where none is stored.
 
         Parameters
         ----------
         level, iy, ix : int
             Level, and row and column in its grid of blocks.
+        out : ndarray, optional
+            Where a full JPEG tile that needs nothing done to its pixels is decoded into.
 
         Returns
         -------
@@ -102,7 +104,7 @@ class TiffSource:
         """
         if min(level, iy, ix) < 0:  # would count from the end without a word
             raise IndexError(f"level {level}, block {iy}, {ix}: negative")
-        return self._image.levels[level].read_block(iy, ix)
+        return self._image.levels[level].read_block(iy, ix, out)
 
     def isel(self, **index: int) -> TiffSource:
         """Return the source with another choice on its extra axes; raise `ConfigError` for one that is not there."""

@@ -57,7 +57,7 @@ def decoder(table: TileTable) -> Decode:
     """
     code = table.compression
     if code == tt.JPEG:
-        return _JpegDecoder(table)
+        return JpegDecoder(table)
     if code in (tt.APERIO_YCBCR, tt.APERIO_RGB, tt.JPEG2000):
         return partial(_jpeg2000, table)
     if code in (tt.WEBP, tt.WEBP_OLD):
@@ -69,7 +69,7 @@ def decoder(table: TileTable) -> Decode:
     return partial(_packed, table)
 
 
-class _JpegDecoder:
+class JpegDecoder:
     """Decodes the JPEG pieces of one table; remembers the last good head, which hardly ever changes."""
 
     def __init__(self, table: TileTable) -> None:
@@ -79,16 +79,21 @@ class _JpegDecoder:
         # head bytes, head, rows it was checked for; replaced whole, so safe under threads
         self._known: tuple[bytes, JpegHead | None, int] = (b"\0", None, 0)
 
-    def __call__(self, data: bytes, rows: int) -> Array:
+    def __call__(self, data: bytes, rows: int, out: Array | None = None) -> Array:
+        """Return the pixels of a piece, in `out` when that has their size."""
         start, head, checked_rows = self._known
         if head is None or checked_rows != rows or not data.startswith(start):
             head = read_head(data, interval=self._interval)
             self._check_frame(head.height, head.width, head.components, rows)
             self._known = (data[: head.size], head, rows)
         check_scan(data, head)
-        colours, out = self._colours(head.has_colour_mark)
+        stored, wanted = self._colours(head.has_colour_mark)
+        if out is not None and out.shape != (head.height, head.width, 3):
+            out = None
         try:
-            pixels = imagecodecs.jpeg8_decode(data, tables=self._tables, colorspace=colours, outcolorspace=out)
+            pixels = imagecodecs.jpeg8_decode(
+                data, tables=self._tables, colorspace=stored, outcolorspace=wanted, out=out
+            )
         except _DECODER_ERRORS as error:
             raise DamagedError(f"JPEG stream does not decode: {error}") from error
         if pixels.ndim == 2:

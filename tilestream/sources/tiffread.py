@@ -12,7 +12,7 @@ import numpy.typing as npt
 from tilestream.errors import DamagedError
 from tilestream.metrics import timed
 from tilestream.sources import tifftable as tt
-from tilestream.sources.tiffdecode import Decode, decoder
+from tilestream.sources.tiffdecode import Decode, JpegDecoder, decoder
 from tilestream.sources.tifftable import TileTable
 from tilestream.types import Array, Block, Box
 
@@ -31,13 +31,15 @@ class TableReader:
     def _decode(self) -> Decode:
         return decoder(self.table)
 
-    def read(self, iy: int, ix: int) -> tuple[Array, npt.NDArray[np.bool_] | None] | None:
+    def read(self, iy: int, ix: int, out: Array | None = None) -> tuple[Array, npt.NDArray[np.bool_] | None] | None:
         """Return the stored samples of a block and which rows are stored.
 
         Parameters
         ----------
         iy, ix : int
             Row and column in the grid of blocks.
+        out : ndarray, optional
+            Where a whole JPEG tile may be decoded into.
 
         Returns
         -------
@@ -55,7 +57,11 @@ class TableReader:
             if data is None:
                 return None
             with timed("decode"):
-                return self._decode(data, min(table.piece.y, table.shape.y - iy * table.piece.y)), None
+                rows = min(table.piece.y, table.shape.y - iy * table.piece.y)
+                decode = self._decode
+                if isinstance(decode, JpegDecoder):
+                    return decode(data, rows, out), None
+                return decode(data, rows), None
         return self._assemble(iy, ix)
 
     def _bytes(self, plane: int, iy: int, ix: int) -> bytes | None:
@@ -149,10 +155,10 @@ class LevelReader:
     keep_classes: bool = False
     """Whether palette numbers are classes and stay numbers."""
 
-    def read_block(self, iy: int, ix: int) -> Block | None:
+    def read_block(self, iy: int, ix: int, out: Array | None = None) -> Block | None:
         """Return one decoded block, None where nothing is stored; raise `DamagedError` when it cannot become pixels."""
         if self._is_plain:
-            found = self._readers[0].read(iy, ix)
+            found = self._readers[0].read(iy, ix, out)
             if found is None:
                 return None
             return Block(pixels=found[0], valid=None if found[1] is None else self._rows(found[1], found[0].shape))

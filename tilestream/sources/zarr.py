@@ -122,13 +122,15 @@ class ZarrSource:
     collections: Mapping[str, int] = field(default_factory=dict)
     """Sizes of the axes that choose among images of the store (`series`, `well`, `field`, `label`)."""
 
-    def read_block(self, level: int, iy: int, ix: int) -> Block:
+    def read_block(self, level: int, iy: int, ix: int, out: Array | None = None) -> Block:
         """Return one block with all channels.
 
         Parameters
         ----------
         level, iy, ix : int
             Level, and row and column in its grid of blocks.
+        out : ndarray, optional
+            Not used: what is decoded here does not fit into a caller's buffer as it is.
 
         Returns
         -------

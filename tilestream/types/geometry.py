@@ -86,13 +86,10 @@ class Box:
                 do="Convert one of them first.",
             )
         y, x = max(self.y, other.y), max(self.x, other.x)
-        return Box(
-            level=self.level,
-            y=y,
-            x=x,
-            height=max(0, min(self.y_stop, other.y_stop) - y),
-            width=max(0, min(self.x_stop, other.x_stop) - x),
-        )
+        y_stop, x_stop = min(self.y_stop, other.y_stop), min(self.x_stop, other.x_stop)
+        if (y, x, y_stop, x_stop) == (self.y, self.x, self.y_stop, self.x_stop):
+            return self
+        return Box(level=self.level, y=y, x=x, height=max(0, y_stop - y), width=max(0, x_stop - x))
 
     def grow(self, halo_px: int) -> Box:
         """Return the box with `halo_px` more pixels on every side."""

@@ -121,8 +121,11 @@ class Source(Protocol):
     def info(self) -> ImageInfo:
         """Return the description of the selected 2-D image."""
 
-    def read_block(self, level: int, iy: int, ix: int) -> Block | None:
-        """Return one decoded block, None where none is stored on purpose (sparse); raise `DamagedError`."""
+    def read_block(self, level: int, iy: int, ix: int, out: Array | None = None) -> Block | None:
+        """Return one decoded block, None where none is stored on purpose (sparse); raise `DamagedError`.
+
+        A source that can decode straight into `out`, memory of a full block `(y, x, c)`, returns it as the pixels.
+        """
 
     def isel(self, **index: int) -> Source:
         """Return the source with another choice on its extra axes."""
