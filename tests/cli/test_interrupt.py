@@ -8,10 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import typer
 
+from tilestream.cli.stopping import guarded
 from tilestream.testing.slide import write_slide
 from tilestream.types import Shape
 
@@ -67,6 +70,18 @@ def test_stop_and_go_on(large: Path, tmp_path: Path, uninterrupted: dict[str, st
     assert row["supertiles"] == {"total": 72, "reused": kept, "computed": 72 - kept}
     assert f"72 tiles ({kept} from an earlier run)" in again.stdout
     assert digests(out / "large.svs.features.zarr") == uninterrupted
+
+
+def test_a_signal_that_got_lost_ends_the_run_at_the_next_event() -> None:
+    with pytest.raises(typer.Exit) as caught, guarded(as_json=False) as stop:  # noqa: PT012 - it ends in the middle
+        heard: list[int] = []
+        hear = stop.checked(heard.append)
+        hear(1)
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        hear(2)
+    assert heard == [1]
+    assert caught.value.exit_code == 130
 
 
 def test_stopped_before_anything_was_done(large: Path, tmp_path: Path) -> None:

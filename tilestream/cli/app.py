@@ -134,7 +134,7 @@ def embed(
     from tilestream.cli.progress import Progress
 
     progress = Progress()
-    with guarded(as_json=as_json, stopped=lambda: f"{progress.kept()}. {AGAIN}: {same_command()}"):
+    with guarded(as_json=as_json, stopped=lambda: f"{progress.kept()}. {AGAIN}: {same_command()}") as stop:
         from tilestream.cli.embedding import embed_document, print_embed
         from tilestream.pipelines.cohort import read_cohort
         from tilestream.pipelines.embed import run_embed
@@ -157,7 +157,7 @@ def embed(
         )
         cohort = read_cohort(paths or [], manifest=manifest, out=out)
         with progress.shown(len(cohort.entries)):
-            outcome = run_embed(cohort, config, on_event=progress.hear)
+            outcome = run_embed(cohort, config, on_event=stop.checked(progress.hear))
         seconds = time.monotonic() - started
         if as_json:
             print_json(embed_document(outcome, strict=strict))
@@ -185,7 +185,7 @@ def demo(
     from tilestream.cli.progress import Progress
 
     progress = Progress()
-    with guarded(as_json=as_json, stopped=lambda: f"{progress.kept()}. {AGAIN}: {same_command()}"):
+    with guarded(as_json=as_json, stopped=lambda: f"{progress.kept()}. {AGAIN}: {same_command()}") as stop:
         from tilestream.cli.demonstrating import demo_document, print_demo, print_sample
         from tilestream.pipelines.demo import run_demo
         from tilestream.pipelines.sample import find_sample
@@ -194,7 +194,7 @@ def demo(
         sample = find_sample(slide, out)
         print_sample(sample)
         with progress.shown(1):
-            outcome = run_demo(sample, config, on_event=progress.hear)
+            outcome = run_demo(sample, config, on_event=stop.checked(progress.hear))
         if as_json:
             print_json(demo_document(outcome))
         else:

@@ -57,8 +57,9 @@ def _lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _channels(channels: Sequence[Mapping[str, Any]]) -> str:
     names = []
     for channel in channels[:MOST_CHANNELS]:
-        scaled = (channel["scale"], channel["offset"]) != (1.0, 0.0)
-        names.append(channel["name"] + (f" (× {channel['scale']:g} + {channel['offset']:g})" if scaled else ""))
+        factor = f" × {channel['scale']:g}" if channel["scale"] != 1 else ""
+        offset = f" + {channel['offset']:g}" if channel["offset"] else ""
+        names.append(channel["name"] + factor + offset)
     more = f" and {len(channels) - MOST_CHANNELS} more" if len(channels) > MOST_CHANNELS else ""
     return ", ".join(names) + more
 
@@ -89,7 +90,8 @@ def _box(content_yxhw: Sequence[int] | None) -> str:
 def _levels(levels: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("level", justify="right")
-    for name in ("size", "block", "scale", "µm/px"):
+    has_mpp = any(level["mpp_yx"] for level in levels)
+    for name in ("size", "block", "scale", *(["µm/px"] if has_mpp else [])):
         table.add_column(name, justify="right", no_wrap=True)
     for level in levels:
         (height, width), (block_y, block_x) = level["shape_yx"], level["block_yx"]
@@ -98,6 +100,6 @@ def _levels(levels: Sequence[Mapping[str, Any]]) -> Table:
             f"{width:,} × {height:,}",
             f"{block_x:,} × {block_y:,}",
             _pair(level["scale_yx"], "").strip(),
-            _pair(level["mpp_yx"], "").strip() or "–",
+            *([_pair(level["mpp_yx"], "").strip()] if has_mpp else []),
         )
     return table

@@ -82,6 +82,8 @@ class Progress:
     def kept(self) -> str:
         """Return what an interrupted run has done so far."""
         counts = self.counts
+        if not counts.images:
+            return "nothing was begun"
         tiles = counted(counts.tiles + counts.reused, "tile")
         return f"{counts.ended:,} of {counted(counts.images, 'input')} and {tiles} are done and kept"
 
