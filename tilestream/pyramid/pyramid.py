@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -196,30 +196,37 @@ class Pyramid:
             One reason a damaged block; empty when all could be decoded.
         """
         level = self.levels[box.level]
-        inside = box.intersect(level.box)
-        if inside != box:
+        y, x, y_stop, x_stop = box.y, box.x, box.y_stop, box.x_stop
+        if y < 0 or x < 0 or y_stop > level.shape.y or x_stop > level.shape.x:
             pixels[...] = 0
             valid[...] = False
-        valid[inside.y - box.y : inside.y_stop - box.y, inside.x - box.x : inside.x_stop - box.x] = True
+            y, x, y_stop, x_stop = max(y, 0), max(x, 0), min(y_stop, level.shape.y), min(x_stop, level.shape.x)
+        if y >= y_stop or x >= x_stop:
+            return ()
+        valid[y - box.y : y_stop - box.y, x - box.x : x_stop - box.x] = True
         damage: list[str] = []
-        for iy, ix, rows, columns in _blocks_of(level, inside):
-            part = slice(rows.start - box.y, rows.stop - box.y), slice(columns.start - box.x, columns.stop - box.x)
-            target = pixels[part]
-            try:
-                block = self._block(level, iy, ix, target, recent)
-            except DamagedError as error:
-                damage.append(f"block y={iy} x={ix} of level {level.index}: {error}")
-                block = None
-            if block is None:
-                target[...] = 0
-                valid[part] = False
-                continue
-            top, left = iy * level.block.y, ix * level.block.x
-            cut = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
-            if block.pixels is not target:
-                target[...] = block.pixels[cut]
-            if block.valid is not None:
-                valid[part] = block.valid[cut]
+        height, width = level.block.y, level.block.x
+        for iy in range(y // height, -(-y_stop // height)):
+            top = iy * height
+            y0, y1 = max(y, top), min(y_stop, top + height)
+            for ix in range(x // width, -(-x_stop // width)):
+                left = ix * width
+                x0, x1 = max(x, left), min(x_stop, left + width)
+                part = slice(y0 - box.y, y1 - box.y), slice(x0 - box.x, x1 - box.x)
+                target = pixels[part]
+                try:
+                    block = self._block(level, iy, ix, target, recent)
+                except DamagedError as error:
+                    damage.append(f"block y={iy} x={ix} of level {level.index}: {error}")
+                    block = None
+                if block is None:
+                    target[...] = 0
+                    valid[part] = False
+                    continue
+                if block.pixels is not target:
+                    target[...] = block.pixels[y0 - top : y1 - top, x0 - left : x1 - left]
+                if block.valid is not None:
+                    valid[part] = block.valid[y0 - top : y1 - top, x0 - left : x1 - left]
         return tuple(damage)
 
     def read_plan(
@@ -350,17 +357,6 @@ class Pyramid:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-
-
-def _blocks_of(level: Level, inside: Box) -> Iterator[tuple[int, int, slice, slice]]:
-    """Yield the blocks that a box touches, each with the rows and columns of the level that they share."""
-    if not inside.height or not inside.width:
-        return
-    height, width = level.block.yx
-    for iy in range(inside.y // height, -(-inside.y_stop // height)):
-        rows = slice(max(inside.y, iy * height), min(inside.y_stop, (iy + 1) * height))
-        for ix in range(inside.x // width, -(-inside.x_stop // width)):
-            yield iy, ix, rows, slice(max(inside.x, ix * width), min(inside.x_stop, (ix + 1) * width))
 
 
 def open_pyramid(

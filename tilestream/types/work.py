@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from fractions import Fraction
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -28,7 +29,7 @@ class PlanLevel:
     scale_yx: tuple[float, float]
     """Level-0 pixels per plan pixel."""
 
-    @property
+    @cached_property
     def is_stored(self) -> bool:
         """Return whether plan pixels are stored pixels."""
         return self.ratio_yx == (Fraction(1), Fraction(1))
