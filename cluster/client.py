@@ -14,9 +14,13 @@ from tilestream.errors import ConfigError
 QUIET = {
     "distributed.worker.profile.enabled": False,  # samples all stacks 100 times a second, holding the GIL
     "distributed.scheduler.work-stealing": False,  # the window already hands a unit to whoever is free
+    "distributed.scheduler.allowed-failures": 0,  # whoever was beside a worker's killer is run again by the engine
     "distributed.worker.daemon": False,  # encoders may start processes of their own
 }
 """Settings of clusters that are started here."""
+
+CONNECT_S = 10.0
+"""How long a scheduler may take to answer."""
 
 DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 """Run in worker processes: Ctrl-C reaches all of a terminal's processes, but it is the starter who ends the run."""
@@ -87,7 +91,7 @@ def _cores() -> int:
 
 def _connect(address: str) -> Client:
     try:
-        return Client(address, timeout="10s")
+        return Client(address, timeout=CONNECT_S)
     except (OSError, ValueError) as error:
         raise ConfigError.of(
             "`--cluster`", got=f"no scheduler at {address} ({error})", expected=PROFILES, do="Start `dask scheduler`."

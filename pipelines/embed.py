@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from distributed import Client
 from tilestream.cluster.client import open_client
 from tilestream.codecs.durable import ensure_directory
 from tilestream.errors import ConfigError, OutputError
-from tilestream.pipelines.cohort import Cohort
+from tilestream.pipelines.cohort import Cohort, Entry
 from tilestream.pipelines.image import ImageJob
 from tilestream.pipelines.report import write_report
 from tilestream.pipelines.report_rows import InputRow, RunFacts
@@ -124,6 +124,8 @@ def run_embed(
             expected="at least one slide, scene, Zarr or picture",
             do="Check the path; `tilestream check` says what each file is.",
         )
+    # Workers on a cluster have working folders of their own.
+    config = replace(config, out=config.out.absolute(), where=_absolute(config.where))
     _require_writable(config.out)
     started = time.time()
     tally = Tally(cohort, config.out)
@@ -131,12 +133,13 @@ def run_embed(
         if client is None:
             client = stack.enter_context(open_client(config.cluster))
         threads = _threads(client)
-        jobs = (ImageJob(entry=entry, config=config, tasks=threads) for entry in cohort.entries)
+        jobs = (ImageJob(entry=_placed(entry), config=config, tasks=threads) for entry in cohort.entries)
+
+        listeners = [] if on_event is None else [on_event]
 
         def hear(event: Event) -> None:
             tally.hear(event)
-            if on_event is not None:
-                on_event(event)
+            listeners[:] = [listener for listener in listeners if _heard(listener, event)]
 
         Engine(client, hear).run(jobs)
     rows = tally.rows()
@@ -148,6 +151,25 @@ def run_embed(
 def _threads(client: Client) -> int:
     threads: dict[str, int] = client.nthreads()  # type: ignore[no-untyped-call]  # distributed types only some methods
     return max([1, *threads.values()])
+
+
+def _heard(listener: Callable[[Event], None], event: Event) -> bool:
+    """Return whether a listener is still there: a closed terminal or pipe ends the display, not the run."""
+    try:
+        listener(event)
+    except (BrokenPipeError, SystemExit):  # rich turns the first into the second
+        return False
+    return True
+
+
+def _placed(entry: Entry) -> Entry:
+    url = entry.url if "://" in entry.url else str(Path(entry.url).absolute())
+    return replace(entry, url=url, mask=None if entry.mask is None else _absolute(entry.mask))
+
+
+def _absolute(where: str) -> str:
+    path = Path(where)
+    return str(path.absolute()) if path.is_file() else where
 
 
 def _require_writable(out: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilestream.codecs.durable import write_durable
+from tilestream.errors import OutputError
 from tilestream.pipelines.places import Places
 from tilestream.pipelines.report_picture import HEAT_PX, THUMBNAIL_PX, display_pixels, make_picture
 from tilestream.plan.geojson import read_geojson, to_geojson
@@ -21,7 +22,9 @@ from tilestream.plan.tiles import TilePlan
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.sinks.features import FeatureSink
 from tilestream.sinks.raster import build_raster
-from tilestream.stream.journal import Journal
+from tilestream.sources.stamps import Stamp, require_unchanged
+from tilestream.stream.journal import FINISH, Journal
+from tilestream.stream.work import Again, Busy
 from tilestream.types import ImageInfo, Receipt
 
 PICTURE = "picture.json"
@@ -45,19 +48,51 @@ class FinishImage:
     """What the plan says."""
     journal: Journal
     """Holds its receipts."""
+    stamps: tuple[Stamp, ...] = ()
+    """Files of the image as they were when it was opened."""
     bytes_planned: int = 0
     """Compressed bytes that planning has asked for."""
     plan_s: float = 0.0
     """Time that planning has taken."""
 
-    def __call__(self) -> Mapping[str, Any]:
-        """Return the summary of the finished image; the last thing written is that it is finished."""
+    def __call__(self) -> Mapping[str, Any] | Busy | Again:
+        """Return the summary of the finished image; the last thing written is that it is finished.
+
+        Returns
+        -------
+        Mapping, Busy or Again
+            `Busy` while another run finishes it, `Again` when units have to be done once more since their outputs are
+            missing or altered.
+
+        Raises
+        ------
+        SourceError
+            When a file of the image was changed during the run.
+        """
+        lease = self.journal.claim(FINISH)
+        if lease is None:
+            return Busy(key=FINISH)
+        with lease:
+            return self.journal.summary() or self._finish()
+
+    def _finish(self) -> Mapping[str, Any] | Again:
         receipts = list(self.journal.receipts().values())
         places = Places.of(self.out, self.key)
-        self.sink.finish(receipts)
+        require_unchanged(self.stamps)
+        if len(receipts) < self.units:  # removed by hand, or by a run that begins anew
+            return Again(keys=("some super-tiles",))
+        try:
+            self.sink.finish(receipts)
+        except OutputError:
+            lost = self.sink.lost(receipts)
+            if not lost:
+                raise
+            self.journal.reopen(lost)
+            return Again(keys=lost)
         # Both are functions of the features that now lie there: an older one of ours is out of date.
         build_raster(places.features, places.entropy, replace=True)
         self._draw(places)
+        require_unchanged(self.stamps)
         summary = self._summary(receipts)
         self.journal.close(receipts, summary)
         return summary

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.sinks.facts import PlanFacts
 from tilestream.sinks.features import FeatureSink
 from tilestream.sinks.tree import check_replaceable
+from tilestream.sources.stamps import stamps_of
 from tilestream.stream.budget import memory_limit, project
 from tilestream.stream.engine import Prepared
 from tilestream.stream.journal import Journal
@@ -59,13 +60,14 @@ class ImageJob:
     def _prepare(self, meter: Meter, started: float) -> Prepared | Mapping[str, Any]:
         config, places = self.config, Places.of(self.config.out, self.key)
         pyramid = open_pyramid(self.entry.url, cache_bytes=config.cache_bytes)
+        stamps = stamps_of(pyramid.source)
         pyramid = pyramid.choose(bands=self.entry.bands, mpp=self.entry.mpp)
         encoder = choose_encoder(config.encoder, config.encoder_params, pyramid.info, tile_px=config.tile_px)
         recipe = self._recipe(pyramid, encoder)
         journal = Journal(root=places.journal, recipe=digest(recipe))
         if config.resume:
             summary = journal.summary()
-            if summary is not None and places.features.is_dir():
+            if summary is not None and all((config.out / name).exists() for name in summary["outputs"]):
                 return summary
         plan = self._plan(pyramid, encoder)
         self._require_memory(pyramid, plan, encoder)
@@ -73,6 +75,8 @@ class ImageJob:
         if places.features.exists() and not sink.is_committed():
             check_replaceable(places.features, replace=sink.replace)
         journal.open(recipe, replace=not config.resume)
+        if journal.summary() is not None:
+            journal.reopen()  # an output was removed by hand: it is made again, from the features if those are there
         write_outline(plan, pyramid.info, places.outline)
         work = TileWork(
             pyramid=pyramid,
@@ -80,6 +84,7 @@ class ImageJob:
             sink=sink,
             journal=journal,
             batch=config.batch,
+            stamps=stamps,
         )
         finish = FinishImage(
             key=self.key,
@@ -89,11 +94,18 @@ class ImageJob:
             units=plan.units,
             notes=plan.notes,
             journal=journal,
+            stamps=stamps,
             # What planning has read and taken belongs to the image too: a coarse level can be most of a small file.
             bytes_planned=meter.counts.get("bytes_read", 0),
             plan_s=time.perf_counter() - started,
         )
-        return Prepared(plan=plan, work=work, finish=finish, facts={"tiles": len(plan), "units": plan.units})
+        # The mask behind the plan is on disk as an outline by now, and nobody asks the plan for it any more.
+        return Prepared(
+            plan=replace(plan, selection=None),
+            work=work,
+            finish=finish,
+            facts={"tiles": len(plan), "units": plan.units},
+        )
 
     @property
     def _where(self) -> str:

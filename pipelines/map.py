@@ -13,7 +13,7 @@ from tilestream.errors import StageError
 from tilestream.pipelines.encoder import encoder_spec
 from tilestream.pipelines.recipe import digest, image_recipe, new_recipe, stage_recipe
 from tilestream.pyramid.pyramid import Pyramid
-from tilestream.stream.engine import Engine, Event, Prepared
+from tilestream.stream.engine import Engine, Event, Prepared, Ready
 from tilestream.stream.journal import Journal
 from tilestream.stream.work import TileWork, make_stage
 from tilestream.types import Plan, Receipt, Sink, StageSpec
@@ -37,15 +37,6 @@ class MapReport:
     def damaged(self) -> int:
         """Return the number of tiles that could not be decoded."""
         return sum(len(rows) for receipt in self.receipts for rows in receipt.damaged.values())
-
-
-@dataclass(frozen=True, kw_only=True)
-class _MapJob:
-    prepared: Prepared
-    key: str = "map"
-
-    def prepare(self) -> Prepared:
-        return self.prepared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +89,7 @@ def map_tiles(
     journal = Journal(root=Path(receipts), recipe=digest(recipe))
     journal.open(recipe)
     work = TileWork(pyramid=pyr, stages={contract.name: spec}, sink=sink, journal=journal)
-    job = _MapJob(prepared=Prepared(plan=plan, work=work, finish=_Finish(sink=sink, journal=journal)))
+    job = Ready(key="map", prepared=Prepared(plan=plan, work=work, finish=_Finish(sink=sink, journal=journal)))
     events: list[Event] = []
     with ExitStack() as stack:
         client = client or stack.enter_context(open_client())

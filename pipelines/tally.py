@@ -24,7 +24,7 @@ class _Course:
     tiles: int = 0
     units: int = 0
     reused: int = 0
-    receipts: list[Receipt] = field(default_factory=list)
+    computed: dict[str, Receipt] = field(default_factory=dict)
     row: InputRow | None = None
 
 
@@ -53,13 +53,15 @@ class Tally:
             course.reused = len(event.reused)
             course.started = time.perf_counter()
         elif event.receipt is not None:
-            course.receipts.append(event.receipt)
+            if not event.reused:  # another run has made it meanwhile
+                course.computed[event.receipt.key] = event.receipt
         elif event.kind == "skipped":
             course.row = self._done(key, event.result, reused=event.result["supertiles_total"], computed=0, wall_s=0.0)
         elif event.kind == "finished":
-            computed = sum(receipt.tiles for receipt in course.receipts)
+            computed = sum(receipt.tiles for receipt in course.computed.values())
+            reused = course.units - len(course.computed)
             wall_s = time.perf_counter() - course.started
-            course.row = self._done(key, event.result, reused=course.reused, computed=computed, wall_s=wall_s)
+            course.row = self._done(key, event.result, reused=reused, computed=computed, wall_s=wall_s)
         elif event.failure is not None:
             course.row = _failed(key, event.failure.reason + event.failure.trace, course)
 
@@ -92,7 +94,8 @@ class Tally:
 
 
 def _failed(key: str, reason: str, course: _Course) -> InputRow:
-    damaged = merge_damage(course.receipts)
+    receipts = list(course.computed.values())
+    damaged = merge_damage(receipts)
     return InputRow(
         path=key,
         status="failed",
@@ -100,8 +103,8 @@ def _failed(key: str, reason: str, course: _Course) -> InputRow:
         tiles=course.tiles,
         tiles_damaged=sum(map(len, damaged.values())),
         damaged=damaged,
-        bytes_read=sum(receipt.bytes_read for receipt in course.receipts),
-        seconds=add_seconds(course.receipts),
+        bytes_read=sum(receipt.bytes_read for receipt in receipts),
+        seconds=add_seconds(receipts),
         supertiles_total=course.units,
         supertiles_reused=course.reused,
     )

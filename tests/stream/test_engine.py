@@ -211,7 +211,7 @@ def test_a_lease_of_a_dead_process_is_taken_at_once(tmp_path: Path) -> None:
     assert journal.claim("L0-y0-x0") is None
     path = tmp_path / "L0-y0-x0.lease"
     owner = json.loads(path.read_text())
-    path.write_text(json.dumps({**owner, "started": owner["started"] - 1}))
+    path.write_text(json.dumps({**owner, "started": owner["started"] - 100}))
     assert journal.claim("L0-y0-x0") is not None
 
 

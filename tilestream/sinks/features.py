@@ -15,7 +15,7 @@ from tilestream.codecs.durable import checksum
 from tilestream.codecs.metadata import encode_json
 from tilestream.errors import ConfigError, OutputError
 from tilestream.sinks.facts import PlanFacts, image_facts, plan_facts
-from tilestream.sinks.parts import expected_parts, iter_parts, remove_parts, write_part
+from tilestream.sinks.parts import expected_parts, iter_parts, lost_parts, remove_parts, write_part
 from tilestream.sinks.pooling import NewPooler
 from tilestream.sinks.rows import CHUNK_BYTES
 from tilestream.sinks.tables import RegionTable, SlideTable, TableFacts, TileTable
@@ -141,6 +141,26 @@ class FeatureSink:
             self._assemble(expected, content)
         remove_parts(self.work, expected)
 
+    def lost(self, receipts: Iterable[Receipt]) -> tuple[str, ...]:
+        """Return the keys of the super-tiles whose parts are missing or altered while the store still needs them.
+
+        Parameters
+        ----------
+        receipts : iterable of Receipt
+            The receipts of all super-tiles.
+
+        Returns
+        -------
+        tuple of str
+            Empty when `finish` has all it needs.
+        """
+        known = tuple(receipts)
+        expected = expected_parts(known)
+        if self.is_committed(checksum(encode_json(expected))):
+            return ()
+        gone = lost_parts(self.work, expected)
+        return tuple(receipt.key for receipt in known if gone.intersection(receipt.outputs))
+
     def is_committed(self, content: str | None = None) -> bool:
         """Return whether the final store of this recipe is in its place.
 
@@ -188,7 +208,7 @@ class FeatureSink:
                 f"parts in `{self.work}`",
                 got=f"rows up to {row}, then {next_row}",
                 expected=f"all {self.plan.rows} rows of the plan, each once",
-                do="Run again with `--no-resume` to compute this image anew.",
+                do="Run the same command again: what is missing is computed anew.",
             )
 
     def _attributes(self, content: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tilestream.codecs.durable import PARTIAL_SUFFIX, checksum, explained, write_durable
+from tilestream.codecs.durable import PARTIAL_SUFFIX, checksum, checksum_file, explained, write_durable
 from tilestream.errors import OutputError
 from tilestream.types import Array, Receipt
 
@@ -102,6 +102,38 @@ def iter_parts(work: Path, expected: Mapping[str, str]) -> Iterator[dict[str, Ar
             yield {key: archive[key] for key in archive.files}
 
 
+def lost_parts(work: Path, expected: Mapping[str, str]) -> frozenset[str]:
+    """Return the names of the parts that are missing or are not what their receipts say.
+
+    Parameters
+    ----------
+    work : Path
+        Folder of the parts.
+    expected : Mapping
+        Checksum by name.
+
+    Returns
+    -------
+    frozenset of str
+        Empty when all can be used.
+
+    Raises
+    ------
+    OutputError
+        When one is there but cannot be read.
+    """
+    lost = set()
+    for name, wanted in expected.items():
+        with explained(work / name):
+            try:
+                found = checksum_file(work / name)
+            except (FileNotFoundError, NotADirectoryError):
+                found = None
+        if found != wanted:
+            lost.add(name)
+    return frozenset(lost)
+
+
 def remove_parts(work: Path, expected: Mapping[str, str]) -> None:
     """Remove the parts, half-written ones of killed workers, and the folder when nothing else is in it.
 
@@ -128,5 +160,5 @@ def _lost(path: Path, got: str) -> OutputError:
         f"`{path}`",
         got=got,
         expected="the file that its receipt describes",
-        do="Run again with `--no-resume` to compute this image anew.",
+        do="Run the same command again: what is lost is computed anew.",
     )

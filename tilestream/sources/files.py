@@ -41,6 +41,13 @@ class _Handles:
         with self._lock:
             self._open.pop(path, None)
 
+    def drop_replaced(self, path: str, found: os.stat_result) -> None:
+        """Let go of a handle on the file that lay at `path` before the one found there now."""
+        with self._lock:
+            held = self._open.get(path) if self._pid == os.getpid() else None
+        if held is not None and not os.path.samestat(os.fstat(held.number), found):
+            self.drop(path)
+
 
 class _Descriptor:
     """One open file; closed when the last user lets go, so that eviction cannot pull it from under a reader."""
@@ -91,7 +98,9 @@ class File:
         """Return the size in bytes; raise `SourceError` when there is no such file."""
         try:
             if self.is_local:
-                return os.stat(self.path).st_size
+                found = os.stat(self.path)
+                _handles.drop_replaced(self.path, found)  # long-lived workers see many runs
+                return found.st_size
             return int(self._remote.size(self._remote_path))
         except (OSError, ValueError, TypeError) as error:
             raise SourceError.of(

@@ -1,32 +1,28 @@
-"""Receipts and leases: what of an image is done, and who is doing the rest."""
+"""Receipts: what of an image is done, and who is doing the rest."""
 
 from __future__ import annotations
 
 import json
-import os
-import socket
 import time
-import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
-from threading import Event, Lock, Thread
 from typing import Any
 
-import psutil
-
-from tilestream.codecs.durable import write_durable
+from tilestream.codecs.durable import PARTIAL_SUFFIX, checksum, ensure_directory, write_durable
 from tilestream.errors import OutputError
+from tilestream.stream.leases import LEASE_S, Lease, claim, is_held
 from tilestream.types import Receipt
-
-LEASE_S = 60.0
-"""A lease without a heartbeat for this long may be taken by anybody."""
-HEARTBEAT_S = 10.0
-"""How often a process touches the leases that it holds; a sixth of the limit rides out slow shared disks."""
 
 RECIPE = "recipe.json"
 LEDGER = "receipts.json"
+SEAL = "checksum"
+"""Key under which a file states the checksum of the rest of it: a file cut or edited by hand is not believed."""
+BEGIN, FINISH = "begin", "finish"
+"""Keys of the leases on the two steps of an image that only one run may do at a time."""
+BEGIN_WAIT_S = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,68 +42,52 @@ class Journal:
         document : Mapping
             The recipe as JSON values, kept to show what differs.
         replace : bool
-            Forget what another recipe has done instead of refusing.
+            Forget what an earlier run has done.
 
         Raises
         ------
         OutputError
-            When another recipe has begun here, or the folder cannot be written.
+            When another recipe has begun here, another run is at work here that would be forgotten, or the folder
+            cannot be written.
         """
-        found = self._read(RECIPE)
-        if found is not None and found.get("digest") != self.recipe:
-            if not replace:
+        ensure_directory(self.root)
+        with self._sole():
+            found = _load(self.root / RECIPE)
+            if found is not None and found.get("digest") != self.recipe and not replace:
                 raise OutputError.of(
                     f"`{self.root}`",
-                    got=f"results of another recipe ({_difference(found.get('recipe', {}), document)})",
+                    got=f"results of another recipe ({difference(found.get('recipe'), document)})",
                     expected="results of this one",
                     do="Choose another --out, or give --no-resume to compute them anew.",
                 )
-            self.forget()
-        elif found is not None and replace:
-            self.forget()
-        if found is None or replace:
-            try:
-                self.root.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OutputError.of(
-                    f"`{self.root}`", got=str(error), expected="a folder that can be made", do="Choose another --out."
-                ) from error
-            write_durable(self.root / RECIPE, _json({"digest": self.recipe, "recipe": dict(document)}))
+            if found is not None and replace:
+                self._require_idle()
+                self._forget()
+            if found is None or replace:
+                write_durable(self.root / RECIPE, _json({"digest": self.recipe, "recipe": dict(document)}))
 
     def receipts(self) -> dict[str, Receipt]:
         """Return the receipts of finished super-tiles by key; those of other recipes do not count."""
-        found: dict[str, Receipt] = {}
-        ledger = self._read(LEDGER)
-        documents = ledger["receipts"] if ledger is not None else []
-        documents += [document for path in self.root.glob("L*.json") if (document := _load(path)) is not None]
-        for document in documents:
-            receipt = _receipt(document)
-            if receipt.recipe == self.recipe:
-                found[receipt.key] = receipt
-        return found
+        # The single files first: another run that finishes meanwhile removes them, but only after the ledger is there.
+        single = [receipt for path in self.root.glob("L*.json") if (receipt := _receipt(_load(path))) is not None]
+        found = dict(_listed(self.root / LEDGER))
+        found.update((receipt.key, receipt) for receipt in single)
+        return {key: receipt for key, receipt in found.items() if receipt.recipe == self.recipe}
 
     def receipt(self, key: str) -> Receipt | None:
         """Return the receipt of one super-tile, None when it is not done."""
-        document = self._read(f"{key}.json")
-        if document is None:
-            return None
-        receipt = _receipt(document)
-        return receipt if receipt.recipe == self.recipe else None
+        receipt = _receipt(_load(self.root / f"{key}.json")) or _listed(self.root / LEDGER).get(key)
+        return receipt if receipt is not None and receipt.recipe == self.recipe else None
 
     def commit(self, receipt: Receipt) -> None:
         """Write a receipt; its outputs must be on disk before."""
-        write_durable(self.root / f"{receipt.key}.json", _json(asdict(receipt)))
-
-    @property
-    def is_finished(self) -> bool:
-        """Return whether the image's final outputs were committed under this recipe."""
-        ledger = self._read(LEDGER)
-        return ledger is not None and ledger.get("digest") == self.recipe
+        write_durable(self.root / f"{receipt.key}.json", _sealed(asdict(receipt)))
 
     def summary(self) -> dict[str, Any] | None:
-        """Return what `close` kept, None when the image is not finished."""
-        ledger = self._read(LEDGER)
-        return ledger["summary"] if ledger is not None and ledger.get("digest") == self.recipe else None
+        """Return what `close` kept, None when the image is not finished under this recipe."""
+        ledger = _load(self.root / LEDGER)
+        found = ledger.get("summary") if ledger is not None and ledger.get("digest") == self.recipe else None
+        return found if isinstance(found, dict) else None
 
     def close(self, receipts: Iterable[Receipt], summary: Mapping[str, Any]) -> None:
         """Replace the receipts by one file that also says that the image is finished.
@@ -120,160 +100,169 @@ class Journal:
             JSON values that a later run shows without opening the image again.
         """
         ordered = sorted(receipts, key=lambda receipt: receipt.key)
-        document = {"digest": self.recipe, "receipts": [asdict(r) for r in ordered], "summary": dict(summary)}
-        write_durable(self.root / LEDGER, _json(document))
+        self._write_ledger(ordered, summary)
         for receipt in ordered:
             (self.root / f"{receipt.key}.json").unlink(missing_ok=True)
+        self._sweep()
 
-    def forget(self) -> None:
-        """Remove the receipts and leases of an earlier run; nothing else is touched."""
-        for pattern in ("L*.json", "L*.lease", LEDGER, RECIPE):
-            for path in self.root.glob(pattern):
-                path.unlink(missing_ok=True)
+    def reopen(self, lost: Iterable[str] = ()) -> None:
+        """Take back that the image is finished, and the receipts of super-tiles whose outputs are lost.
+
+        Parameters
+        ----------
+        lost : iterable of str
+            Keys of super-tiles that have to be done again.
+        """
+        gone = frozenset(lost)
+        if (self.root / LEDGER).exists():
+            kept = [receipt for key, receipt in _listed(self.root / LEDGER).items() if key not in gone]
+            self._write_ledger(kept, None)
+        for key in gone:
+            (self.root / f"{key}.json").unlink(missing_ok=True)
 
     def claim(self, key: str) -> Lease | None:
-        """Return a lease on a super-tile, None while another process holds one.
+        """Return a lease on a super-tile, or on a step of the image, None while another process holds one.
 
         Parameters
         ----------
         key : str
-            Key of the super-tile.
+            Key of the super-tile, `BEGIN` or `FINISH`.
 
         Returns
         -------
         Lease or None
             To be used as a context manager; released at its end.
         """
-        path = self.root / f"{key}.lease"
-        for _ in range(2):
-            try:
-                descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-            except FileExistsError:
-                if not _expired(path):
-                    return None
-                # Two takers may both come here; the work is deterministic, so that doing it twice is harmless.
+        return claim(self.root / f"{key}.lease")
+
+    @contextmanager
+    def _sole(self) -> Iterator[None]:
+        """Keep two runs from beginning the same image at once with different recipes; takes milliseconds."""
+        stop = time.monotonic() + 2 * LEASE_S
+        while (lease := self.claim(BEGIN)) is None:
+            if time.monotonic() > stop:
+                raise OutputError.of(
+                    f"`{self.root / BEGIN}.lease`",
+                    got="a lease that another run holds on and on",
+                    expected="one that ends in milliseconds",
+                    do="End that run, then run the same command again.",
+                )
+            time.sleep(BEGIN_WAIT_S)
+        with lease:
+            yield
+
+    def _require_idle(self) -> None:
+        for path in self.root.glob("*.lease"):
+            if path.stem != BEGIN and is_held(path):
+                raise OutputError.of(
+                    f"`{self.root}`",
+                    got="another run at work there",
+                    expected="none, since its results are to be replaced",
+                    do="Wait for it or stop it, then run the same command again.",
+                )
+
+    def _forget(self) -> None:
+        """Remove the receipts and leases of an earlier run; nothing else is touched."""
+        for pattern in ("L*.json", "L*.lease", f"{FINISH}.lease", LEDGER, RECIPE):
+            for path in self.root.glob(pattern):
                 path.unlink(missing_ok=True)
-            else:
-                with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                    json.dump(_owner(), stream)
-                return Lease(path)
-        return None
 
-    def _read(self, name: str) -> dict[str, Any] | None:
-        return _load(self.root / name)
+    def _write_ledger(self, receipts: Iterable[Receipt], summary: Mapping[str, Any] | None) -> None:
+        document = {
+            "digest": self.recipe,
+            "receipts": [asdict(receipt) for receipt in receipts],
+            "summary": None if summary is None else dict(summary),
+        }
+        write_durable(self.root / LEDGER, _sealed(document))
+
+    def _sweep(self) -> None:
+        """Remove what processes killed in the middle of a write have left, long enough ago to be nobody's."""
+        for path in self.root.glob(f".*{PARTIAL_SUFFIX}"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > LEASE_S:
+                    path.unlink(missing_ok=True)
 
 
-class Lease:
-    """A claim kept alive by heartbeat until the block ends.
+def difference(old: object, new: object, *, most: int = 4) -> str:
+    """Return where two recipes differ, in words.
 
     Parameters
     ----------
-    path : Path
-        The lease file.
+    old, new : object
+        JSON values: what lies there, what is wanted now.
+    most : int
+        Most differences named.
+
+    Returns
+    -------
+    str
+        `plan.tile_px 256 there, 512 now; …`.
     """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> Lease:
-        _heart().add(self._path)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        _heart().remove(self._path)
-        self._path.unlink(missing_ok=True)
+    there, now = dict(_leaves(old)), dict(_leaves(json.loads(_json(new))))
+    names = sorted(name for name in {*there, *now} if there.get(name) != now.get(name))
+    words = [f"{name} {_short(there.get(name))} there, {_short(now.get(name))} now" for name in names[:most]]
+    rest = [f"{len(names) - most} more"] if len(names) > most else []
+    return "; ".join(words + rest) or "made by another version"
 
 
-class _Heart:
-    """One daemon thread a process that touches the leases held there."""
-
-    def __init__(self) -> None:
-        self._held: set[Path] = set()
-        self._lock = Lock()
-        self._wake = Event()
-        Thread(target=self._beat, name="tilestream-leases", daemon=True).start()
-
-    def add(self, path: Path) -> None:
-        with self._lock:
-            self._held.add(path)
-
-    def remove(self, path: Path) -> None:
-        with self._lock:
-            self._held.discard(path)
-
-    def _beat(self) -> None:
-        while not self._wake.wait(HEARTBEAT_S):
-            with self._lock:
-                held = list(self._held)
-            for path in held:
-                try:
-                    os.utime(path)
-                except OSError:
-                    continue  # taken by another after a long pause of this machine: the work is done twice
+def _leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
+    if not isinstance(value, Mapping):
+        yield name, value
+        return
+    for key, item in value.items():
+        yield from _leaves(item, f"{name}.{key}" if name else str(key))
 
 
-def _heart() -> _Heart:
-    return _heart_of(os.getpid())
-
-
-@cache
-def _heart_of(_: int) -> _Heart:
-    return _Heart()  # one a process id: threads do not survive a fork
-
-
-@cache
-def _token(_: int) -> str:
-    return uuid.uuid4().hex
-
-
-def _owner() -> dict[str, Any]:
-    process = psutil.Process()
-    return {
-        "host": socket.gethostname(),
-        "pid": process.pid,
-        "started": process.create_time(),
-        "id": _token(process.pid),
-    }
-
-
-def _expired(path: Path) -> bool:
-    try:
-        age_s = time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return True
-    if age_s > LEASE_S:
-        return True
-    owner = _load(path)
-    if owner is None or owner.get("host") != socket.gethostname():
-        return False
-    # On our own host we can see at once that the holder is gone, and need not wait for its heartbeat to stop.
-    try:
-        return bool(psutil.Process(owner["pid"]).create_time() != owner["started"])
-    except psutil.NoSuchProcess:
-        return True
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 28 else f"{text[:24]}…"
 
 
 def _load(path: Path) -> dict[str, Any] | None:
+    """Return a JSON object, None where there is none, or one whose checksum does not fit."""
     try:
         loaded = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None  # not there, or a lease that its holder is just writing
-    return loaded if isinstance(loaded, dict) else None
+        return None
+    if not isinstance(loaded, dict):
+        return None
+    seal = loaded.pop(SEAL, None)
+    return loaded if path.name == RECIPE or seal == checksum(_json(loaded)) else None
 
 
-def _receipt(document: Mapping[str, Any]) -> Receipt:
+def _listed(path: Path) -> Mapping[str, Receipt]:
+    """Return the receipts in a ledger, kept while the file stays the same: workers ask for one at a time."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return _ledger(path, found.st_ino, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _ledger(path: Path, _inode: int, _mtime_ns: int) -> Mapping[str, Receipt]:
+    documents = (_load(path) or {}).get("receipts", [])
+    receipts = [_receipt(document) for document in documents]
+    return {receipt.key: receipt for receipt in receipts if receipt is not None}
+
+
+def _receipt(document: Mapping[str, Any] | None) -> Receipt | None:
+    """Return the receipt, None for what another version has written."""
+    if document is None:
+        return None
     fields = dict(document)
     fields["damaged"] = {reason: tuple(rows) for reason, rows in fields.get("damaged", {}).items()}
     fields["scores"] = tuple(fields.get("scores", ()))
-    return Receipt(**fields)
+    try:
+        return Receipt(**fields)
+    except TypeError:
+        return None
+
+
+def _sealed(document: Mapping[str, Any]) -> bytes:
+    plain = json.loads(_json(document))
+    return _json({**plain, SEAL: checksum(_json(plain))})
 
 
 def _json(document: object) -> bytes:
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def _difference(old: object, new: object) -> str:
-    if not isinstance(old, Mapping) or not isinstance(new, Mapping):
-        return "unknown"
-    names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
-    return "different: " + ", ".join(names[:6]) if names else "made by another version"
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()

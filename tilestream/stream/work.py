@@ -16,6 +16,7 @@ from tilestream.errors import StageError, TilestreamError
 from tilestream.metrics import Meter, collect, timed
 from tilestream.pyramid.pyramid import Pyramid
 from tilestream.registry import STAGES, resolve
+from tilestream.sources.stamps import Stamp, require_unchanged
 from tilestream.stream.batches import Outcome, Slots, iter_batches, new_outcome
 from tilestream.stream.journal import Journal
 from tilestream.types import Array, Batch, Receipt, Sink, Stage, StageSpec, SuperTile, TileStatus
@@ -29,6 +30,22 @@ class Busy:
 
     key: str
     """Key of the super-tile."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A unit that another run has finished meanwhile."""
+
+    receipt: Receipt
+    """Its receipt, as it lay on disk."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Again:
+    """Units whose outputs are not what their receipts say, found when the image was to be finished."""
+
+    keys: tuple[str, ...]
+    """Their keys; their receipts are gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +74,11 @@ class TileWork:
     """Takes the receipts and gives the leases."""
     batch: int = 64
     """Most tiles that enter a stage together."""
+    stamps: tuple[Stamp, ...] = ()
+    """Files of the image as they were when it was opened."""
 
-    def __call__(self, unit: SuperTile) -> Receipt | Busy:
-        """Return the receipt of the unit, from disk when another run has finished it meanwhile.
+    def __call__(self, unit: SuperTile) -> Receipt | Found | Busy:
+        """Return the receipt of the unit.
 
         Parameters
         ----------
@@ -68,19 +87,25 @@ class TileWork:
 
         Returns
         -------
-        Receipt or Busy
-            `Busy` when another run is at it.
+        Receipt, Found or Busy
+            `Found` when another run has finished it meanwhile, `Busy` when another run is at it.
+
+        Raises
+        ------
+        SourceError
+            When a file of the image was changed during the run.
         """
         lease = self.journal.claim(unit.key)
         if lease is None:
             return Busy(key=unit.key)
         with lease:
             done = self.journal.receipt(unit.key)
-            return done if done is not None else self._run(unit)
+            return Found(receipt=done) if done is not None else self._run(unit)
 
     def _run(self, unit: SuperTile) -> Receipt:
         with collect() as meter:
             results, outcome = self._results(unit)
+            require_unchanged(self.stamps)  # after reading, so that no pixel is older than the look
             with timed("write"):
                 outputs = self.sink.write(unit, results)
             meter.counts["failed"] = sum(
@@ -100,6 +125,7 @@ class TileWork:
                     found = run_stage(make_stage(spec), batch)
                 if name not in vectors:
                     vectors[name] = np.full((n, found.shape[1]), np.nan, np.float32)
+                _require_width(name, found, vectors[name])
                 vectors[name][batch.rows - unit.first_row] = found
         share = np.ones(n, np.float32) if unit.share is None else unit.share
         results: dict[str, Array] = {"status": outcome.status, "valid": outcome.valid_share, "tissue": share}
@@ -166,6 +192,16 @@ def run_stage(stage: Stage, batch: Batch) -> Array:
             do="Return one vector a tile.",
         )
     return found
+
+
+def _require_width(name: str, found: Array, before: Array) -> None:
+    if found.shape[1] != before.shape[1]:
+        raise StageError.of(
+            f"output of stage `{name}`",
+            got=f"vectors of {found.shape[1]} values",
+            expected=f"{before.shape[1]}, as in the batch before",
+            do="Return vectors of one length.",
+        )
 
 
 def make_stage(spec: StageSpec) -> Stage:
