@@ -15,6 +15,8 @@ QUIET = {
     "distributed.worker.profile.enabled": False,  # samples all stacks 100 times a second, holding the GIL
     "distributed.scheduler.work-stealing": False,  # the window already hands a unit to whoever is free
     "distributed.scheduler.allowed-failures": 0,  # whoever was beside a worker's killer is run again by the engine
+    "distributed.admin.tick.interval": "2s",  # looks for a blocked event loop 50 times a second otherwise
+    "distributed.admin.system-monitor.interval": "10s",
     "distributed.worker.daemon": False,  # encoders may start processes of their own
 }
 """Settings of clusters that are started here."""

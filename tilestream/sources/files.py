@@ -10,7 +10,6 @@ from threading import Lock
 from typing import Any, cast
 
 import fsspec
-from zict import LRU
 
 from tilestream.errors import DamagedError, SourceError
 from tilestream.metrics import count, timed
@@ -20,22 +19,29 @@ OPEN_FILES = 128
 
 
 class _Handles:
-    """Read-only descriptors of local files, reopened after a fork (a child must not share a parent's pool)."""
+    """Read-only descriptors of local files, reopened after a fork (a child must not share a parent's offsets)."""
 
     def __init__(self) -> None:
+        self.reset()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.reset)
+
+    def reset(self) -> None:
+        """Forget every handle and the lock, which a thread of the parent may have held."""
         self._lock = Lock()
-        self._pid = os.getpid()
-        self._open: LRU[str, _Descriptor] = LRU(OPEN_FILES, {})
+        self._open: dict[str, _Descriptor] = {}
 
     def get(self, path: str) -> _Descriptor:
+        # Without the lock: every thread asks once a tile, and would wait for whichever was switched out holding it.
+        found = self._open.get(path)
+        if found is not None:
+            return found
         with self._lock:
-            if self._pid != os.getpid():
-                self._pid, self._open = os.getpid(), LRU(OPEN_FILES, {})
-            try:
-                return self._open[path]
-            except KeyError:
-                descriptor = self._open[path] = _Descriptor(path)
-                return descriptor
+            if path not in self._open:
+                while len(self._open) >= OPEN_FILES:
+                    del self._open[next(iter(self._open))]  # the one opened first; reopening costs microseconds
+                self._open[path] = _Descriptor(path)
+            return self._open[path]
 
     def drop(self, path: str) -> None:
         with self._lock:
@@ -43,8 +49,7 @@ class _Handles:
 
     def drop_replaced(self, path: str, found: os.stat_result) -> None:
         """Let go of a handle on the file that lay at `path` before the one found there now."""
-        with self._lock:
-            held = self._open.get(path) if self._pid == os.getpid() else None
+        held = self._open.get(path)
         if held is not None and not os.path.samestat(os.fstat(held.number), found):
             self.drop(path)
 
