@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pickle
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,8 +59,8 @@ def expected(source: HoleySource, box: Box) -> tuple[np.ndarray[Any, Any], np.nd
             block = at[0] // 8, at[1] // 8
             if not (0 <= at[0] < height and 0 <= at[1] < width) or block in ((1, 1), (2, 3)):
                 continue
-            pixels[y, x] = source.pixels[at]
             valid[y, x] = block != (0, 0) or source.pixels[at][0] > 20
+            pixels[y, x] = source.pixels[at] if valid[y, x] else 0
     return pixels.transpose(2, 0, 1), valid
 
 
@@ -158,3 +161,46 @@ def test_a_level_that_is_not_there_is_refused() -> None:
 def test_associated_images_that_could_identify_are_refused() -> None:
     with pytest.raises(ConfigError, match="never read"):
         open_pyramid(np.zeros((9, 9), np.uint8)).read_associated("label")
+
+
+@pytest.mark.parametrize("store", ["tif", "zarr"])
+def test_uncompressed_images_with_equal_headers_are_not_mixed_up(tmp_path: Path, store: str) -> None:
+    """Their headers, tile tables and file sizes are the same; only pixels far from both ends differ."""
+    found = []
+    for value in (1, 2):
+        pixels = np.zeros((1024, 1024), np.uint16)
+        pixels[400:600, 400:600] = value
+        path = tmp_path / f"{value}.{store}"
+        if store == "tif":
+            tifffile.imwrite(path, pixels, tile=(256, 256))
+        else:
+            zarr.create_array(path, data=pixels, chunks=(256, 256), compressors=None)
+        found.append(open_pyramid(path))
+    for value, pyramid in enumerate(found, 1):
+        assert pyramid.read(pyramid.levels[0].box).max() == value
+        copy = pickle.loads(pickle.dumps(pyramid))
+        assert copy.read(copy.levels[0].box).max() == value
+    assert found[0].fingerprint != found[1].fingerprint
+
+
+def test_what_is_not_valid_is_zero_even_where_the_file_says_otherwise(tmp_path: Path) -> None:
+    pixels = np.full((64, 64), -9999, np.float32)
+    pixels[10:20, 10:20], pixels[12, 12] = 5, np.nan
+    tifffile.imwrite(tmp_path / "nodata.tif", pixels, extratags=[(42113, "s", 0, "-9999", True)])
+    pyramid = open_pyramid(tmp_path / "nodata.tif")
+    region = pyramid.read_region(pyramid.levels[0].box)
+    assert np.count_nonzero(region.valid) == 99
+    assert set(region.pixels[0][region.valid].tolist()) == {5.0}
+    assert not region.pixels[0][~region.valid].any()
+
+
+def test_a_chosen_band_is_not_valid_where_it_holds_nodata(tmp_path: Path) -> None:
+    pixels = np.zeros((64, 64, 2), np.uint16)
+    pixels[..., 1], pixels[:32, :, 0] = 7, 3
+    path = tmp_path / "two.tif"
+    tags = [(42113, "s", 0, "0", True)]
+    tifffile.imwrite(path, pixels, planarconfig="contig", photometric="minisblack", extratags=tags)
+    pyramid = open_pyramid(path)
+    first = pyramid.choose(bands=[pyramid.channels[0].name])
+    assert pyramid.read_region(pyramid.levels[0].box).valid.all()
+    np.testing.assert_array_equal(first.read_region(first.levels[0].box).valid, pixels[..., 0] != 0)

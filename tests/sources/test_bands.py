@@ -17,11 +17,11 @@ def noise(size, seed):
     return np.random.default_rng(seed).integers(1, 9999, (size, size), np.uint16)
 
 
-def save_band(path, pixels, *, step=10.0, origin=(500000.0, 4000000.0), nodata="0", tile=32):
+def save_band(path, pixels, *, step=10.0, origin=(500000.0, 4000000.0), nodata="0", tile=32, compression="zlib"):
     geo = [(33550, "d", 3, (step, step, 0.0), True), (33922, "d", 6, (0, 0, 0, *origin, 0), True)]
     keys = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32629)
     tags = [*geo, (34735, "H", len(keys), keys, True), (42113, "s", 0, nodata, True)]
-    tifffile.imwrite(path, pixels, tile=(tile, tile), extratags=tags, compression="zlib", metadata=None)
+    tifffile.imwrite(path, pixels, tile=(tile, tile), extratags=tags, compression=compression, metadata=None)
 
 
 def save_scene(folder, bands, **assets):
@@ -118,3 +118,14 @@ def test_an_item_without_bands(tmp_path):
     (tmp_path / "s" / "item.json").write_text(json.dumps(item))
     with pytest.raises(SourceError, match="no single-band file"):
         open_source(path)
+
+
+def test_bands_without_compression_are_not_mixed_up(tmp_path):
+    """Their headers, tile tables and both ends of the files are the same, and blocks of coarse bands are cached."""
+    for name, value in (("red", 1), ("nir", 2)):
+        pixels = np.zeros((512, 512), np.uint16)
+        pixels[300, 300] = value
+        save_scene(tmp_path / name, {"band": (pixels, 10.0, {"compression": None, "tile": 128})})
+    for name, value in (("red", 1), ("nir", 2)):
+        source = open_source(str(tmp_path / name))
+        assert whole_level(source, 0)[0].max() == value

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from tilestream.errors import ConfigError
+from tilestream.sources.samples import masked
 from tilestream.types import Array, Block, ImageInfo, Source
 
 
@@ -41,7 +42,13 @@ class ChosenSource:
         block = self.source.read_block(level, iy, ix)
         if block is None:
             return None
-        return Block(pixels=block.pixels[..., list(self.channels)], valid=block.valid)
+        pixels = block.pixels[..., list(self.channels)]
+        if self.info.nodata is None:
+            return Block(pixels=pixels, valid=block.valid)
+        # a pixel is measured where any channel is; here only the chosen ones count
+        measured = masked(pixels, self.info.nodata)
+        both = measured.valid if measured.valid is None or block.valid is None else measured.valid & block.valid
+        return Block(pixels=measured.pixels, valid=block.valid if both is None else both)
 
     def isel(self, **index: int) -> ChosenSource:
         """Return the same choices on another selection."""

@@ -32,6 +32,8 @@ class Pyramid:
     """Reads the blocks."""
     cache_bytes: int = CACHE_BYTES
     """Budget of the process-wide cache of decoded blocks; 0 = none."""
+    address: str = ""
+    """Where it was opened. Keeps cached blocks apart: files without compression can have one fingerprint."""
 
     @property
     def info(self) -> ImageInfo:
@@ -226,7 +228,8 @@ class Pyramid:
                 if block.pixels is not target:
                     target[...] = block.pixels[y0 - top : y1 - top, x0 - left : x1 - left]
                 if block.valid is not None:
-                    valid[part] = block.valid[y0 - top : y1 - top, x0 - left : x1 - left]
+                    valid[part] = seen = block.valid[y0 - top : y1 - top, x0 - left : x1 - left]
+                    target[~seen] = 0
         return tuple(damage)
 
     def read_plan(
@@ -327,7 +330,7 @@ class Pyramid:
     def _identity(self) -> str:
         selected = ",".join(f"{axis}={index}" for axis, index in sorted(self.info.selection.items()))
         names = ",".join(channel.name for channel in self.channels)
-        return f"{self.info.fingerprint}#{selected}#{names}"
+        return f"{self.address}#{self.info.fingerprint}#{selected}#{names}"
 
     def _block(self, level: Level, iy: int, ix: int, target: Array, recent: RecentBlocks | None) -> Block | None:
         if recent is None:
@@ -353,7 +356,7 @@ class Pyramid:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"source": self.source, "cache_bytes": self.cache_bytes}
+        return {"source": self.source, "cache_bytes": self.cache_bytes, "address": self.address}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -386,9 +389,9 @@ def open_pyramid(
         When it cannot be opened; the message says what it is and what to do.
     """
     if isinstance(url, str) or hasattr(url, "__fspath__"):
-        opened = open_source(str(url), source=source, options=options)
+        opened, address = open_source(str(url), source=source, options=options), str(url)
     else:
         from tilestream.sources.array import array_source  # loads dask and xarray, which files do not need
 
-        opened = array_source(url)
-    return Pyramid(source=opened, cache_bytes=cache_bytes)
+        opened, address = array_source(url), ""
+    return Pyramid(source=opened, cache_bytes=cache_bytes, address=address)

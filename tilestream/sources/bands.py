@@ -8,7 +8,7 @@ where all bands are. Class and quality layers (no `eo:bands`) are no channels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,8 @@ class Band:
     """Name, scale and offset."""
     source: Source
     """Reads its file."""
+    url: str
+    """Where the file lies; keeps apart cached blocks of files that have one fingerprint."""
     steps: tuple[tuple[int, int], ...] = ()
     """For each level of the scene, the band's own level and how many pixels of the scene one of its pixels covers."""
 
@@ -114,7 +116,7 @@ def _read(band: Band, block: Box) -> tuple[Array, npt.NDArray[np.bool_]]:
         height=-(-block.y_stop // factor) - y,
         width=-(-block.x_stop // factor) - x,
     )
-    pixels, valid = read_window(band.source, window)
+    pixels, valid = read_window(band.source, band.url, window)
     rows = slice(block.y - y * factor, block.y_stop - y * factor)
     columns = slice(block.x - x * factor, block.x_stop - x * factor)
     if factor == 1:
@@ -123,13 +125,15 @@ def _read(band: Band, block: Box) -> tuple[Array, npt.NDArray[np.bool_]]:
     return found[..., 0], seen
 
 
-def read_window(source: Source, window: Box) -> tuple[Array, npt.NDArray[np.bool_]]:
+def read_window(source: Source, url: str, window: Box) -> tuple[Array, npt.NDArray[np.bool_]]:
     """Return a box inside a level, put together from its blocks.
 
     Parameters
     ----------
     source : Source
         What reads the blocks.
+    url : str
+        Where it was opened.
     window : Box
         Box inside its level.
 
@@ -149,7 +153,7 @@ def read_window(source: Source, window: Box) -> tuple[Array, npt.NDArray[np.bool
     valid = np.zeros((window.height, window.width), np.bool_)
     for iy in range(window.y // stored.block.y, -(-window.y_stop // stored.block.y)):
         for ix in range(window.x // stored.block.x, -(-window.x_stop // stored.block.x)):
-            block = _block(source, info.fingerprint, window.level, iy, ix)
+            block = _block(source, url, window.level, iy, ix)
             if block is None:
                 continue
             top, left = iy * stored.block.y, ix * stored.block.x
@@ -162,8 +166,8 @@ def read_window(source: Source, window: Box) -> tuple[Array, npt.NDArray[np.bool
     return pixels, valid
 
 
-def _block(source: Source, fingerprint: str, level: int, iy: int, ix: int) -> Block | None:
-    key = (f"band:{fingerprint}", level, iy, ix)
+def _block(source: Source, url: str, level: int, iy: int, ix: int) -> Block | None:
+    key = (f"band:{url}:{source.info.fingerprint}", level, iy, ix)
     return block_cache(CACHE_BYTES).get(key, lambda: source.read_block(level, iy, ix))
 
 
@@ -192,22 +196,24 @@ def open_bands(file: File) -> BandsSource:
             f"`{file.url}`", got="no STAC item with files", expected="item JSON and its assets", do="Give its folder."
         )
     chosen, left_out = _choose(item["assets"], folder.names)
-    opened = [(channel, open_source(inside(file, name).url, options=file.options)) for name, channel in chosen]
-    single = [(channel, source) for channel, source in opened if _is_band(source.info)]
+    opened = [_open(inside(file, name), channel) for name, channel in chosen]
+    single = [band for band in opened if _is_band(band.source.info)]
     if not single:
         raise SourceError.of(
             f"`{file.url}`", got="no single-band file with a place", expected="the bands of a scene", do="Copy them."
         )
-    finest = min(single, key=lambda pair: abs(_step(pair[1].info)))[1].info
-    levels = _levels(finest, [source.info for _, source in single])
+    finest = min((band.source.info for band in single), key=lambda info: abs(_step(info)))
+    levels = _levels(finest, [band.source.info for band in single])
     bands = tuple(
-        Band(channel=channel, source=source, steps=steps)
-        for channel, source in single
-        if (steps := _steps(source.info, finest, levels)) is not None
+        replace(band, steps=steps) for band in single if (steps := _steps(band.source.info, finest, levels)) is not None
     )
     names = {band.channel.name for band in bands}
-    left_out += sorted(channel.name for channel, _ in opened if channel.name not in names)
+    left_out += sorted(band.channel.name for band in opened if band.channel.name not in names)
     return BandsSource(bands=bands, info=_describe(bands, finest, levels, left_out))
+
+
+def _open(file: File, channel: Channel) -> Band:
+    return Band(channel=channel, source=open_source(file.url, options=file.options), url=file.url)
 
 
 def _choose(assets: Mapping[str, Any], here: Iterable[str]) -> tuple[list[tuple[str, Channel]], list[str]]:

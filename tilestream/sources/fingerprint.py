@@ -8,6 +8,8 @@ from tilestream.sources.files import File
 
 EDGE_BYTES = 1 << 16
 """Bytes hashed at each end of a file: headers, directories and codestream ends live there."""
+PIECES, PIECE_BYTES = 64, 1 << 10
+"""Number and size of the pieces that stand for stored bytes whose sizes say nothing of them."""
 
 
 def digest(*parts: object) -> str:
@@ -48,3 +50,25 @@ def file_edges(file: File) -> tuple[int, bytes, bytes]:
     head = file.read(0, min(size, EDGE_BYTES))
     rest = min(size - len(head), EDGE_BYTES)
     return size, head, file.read(size - rest, rest)
+
+
+def file_pieces(file: File, count: int = PIECES) -> list[bytes]:
+    """Return pieces of 1 KiB spread evenly over a file, for `digest`.
+
+    Sizes of compressed tiles differ from one image to the next; those of uncompressed ones do not, and both ends of two
+    such files are often alike: glass, or ground without data.
+
+    Parameters
+    ----------
+    file : File
+        The file.
+    count : int
+        Most pieces.
+
+    Returns
+    -------
+    list of bytes
+        In the order of the file.
+    """
+    step = max(PIECE_BYTES, file.size // count)
+    return file.read_ranges([(at, min(PIECE_BYTES, file.size - at)) for at in range(0, file.size, step)])

@@ -11,7 +11,7 @@ import numpy as np
 
 from tilestream.sources import tifftable as tt
 from tilestream.sources.address import default_notes
-from tilestream.sources.fingerprint import digest, file_edges
+from tilestream.sources.fingerprint import digest, file_edges, file_pieces
 from tilestream.sources.geokeys import GeoReference, read_georeference
 from tilestream.sources.samples import default_names, unique_names
 from tilestream.sources.tiffifd import Ifd
@@ -209,7 +209,10 @@ def _modality(layout: Layout, place: GeoReference, mpp_yx: tuple[float, float] |
 
 
 def _fingerprint(layout: Layout) -> str:
-    parts: list[object] = list(file_edges(layout.ifd.header.file))
+    file = layout.ifd.header.file
+    parts: list[object] = list(file_edges(file))
+    if layout.levels[0].tables[0].compression == tt.NONE:
+        parts += file_pieces(file)
     for level in layout.levels:
         for table in (*level.tables, *(() if level.mask is None else (level.mask,))):
             parts += [table.file.size, table.shape, table.piece, table.compression, table.predictor, table.photometric]

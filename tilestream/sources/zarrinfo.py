@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import zarr
 from tilestream.errors import SourceError
 from tilestream.sources.address import default_notes
 from tilestream.sources.files import File
-from tilestream.sources.fingerprint import digest
+from tilestream.sources.fingerprint import PIECES, digest, file_pieces
 from tilestream.sources.grids import Affine, short_crs, um_per_unit
 from tilestream.sources.ngff import Axis, Multiscale, Node, multiscale_of, read_node
 from tilestream.sources.recognise import inside, list_folder
@@ -277,13 +277,23 @@ def _kind(node: Node, image: Multiscale, dtype: np.dtype[Any]) -> tuple[Kind, tu
 
 
 def _fingerprint(node: Node, image: Multiscale, nodes: Sequence[Node | None]) -> str:
-    """Return the hash of all metadata documents and, for a local store, of the sizes of up to 4,096 chunk files."""
+    """Return the hash of all documents and, for a local store, of up to 4,096 sizes and some pieces of chunk files."""
     documents = [document for level in (node, *nodes) if level for document in level.documents]
     listing: list[tuple[str, int]] = []
+    pieces: list[bytes] = []
     if node.file.is_local:
         for path in reversed(image.paths):
-            listing += _sizes(Path(node.file.path) / path, MOST_LISTED - len(listing))
-    return digest("zarr", *documents, listing)
+            listed = _sizes(Path(node.file.path) / path, MOST_LISTED - len(listing))
+            listing += listed
+            pieces += _pieces(inside(node.file, path), [name for name, nbytes in listed if nbytes])
+    return digest("zarr", *documents, listing, *pieces)
+
+
+def _pieces(level: File, names: list[str]) -> Iterator[bytes]:
+    for name in names[:: max(1, len(names) // PIECES)]:
+        file = inside(level, name)
+        if file.exists:
+            yield from file_pieces(file, max(1, PIECES // len(names)))
 
 
 def _sizes(folder: Path, most: int) -> list[tuple[str, int]]:
@@ -294,5 +304,6 @@ def _sizes(folder: Path, most: int) -> list[tuple[str, int]]:
             if len(found) >= most:
                 return found
             path = Path(place) / name
-            found.append((str(path.relative_to(folder)), path.stat().st_size))
+            nbytes = path.stat().st_size if path.exists() else 0  # a link may lead nowhere
+            found.append((path.relative_to(folder).as_posix(), nbytes))
     return found
