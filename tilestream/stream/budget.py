@@ -11,8 +11,6 @@ from tilestream.errors import BudgetError
 from tilestream.plan.tiles import TilePlan
 from tilestream.pyramid.pyramid import Pyramid
 
-DECODE_COPIES = 2
-"""A block is held by the decoder and by whoever copies it into a tile."""
 WRITE_COPIES = 3
 """Rows of a unit stand in the results, in the encoded part and in the file's buffer."""
 DEFAULT_SHARE = 0.5
@@ -26,7 +24,7 @@ class Projection:
     batch_bytes: int
     """Pixels and validity of the tiles that enter a stage together."""
     decode_bytes: int
-    """Blocks being decoded, or the stored pixels under a resampled tile."""
+    """Blocks kept for the next row of tiles and the one being decoded, and the stored pixels under a resampled tile."""
     rows_bytes: int
     """Vectors of a unit until they are written."""
     cache_bytes: int
@@ -97,14 +95,17 @@ def project(pyramid: Pyramid, plan: TilePlan, *, batch: int, dims: int, tasks: i
     sample = len(pyramid.channels) * pyramid.dtype.itemsize
     edge = grid.tile_px + 2 * grid.halo_px
     unit_tiles = min((plan.super_tile_px // grid.step_px) ** 2, len(plan))
-    block = pyramid.levels[level.stored].block.area * (sample + 1)
-    footprint = 0
+    stored = pyramid.levels[level.stored]
+    ratio_y, ratio_x = level.ratio_yx
+    # A unit keeps the rows of blocks that its next row of tiles touches again.
+    rows = min(stored.blocks.y, math.ceil(edge * ratio_y / stored.block.y) + 1)
+    columns = min(stored.blocks.x, math.ceil((plan.super_tile_px + 2 * grid.halo_px) * ratio_x / stored.block.x) + 1)
+    decode = (rows * columns + 1) * stored.block.area * (sample + 1)
     if not level.is_stored:
-        height, width = (math.ceil(edge * ratio) + 1 for ratio in level.ratio_yx)
-        footprint = height * width * (sample + 1)
+        decode += (math.ceil(edge * ratio_y) + 1) * (math.ceil(edge * ratio_x) + 1) * (sample + 1)
     return Projection(
         batch_bytes=2 * min(batch, unit_tiles) * edge * edge * (sample + 1),
-        decode_bytes=DECODE_COPIES * block + footprint,
+        decode_bytes=decode,
         rows_bytes=WRITE_COPIES * unit_tiles * (dims * 4 + 16),
         cache_bytes=pyramid.cache_bytes,
         tasks=tasks,
