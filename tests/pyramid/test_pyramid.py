@@ -192,6 +192,11 @@ def test_what_is_not_valid_is_zero_even_where_the_file_says_otherwise(tmp_path: 
     assert np.count_nonzero(region.valid) == 99
     assert set(region.pixels[0][region.valid].tolist()) == {5.0}
     assert not region.pixels[0][~region.valid].any()
+    np.testing.assert_array_equal(pyramid.read(pyramid.levels[0].box)[0], pixels)
+    planned, seen = np.empty((40, 40, 1), np.float32), np.empty((40, 40), np.bool_)
+    level = PlanLevel(stored=0, shape=pyramid.levels[0].shape, scale_yx=(1.0, 1.0))
+    pyramid.read_plan(level, Box(y=0, x=0, height=40, width=40), planned, seen)
+    np.testing.assert_array_equal(planned[..., 0], region.pixels[0, :40, :40])
 
 
 def test_a_chosen_band_is_not_valid_where_it_holds_nodata(tmp_path: Path) -> None:

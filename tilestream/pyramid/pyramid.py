@@ -134,7 +134,7 @@ class Pyramid:
         Parameters
         ----------
         box : Box
-            What to read; parts outside the image are 0.
+            What to read; parts outside the image are 0, nodata is as stored.
 
         Returns
         -------
@@ -146,10 +146,10 @@ class Pyramid:
         DamagedError
             When a block inside the box cannot be decoded; `read_region` returns the rest of it.
         """
-        region = self.read_region(box)
-        if region.damage:
-            raise DamagedError("; ".join(region.damage))
-        return region.pixels
+        pixels, _, damage = self._stored(box)
+        if damage:
+            raise DamagedError("; ".join(damage))
+        return pixels.transpose(2, 0, 1)
 
     def read_region(self, box: Box) -> Region:
         """Return the pixels of a box, which of them are valid, and what was damaged.
@@ -162,19 +162,19 @@ class Pyramid:
         Returns
         -------
         Region
-            Pixels `(c, y, x)`, validity `(y, x)` and the reason of each damaged block.
+            Pixels `(c, y, x)`, 0 where not valid, validity `(y, x)` and the reason of each damaged block.
         """
+        pixels, valid, damage = self._stored(box)
+        pixels[~valid] = 0
+        return Region(pixels=pixels.transpose(2, 0, 1), valid=valid, damage=damage)
+
+    def _stored(self, box: Box) -> tuple[Array, npt.NDArray[np.bool_], tuple[str, ...]]:
         if box.level >= len(self.levels):
-            raise ConfigError.of(
-                "`box`",
-                got=f"level {box.level}",
-                expected=f"a level below {len(self.levels)}",
-                do="Look at `pyramid.levels` for the stored ones.",
-            )
+            known = f"a level below {len(self.levels)}"
+            raise ConfigError.of("`box`", got=f"level {box.level}", expected=known, do="Look at `pyramid.levels`.")
         pixels = np.empty((box.height, box.width, len(self.channels)), self.dtype)
         valid = np.empty((box.height, box.width), np.bool_)
-        damage = self.read_into(box, pixels, valid)
-        return Region(pixels=pixels.transpose(2, 0, 1), valid=valid, damage=damage)
+        return pixels, valid, self.read_into(box, pixels, valid)
 
     def read_into(
         self, box: Box, pixels: Array, valid: npt.NDArray[np.bool_], *, recent: RecentBlocks | None = None
@@ -186,7 +186,7 @@ class Pyramid:
         box : Box
             What to read.
         pixels : ndarray
-            `(y, x, c)` of the box's size in the image's dtype; 0 where not valid.
+            `(y, x, c)` of the box's size in the image's dtype; nodata stays as stored.
         valid : ndarray of bool
             `(y, x)`.
         recent : RecentBlocks, optional
@@ -228,8 +228,7 @@ class Pyramid:
                 if block.pixels is not target:
                     target[...] = block.pixels[y0 - top : y1 - top, x0 - left : x1 - left]
                 if block.valid is not None:
-                    valid[part] = seen = block.valid[y0 - top : y1 - top, x0 - left : x1 - left]
-                    target[~seen] = 0
+                    valid[part] = block.valid[y0 - top : y1 - top, x0 - left : x1 - left]
         return tuple(damage)
 
     def read_plan(
@@ -250,7 +249,7 @@ class Pyramid:
         box : Box
             What to read, in plan pixels; its `level` is the stored one that pixels come from.
         pixels, valid, recent
-            As in `read_into`.
+            As in `read_into`, but pixels are 0 where not valid.
 
         Returns
         -------
@@ -258,7 +257,10 @@ class Pyramid:
             One reason a damaged block.
         """
         if level.is_stored:
-            return self.read_into(box, pixels, valid, recent=recent)
+            damage = self.read_into(box, pixels, valid, recent=recent)
+            if not valid.all():
+                pixels[~valid] = 0
+            return damage
         (ratio_y, ratio_x) = level.ratio_yx
         y, x = int(box.y * ratio_y // 1), int(box.x * ratio_x // 1)
         footprint = Box(
