@@ -108,7 +108,7 @@ def _found(paths: Sequence[str], out: Path | None) -> list[Found]:
 
 
 def _entry(found: Found, *, is_explicit: bool) -> Entry:
-    key = output_key(found.relative)
+    key = output_key(found.relative, has_selection=parse_address(found.path).url != found.path)
     return Entry(key=key, url=found.path, id=key, is_explicit=is_explicit)
 
 

@@ -9,26 +9,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tilestream.errors import ConfigError
-from tilestream.sources.address import parse_address
+from tilestream.sources.address import Address, parse_address
 
 DEEPEST = 64
 """Most folders that a key grows by before two inputs are taken for one."""
 
 
-def output_key(relative: str) -> str:
+def output_key(relative: str, *, has_selection: bool = True) -> str:
     """Return the name of an input's outputs: its relative path, made safe to join to a folder.
 
     Parameters
     ----------
     relative : str
         Path or URL, with or without a selection.
+    has_selection : bool
+        Whether a `#` begins a selection; False where it belongs to a name that was come across.
 
     Returns
     -------
     str
         Parts joined by `/`, without scheme, query, root, `.` and `..`; a selection `#t=3&z=1` becomes `@t=3,z=1`.
     """
-    address = parse_address(relative)
+    address = parse_address(relative) if has_selection else Address(url=relative)
     bare = address.url
     if is_remote(bare):
         bare = bare.partition("://")[2].partition("?")[0].replace(":", "_")

@@ -59,14 +59,19 @@ def write_report(out: Path, facts: RunFacts, rows: Sequence[InputRow]) -> tuple[
         for index, row in enumerate(rows):
             if row.status != "ignored":
                 pages[index] = f"{PAGES}/{page_name(index, row)}"
-                write_durable(out / pages[index], render_page(facts, row).encode())
+                write_durable(out / pages[index], _utf8(render_page(facts, row)))
     for index, entry in enumerate(document["inputs"]):
         entry["page"] = pages.get(index)
-    write_durable(out / HTML, render_report(facts, rows, pages).encode())
+    write_durable(out / HTML, _utf8(render_report(facts, rows, pages)))
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
-    write_durable(out / JSON, text.encode("utf-8", "surrogateescape") + b"\n")
+    write_durable(out / JSON, _utf8(text) + b"\n")
     _remove_pages(out, old_pages - set(pages.values()))
     return out / HTML, out / JSON
+
+
+def _utf8(text: str) -> bytes:
+    """Return text as bytes; of a file name that is no UTF-8 the odd bytes as escapes, which JSON understands."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _pages_of(out: Path) -> set[str]:

@@ -70,7 +70,7 @@ def find_inputs(paths: Iterable[str | os.PathLike[str]], *, recursive: bool = Tr
             if identity in seen or (identity in named and found.state == "ignored"):
                 continue
             seen.add(identity)
-            key = _free(found.relative, _last(text.partition("#")[0]), keys)
+            key = _free(found.relative, _last(parse_address(text).url), keys)
             keys.add(key)
             result.append(replace(found, relative=key))
     return result
