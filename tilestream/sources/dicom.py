@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from threading import Lock
 
 import numpy as np
+from pydicom.config import IGNORE
 from pydicom.uid import UID
 from zict import LRU
 
-from tilestream.errors import ConfigError, SourceError
+from tilestream.errors import ConfigError, SourceError, TilestreamError
 from tilestream.sources.address import checked_index, default_notes
 from tilestream.sources.dicomdecode import decode_frame
 from tilestream.sources.dicomfile import NEVER, WSI, Identity, identify
@@ -161,7 +162,7 @@ def open_dicom(file: File) -> DicomSource:
     if identity.sop_class != WSI:
         raise refuse(
             file,
-            got=f"DICOM of the kind {UID(identity.sop_class).name or 'unknown'}, which is not an image of a slide",
+            got=f"DICOM of the kind {UID(identity.sop_class, IGNORE).name or 'unknown'}, no image of a slide",
             expected="whole slide microscopy",
             do="Give the slide that it belongs to.",
         )
@@ -200,9 +201,14 @@ def _parent(url: str) -> str:
 
 
 def _source(file: File, all_series: tuple[str, ...], number: int, *, asked: bool) -> DicomSource:
-    series = parse_series(_members(file, all_series[number]))
+    try:
+        series = parse_series(_members(file, all_series[number]))
+        info = describe(series)
+    except TilestreamError:
+        raise
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:  # of elements' values
+        raise refuse(file, got=f"a header with {type(error).__name__}: {error}", expected="a slide's header") from error
     sizes = {"series": len(all_series)} if len(all_series) > 1 else {}
-    info = describe(series)
     notes = default_notes(sizes, {"series": 0} if asked else {})
     chosen = dict.fromkeys(sizes, number)
     info = replace(

@@ -16,7 +16,7 @@ from tilestream.errors import DamagedError
 from tilestream.metrics import count, timed
 from tilestream.sources.dicomfile import Instance
 from tilestream.sources.dicomframes import refuse
-from tilestream.sources.jpegcheck import check_scan, read_head
+from tilestream.sources.jpegcheck import check_scan, declared_size, read_head
 from tilestream.sources.streamcheck import check_jpeg2000
 from tilestream.types import Array
 
@@ -144,9 +144,11 @@ def _decoded(instance: Instance, data: bytes, dtype: np.dtype[Any], shape: tuple
     if instance.syntax in JPEG:
         return _jpeg(instance, data, shape)
     if instance.syntax in JPEG2000:
-        check_jpeg2000(data)
+        check_jpeg2000(data, most=instance.tile, samples=shape[2])
         return np.asarray(imagecodecs.jpeg2k_decode(data))
     if instance.syntax in OTHERS:
+        if (declared := declared_size(data)) != shape:
+            raise DamagedError(f"JPEG frame of {declared}, the header states {shape}")
         return np.asarray(OTHERS[instance.syntax](data))
     is_planar = int(instance.get("PlanarConfiguration", 0)) == 1 and shape[2] > 1
     if instance.syntax == RLE:

@@ -10,7 +10,6 @@ DICOM PS3.3 C.8.12 (whole slide microscopy), C.7.6.17 (dimension organization); 
 from __future__ import annotations
 
 import os
-import struct
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, cast
@@ -19,8 +18,7 @@ import fsspec
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.config import disable_value_validation
-from pydicom.errors import InvalidDicomError
+from pydicom.config import IGNORE, disable_value_validation
 from pydicom.uid import UID
 
 from tilestream.errors import DamagedError
@@ -34,6 +32,8 @@ NEVER = frozenset({"LABEL", "OVERVIEW", "LOCALIZER"})
 
 MOST_TILES = 1 << 26
 """Tiles in a level; more is a broken header (of 256 px tiles these are 4 terapixels)."""
+MOST_FRAME_BYTES = 1 << 30
+"""Decoded bytes of a frame; a header that claims more is refused, since compressed streams can claim any size."""
 
 _SERIES = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "ImageType", "SpecimenLabelInImage")
 _HEADER = (
@@ -50,9 +50,6 @@ _HEADER = (
 _parsing = Lock()  # pydicom's switch for its complaints about odd values is global: one thread would undo another's
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_parsing.acquire, after_in_child=_parsing.release, after_in_parent=_parsing.release)
-
-_UNREADABLE = (InvalidDicomError, OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, struct.error)
-"""What pydicom raises on headers that are cut or scrambled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,16 +135,7 @@ def _parse(file: File, names: tuple[str, ...]) -> tuple[Any, int]:
             for _ in (*header.file_meta, *header.iterall()):
                 pass
             return header, position
-    except (
-        InvalidDicomError,
-        OSError,
-        EOFError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        struct.error,
-    ) as error:
+    except Exception as error:  # of a cut, scrambled or endlessly nested header pydicom raises what it likes
         raise refuse(file, got=f"a header that cannot be read ({error})", expected="a DICOM file") from error
 
 
@@ -209,12 +197,15 @@ def read_instance(identity: Identity) -> Instance:
         y=int(header.get("TotalPixelMatrixRows") or tile.y), x=int(header.get("TotalPixelMatrixColumns") or tile.x)
     )
     frames = int(header.get("NumberOfFrames") or 1)
-    if min(tile.y, tile.x, matrix.y, matrix.x, frames) < 1 or UID(syntax).is_deflated:
+    if min(tile.y, tile.x, matrix.y, matrix.x, frames) < 1 or UID(syntax, IGNORE).is_deflated:
         raise refuse(
             file,
             got=f"{frames} frames of {tile.y} x {tile.x} for an image of {matrix.y} x {matrix.x}, syntax {syntax}",
             expected="a tiled image with positive sizes",
         )
+    frame_bytes = tile.area * int(header.get("SamplesPerPixel") or 1) * (int(header.get("BitsAllocated") or 8) // 8)
+    if frame_bytes > MOST_FRAME_BYTES:
+        raise refuse(file, got=f"frames of {frame_bytes:,} decoded bytes", expected=f"at most {MOST_FRAME_BYTES:,}")
     if frames > file.size:
         raise refuse(file, got=f"{frames} frames in {file.size} bytes", expected="at least a byte a frame")
     table, is_encapsulated = frame_table(file, header, position, frames, is_implicit=syntax == "1.2.840.10008.1.2")
@@ -253,13 +244,7 @@ def frame_index(instance: Instance, planes: int, paths: int) -> npt.NDArray[np.i
     grid = instance.grid
     per_frame = instance.get("PerFrameFunctionalGroupsSequence")
     organised = str(instance.get("DimensionOrganizationType", "")).upper()
-    full = grid.area * planes * paths
-    if full > MOST_TILES:
-        raise refuse(
-            instance.identity.file,
-            got=f"{full:,} tiles for {instance.frames} frames",
-            expected=f"at most {MOST_TILES:,}",
-        )
+    full = _checked_tiles(instance, planes, paths)
     if organised != "TILED_SPARSE" and (organised == "TILED_FULL" or not _has_positions(per_frame)):
         if instance.frames > full or (instance.frames < full and not instance.get("ConcatenationUID")):
             raise refuse(
@@ -270,9 +255,23 @@ def frame_index(instance: Instance, planes: int, paths: int) -> npt.NDArray[np.i
         # C.7.6.17.3: columns first, then rows, focal planes, optical paths
         index = np.full(full, -1, np.int32)
         first = int(instance.get("ConcatenationFrameOffsetNumber", 0))
+        if not 0 <= first < full:
+            raise refuse(instance.identity.file, got=f"frames from {first} on", expected=f"numbers below {full}")
         index[first : first + instance.frames] = np.arange(instance.frames, dtype=np.int32)[: full - first]
         return index.reshape(paths, planes, grid.y, grid.x)
     return _sparse(instance, per_frame, planes, paths)
+
+
+def _checked_tiles(instance: Instance, planes: int, paths: int) -> int:
+    """Return the number of tiles that the header promises, before a table of them is made."""
+    full = instance.grid.area * planes * paths
+    if not 0 < full <= MOST_TILES:
+        raise refuse(
+            instance.identity.file,
+            got=f"{full:,} tiles for {instance.frames} frames",
+            expected=f"1 to {MOST_TILES:,}",
+        )
+    return full
 
 
 def _has_positions(per_frame: Any) -> bool:
@@ -284,7 +283,9 @@ def _sparse(instance: Instance, per_frame: Any, planes: int, paths: int) -> npt.
     identifiers = [str(path.get("OpticalPathIdentifier", "")) for path in instance.get("OpticalPathSequence", ())]
     positions = [frame.PlanePositionSlideSequence[0] for frame in per_frame or () if _has_positions([frame])]
     depths = sorted({float(p.get("ZOffsetInSlideCoordinateSystem") or 0) for p in positions})
-    index = np.full((paths, max(planes, len(depths)), grid.y, grid.x), -1, np.int32)
+    planes = max(planes, len(depths))
+    _checked_tiles(instance, planes, paths)
+    index = np.full((paths, planes, grid.y, grid.x), -1, np.int32)
     if len(positions) != instance.frames:
         raise refuse(
             instance.identity.file, got=f"{len(positions)} positions", expected=f"{instance.frames}, one a frame"

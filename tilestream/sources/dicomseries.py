@@ -185,6 +185,8 @@ def describe(series: Series) -> ImageInfo:
         extra["path"] = series.paths
     mpp_yx = _mpp(first)
     notes = [] if mpp_yx else ["pixel size unknown: the header states none"]
+    if first.get("PhotometricInterpretation") == "MONOCHROME1":
+        notes.append("white is stored as 0: values are left as they are stored")
     wrong = [(note, n) for n, parts in enumerate(series.levels) if (note := colour_note(parts[0].instance))]
     if wrong:
         on = "all levels" if len(wrong) == len(levels) else f"levels {', '.join(str(n) for _, n in wrong)}"

@@ -20,6 +20,7 @@ SOI, EOI = b"\xff\xd8", b"\xff\xd9"
 _MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
 _NOT_STUFFED = re.compile(rb"\xff[^\x00]", re.DOTALL)
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2})
+_LOSSLESS = frozenset({0xC3, 0xF7})
 _OTHER_FRAMES = frozenset(range(0xC3, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
@@ -39,8 +40,6 @@ class JpegHead:
     """Restart markers that the scan must hold; -1 when there are several scans to count."""
     has_colour_mark: bool
     """Whether a JFIF or Adobe marker says what the components are."""
-    is_progressive: bool
-    """Whether the frame is coded in several passes."""
 
 
 def restart_interval(tables: bytes | None) -> int:
@@ -114,8 +113,32 @@ def _head(frame: bytes, *, scan: bytes, position: int, interval: int, marked: bo
         components=components,
         restarts=restarts,
         has_colour_mark=marked,
-        is_progressive=frame[0] == 0xC2,
     )
+
+
+def declared_size(data: bytes) -> tuple[int, int, int]:
+    """Return rows, columns and components of the frame of a lossless JPEG or JPEG-LS stream.
+
+    Parameters
+    ----------
+    data : bytes
+        The stream.
+
+    Returns
+    -------
+    tuple of int, int, int
+        As declared, before anything is decoded.
+
+    Raises
+    ------
+    DamagedError
+        When it does not start as such a stream, or breaks off before its frame.
+    """
+    code, position = 0, 2 if data[:2] == SOI else len(data)
+    body = b""
+    while code not in _LOSSLESS:
+        code, body, position = _segment(data, position)
+    return int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big"), body[5] if len(body) > 5 else 0
 
 
 def _segment(data: bytes, position: int) -> tuple[int, bytes, int]:

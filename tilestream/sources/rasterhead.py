@@ -16,6 +16,7 @@ import numpy as np
 from tilestream.errors import DamagedError, SourceError
 from tilestream.sources.files import File
 from tilestream.sources.jpegcheck import read_head
+from tilestream.sources.streamcheck import check_webp
 from tilestream.types import Shape
 
 MOST_DECODED_BYTES = 8 << 30
@@ -122,8 +123,8 @@ def png_chunks(file: File) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _png(file: File) -> RasterHead:
-    chunks = list(png_chunks(file))
-    kind, offset, length = chunks[0]
+    chunks = png_chunks(file)
+    kind, offset, length = next(chunks)
     if kind != b"IHDR" or length != 13:
         raise DamagedError(f"PNG file starts with chunk {kind!r} instead of its header (IHDR)")
     header = file.read(offset, 13)
@@ -131,7 +132,7 @@ def _png(file: File) -> RasterHead:
     depth, colour = header[8], header[9]
     if colour not in _PNG_SAMPLES or depth not in (1, 2, 4, 8, 16) or not width or not height:
         raise DamagedError(f"PNG header of {height} x {width}, depth {depth}, colour type {colour} makes no sense")
-    has_key = any(kind == b"tRNS" for kind, _, _ in chunks)
+    has_key = b"tRNS" in {kind for kind, _, _ in chunks}  # to the end, so that a cut file is found out
     samples = _PNG_SAMPLES[colour] + (1 if has_key and colour in (0, 2, 3) else 0)
     return RasterHead(
         format="png",
@@ -167,31 +168,14 @@ def _jpeg(file: File) -> RasterHead:
 
 
 def _webp(file: File) -> RasterHead:
-    head = file.read(0, min(30, file.size))
-    stated = 8 + int.from_bytes(head[4:8], "little")
-    if len(head) < 30 or stated > file.size:
-        raise DamagedError(f"WebP file of {file.size:,} bytes is cut: its header says {stated:,}")
-    kind = head[12:16]
-    if kind == b"VP8X":
-        width, height = (int.from_bytes(head[at : at + 3], "little") + 1 for at in (24, 27))
-        has_alpha = bool(head[20] & 0x10)
-        if head[20] & 0x02:
-            raise DamagedError("WebP file is an animation, not one image")
-    elif kind == b"VP8L":
-        bits = int.from_bytes(head[21:25], "little")
-        width, height, has_alpha = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, bool(bits >> 28 & 1)
-    elif kind == b"VP8 ":
-        width, height = (int.from_bytes(head[at : at + 2], "little") & 0x3FFF for at in (26, 28))
-        has_alpha = False
-    else:
-        raise DamagedError(f"WebP file starts with chunk {kind!r}")
-    samples = 4 if has_alpha else 3
+    head = check_webp(file.read(0, min(30, file.size)), stored_bytes=file.size)
+    samples = 4 if head.has_alpha else 3
     return RasterHead(
         format="webp",
-        shape=Shape(y=height, x=width),
+        shape=head.shape,
         samples=samples,
         dtype=np.dtype(np.uint8),
-        alpha=3 if has_alpha else None,
+        alpha=3 if head.has_alpha else None,
     )
 
 

@@ -1,22 +1,42 @@
-"""Tells a cut JPEG 2000 or WebP stream before it is decoded, because their decoders accept one.
+"""Tells a cut JPEG 2000 or WebP stream, and one larger than its image, before it is decoded.
+
+Their decoders accept a cut stream, and a few bytes can claim a picture of gigabytes, which they would make first.
 
 References
 ----------
-ITU-T T.800 annex A (JPEG 2000 codestream) and I (JP2 boxes); WebP container specification, RIFF header.
+ITU-T T.800 annex A (JPEG 2000 codestream) and I (JP2 boxes); WebP container specification, RIFF header; ISO 18181-1
+(JPEG XL) 9.2 (SizeHeader) and 18181-2 (boxes).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from tilestream.errors import DamagedError
+from tilestream.types import Shape
 
 
-def check_jpeg2000(data: bytes) -> bool:
+@dataclass(frozen=True, kw_only=True)
+class WebpHead:
+    """What a WebP stream declares."""
+
+    shape: Shape
+    """Size, px."""
+    has_alpha: bool
+    """Whether there is an alpha channel."""
+
+
+def check_jpeg2000(data: bytes, *, most: Shape | None = None, samples: int | None = None) -> bool:
     """Return whether components are subsampled, after checking that the codestream holds every tile-part whole.
 
     Parameters
     ----------
     data : bytes
         A codestream or a JP2 file.
+    most : Shape, optional
+        Largest size that makes sense, px.
+    samples : int, optional
+        Components that the image has.
 
     Returns
     -------
@@ -26,7 +46,7 @@ def check_jpeg2000(data: bytes) -> bool:
     Raises
     ------
     DamagedError
-        When a marker is missing or a tile-part reaches beyond the end.
+        When a marker is missing, a tile-part reaches beyond the end, or the image is too large.
     """
     position = _codestream(data)
     if data[position : position + 4] != b"\xff\x4f\xff\x51":
@@ -35,7 +55,10 @@ def check_jpeg2000(data: bytes) -> bool:
     width, height, x0, y0, tile_width, tile_height, tile_x0, tile_y0 = size
     if not tile_width or not tile_height or width <= x0 or height <= y0:
         raise DamagedError("JPEG 2000 stream declares an empty image")
+    check_size("JPEG 2000", Shape(y=height - y0, x=width - x0), most)
     components = int.from_bytes(data[position + 40 : position + 42], "big")
+    if samples is not None and components != samples:
+        raise DamagedError(f"JPEG 2000 stream of {components} components, the image has {samples}")
     factors = data[position + 42 : position + 42 + 3 * components]
     tiles = -(-(width - tile_x0) // tile_width) * -(-(height - tile_y0) // tile_height)
     position, seen = position + 2, set()
@@ -75,10 +98,99 @@ def _codestream(data: bytes) -> int:
     raise DamagedError("JPEG 2000 stream has neither a codestream's start nor a box that holds one")
 
 
-def check_webp(data: bytes) -> None:
-    """Raise `DamagedError` unless the stream is as long as its RIFF header says."""
+def check_size(name: str, shape: Shape, most: Shape | None) -> None:
+    """Raise `DamagedError` when a stream declares more rows or columns than its image has."""
+    if most is not None and (shape.y > most.y or shape.x > most.x):
+        raise DamagedError(
+            f"{name} stream declares {shape.y} x {shape.x} pixels, the image is stored in {most.y} x {most.x}"
+        )
+
+
+def check_webp(data: bytes, *, stored_bytes: int | None = None, most: Shape | None = None) -> WebpHead:
+    """Return what a WebP stream declares, after checking that it is as long as its RIFF header says.
+
+    Parameters
+    ----------
+    data : bytes
+        The stream, or its first 30 bytes.
+    stored_bytes : int, optional
+        Length of the whole stream where `data` is only its start.
+    most : Shape, optional
+        Largest size that makes sense, px.
+
+    Returns
+    -------
+    WebpHead
+        Size and alpha.
+
+    Raises
+    ------
+    DamagedError
+        When it is cut, no still image, or too large.
+    """
     if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
         raise DamagedError("WebP stream does not start with its header (RIFF … WEBP)")
-    size = 8 + int.from_bytes(data[4:8], "little")
-    if size > len(data):
-        raise DamagedError(f"WebP stream of {len(data)} bytes is cut: its header says {size}")
+    size, stored = 8 + int.from_bytes(data[4:8], "little"), len(data) if stored_bytes is None else stored_bytes
+    if size > stored or len(data) < 30:
+        raise DamagedError(f"WebP stream of {stored:,} bytes is cut: its header says {size:,}")
+    head = _webp_head(data)
+    check_size("WebP", head.shape, most)
+    return head
+
+
+def _webp_head(data: bytes) -> WebpHead:
+    kind = data[12:16]
+    if kind == b"VP8X":
+        if data[20] & 0x02:
+            raise DamagedError("WebP stream is an animation, not one image")
+        width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
+        return WebpHead(shape=Shape(y=height, x=width), has_alpha=bool(data[20] & 0x10))
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        shape = Shape(y=(bits >> 14 & 0x3FFF) + 1, x=(bits & 0x3FFF) + 1)
+        return WebpHead(shape=shape, has_alpha=bool(bits >> 28 & 1))
+    if kind == b"VP8 ":
+        width, height = (int.from_bytes(data[at : at + 2], "little") & 0x3FFF for at in (26, 28))
+        return WebpHead(shape=Shape(y=height, x=width), has_alpha=False)
+    raise DamagedError(f"WebP stream starts with chunk {kind!r}")
+
+
+def check_jpegxl(data: bytes, most: Shape) -> None:
+    """Raise `DamagedError` unless the stream is JPEG XL of at most a size; whether it is whole the decoder tells."""
+    position = 0
+    if data[:12] == b"\0\0\0\x0cJXL \r\n\x87\n":
+        position = _jpegxl_codestream(data)
+    if data[position : position + 2] != b"\xff\x0a":
+        raise DamagedError("JPEG XL stream does not start with its marker (FF 0A)")
+    bits = int.from_bytes(data[position + 2 : position + 14], "little")
+    is_small, bits = bits & 1, bits >> 1
+    height, bits = _jpegxl_length(bits, is_small)
+    ratio, bits = bits & 7, bits >> 3
+    if ratio:
+        up, down = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio - 1]
+        width = height * up // down
+    else:
+        width, bits = _jpegxl_length(bits, is_small)
+    check_size("JPEG XL", Shape(y=height, x=width), Shape(y=max(most.yx), x=max(most.yx)))  # it may be turned
+
+
+def _jpegxl_length(bits: int, is_small: int) -> tuple[int, int]:
+    """Return a height or width, and the bits that follow."""
+    if is_small:
+        return ((bits & 31) + 1) * 8, bits >> 5
+    wide = (9, 13, 18, 30)[bits & 3]
+    return (bits >> 2 & (1 << wide) - 1) + 1, bits >> 2 + wide
+
+
+def _jpegxl_codestream(data: bytes) -> int:
+    position = 12
+    while position + 8 <= len(data):
+        length, kind = int.from_bytes(data[position : position + 4], "big"), data[position + 4 : position + 8]
+        head = 16 if length == 1 else 8
+        if kind in (b"jxlc", b"jxlp"):  # a partial codestream has a number of four bytes in front
+            return position + head + 4 * (kind == b"jxlp")
+        step = int.from_bytes(data[position + 8 : position + 16], "big") if length == 1 else length
+        if step < head:
+            break
+        position += step
+    raise DamagedError("JPEG XL file has no box that holds a codestream")

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from tilestream.errors import DamagedError
 from tilestream.sources import tifftable as tt
 from tilestream.sources.jpegcheck import JpegHead, check_scan, read_head, restart_interval
-from tilestream.sources.streamcheck import check_jpeg2000, check_webp
+from tilestream.sources.streamcheck import check_jpeg2000, check_jpegxl, check_webp
 from tilestream.sources.tifftable import TileTable
 from tilestream.types import Array
 
@@ -123,7 +123,7 @@ class JpegDecoder:
 
 
 def _jpeg2000(table: TileTable, data: bytes, rows: int) -> Array:
-    is_subsampled = check_jpeg2000(data)
+    is_subsampled = check_jpeg2000(data, most=table.piece, samples=table.piece_samples)
     pixels = _image(imagecodecs.jpeg2k_decode, table, data, rows)
     # the decoder takes subsampled components for YCbCr and has converted them already
     return _ycbcr_to_rgb(pixels) if table.compression == tt.APERIO_YCBCR and not is_subsampled else pixels
@@ -138,12 +138,13 @@ def _ycbcr_to_rgb(pixels: Array) -> Array:
 
 
 def _webp(table: TileTable, data: bytes, rows: int) -> Array:
-    check_webp(data)
+    check_webp(data, most=table.piece)
     # libwebp leaves an all-opaque alpha channel out; the image's samples say whether there is one
     return _image(partial(imagecodecs.webp_decode, hasalpha=table.piece_samples == 4), table, data, rows)
 
 
 def _jpegxl(table: TileTable, data: bytes, rows: int) -> Array:
+    check_jpegxl(data, table.piece)
     return _image(imagecodecs.jpegxl_decode, table, data, rows)
 
 
