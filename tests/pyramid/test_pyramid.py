@@ -137,8 +137,8 @@ def test_a_virtual_level_does_not_depend_on_how_it_is_cut(cut_y: int, cut_x: int
     )
 
     def read(box: Box) -> np.ndarray[Any, Any]:
-        pixels, valid = np.empty((box.height, box.width, 3), np.uint8), np.empty((box.height, box.width), np.bool_)
-        assert not pyramid.read_plan(level, box, pixels, valid)
+        pixels, valid = np.empty((box.height, box.width, 3), np.uint8), np.ones((box.height, box.width), np.bool_)
+        assert not pyramid.read_plan(level, box, pixels, valid).damage
         assert valid.all()
         return pixels
 
@@ -193,7 +193,7 @@ def test_what_is_not_valid_is_zero_even_where_the_file_says_otherwise(tmp_path: 
     assert set(region.pixels[0][region.valid].tolist()) == {5.0}
     assert not region.pixels[0][~region.valid].any()
     np.testing.assert_array_equal(pyramid.read(pyramid.levels[0].box)[0], pixels)
-    planned, seen = np.empty((40, 40, 1), np.float32), np.empty((40, 40), np.bool_)
+    planned, seen = np.empty((40, 40, 1), np.float32), np.ones((40, 40), np.bool_)
     level = PlanLevel(stored=0, shape=pyramid.levels[0].shape, scale_yx=(1.0, 1.0))
     pyramid.read_plan(level, Box(y=0, x=0, height=40, width=40), planned, seen)
     np.testing.assert_array_equal(planned[..., 0], region.pixels[0, :40, :40])

@@ -89,12 +89,12 @@ def read_coarse(pyr: Pyramid, level: PlanLevel, *, pixels: bool = True) -> Coars
     """
     stored = pyr.levels[level.stored]
     picture = np.zeros((*level.shape.yx, len(pyr.channels)), pyr.dtype) if pixels else None
-    valid = np.zeros(level.shape.yx, np.bool_)
+    valid = np.ones(level.shape.yx, np.bool_)
     damaged = np.zeros(level.shape.yx, np.bool_)
     damage: dict[str, None] = {}
     for box in windows(level, stored, pixel_bytes=len(pyr.channels) * pyr.dtype.itemsize):
         part = np.empty((box.height, box.width, len(pyr.channels)), pyr.dtype)
-        reasons = pyr.read_plan(level, box, part, valid[box.slices_yx])
+        reasons = pyr.read_plan(level, box, part, valid[box.slices_yx]).damage
         if picture is not None:
             picture[box.slices_yx] = part
         if reasons:

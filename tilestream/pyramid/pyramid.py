@@ -15,6 +15,7 @@ from tilestream.cache import RecentBlocks, block_cache
 from tilestream.errors import ConfigError, DamagedError
 from tilestream.kernels.resample import resample
 from tilestream.pyramid.chosen import choose
+from tilestream.pyramid.filled import WHOLE, Filled
 from tilestream.pyramid.overview import crop
 from tilestream.sources.grids import gsd_of
 from tilestream.sources.opening import open_source
@@ -146,9 +147,9 @@ class Pyramid:
         DamagedError
             When a block inside the box cannot be decoded; `read_region` returns the rest of it.
         """
-        pixels, _, damage = self._stored(box)
-        if damage:
-            raise DamagedError("; ".join(damage))
+        pixels, _, filled = self._stored(box)
+        if filled.damage:
+            raise DamagedError("; ".join(filled.damage))
         return pixels.transpose(2, 0, 1)
 
     def read_region(self, box: Box) -> Region:
@@ -164,22 +165,23 @@ class Pyramid:
         Region
             Pixels `(c, y, x)`, 0 where not valid, validity `(y, x)` and the reason of each damaged block.
         """
-        pixels, valid, damage = self._stored(box)
-        pixels[~valid] = 0
-        return Region(pixels=pixels.transpose(2, 0, 1), valid=valid, damage=damage)
+        pixels, valid, filled = self._stored(box)
+        if not filled.is_whole:
+            pixels[~valid] = 0
+        return Region(pixels=pixels.transpose(2, 0, 1), valid=valid, damage=filled.damage)
 
-    def _stored(self, box: Box) -> tuple[Array, npt.NDArray[np.bool_], tuple[str, ...]]:
+    def _stored(self, box: Box) -> tuple[Array, npt.NDArray[np.bool_], Filled]:
         if box.level >= len(self.levels):
             known = f"a level below {len(self.levels)}"
             raise ConfigError.of("`box`", got=f"level {box.level}", expected=known, do="Look at `pyramid.levels`.")
         pixels = np.empty((box.height, box.width, len(self.channels)), self.dtype)
-        valid = np.empty((box.height, box.width), np.bool_)
+        valid = np.ones((box.height, box.width), np.bool_)
         return pixels, valid, self.read_into(box, pixels, valid)
 
     def read_into(
         self, box: Box, pixels: Array, valid: npt.NDArray[np.bool_], *, recent: RecentBlocks | None = None
-    ) -> tuple[str, ...]:
-        """Fill `pixels` and `valid` with a box and return the reason of each damaged block.
+    ) -> Filled:
+        """Fill `pixels` with a box, clear `valid` where they are not, and return what was damaged.
 
         Parameters
         ----------
@@ -188,24 +190,25 @@ class Pyramid:
         pixels : ndarray
             `(y, x, c)` of the box's size in the image's dtype; nodata stays as stored.
         valid : ndarray of bool
-            `(y, x)`.
+            `(y, x)`, all True: most tiles are valid throughout, and then nothing has to look at it.
         recent : RecentBlocks, optional
             Blocks that the caller's task has decoded already; takes those that it decodes now.
 
         Returns
         -------
-        tuple of str
-            One reason a damaged block; empty when all could be decoded.
+        Filled
+            The reason of each damaged block, and whether everything is valid.
         """
         level = self.levels[box.level]
         y, x, y_stop, x_stop = box.y, box.x, box.y_stop, box.x_stop
-        if y < 0 or x < 0 or y_stop > level.shape.y or x_stop > level.shape.x:
+        is_whole = y >= 0 and x >= 0 and y_stop <= level.shape.y and x_stop <= level.shape.x
+        if not is_whole:
+            y, x, y_stop, x_stop = max(y, 0), max(x, 0), min(y_stop, level.shape.y), min(x_stop, level.shape.x)
             pixels[...] = 0
             valid[...] = False
-            y, x, y_stop, x_stop = max(y, 0), max(x, 0), min(y_stop, level.shape.y), min(x_stop, level.shape.x)
-        if y >= y_stop or x >= x_stop:
-            return ()
-        valid[y - box.y : y_stop - box.y, x - box.x : x_stop - box.x] = True
+            if y >= y_stop or x >= x_stop:
+                return Filled(is_whole=False)
+            valid[y - box.y : y_stop - box.y, x - box.x : x_stop - box.x] = True
         damage: list[str] = []
         height, width = level.block.y, level.block.x
         for iy in range(y // height, -(-y_stop // height)):
@@ -223,13 +226,14 @@ class Pyramid:
                     block = None
                 if block is None:
                     target[...] = 0
-                    valid[part] = False
+                    valid[part] = is_whole = False
                     continue
                 if block.pixels is not target:
                     target[...] = block.pixels[y0 - top : y1 - top, x0 - left : x1 - left]
                 if block.valid is not None:
                     valid[part] = block.valid[y0 - top : y1 - top, x0 - left : x1 - left]
-        return tuple(damage)
+                    is_whole = False
+        return WHOLE if is_whole else Filled(damage=tuple(damage), is_whole=False)
 
     def read_plan(
         self,
@@ -239,7 +243,7 @@ class Pyramid:
         valid: npt.NDArray[np.bool_],
         *,
         recent: RecentBlocks | None = None,
-    ) -> tuple[str, ...]:
+    ) -> Filled:
         """Fill `pixels` and `valid` with a box of a plan's level, resampled where that is a virtual one.
 
         Parameters
@@ -253,14 +257,14 @@ class Pyramid:
 
         Returns
         -------
-        tuple of str
-            One reason a damaged block.
+        Filled
+            The reason of each damaged block, and whether everything is valid.
         """
         if level.is_stored:
-            damage = self.read_into(box, pixels, valid, recent=recent)
-            if not valid.all():
+            filled = self.read_into(box, pixels, valid, recent=recent)
+            if not filled.is_whole:
                 pixels[~valid] = 0
-            return damage
+            return filled
         (ratio_y, ratio_x) = level.ratio_yx
         y, x = int(box.y * ratio_y // 1), int(box.x * ratio_x // 1)
         footprint = Box(
@@ -271,11 +275,11 @@ class Pyramid:
             width=-int(-(box.x_stop * ratio_x) // 1) - x,
         )
         stored = np.empty((footprint.height, footprint.width, len(self.channels)), self.dtype)
-        stored_valid = np.empty(stored.shape[:2], np.bool_)
-        damage = self.read_into(footprint, stored, stored_valid, recent=recent)
+        stored_valid = np.ones(stored.shape[:2], np.bool_)
+        filled = self.read_into(footprint, stored, stored_valid, recent=recent)
         resample(
             stored,
-            stored_valid,
+            None if filled.is_whole else stored_valid,
             ratio_yx=level.ratio_yx,
             src_yx=(footprint.y, footprint.x),
             dst_yx=(box.y, box.x),
@@ -283,7 +287,7 @@ class Pyramid:
             out_valid=valid,
             kind=self.kind,
         )
-        return damage
+        return filled
 
     def thumbnail(self, max_px: int = 512) -> Region:
         """Return the whole image at most `max_px` wide and high, from the coarsest level that is large enough.

@@ -86,6 +86,7 @@ def iter_batches(
         size = min(batch, count - first)
         shape = size, edge_px, edge_px, len(pyramid.channels)
         pixels, valid = (slots or Slots()).take(shape, pyramid.dtype)
+        valid[...] = True
         kept = [
             slot
             for slot in range(size)
@@ -125,18 +126,19 @@ def _read_tile(
         first_row = int((y - halo) * unit.level.ratio_yx[0] // 1)
         recent.forget_above(first_row // pyramid.levels[unit.level.stored].block.y)
     box = Box(level=unit.level.stored, y=y - halo, x=x - halo, height=edge, width=edge)
-    damage = pyramid.read_plan(unit.level, box, pixels, valid, recent=recent)
-    if damage:
+    filled = pyramid.read_plan(unit.level, box, pixels, valid, recent=recent)
+    if filled.damage:
         # Damage in the halo counts too: a stage would see it.
         outcome.status[row] = TileStatus.DAMAGED
-        outcome.damaged.setdefault("; ".join(damage), []).append(unit.first_row + row)
+        outcome.damaged.setdefault("; ".join(filled.damage), []).append(unit.first_row + row)
         return False
-    core = valid[halo : halo + unit.tile_px, halo : halo + unit.tile_px]
-    share = np.count_nonzero(core) / core.size
-    outcome.valid_share[row] = share
-    if not share:
+    outcome.valid_share[row] = 1.0
+    if not filled.is_whole:
+        core = valid[halo : halo + unit.tile_px, halo : halo + unit.tile_px]
+        outcome.valid_share[row] = np.count_nonzero(core) / core.size
+    if not outcome.valid_share[row]:
         outcome.status[row] = TileStatus.EMPTY
-    return bool(share > 0)
+    return bool(outcome.valid_share[row])
 
 
 def _gather(
