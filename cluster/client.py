@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dask
 from distributed import Client, LocalCluster
+from distributed.utils import silence_logging_cmgr
 
 from tilestream.errors import ConfigError
 
@@ -52,7 +54,8 @@ def open_client(profile: str = "threads") -> Iterator[Client]:
     """
     kind, _, rest = profile.partition(":")
     if kind in ("tcp", "tls", "ws", "wss") and rest.startswith("//"):
-        with _connect(profile) as client:
+        # What happens to workers is told by the engine, once and in words of the run.
+        with silence_logging_cmgr(logging.CRITICAL), _connect(profile) as client:
             yield client
         return
     processes, threads = _local_size(profile, kind, rest)

@@ -223,9 +223,3 @@ def test_a_lease_of_another_host_lives_until_its_heartbeat_stops(tmp_path: Path)
     long_ago = time.time() - 3600
     os.utime(path, (long_ago, long_ago))
     assert journal.claim("L0-y0-x0") is not None
-
-
-@pytest.mark.parametrize("profile", ["", "thread", "threads:0", "local", "local:x", "slurm", "tcp://127.0.0.1:1"])
-def test_unknown_profiles_are_refused_by_name(profile: str) -> None:
-    with pytest.raises(ConfigError, match="--cluster"), open_client(profile):
-        pass

@@ -7,6 +7,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -22,6 +23,8 @@ BUSY_WAIT_S = 1.0
 """How long a unit that another run holds is left alone before it is asked for again."""
 LOOK_S = 2.0
 """How often the cluster is asked how many threads it has."""
+RESULT_S = 2.0
+"""How long the result of a finished task, a receipt, may take to travel."""
 NO_WORKER_S = 30.0
 """How long a run waits for a worker when there is none; a nanny needs a few seconds to start another."""
 MOST_REPEATS = 2
@@ -212,6 +215,11 @@ class Engine:
             task, future = self._finished.get(timeout=BUSY_WAIT_S)
         except Empty:
             return
+        result = _result(future)
+        if result is None:  # it went down with its worker on the way here and is being computed again
+            self._finished.put((task, future))
+            return
+        result = result[0]
         self._pending.discard(future)
         running = task.running
         running.pending -= 1
@@ -219,7 +227,6 @@ class Engine:
             self._alone = False
         if running not in self._running:  # its image has failed meanwhile
             return
-        result = _result(future)
         if isinstance(result, _Lost):
             self._suspect(task, result)
         elif isinstance(result, Failure):
@@ -324,15 +331,21 @@ def _guarded(function: Callable[..., Any], *arguments: Any) -> Any:
         return Failure(reason=f"{type(error).__name__}: {error}", expected=False, trace=traceback.format_exc())
 
 
-def _result(future: Future[Any]) -> Any:
-    if future.status == "finished":
-        return future.result()
+def _result(future: Future[Any]) -> tuple[Any] | None:
+    """Return what became of a task in a tuple, None when its worker died after the end, and with it the result."""
+    if future.status in ("finished", "lost", "pending"):
+        try:
+            return (future.result(timeout=RESULT_S),)  # would wait for ever where no worker is left
+        except TimeoutError:
+            return None
+        except (CancelledError, KilledWorker, OSError):
+            return (_Lost("the result was lost"),)
     error = future.exception() if future.status == "error" else None
     if error is None:
-        return _Lost("the task was cancelled")
+        return (_Lost("the task was cancelled"),)
     if isinstance(error, KilledWorker):
-        return _Lost("the process died")
-    return Failure(reason=f"{type(error).__name__}: {error}", expected=False)
+        return (_Lost("the process died"),)
+    return (Failure(reason=f"{type(error).__name__}: {error}", expected=False),)
 
 
 __all__ = ["Engine", "Event", "Job", "Prepared", "Ready", "pickled_bytes"]

@@ -36,19 +36,21 @@ class Lease:
     path : Path
         The lease file.
     text : bytes
-        What stands in it; no two leases have the same.
+        What stands in it.
+    name : str
+        Its own name in there; no two leases have the same.
     """
 
-    def __init__(self, path: Path, text: bytes) -> None:
+    def __init__(self, path: Path, text: bytes, name: str) -> None:
         self._path = path
         self._text = text
+        self._name = name
 
     def __enter__(self) -> Lease:
-        _heart().add(self._path)
         return self
 
     def __exit__(self, *_: object) -> None:
-        _heart().remove(self._path)
+        _heart().remove(self._name)
         # After a long pause of this machine it may be another's by now, which must not be released.
         if _read(self._path) == self._text:
             with suppress(OSError):
@@ -73,15 +75,23 @@ def claim(path: Path) -> Lease | None:
     OutputError
         When the file cannot be written.
     """
-    text = json.dumps({**_owner(), "lease": uuid.uuid4().hex}).encode()
-    for _ in range(2):
-        if _create(path, text):
-            return Lease(path, text)
-        found = _read(path)
-        if found is not None and not _is_expired(path, found):
-            return None
-        _take_away(path, found)
-    return None
+    name = uuid.uuid4().hex
+    text = json.dumps({**_owner(), "lease": name}).encode()
+    _heart().add(name, path)  # before it can be seen: a lease of ours that we do not know of is a dead one
+    is_ours = False
+    try:
+        for _ in range(2):
+            is_ours = _create(path, text)
+            if is_ours:
+                return Lease(path, text, name)
+            found = _read(path)
+            if found is not None and not _is_expired(path, found):
+                return None
+            _take_away(path, found)
+        return None
+    finally:
+        if not is_ours:
+            _heart().remove(name)
 
 
 def is_held(path: Path) -> bool:
@@ -133,23 +143,27 @@ class _Heart:
     """One daemon thread a process that touches the leases held there."""
 
     def __init__(self) -> None:
-        self._held: set[Path] = set()
+        self._held: dict[str, Path] = {}
         self._lock = Lock()
         self._wake = Event()
         Thread(target=self._beat, name="tilestream-leases", daemon=True).start()
 
-    def add(self, path: Path) -> None:
+    def add(self, name: str, path: Path) -> None:
         with self._lock:
-            self._held.add(path)
+            self._held[name] = path
 
-    def remove(self, path: Path) -> None:
+    def holds(self, name: object) -> bool:
         with self._lock:
-            self._held.discard(path)
+            return name in self._held
+
+    def remove(self, name: str) -> None:
+        with self._lock:
+            self._held.pop(name, None)
 
     def _beat(self) -> None:
         while not self._wake.wait(HEARTBEAT_S):
             with self._lock:
-                held = list(self._held)
+                held = list(self._held.values())
             for path in held:
                 try:
                     os.utime(path)
@@ -187,6 +201,8 @@ def _is_expired(path: Path, found: bytes) -> bool:
         return age_s > EMPTY_S  # its holder is just writing it, or never came to that
     if age_s > LEASE_S or host != socket.gethostname():
         return age_s > LEASE_S
+    if pid == os.getpid() and not _heart().holds(owner.get("lease")):
+        return True  # ours, released where it could not be removed: the disk was read-only
     # On our own host we can see at once that the holder is gone, and need not wait for its heartbeat to stop.
     try:
         process = psutil.Process(pid)

@@ -104,8 +104,10 @@ class TileWork:
 
     def _run(self, unit: SuperTile) -> Receipt:
         with collect() as meter:
-            results, outcome = self._results(unit)
-            require_unchanged(self.stamps)  # after reading, so that no pixel is older than the look
+            try:
+                results, outcome = self._results(unit)
+            finally:  # after reading, so that no pixel is younger than the look; it explains most of what reading raises
+                require_unchanged(self.stamps)
             with timed("write"):
                 outputs = self.sink.write(unit, results)
             meter.counts["failed"] = sum(

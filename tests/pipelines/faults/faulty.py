@@ -1,0 +1,80 @@
+"""Encoders that go wrong, as users' do; imported by worker processes too."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+_calls = count(1)
+_lock = threading.Lock()
+
+
+def mean(pixels: Array) -> Array:
+    """Return the mean of each channel."""
+    return pixels.mean(axis=(2, 3), dtype=np.float64).astype(np.float32)
+
+
+def slow(pixels: Array) -> Array:
+    """Return the means after a while, so that a run can be met in the middle."""
+    time.sleep(0.1)
+    return mean(pixels)
+
+
+def raises_once_in_a_while(pixels: Array) -> Array:
+    """Raise at the third batch that this process sees."""
+    with _lock:
+        if next(_calls) == 3:
+            raise ZeroDivisionError("the third batch")
+    return mean(pixels)
+
+
+def nan_where_dark(pixels: Array) -> Array:
+    """Return NaN for tiles of which the mean is low."""
+    found = mean(pixels)
+    found[found.mean(axis=1) < 200] = np.nan
+    return found
+
+
+def one_too_few(pixels: Array) -> Array:
+    """Return a row less than there are tiles."""
+    return mean(pixels)[1:]
+
+
+def grows(pixels: Array) -> Array:
+    """Return longer vectors from the fourth call on."""
+    with _lock:
+        return np.ones((len(pixels), 3 + (next(_calls) > 3)), np.float32)
+
+
+def kills_at_seven(pixels: Array) -> Array:
+    """End the process at a tile whose corner is 7."""
+    if (pixels[:, 0, 0, 0] == 7).any():
+        os._exit(1)
+    return mean(pixels)
+
+
+def kills_once(pixels: Array) -> Array:
+    """End the process the first time that anybody comes here: the file named in FAULTY_FLAG says so."""
+    flag = Path(os.environ["FAULTY_FLAG"])
+    try:
+        flag.open("x").close()
+    except FileExistsError:
+        return mean(pixels)
+    os._exit(1)
+
+
+def changes_the_image(pixels: Array) -> Array:
+    """Touch the image that is being read, whose path is in FAULTY_IMAGE."""
+    path = Path(os.environ["FAULTY_IMAGE"])
+    found = path.stat()
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns + 1_000_000))
+    return mean(pixels)
