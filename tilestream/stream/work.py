@@ -106,7 +106,7 @@ class TileWork:
         with collect() as meter:
             try:
                 results, outcome = self._results(unit)
-            finally:  # after reading, so that no pixel is younger than the look; it explains most of what reading raises
+            finally:  # after reading: no pixel is younger than the look, which explains much of what reading raises
                 require_unchanged(self.stamps)
             with timed("write"):
                 outputs = self.sink.write(unit, results)
