@@ -9,9 +9,9 @@ import zarr
 
 from tests.sinks.build import make_image, make_plan, make_results, make_sink, make_units, tree_bytes, write_all
 from tilestream.errors import ConfigError, OutputError
-from tilestream.sinks.ome import crs_unit
+from tilestream.sinks.ome import CellGrid
 from tilestream.sinks.raster import build_raster
-from tilestream.types import Receipt
+from tilestream.types import Receipt, Shape
 
 
 def _features(folder, *, image=None, plan=None, **results):
@@ -183,4 +183,6 @@ def test_what_is_there_is_replaced_only_when_told(tmp_path):
     ],
 )
 def test_units_are_only_named_when_known(crs, unit):
-    assert crs_unit(crs) == unit
+    affine = (1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
+    grid = CellGrid(shape=Shape(y=1, x=1), size_yx=(1.0, 1.0), corner_yx=(0.0, 0.0), crs=crs, affine=affine)
+    assert grid.unit == unit

@@ -12,7 +12,8 @@ import xarray as xr
 from tests.sources.assembled import whole_level
 from tilestream.errors import ConfigError, DamagedError
 from tilestream.sources.array import array_source
-from tilestream.sources.grids import gsd_of, is_metric, short_crs, um_per_unit
+from tilestream.sources.crs import is_metric, short_crs
+from tilestream.sources.grids import gsd_of, um_per_unit
 from tilestream.types import Shape
 
 
@@ -205,3 +206,11 @@ def test_metres_per_pixel():
     assert um_per_unit("Micrometer") == 1
     assert um_per_unit("pixel") is None
     assert um_per_unit(3) is None
+
+
+@pytest.mark.parametrize("form", ["WKT2_2019", "WKT1_GDAL"])
+@pytest.mark.parametrize(("code", "metric"), [(32633, True), (3035, True), (2263, False), (27700, True), (4326, False)])
+def test_the_unit_is_that_of_the_axes_not_of_the_ellipsoid(form, code, metric):
+    """EPSG:2263 is in US survey feet, on an ellipsoid whose radius is given in metres."""
+    pyproj = pytest.importorskip("pyproj")
+    assert is_metric(pyproj.CRS.from_epsg(code).to_wkt(form)) is metric

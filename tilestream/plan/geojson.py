@@ -90,7 +90,7 @@ def read_geojson(url: str, info: ImageInfo) -> tuple[tuple[Polygon, ...], tuple[
     try:
         with fsspec.open(url, "rt", encoding="utf-8-sig") as file:
             content = json.load(file)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _error(url, str(error) or type(error).__name__, "a readable GeoJSON file", "Check the path.") from error
     geometries = [_geometry(url, index, value) for index, value in enumerate(_geometries(url, content))]
     polygons, repaired, left_out = _areas(geometries)

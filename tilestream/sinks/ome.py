@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from tilestream.sources.crs import is_metric
 from tilestream.types import Shape
 
 Affine: TypeAlias = tuple[float, float, float, float, float, float]
@@ -54,7 +55,7 @@ class CellGrid:
     def unit(self) -> str | None:
         """Return the UDUNITS name of the unit of places, None when unknown."""
         if self.is_placed:
-            return crs_unit(self.crs or "")
+            return "meter" if is_metric(self.crs) else None  # viewers refuse a wrong unit
         return None if self.mpp_yx is None else "micrometer"
 
     def scale_yx(self, factor: int) -> tuple[float, float]:
@@ -79,27 +80,6 @@ def tuple_yx(values: Any) -> tuple[float, float]:
     """Return two numbers as a tuple of floats."""
     y, x = values
     return float(y), float(x)
-
-
-def crs_unit(crs: str) -> str | None:
-    """Return the unit of a CRS where its text tells it without a database.
-
-    Parameters
-    ----------
-    crs : str
-        `EPSG:n`, WKT2 or PROJJSON text.
-
-    Returns
-    -------
-    str or None
-        `meter` for UTM on WGS 84, Web Mercator and texts that say so, else None: viewers refuse a wrong unit.
-    """
-    code = re.fullmatch(r"EPSG:(\d+)", crs)
-    if code is not None:
-        number = int(code[1])
-        return "meter" if number == 3857 or 32601 <= number <= 32660 or 32701 <= number <= 32760 else None
-    projected = crs.lstrip().startswith(("PROJCRS", "PROJCS")) or '"ProjectedCRS"' in crs
-    return "meter" if projected and re.search(r'UNIT\[\s*"met(re|er)"\s*,\s*1(\.0)?\s*[\],]', crs) else None
 
 
 def ome_attributes(name: str, grid: CellGrid, factors: Sequence[int], window: tuple[float, float]) -> dict[str, Any]:

@@ -155,7 +155,7 @@ def root_attributes(root: Path) -> dict[str, Any] | None:
     """
     try:
         document = json.loads((root / "zarr.json").read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     attributes = document.get("attributes") if isinstance(document, dict) else None
     return attributes if isinstance(attributes, dict) else None

@@ -195,7 +195,15 @@ def open_bands(file: File) -> BandsSource:
         raise SourceError.of(
             f"`{file.url}`", got="no STAC item with files", expected="item JSON and its assets", do="Give its folder."
         )
-    chosen, left_out = _choose(item["assets"], folder.names)
+    try:
+        chosen, left_out = _choose(item["assets"], folder.names)
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        raise SourceError.of(
+            f"`{file.url}`",
+            got=f"a STAC item whose assets break the format ({type(error).__name__}: {error})",
+            expected="assets as the specification describes them",
+            do="Check the item with a validator.",
+        ) from error
     opened = [_open(inside(file, name), channel) for name, channel in chosen]
     single = [band for band in opened if _is_band(band.source.info)]
     if not single:
@@ -213,6 +221,8 @@ def open_bands(file: File) -> BandsSource:
 
 
 def _open(file: File, channel: Channel) -> Band:
+    if list_folder(file) is not None:  # which may be this very scene through a link
+        raise SourceError.of(f"`{file.url}`", got="a folder", expected="the file of one band", do="Check the item.")
     return Band(channel=channel, source=open_source(file.url, options=file.options), url=file.url)
 
 

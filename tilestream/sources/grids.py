@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import xarray as xr
+
+from tilestream.sources.crs import is_metric, short_crs
 
 Affine: TypeAlias = tuple[float, float, float, float, float, float]
 
@@ -56,46 +57,6 @@ def um_per_unit(unit: object) -> float | None:
         return None
     text = unit.strip()
     return UM_PER_UNIT.get(text if text in UM_PER_UNIT else text.lower())
-
-
-def short_crs(text: str) -> str:
-    """Return `EPSG:n` for a WKT that ends with its EPSG code, else the text itself.
-
-    Parameters
-    ----------
-    text : str
-        WKT1, WKT2 or `EPSG:n`.
-
-    Returns
-    -------
-    str
-        The shortest form that says the same.
-    """
-    match = re.search(r'(?:AUTHORITY\["EPSG",\s*"(\d+)"\]|ID\["EPSG",\s*(\d+)\])\s*\]\s*$', text.strip())
-    return f"EPSG:{match[1] or match[2]}" if match else text.strip()
-
-
-def is_metric(crs: str | None) -> bool:
-    """Return whether coordinates of a CRS are metres, as far as its text or number says.
-
-    Parameters
-    ----------
-    crs : str or None
-        `EPSG:n` or WKT. Of bare numbers the UTM zones on WGS 84, Web Mercator and the two polar ones are known.
-
-    Returns
-    -------
-    bool
-        False where unknown.
-    """
-    if crs is None:
-        return False
-    if match := re.fullmatch(r"EPSG:(\d+)", crs):
-        code = int(match[1])
-        return code in (3857, 3413, 3031, 3035, 6933) or 32601 <= code <= 32660 or 32701 <= code <= 32760
-    # the last unit of a projected system is that of its axes
-    units = re.findall(r'(?:LENGTHUNIT|UNIT)\["(metre|meter)"', crs)
-    return crs.startswith(("PROJCS", "PROJCRS")) and bool(units)
 
 
 def gsd_of(crs: str | None, affine: Affine | None) -> tuple[float, float] | None:

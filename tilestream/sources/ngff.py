@@ -93,7 +93,7 @@ def read_node(file: File) -> Node | None:
     if main is not None:
         content = _parsed(file, "zarr.json", main)
         dims = tuple(str(name) for name in content.get("dimension_names") or () if name)
-        attrs = content.get("attributes") or {}
+        attrs = _mapping(content.get("attributes"))
         return Node(file=file, is_array=content.get("node_type") == "array", attrs=attrs, documents=(main,), dims=dims)
     array, group, attributes = (_document(file, name) for name in (".zarray", ".zgroup", ".zattrs"))
     documents = tuple(document for document in (array, group, attributes) if document is not None)
@@ -124,7 +124,7 @@ def _parsed(file: File, name: str, document: bytes) -> dict[str, Any]:
         raise lfs_pointer(inside(file, name).url)
     try:
         content = json.loads(document)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SourceError.of(
             f"`{inside(file, name).url}`",
             got=f"{len(document)} bytes that are no JSON ({error})",
@@ -136,6 +136,37 @@ def _parsed(file: File, name: str, document: bytes) -> dict[str, Any]:
             f"`{inside(file, name).url}`", got="JSON that is no object", expected="Zarr metadata", do="Check the store."
         )
     return content
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def checked_path(file: File, path: str) -> str:
+    """Return the path of a group or array that metadata name, when it stays inside their folder.
+
+    Parameters
+    ----------
+    file : File
+        Folder of the metadata.
+    path : str
+        Relative path.
+
+    Returns
+    -------
+    str
+        The same path.
+
+    Raises
+    ------
+    SourceError
+        When it leads out of the folder: a store must not make others' images its own.
+    """
+    if path.startswith("/") or not {".", ".."}.isdisjoint(path.split("/")):
+        raise SourceError.of(
+            f"`{file.url}`", got=f"metadata that name `{path}`", expected="paths in the store", do="Check the store."
+        )
+    return path
 
 
 def multiscale_of(node: Node) -> Multiscale | None:
@@ -181,6 +212,8 @@ def _ome_zarr(ome: Mapping[str, Any], described: Sequence[Any], attrs: Mapping[s
     axes = _axes(first)
     whole = _scale(first.get("coordinateTransformations"), len(axes))
     scales = []
+    if not first["datasets"]:
+        raise ValueError("no datasets")
     for dataset in first["datasets"]:
         own = _scale(dataset.get("coordinateTransformations"), len(axes))
         scales.append(own if own is None or whole is None else tuple(a * b for a, b in zip(own, whole, strict=True)))

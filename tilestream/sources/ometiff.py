@@ -155,9 +155,13 @@ def _planes(
     total = sizes["z"] * sizes["c"] * sizes["t"]
     files = {(found.get("FileName") or "") for entry in entries if (found := entry.find("UUID")) is not None}
     planes: dict[tuple[int, int, int], int] = {}
+    described = 0
     for entry in entries:
         first = {axis: int(entry.get(f"First{axis.upper()}", "0")) for axis in "zct"}
         count = min(int(entry.get("PlaneCount", total if entry.get("IFD") is None else 1)), total)
+        described += count
+        if described > 2 * total:
+            raise ValueError(f"TiffData of more than {described - count} planes, there are {total}")
         where = entry.find("UUID")
         here = where is None or len(files) < 2 or where.get("FileName") == name
         here = here or (bool(uuid) and (where is not None and (where.text or "").strip().lower() == uuid))

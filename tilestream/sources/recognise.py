@@ -186,7 +186,7 @@ def stac_item(folder: Folder) -> dict[str, Any] | None:
             continue
         try:
             item = json.loads(file.read(0, file.size))
-        except ValueError:
+        except (ValueError, RecursionError):  # nested without end
             continue
         is_item = isinstance(item, dict) and item.get("type") == "Feature" and "stac_version" in item
         if is_item and _local_assets(item, folder.names):

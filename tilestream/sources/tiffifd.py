@@ -24,6 +24,10 @@ PAGE_BYTES = 1 << 16
 """Headers are read in aligned pieces of this size, so that a remote file costs few requests."""
 MAX_IFDS = 1 << 17
 """Directories in one file; the longest real chains are time series of some 10,000 planes."""
+MAX_CHILDREN = 64
+"""Directories below one; a pyramid that halves needs 31 at most."""
+HEADER_PIECES = 256
+"""Pieces kept while a file is parsed: directories can lie behind each plane of a long series."""
 MAX_TEXT_BYTES = 1 << 26
 """Longest text that is read: OME-XML of large plates reaches tens of MB."""
 
@@ -46,7 +50,7 @@ class HeaderBytes:
     file: File
     """The file."""
     pieces: dict[int, bytes] = field(default_factory=dict)
-    """Pieces read so far, by number."""
+    """Pieces read last, by number."""
 
     def read(self, offset: int, nbytes: int) -> bytes:
         """Return `nbytes` bytes from `offset`; raise `SourceError` when they lie outside the file."""
@@ -69,7 +73,10 @@ class HeaderBytes:
     def _piece(self, number: int) -> bytes:
         if number not in self.pieces:
             start = number * PAGE_BYTES
-            self.pieces[number] = self.file.read(start, min(PAGE_BYTES, self.file.size - start))
+            while len(self.pieces) >= HEADER_PIECES:
+                self.pieces.pop(next(iter(self.pieces)), None)
+            piece = self.pieces[number] = self.file.read(start, min(PAGE_BYTES, self.file.size - start))
+            return piece
         return self.pieces[number]
 
 
@@ -165,8 +172,15 @@ class Ifd:
             return data.decode("latin-1").strip()
 
     def children(self) -> list[Ifd]:
-        """Return the directories that tag SubIFDs points at."""
-        return [_parse(self.header, offset, self.order, self._is_big)[0] for offset in self.ints(330)]
+        """Return the directories that tag SubIFDs points at; raise `SourceError` when they repeat or are too many."""
+        offsets = self.ints(330)
+        if len(offsets) > MAX_CHILDREN or len(set(offsets)) < len(offsets):
+            raise refuse(
+                self.header.file,
+                got=f"{len(offsets)} SubIFDs at {len(set(offsets))} places",
+                expected=f"at most {MAX_CHILDREN}, none twice",
+            )
+        return [_parse(self.header, offset, self.order, self._is_big)[0] for offset in offsets]
 
     @property
     def _is_big(self) -> bool:

@@ -149,7 +149,7 @@ def _gdal_items(ifd: Ifd) -> GdalItems:
         root = None
     for item in [] if root is None else root.iter("Item"):
         role, sample = item.get("role", ""), item.get("sample", "0")
-        if role in found and sample.isdigit():
+        if role in found and sample.isascii() and sample.isdecimal():
             found[role][int(sample)] = (item.text or "").strip()
     return GdalItems(scale=_numbers(found["scale"]), offset=_numbers(found["offset"]), name=found["description"])
 

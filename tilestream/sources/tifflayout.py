@@ -184,7 +184,8 @@ def _try_table(ifd: Ifd) -> tuple[TileTable | None, str]:
     try:
         return parse_table(ifd), ""
     except SourceError as error:
-        return None, f"a directory at byte {ifd.offset} is left out: {error}"
+        reason = str(error).partition(": ")[2]  # without the path: notes are stored with the results
+        return None, f"a directory at byte {ifd.offset} is left out: {reason}"
 
 
 def _factor(base: Shape, small: Shape, tolerance: float | None) -> float:

@@ -237,7 +237,8 @@ class LevelReader:
         """Return where any channel differs from nodata and all are finite: no statistic survives NaN."""
         valid: npt.NDArray[np.bool_] | None = None
         if self.nodata is not None and not np.isnan(self.nodata):
-            value = np.asarray(self.nodata).astype(pixels.dtype)
+            with np.errstate(over="ignore"):  # a number that the type cannot hold is infinite in it, as in GDAL
+                value = np.asarray(self.nodata).astype(pixels.dtype)
             # channel by channel: a reduction over so short an axis takes ten times as long
             valid = np.asarray(pixels[:, :, 0] != value)
             for channel in range(1, pixels.shape[2]):

@@ -22,6 +22,8 @@ from tilestream.types import Shape
 
 MAX_SAMPLES = 1 << 14
 """Most samples a pixel; hyperspectral scenes have some hundreds."""
+MAX_BLOCK_BYTES = 4 << 30
+"""Most decoded bytes of the unit that is read at once, all its planes together."""
 
 NONE, FAX_RLE, FAX3, FAX4, LZW, OLD_JPEG, JPEG, ADOBE_DEFLATE = 1, 2, 3, 4, 5, 6, 7, 8
 DEFLATE, PACKBITS = 32946, 32773
@@ -168,31 +170,46 @@ def parse_table(ifd: Ifd) -> TileTable:
     )
     stored = parse_pieces(ifd, pixels)
     tables = ifd.data(347) if compression == JPEG else b""
-    return TileTable(
-        file=file,
-        shape=shape,
-        piece=stored.piece,
-        tiled=stored.tiled,
-        samples=samples,
-        planar=planar,
-        bits=bits,
-        dtype=dtype,
-        order=ifd.order,
-        compression=compression,
-        predictor=predictor,
-        photometric=photometric,
-        fill_order=ifd.one(266, 1),
-        t4_options=ifd.one(292, 0),
-        extra=ifd.ints(338)[:samples],
-        jpeg_tables=tables or None,
-        palette=_palette(ifd, bits) if photometric == PALETTE else None,
-        offsets=stored.offsets,
-        counts=stored.counts,
-        orientation=ifd.one(274, 1),
-        reduced=bool(subfile & 1),
-        mask=bool(subfile & 4) or photometric == MASK,
-        notes=stored.notes,
+    return _checked_block(
+        TileTable(
+            file=file,
+            shape=shape,
+            piece=stored.piece,
+            tiled=stored.tiled,
+            samples=samples,
+            planar=planar,
+            bits=bits,
+            dtype=dtype,
+            order=ifd.order,
+            compression=compression,
+            predictor=predictor,
+            photometric=photometric,
+            fill_order=ifd.one(266, 1),
+            t4_options=ifd.one(292, 0),
+            extra=ifd.ints(338)[:samples],
+            jpeg_tables=tables or None,
+            palette=_palette(ifd, bits) if photometric == PALETTE else None,
+            offsets=stored.offsets,
+            counts=stored.counts,
+            orientation=ifd.one(274, 1),
+            reduced=bool(subfile & 1),
+            mask=bool(subfile & 4) or photometric == MASK,
+            notes=stored.notes,
+        )
     )
+
+
+def _checked_block(table: TileTable) -> TileTable:
+    """Return the table when a whole block of it, all planes and rows together, is of a size that can be meant."""
+    nbytes = table.block.area * table.samples * table.dtype.itemsize
+    if nbytes > MAX_BLOCK_BYTES:
+        raise refuse(
+            table.file,
+            got=f"blocks of {table.block.y} x {table.block.x} x {table.samples} samples, {nbytes:,} bytes decoded",
+            expected=f"at most {MAX_BLOCK_BYTES:,} bytes",
+            do="Rewrite the image with tiles, or check that it is not damaged.",
+        )
+    return table
 
 
 def _sample_type(ifd: Ifd, samples: int) -> tuple[int, np.dtype[Any]]:

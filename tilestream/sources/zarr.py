@@ -24,8 +24,8 @@ from tilestream.errors import ConfigError, DamagedError, SourceError
 from tilestream.metrics import count, timed
 from tilestream.sources.address import checked_index, default_notes
 from tilestream.sources.files import File
-from tilestream.sources.ngff import Node, collection_of, read_node
-from tilestream.sources.recognise import LFS_MAGIC
+from tilestream.sources.ngff import Node, checked_path, collection_of, read_node
+from tilestream.sources.recognise import LFS_MAGIC, inside
 from tilestream.sources.samples import extra_axes, masked
 from tilestream.sources.zarrinfo import describe, levels_of
 from tilestream.types import Array, Block, ImageInfo
@@ -235,6 +235,8 @@ def _open(root: File, chosen: Mapping[str, int]) -> ZarrSource:
         index = checked_index({axis: chosen.get(axis, 0)}, sizes)[axis]
         node = _child(node, paths[index])
     image = levels_of(node)
+    for path in image.paths:
+        checked_path(node.file, path)
     arrays = [open_array(node.file, path) for path in image.paths]
     described = describe(node, image, arrays)
     info = replace(
@@ -247,7 +249,7 @@ def _open(root: File, chosen: Mapping[str, int]) -> ZarrSource:
 
 
 def _child(node: Node, path: str) -> Node:
-    child = read_node(File(url=f"{node.file.url.rstrip('/')}/{path}", options=node.file.options))
+    child = read_node(inside(node.file, checked_path(node.file, path)))
     if child is None:
         raise SourceError.of(
             f"`{node.file.url}`", got=f"no group `{path}`", expected="the image that the metadata list", do="Copy it."

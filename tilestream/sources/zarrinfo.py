@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import math
 import os
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +17,10 @@ import zarr
 
 from tilestream.errors import SourceError
 from tilestream.sources.address import default_notes
+from tilestream.sources.crs import short_crs
 from tilestream.sources.files import File
 from tilestream.sources.fingerprint import PIECES, digest, file_pieces
-from tilestream.sources.grids import Affine, short_crs, um_per_unit
+from tilestream.sources.grids import Affine, um_per_unit
 from tilestream.sources.ngff import Axis, Multiscale, Node, multiscale_of, read_node
 from tilestream.sources.recognise import inside, list_folder
 from tilestream.sources.samples import canonical_dims, default_names, extra_axes, guess_dims, unique_names
@@ -25,6 +29,8 @@ from tilestream.types import Channel, ImageInfo, Kind, Level, Shape
 
 LEAST_BLOCK_PX = 256
 """Smaller chunks are read several at a time, since a call costs about as much as decoding this many pixels."""
+MOST_BLOCK_BYTES = 4 << 30
+"""Most decoded bytes of the unit that is read at once; metadata can claim any, and absent chunks are made."""
 MOST_LISTED = 4096
 """Chunk files whose sizes enter the fingerprint, coarsest level first."""
 
@@ -104,7 +110,8 @@ def _is_image(file: File) -> bool:
 
 
 def _ndim(node: Node) -> int:
-    return len(json.loads(node.documents[0]).get("shape") or ())
+    shape = json.loads(node.documents[0]).get("shape")
+    return len(shape) if isinstance(shape, list) else 0
 
 
 def describe(node: Node, image: Multiscale, arrays: Sequence[zarr.Array[Any]]) -> Described:
@@ -152,7 +159,7 @@ def describe(node: Node, image: Multiscale, arrays: Sequence[zarr.Array[Any]]) -
         mpp_yx=mpp_yx,
         crs=crs,
         affine=affine,
-        nodata=_nodata(attrs),
+        nodata=_nodata(attrs, image, nodes[0]),
         axes=sizes,
         selection=dict.fromkeys(extra, 0),
         notes=(*image.notes, *notes, *hints, *default_notes(extra, {})),
@@ -191,6 +198,15 @@ def _levels(
         if lies:
             notes += (f"level {index}: the stated scale does not fit its size, the ratio of the sizes is used",)
         block = Shape(y=_block_edge(chunk[0], shape.y), x=_block_edge(chunk[1], shape.x))
+        chunk_bytes = block.area * (array.shape[dims.index("c")] if "c" in dims else 1) * array.dtype.itemsize
+        chunk_bytes = max(chunk_bytes, math.prod(array.chunks) * array.dtype.itemsize)
+        if chunk_bytes > MOST_BLOCK_BYTES:
+            raise SourceError.of(
+                f"array `{image.paths[index] or '/'}`",
+                got=f"chunks of {array.chunks} {array.dtype}, {chunk_bytes:,} bytes decoded with all channels",
+                expected=f"at most {MOST_BLOCK_BYTES:,}",
+                do="Rewrite the array with smaller chunks, or check that its metadata are not damaged.",
+            )
         levels.append(Level(index=index, shape=shape, block=block, scale_yx=scale_yx))
     return tuple(levels), notes
 
@@ -260,8 +276,37 @@ def _number_in(attrs: Mapping[str, Any], *names: str) -> float | None:
     return None
 
 
-def _nodata(attrs: Mapping[str, Any]) -> float | None:
-    return _number_in(attrs, "_FillValue", "missing_value", "nodata")
+def _nodata(attrs: Mapping[str, Any], image: Multiscale, level: Node | None) -> float | None:
+    """Return the value that means "no measurement" by the rules of CF as xarray and GDAL write them to Zarr.
+
+    Zarr 3 holds it as an attribute, floats as base64 of a little-endian double. In Zarr 2 the array's own fill value
+    is it, where the array names its dimensions as xarray does; that of OME-Zarr only says what absent chunks hold.
+    """
+    text = attrs.get("_FillValue")
+    if isinstance(text, str):
+        try:
+            return float(struct.unpack("<d", base64.b64decode(text, validate=True))[0])
+        except (ValueError, struct.error):
+            attrs = {**attrs, "_FillValue": _as_number(text)}
+    stated = _number_in(attrs, "_FillValue", "missing_value", "nodata")
+    if (
+        stated is not None
+        or level is None
+        or image.version.startswith("ome-")
+        or "_ARRAY_DIMENSIONS" not in level.attrs
+    ):
+        return stated
+    array = json.loads(level.documents[0])
+    value = array.get("fill_value") if array.get("zarr_format") == 2 else None
+    return _number_in({"fill_value": _as_number(value)}, "fill_value")
+
+
+def _as_number(value: Any) -> Any:
+    """Return a text such as `NaN` or `-9999` as a number, anything else as it is."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return None
 
 
 def _kind(node: Node, image: Multiscale, dtype: np.dtype[Any]) -> tuple[Kind, tuple[str, ...]]:
