@@ -267,13 +267,8 @@ class Pyramid:
             return filled
         (ratio_y, ratio_x) = level.ratio_yx
         y, x = int(box.y * ratio_y // 1), int(box.x * ratio_x // 1)
-        footprint = Box(
-            level=level.stored,
-            y=y,
-            x=x,
-            height=-int(-(box.y_stop * ratio_y) // 1) - y,
-            width=-int(-(box.x_stop * ratio_x) // 1) - x,
-        )
+        y_stop, x_stop = -int(-(box.y_stop * ratio_y) // 1), -int(-(box.x_stop * ratio_x) // 1)
+        footprint = Box(level=level.stored, y=y, x=x, height=y_stop - y, width=x_stop - x)
         stored = np.empty((footprint.height, footprint.width, len(self.channels)), self.dtype)
         stored_valid = np.ones(stored.shape[:2], np.bool_)
         filled = self.read_into(footprint, stored, stored_valid, recent=recent)
