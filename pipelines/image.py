@@ -27,13 +27,20 @@ from tilestream.stream.budget import memory_limit, project
 from tilestream.stream.engine import Prepared
 from tilestream.stream.journal import Journal
 from tilestream.stream.work import TileWork
-from tilestream.types import StageSpec
+from tilestream.types import ImageInfo, StageSpec
 
 if TYPE_CHECKING:
     from tilestream.pipelines.embed import EmbedConfig
 
 ENTROPY = StageSpec(target="entropy")
 """Every image gets an entropy map, whatever its encoder."""
+
+
+def entropy_columns(encoder: Encoder, image: ImageInfo) -> tuple[int, ...]:
+    """Return where `handcrafted` has the entropies that the map would compute again, nothing for other encoders."""
+    if encoder.spec.target != "handcrafted":
+        return ()
+    return tuple(encoder.outputs.index(f"{channel.name}_entropy") for channel in image.channels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +85,11 @@ class ImageJob:
         if journal.summary() is not None:
             journal.reopen()  # an output was removed by hand: it is made again, from the features if those are there
         write_outline(plan, pyramid.info, places.outline)
+        columns = entropy_columns(encoder, pyramid.info)
         work = TileWork(
             pyramid=pyramid,
-            stages={"entropy": ENTROPY, encoder.name: encoder.spec},
+            stages={**({} if columns else {"entropy": ENTROPY}), encoder.name: encoder.spec},
+            means={"entropy": (encoder.name, columns)} if columns else {},
             sink=sink,
             journal=journal,
             batch=config.batch,

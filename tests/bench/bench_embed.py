@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tests.bench.bench_supply import GIGAPIXELS, THREADS
+from tests.bench.bench_supply import CORES, GIGAPIXELS
 from tests.bench.contestants import all_tiles, run_engine
 from tests.bench.gigapixel import shape_of, write_gigapixel
 from tests.bench.table import at_least, make_row, rates
@@ -26,7 +26,7 @@ def embed_row(path: Path, folder: Path, *, rounds: int, bar: float = EMBED_BAR) 
     plan, pixels = all_tiles(pyramid), pyramid.levels[0].shape.area
     number = count()
 
-    with open_client(f"threads:{THREADS}") as client:
+    with open_client(f"threads:{CORES}") as client:
 
         def ours() -> float:
             out = folder / f"out-{next(number)}"

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -70,6 +70,8 @@ class TileWork:
     """Stage by the name under which its vectors are stored."""
     sink: Sink
     """Takes the rows."""
+    means: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+    """Scalars that are means of some values of a stage's vectors: stage and positions by their name."""
     journal: Journal
     """Takes the receipts and gives the leases."""
     batch: int = 64
@@ -139,6 +141,8 @@ class TileWork:
             bad = ~np.isfinite(vectors[name]).all(axis=1) & (status == TileStatus.OK)
             vectors[name][bad], status[bad] = np.nan, TileStatus.FAILED
             results[name], results[f"{name}/status"] = vectors[name], status
+        for name, (stage, columns) in self.means.items():
+            results[name] = vectors[stage][:, columns].mean(axis=1, dtype=np.float64).astype(np.float32)
         return results, outcome
 
 
