@@ -214,3 +214,18 @@ def test_the_unit_is_that_of_the_axes_not_of_the_ellipsoid(form, code, metric):
     """EPSG:2263 is in US survey feet, on an ellipsoid whose radius is given in metres."""
     pyproj = pytest.importorskip("pyproj")
     assert is_metric(pyproj.CRS.from_epsg(code).to_wkt(form)) is metric
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+def test_an_array_that_xarray_reads_when_asked_is_hashed_in_bands_and_not_kept(tmp_path, monkeypatch):
+    values = np.arange(500 * 60, dtype=np.uint16).reshape(500, 60)
+    xr.DataArray(values, dims=("y", "x"), name="v").to_dataset().to_zarr(tmp_path / "a.zarr")
+    monkeypatch.setattr("tilestream.sources.array.BAND_BYTES", 10_000)
+    data = xr.open_dataset(tmp_path / "a.zarr", engine="zarr", chunks=None)["v"]
+    source = array_source(data)
+    assert not data.variable._in_memory
+    np.testing.assert_array_equal(source.read_block(0, 0, 0).pixels[..., 0], values)
+    values[250, 30] += 1
+    xr.DataArray(values, dims=("y", "x"), name="v").to_dataset().to_zarr(tmp_path / "b.zarr")
+    other = xr.open_dataset(tmp_path / "b.zarr", engine="zarr", chunks=None)["v"]
+    assert array_source(other).info.fingerprint != source.info.fingerprint

@@ -195,3 +195,17 @@ def test_what_fails_is_not_kept():
     with pytest.raises(DamagedError):
         images.get("a", fail)
     assert images.get("a", lambda: Block(pixels=np.ones((1, 1, 1), np.uint8))).pixels[0, 0, 0] == 1
+
+
+def test_ycc_of_jpeg2000_is_turned_into_rgb_and_flagged(tmp_path):
+    stored = np.zeros((16, 16, 3), np.uint8)
+    stored[...] = (100, 90, 150)
+    data = bytearray(imagecodecs.jpeg2k_encode(stored, level=0, codecformat="jp2", mct=False))
+    at = data.find(b"colr") + 7
+    data[at : at + 4] = (18).to_bytes(4, "big")  # sYCC
+    (tmp_path / "a.jp2").write_bytes(data)
+    source = open_source(str(tmp_path / "a.jp2"))
+    luma, blue, red = 100, 90 - 128, 150 - 128
+    rgb = [luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red, luma + 1.772 * blue]
+    np.testing.assert_allclose(source.read_block(0, 0, 0).pixels[0, 0], rgb, atol=1)
+    assert "its samples are YCC: they are turned into RGB" in source.info.notes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,10 @@ from tilestream.types import Array, Block, Channel, ImageInfo, Kind, Level, Shap
 
 BLOCK_PX = 1024
 """Edge of a block where the array has no chunks of its own."""
+
+
+BAND_BYTES = 16 << 20
+"""Bytes of a lazy array held at a time while it is hashed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +95,8 @@ def array_source(
     Parameters
     ----------
     array : ndarray, dask array or DataArray
-        Numbers of 2 or more axes. The fingerprint of a NumPy array is a hash of its bytes (about a second a GB), that
-        of a lazy one the token of its graph.
+        Numbers of 2 or more axes. The fingerprint of a NumPy array is a hash of its bytes (about a second a GB), as
+        is that of an xarray file that is read when asked; that of a dask array is the token of its graph.
     dims : sequence of str, optional
         Name of each axis (`("c", "y", "x")`); needed where they cannot be told: without it `(y, x)` and a last axis
         of at most 4 as channels are assumed. A DataArray has its own.
@@ -208,9 +212,18 @@ def _kind(data: xr.DataArray) -> Kind:
     return "labels" if is_classes and data.dtype.kind in "bui" else "intensity"
 
 
+def _bands(data: xr.DataArray) -> Iterator[bytes]:
+    """Yield the bytes of bands of rows."""
+    rows = max(1, BAND_BYTES // max(1, data.nbytes // data.sizes["y"]))
+    for y in range(0, data.sizes["y"], rows):
+        yield np.ascontiguousarray(data.isel(y=slice(y, y + rows)).values).tobytes()
+
+
 def _fingerprint(data: xr.DataArray) -> str:
     raw = data.variable._data  # what the variable holds, without loading it
-    if not isinstance(raw, np.ndarray):
+    if data.chunks is not None:
         return digest("array", dask.base.tokenize(data))
+    if not isinstance(raw, np.ndarray):  # of a file that xarray reads when it is asked, and would keep if asked for all
+        return digest("array", data.dtype.str, data.dims, data.shape, *_bands(data))
     rows = (np.ascontiguousarray(row).tobytes() for row in raw)
     return digest("array", data.dtype.str, data.dims, data.shape, *rows)

@@ -228,7 +228,7 @@ def _jp2_header(file: File, start: int, stop: int) -> tuple[int | None, list[str
                 number, role = (int.from_bytes(content[at + k : at + k + 2], "big") for k in (0, 2))
                 alpha = number if role in (1, 2) else alpha
         elif kind == b"colr" and content[:1] == b"\1" and int.from_bytes(content[3:7], "big") == 18:
-            notes.append("its samples are YCC, not RGB: they are given as stored")
+            notes.append("its samples are YCC: they are turned into RGB")
         elif kind == b"pclr":
             notes.append("its samples are numbers of a palette: they are given as stored")
     return alpha, notes
