@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import rasterio
-from rasterio.enums import MaskFlags
+from rasterio.enums import MaskFlags, Resampling
 from rasterio.transform import Affine
 
 from tests.sources.assembled import whole_level
 from tests.sources.madetiff import Page, image_tags, opened, photo, tiles_of, write_tiff
 from tilestream.errors import DamagedError
+from tilestream.sources.opening import open_source
 
 
 def geotiff(path, pixels: np.ndarray, **more) -> None:
@@ -145,3 +148,26 @@ def test_a_damaged_mask_makes_its_block_damaged(tmp_path):
     source = opened(write_tiff(tmp_path / "a.tif", image, mask))
     with pytest.raises(DamagedError, match="deflate"):
         source.read_block(0, 0, 0)
+
+
+@pytest.mark.parametrize("overviews", [False, True])
+def test_a_mask_in_a_file_beside_the_image_is_read(tmp_path, overviews):
+    """As GDAL writes it: `image.tif.msk`, 0 where nothing was measured, with overviews of its own or not."""
+    seen = np.zeros((300, 200), np.uint8)
+    seen[40:250, 30:180] = 255
+    path, how = tmp_path / "a.tif", {"driver": "GTiff", "height": 300, "width": 200, "tiled": True, "blockxsize": 64}
+    with warnings.catch_warnings(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False, TIFF_USE_OVR=False):
+        warnings.simplefilter("ignore")  # of a missing place on Earth
+        with rasterio.open(path, "w", count=1, dtype="uint8", blockysize=64, **how) as file:
+            file.write(np.full((1, 300, 200), 7, np.uint8))
+            file.write_mask(seen)
+        if overviews:
+            with rasterio.open(path, "r+") as file:
+                file.build_overviews([2], Resampling.nearest)
+    assert (tmp_path / "a.tif.msk").exists()
+    source = open_source(str(path))
+    np.testing.assert_array_equal(whole_level(source, 0)[1], seen != 0)
+    for level in source.info.levels[1:]:
+        valid = whole_level(source, level.index)[1]
+        assert valid[30, 30]
+        assert not valid[10, 10]

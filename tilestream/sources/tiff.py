@@ -254,12 +254,18 @@ def _layout(file: File, chosen: Mapping[str, int]) -> Layout:
         return aperio_layout(ifds)
     if is_ome(description):
         return ome_layout(ifds, series=chosen.get("series", 0), z=chosen.get("z", 0), t=chosen.get("t", 0))
-    return generic_layout(ifds, page=chosen.get("page", 0), outer=_outer(file, ifds))
+    page = chosen.get("page", 0)
+    return generic_layout(ifds, page=page, outer=_outer(file, ifds), mask=() if page else _beside(file, ".msk"))
 
 
 def _outer(file: File, ifds: list[Ifd]) -> list[Ifd]:
     """Return the directories of an external overview file, where there is one and none are inside."""
     if any(ifd.one(254, 0) & 1 for ifd in ifds) or file.name.lower().endswith(".ovr"):
         return []
-    beside = file.beside(file.name + ".ovr")
+    return _beside(file, ".ovr")
+
+
+def _beside(file: File, ending: str) -> list[Ifd]:
+    """Return the directories of GDAL's file for overviews or the mask of an image, where there is one."""
+    beside = file.beside(file.name + ending)
     return list(iter_ifds(beside)) if beside.exists else []

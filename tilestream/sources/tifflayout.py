@@ -85,7 +85,7 @@ def _aperio_mpp(description: str) -> tuple[float, float] | None:
     return (value, value) if value > 0 else None
 
 
-def generic_layout(ifds: Sequence[Ifd], *, page: int, outer: Sequence[Ifd] = ()) -> Layout:
+def generic_layout(ifds: Sequence[Ifd], *, page: int, outer: Sequence[Ifd] = (), mask: Sequence[Ifd] = ()) -> Layout:
     """Return one page of a plain TIFF or GeoTIFF with its overviews and masks.
 
     A directory marked as reduced, or a tiled one of the same proportions and kind that is smaller by 1.5 or more, is a
@@ -99,6 +99,8 @@ def generic_layout(ifds: Sequence[Ifd], *, page: int, outer: Sequence[Ifd] = ())
         Page wanted.
     outer : sequence of Ifd
         Directories of an external overview file.
+    mask : sequence of Ifd
+        Directories of an external mask file.
 
     Returns
     -------
@@ -126,6 +128,7 @@ def generic_layout(ifds: Sequence[Ifd], *, page: int, outer: Sequence[Ifd] = ())
             levels.append(table)
         else:
             notes.append(f"a smaller picture of {table.shape.y} x {table.shape.x} pixels of another kind is left out")
+    masks += [parse_table(ifd) for ifd in mask] if not masks else []
     unique = {table.shape: table for table in reversed(levels)}  # of two of one size the first counts
     ordered = sorted(unique.values(), key=lambda table: -table.shape.area)
     return Layout(
