@@ -16,6 +16,7 @@ from distributed import Client, Future, KilledWorker
 
 from tilestream.errors import TilestreamError
 from tilestream.stream.events import Event, Job, Prepared, Ready
+from tilestream.stream.interrupts import Interrupts, held_back
 from tilestream.stream.work import Again, Busy, Failure, Found, TileWork
 from tilestream.types import Plan, Receipt, SuperTile
 
@@ -105,7 +106,7 @@ class Engine:
         self._on_event = on_event
         self._given = window
         self._window = window or 1
-        self._finished: SimpleQueue[tuple[_Task, Future[Any]]] = SimpleQueue()
+        self._finished: SimpleQueue[tuple[_Task, Future[Any]] | None] = SimpleQueue()
         self._running: list[_Running] = []
         self._pending: set[Future[Any]] = set()
         self._suspects: deque[_Task] = deque()
@@ -121,9 +122,13 @@ class Engine:
         jobs : iterable of Job
             Taken one by one as the window has room, so that the next image is prepared while this one still runs.
         """
-        waiting = iter(jobs)
+        with held_back(lambda: self._finished.put(None)) as interrupts:
+            self._run(iter(jobs), interrupts)
+
+    def _run(self, waiting: Iterator[Job], interrupts: Interrupts) -> None:
         try:
             while True:
+                interrupts.check()
                 trouble = self._look()
                 if trouble:
                     self._give_up(waiting, trouble)
@@ -212,9 +217,12 @@ class Engine:
 
     def _take(self) -> None:
         try:
-            task, future = self._finished.get(timeout=BUSY_WAIT_S)
+            ended = self._finished.get(timeout=BUSY_WAIT_S)
         except Empty:
             return
+        if ended is None:  # an interrupt
+            return
+        task, future = ended
         result = _result(future)
         if result is None:  # it went down with its worker on the way here and is being computed again
             self._finished.put((task, future))
