@@ -62,7 +62,7 @@ def test_inputs_have_the_promised_keys(everything: Run) -> None:
             assert row["bottleneck"] in row["seconds"]
             assert row["seconds"][row["bottleneck"]] == max(row["seconds"].values())
         if row["tiles"]:
-            assert {"entropy", "handcrafted", "write"} <= set(row["seconds"])
+            assert {"plan", "gather", "handcrafted", "write"} <= set(row["seconds"])
     totals, inputs = everything.report["totals"], everything.report["inputs"]
     for key in ("tiles", "tiles_damaged", "bytes_read"):
         assert totals[key] == sum(row[key] for row in inputs)

@@ -206,8 +206,9 @@ class Pyramid:
             y, x, y_stop, x_stop = max(y, 0), max(x, 0), min(y_stop, level.shape.y), min(x_stop, level.shape.x)
             pixels[...] = 0
             valid[...] = False
-            if y >= y_stop or x >= x_stop:
-                return Filled(is_whole=False)
+        if y >= y_stop or x >= x_stop:
+            return Filled(is_whole=is_whole)
+        if not is_whole:
             valid[y - box.y : y_stop - box.y, x - box.x : x_stop - box.x] = True
         damage: list[str] = []
         height, width = level.block.y, level.block.x
