@@ -126,6 +126,7 @@ def run_embed(
         )
     # Workers on a cluster have working folders of their own.
     config = replace(config, out=config.out.absolute(), where=_absolute(config.where))
+    _require_one_for_file(cohort, config)
     _require_writable(config.out)
     started = time.time()
     tally = Tally(cohort, config.out)
@@ -170,6 +171,18 @@ def _placed(entry: Entry) -> Entry:
 def _absolute(where: str) -> str:
     path = Path(where)
     return str(path.absolute()) if path.is_file() else where
+
+
+def _require_one_for_file(cohort: Cohort, config: EmbedConfig) -> None:
+    """Refuse one image's mask or outline for many images: it would select the wrong places in silence."""
+    unmasked = [entry.key for entry in cohort.entries if entry.mask is None]
+    if config.where not in ("tissue", "all") and len(unmasked) > 1:
+        raise ConfigError.of(
+            "`--where`",
+            got=f"one file for {len(unmasked)} images",
+            expected="a file that belongs to the one image that it is given with",
+            do="Name one image, or give each its own in the column `mask` of a manifest.",
+        )
 
 
 def _require_writable(out: Path) -> None:

@@ -53,12 +53,15 @@ def find_sample(slide: str | Path | None, out: Path, *, environ: Mapping[str, st
     try:
         return Sample(path=download_slide(), origin=f"OpenSlide's CC0 test slide, from {SLIDE_URL}")
     except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong checksum is a ValueError
-        reason = f"no download ({_short(error)})"
+        reason = f"it could not be downloaded ({_short(error)})"
     for path in _copies(os.environ if environ is None else environ):
         if path.is_file():
-            return Sample(path=path, origin=f"OpenSlide's CC0 test slide from the folder of test images; {reason}")
+            return Sample(
+                path=path, origin=f"OpenSlide's CC0 test slide from the folder of test images, since {reason}"
+            )
     return Sample(
-        path=make_slide(out), origin=f"a slide made by code, not a real one; {reason}, no folder of test images"
+        path=make_slide(out),
+        origin=f"a slide made by code, not a real one, since {reason} and there is no folder of test images",
     )
 
 

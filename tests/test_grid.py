@@ -124,7 +124,7 @@ def test_super_tile_edge_is_a_common_multiple(step_px, region_px, edge_px):
 
 def test_super_tile_edge_asked_for():
     assert super_tile_edge(128, region_px=256, super_tile_px=512) == 512
-    with pytest.raises(ConfigError, match=r"got 1000 px, expected a multiple of 768 px .* Use 768\."):
+    with pytest.raises(ConfigError, match=r"got 1000 px, expected a multiple of 768 px .* Give 768, or"):
         super_tile_edge(192, region_px=256, super_tile_px=1000)
 
 

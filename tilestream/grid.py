@@ -108,10 +108,10 @@ def super_tile_edge(step_px: int, *, region_px: int = 1, super_tile_px: int | No
         return max(SUPER_TILE_PX // unit, 1) * unit
     if super_tile_px < 1 or super_tile_px % unit:
         raise ConfigError.of(
-            "`super_tile_px`",
+            "`super_tile_px` (`--super-tile`)",
             got=f"{super_tile_px} px",
             expected=f"a multiple of {unit} px (step {step_px} px, region {region_px} px)",
-            do=f"Use {max(1, round(super_tile_px / unit)) * unit}.",
+            do=f"Give {max(1, round(super_tile_px / unit)) * unit}, or leave it out.",
         )
     return super_tile_px
 

@@ -177,3 +177,36 @@ def test_refuses_what_cannot_be_called(user):
         adapt("users_encoder:encode", px=16)
     with pytest.raises(ConfigError, match="users_encoder:nothing"):
         adapt("users_encoder:nothing", px=16)
+
+
+def test_a_stated_resolution_is_needed_unless_the_contract_says_otherwise(user):
+    user.encode = means
+    assert adapt("users_encoder:encode", px=8).contract.needs_mpp is False
+    assert adapt("users_encoder:encode", px=8, mpp=0.5).contract.needs_mpp is True
+    assert adapt("users_encoder:encode", px=8, mpp=0.5, needs_mpp=False).contract.needs_mpp is False
+
+
+@pytest.mark.parametrize(("dtype", "params", "refused"), [
+    ("u1", {}, True),
+    ("u2", {}, True),
+    ("u1", {"scale": 1 / 255}, False),
+    ("f4", {}, False),
+    ("u1", {"mean": [180.0] * 3, "std": [40.0] * 3}, False),
+])  # fmt: skip
+def test_a_mean_for_samples_in_0_to_1_needs_a_scale_on_whole_numbers(user, dtype, params, refused):
+    user.encode = means
+    stage = adapt("users_encoder:encode", **{"px": 8, "mean": [0.7] * 3, "std": [0.2] * 3, **params})
+    if not refused:
+        stage.for_image(image_of(dtype=dtype))
+        return
+    with pytest.raises(StageError, match=r'without `scale`.*Add "scale": 1 / 255'):
+        stage.for_image(image_of(dtype=dtype))
+
+
+def test_a_callable_that_raises_on_the_trial_tile_is_named(user):
+    user.encode = lambda pixels: pixels.mean(axis=7)
+    stage = adapt("users_encoder:encode", px=8)
+    with pytest.raises(
+        StageError, match=r"encoder `users_encoder:encode`: got AxisError.*one black tile \(1, 3, 8, 8\)"
+    ):
+        stage.output_names(image_of())

@@ -165,6 +165,16 @@ def test_the_outline_of_a_run_gives_the_same_tiles(embed: Embed, everything: Run
     assert nothing.rows[name]["tiles"] == 0
 
 
+def test_one_file_does_not_say_where_on_many_images(embed: Embed, slide: bytes, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / "in" / f"{name}.svs", slide)
+    (tmp_path / "outline.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    run = embed(tmp_path / "in", "--where", tmp_path / "outline.geojson")
+    assert run.exit_code == 2
+    assert "one file for 2 images" in run.stderr
+    assert "column `mask`" in run.stderr
+
+
 def test_a_mask_of_another_size_fails_its_image_alone(embed: Embed, slide: bytes, tmp_path: Path) -> None:
     for name in ("good", "other", "cut"):
         write(tmp_path / "in" / f"{name}.svs", slide)

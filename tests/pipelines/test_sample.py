@@ -37,7 +37,7 @@ def test_without_network_the_folder_of_images_is_used(tmp_path: Path) -> None:
     (tmp_path / "data" / "slides" / SLIDE_NAME).write_bytes(b"slide")
     found = find_sample(None, tmp_path / "out", environ={"TILESTREAM_DATA": str(tmp_path / "data")})
     assert found.path.read_bytes() == b"slide"
-    assert "no download (Name or service not known)" in found.origin
+    assert "could not be downloaded (Name or service not known)" in found.origin
 
 
 @pytest.mark.usefixtures("no_network", "small")

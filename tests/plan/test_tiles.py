@@ -147,7 +147,7 @@ def test_a_million_pixels_wide_plans_at_once_in_little_memory():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"super_tile_px": 1000}, r"got 1000 px, expected a multiple of 256 px .* Use 1024\."),
+        ({"super_tile_px": 1000}, r"got 1000 px, expected a multiple of 256 px .* Give 1024, or"),
         ({"min_share": 0.0, "where": "blobs"}, "above 0, at most 1"),
         ({"edge": "mirror"}, "expected one of"),
         ({"tile_px": 0}, "at least 1 px"),

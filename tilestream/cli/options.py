@@ -146,7 +146,14 @@ ValueRange = Annotated[
     ),
 ]
 SuperTile = Annotated[
-    int, typer.Option("--super-tile", metavar="PX", min=1, help="Edge of one unit of work.", rich_help_panel=RUNNING)
+    int | None,
+    typer.Option(
+        "--super-tile",
+        metavar="PX",
+        min=1,
+        help="Edge of one unit of work (default: about 4096, whole tiles and regions).",
+        rich_help_panel=RUNNING,
+    ),
 ]
 Cluster = Annotated[
     str,
@@ -226,12 +233,12 @@ def embed_config(*, value_range: tuple[float, float] | None, **options: Any) -> 
 
 
 def _require_encoder(options: dict[str, Any]) -> None:
-    """Refuse here what would otherwise fail once an image; an encoder of the user's is imported but not made."""
+    """Refuse here what would otherwise fail once an image: an encoder, its contract, super-tiles that do not fit."""
     from tilestream.grid import super_tile_edge
-    from tilestream.registry import STAGES, resolve
+    from tilestream.pipelines.encoder import encoder_spec
+    from tilestream.stream.work import make_stage
 
-    name = options.get("encoder", "handcrafted")
-    factory = resolve(name, table=STAGES, group="tilestream.stages")
-    tile_px = options.get("tile_px") or (factory().contract.px if name == "handcrafted" else None)
-    if tile_px is not None and (edge_px := options.get("super_tile_px")) is not None:
-        super_tile_edge(tile_px, region_px=options.get("region_px") or 1, super_tile_px=edge_px)
+    tile_px = options.get("tile_px")
+    contract = make_stage(encoder_spec(options.get("encoder", "handcrafted"), {}, tile_px=tile_px)).contract
+    edge_px = options.get("super_tile_px")
+    super_tile_edge(tile_px or contract.px, region_px=options.get("region_px") or 1, super_tile_px=edge_px)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -151,10 +151,19 @@ def ending(event: Event) -> Text | None:
         reason = event.failure.reason if event.failure is not None else "unknown reason"
         return Text.assemble(("failed", "bold red"), f" {event.job.key}: {without_subject(reason, event.job.key)}")
     if event.kind == "finished":
-        return Text.assemble(("done", "green"), f" {event.job.key}")
+        return Text.assemble(("done", "green"), f" {event.job.key}{_marks(event.result)}")
     if event.kind == "skipped":
-        return Text.assemble(("already done", "green"), f" {event.job.key}")
+        return Text.assemble(("already done", "green"), f" {event.job.key}{_marks(event.result)}")
     return None
+
+
+def _marks(summary: Any) -> str:
+    """Return what a user should not have to look for in the report: damaged tiles, or none at all."""
+    if not isinstance(summary, Mapping):
+        return ""
+    if summary.get("tiles_damaged"):
+        return f": {summary['tiles_damaged']:,} of its tiles are damaged"
+    return ": nothing was selected" if summary.get("tiles") == 0 else ""
 
 
 def summary(counts: Counts) -> str:

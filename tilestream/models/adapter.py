@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tilestream.errors import ConfigError, StageError
+from tilestream.errors import ConfigError, StageError, TilestreamError
 from tilestream.registry import resolve
 from tilestream.types import Array, Batch, ImageInfo, StageContract, StageSpec
 
@@ -58,6 +58,7 @@ class AdaptedStage:
         """
         positions = find_channels(self.recorded, image)
         _check_scaling(self.recorded, len(positions))
+        _check_units(self.recorded, image)
         return StageSpec(
             target=TARGET,
             params={"target": self.target, "positions": list(positions), **_to_json(self.recorded)},
@@ -219,13 +220,15 @@ def _contract_of(target: str, function: Any, overrides: Mapping[str, Any]) -> St
             f"contract of `{target}`",
             got=f"unknown fields {unknown}" if unknown else "no `px`, the edge of its tiles",
             expected=f"fields among {sorted(_FIELDS)}, `px` at least",
-            do="Set an attribute `contract` (a StageContract or dict) on the callable, or give them as parameters.",
+            do='Set an attribute on it, such as `encode.contract = {"px": 256, "mpp": 0.5, "scale": 1 / 255}`.',
         )
     named = known.get("channels")
     if isinstance(named, Sequence) and not isinstance(named, str):
         known["channels"] = tuple(str(name) for name in named)
     for key in ("mean", "std"):
         known[key] = tuple(float(v) for v in known.get(key) or ())
+    # An encoder that states its resolution gives wrong vectors at any other: only its own word makes it optional.
+    known.setdefault("needs_mpp", known.get("mpp") is not None)
     return StageContract(**known)
 
 
@@ -249,12 +252,24 @@ def _check_scaling(contract: StageContract, channels: int | None) -> None:
         )
 
 
+def _check_units(contract: StageContract, image: ImageInfo) -> None:
+    """Refuse a mean and std for samples in 0 to 1 when samples come as whole numbers and nothing scales them."""
+    small = contract.mean and contract.std and max(map(abs, (*contract.mean, *contract.std))) <= 1
+    if small and contract.scale == 1 and image.dtype.kind in "ui":
+        raise StageError.of(
+            f"contract of `{contract.name}`",
+            got=f"mean {contract.mean} and std {contract.std} without `scale`, on {image.dtype} samples",
+            expected="samples in the units of mean and std",
+            do='Add "scale": 1 / 255 for 8-bit samples.',
+        )
+
+
 def _channel_error(name: str, got: str, expected: str) -> StageError:
     return StageError.of(
         f"channels of `{name}`",
         got=got,
         expected=expected,
-        do="Choose the image's channels with `--channels`, or name them in the contract.",
+        do="Choose channels in the column `bands` of a manifest, or name them in the contract.",
     )
 
 
@@ -281,4 +296,14 @@ def _to_numpy(found: Any) -> Array:
 def _probe(stage: AdaptedStage, channels: int, dtype: str) -> int:
     edge = stage.recorded.px
     free = replace(stage, recorded=replace(stage.recorded, dim=None))
-    return int(free.run(np.zeros((1, channels, edge, edge), np.dtype(dtype))).shape[1])
+    try:
+        return int(free.run(np.zeros((1, channels, edge, edge), np.dtype(dtype))).shape[1])
+    except TilestreamError:
+        raise
+    except Exception as error:  # whatever a user's callable raises becomes one clear line
+        raise StageError.of(
+            f"encoder `{stage.target}`",
+            got=f"{type(error).__name__}: {error}",
+            expected=f"vectors (n, d) for one black tile (1, {channels}, {edge}, {edge}) of {dtype}",
+            do="Run it on such an array by itself.",
+        ) from error
