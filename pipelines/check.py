@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from tilestream.errors import ConfigError, TilestreamError
 from tilestream.pipelines.calibrate import calibrate
 from tilestream.pipelines.cohort import Cohort, Entry
-from tilestream.pipelines.encoder import choose_encoder
 from tilestream.pipelines.forecast import Forecast, Machine, forecast_run, project_run
+from tilestream.pipelines.image import encoder_for, plan_image
 from tilestream.pipelines.keys import is_remote
-from tilestream.plan.levels import target_mpp
-from tilestream.plan.tiles import plan_tiles
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.stream.budget import memory_limit
 
@@ -183,17 +181,8 @@ class _Check:
     def _planned(self, row: CheckRow, entry: Entry, pyramid: Pyramid) -> CheckRow:
         config = self.config
         _require_file(entry.mask)
-        encoder = choose_encoder(config.encoder, config.encoder_params, pyramid.info)
-        plan = plan_tiles(
-            pyramid,
-            tile_px=config.tile_px or encoder.contract.px,
-            mpp=config.mpp or target_mpp(encoder.contract, pyramid.info),
-            halo_px=config.halo_px,
-            where="all",  # finding tissue would read pixels
-            super_tile_px=config.super_tile_px,
-            region_px=config.region_px,
-            needs_mpp=encoder.contract.needs_mpp,
-        )
+        encoder = encoder_for(config, pyramid.info)
+        plan = plan_image(pyramid, encoder, config, where="all")  # finding tissue would read pixels
         project_run(pyramid, plan, encoder, config, self.machine).require(self.machine.memory_bytes, entry.key)
         forecast = forecast_run(entry.url, plan, encoder, config, pyramid=pyramid, machine=self.machine)
         notes = (*row.notes, *plan.notes)

@@ -43,6 +43,42 @@ def entropy_columns(encoder: Encoder, image: ImageInfo) -> tuple[int, ...]:
     return tuple(encoder.outputs.index(f"{channel.name}_entropy") for channel in image.channels)
 
 
+def encoder_for(config: EmbedConfig, image: ImageInfo) -> Encoder:
+    """Return the encoder of a run, made for one image."""
+    return choose_encoder(config.encoder, config.encoder_params, image, tile_px=config.tile_px)
+
+
+def plan_image(pyramid: Pyramid, encoder: Encoder, config: EmbedConfig, *, where: str) -> TilePlan:
+    """Return the tiles of one image under the options of a run.
+
+    Parameters
+    ----------
+    pyramid : Pyramid
+        The image.
+    encoder : Encoder
+        Says tile edge and resolution where the options do not.
+    config : EmbedConfig
+        The options.
+    where : str
+        `tissue`, `all`, or a mask or GeoJSON file.
+
+    Returns
+    -------
+    TilePlan
+        The plan.
+    """
+    return plan_tiles(
+        pyramid,
+        tile_px=config.tile_px or encoder.contract.px,
+        mpp=config.mpp or target_mpp(encoder.contract, pyramid.info),
+        halo_px=config.halo_px,
+        where=where,
+        super_tile_px=config.super_tile_px,
+        region_px=config.region_px,
+        needs_mpp=encoder.contract.needs_mpp,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageJob:
     """One input of a run; `prepare` runs on a worker."""
@@ -69,14 +105,14 @@ class ImageJob:
         pyramid = open_pyramid(self.entry.url, cache_bytes=config.cache_bytes)
         stamps = stamps_of(pyramid.source)
         pyramid = pyramid.choose(bands=self.entry.bands, mpp=self.entry.mpp)
-        encoder = choose_encoder(config.encoder, config.encoder_params, pyramid.info, tile_px=config.tile_px)
+        encoder = encoder_for(config, pyramid.info)
         recipe = self._recipe(pyramid, encoder)
         journal = Journal(root=places.journal, recipe=digest(recipe))
         if config.resume:
             summary = journal.summary()
             if summary is not None and all((config.out / name).exists() for name in summary["outputs"]):
                 return summary
-        plan = self._plan(pyramid, encoder)
+        plan = plan_image(pyramid, encoder, config, where=self._where)
         self._require_memory(pyramid, plan, encoder)
         sink = self._sink(pyramid, plan, encoder, recipe)
         if places.features.exists() and not sink.is_committed():
@@ -120,32 +156,14 @@ class ImageJob:
     def _where(self) -> str:
         return self.entry.mask or self.config.where
 
-    def _tile_px(self, encoder: Encoder) -> int:
-        return self.config.tile_px or encoder.contract.px
-
-    def _mpp(self, pyramid: Pyramid, encoder: Encoder) -> float | None:
-        return self.config.mpp or target_mpp(encoder.contract, pyramid.info)
-
-    def _plan(self, pyramid: Pyramid, encoder: Encoder) -> TilePlan:
-        return plan_tiles(
-            pyramid,
-            tile_px=self._tile_px(encoder),
-            mpp=self._mpp(pyramid, encoder),
-            halo_px=self.config.halo_px,
-            where=self._where,
-            super_tile_px=self.config.super_tile_px,
-            region_px=self.config.region_px,
-            needs_mpp=encoder.contract.needs_mpp,
-        )
-
     def _recipe(self, pyramid: Pyramid, encoder: Encoder) -> dict[str, Any]:
         where = Path(self._where)
         return new_recipe(
             image=image_recipe(pyramid.info),
             channels=[channel.name for channel in pyramid.channels],
             plan={
-                "tile_px": self._tile_px(encoder),
-                "mpp": self._mpp(pyramid, encoder),
+                "tile_px": self.config.tile_px or encoder.contract.px,
+                "mpp": self.config.mpp or target_mpp(encoder.contract, pyramid.info),
                 "halo_px": self.config.halo_px,
                 # a file is known by what is in it: an edited outline is another recipe, a moved one is not
                 "where": file_digest(where) if where.is_file() else self._where,
