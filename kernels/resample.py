@@ -191,7 +191,7 @@ def _check(pixels: npt.NDArray[Any], ratio_yx: tuple[Fraction, Fraction], out: n
         )
 
 
-def resample(  # noqa: PLR0913  where both arrays lie is four positions, and they are never a bare pair
+def resample(
     pixels: npt.NDArray[Any],
     valid: npt.NDArray[np.bool_] | None,
     *,

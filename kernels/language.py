@@ -1,0 +1,159 @@
+"""The language kernels are written in, and the only door to Numba's CUDA target.
+
+    @core           scalar maths, shared: inlined into the CPU and the CUDA twin, so both compute the same thing
+    @cpu_kernel     the serial form: no GIL, compiled once and kept on disk
+    @cuda_kernel    index arithmetic around cores; compiled at its first launch and kept on disk
+
+Only `numba.njit(inline="always")` can be called from both targets and still be compiled without a driver (tried with
+numba 0.68 and numba-cuda 0.30). numba-cuda is in maintenance since June 2026; its successor numba-cuda-mlir keeps the
+same language, so a change of package is a change of this file. `cuda` is Numba's simulator where NUMBA_ENABLE_CUDASIM
+is set before the first import.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+from numba import cuda as _cuda
+from numba import njit
+
+from tilestream.errors import ConfigError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+cuda: Any = _cuda
+"""Numba's CUDA module; its types do not know what only kernels may call."""
+
+_config: Any = numba.config
+
+SIMULATED: bool = bool(_config.ENABLE_CUDASIM)
+"""Whether `cuda` is Numba's simulator, which runs kernels in Python on the host."""
+
+CUDA_KERNELS: dict[str, CudaKernel] = {}
+"""Every CUDA kernel of the modules imported so far by qualified name, for tests that compile all of them."""
+
+if "NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS" not in os.environ:
+    # a small image is no mistake of the user's
+    _config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
+
+
+def core(function: F) -> F:
+    """Return scalar maths that CPU and CUDA kernels inline."""
+    return cast("F", njit(inline="always", error_model="numpy")(function))
+
+
+def cpu_kernel(function: F) -> F:
+    """Return the serial CPU form: free of the GIL, kept on disk, division by zero as in NumPy."""
+    return cast("F", njit(nogil=True, cache=True, error_model="numpy")(function))
+
+
+class CudaKernel:
+    """A CUDA kernel that is compiled when it is first launched.
+
+    Parameters
+    ----------
+    function : callable
+        Index arithmetic in the CUDA subset of Python.
+    signatures : tuple of str
+        Types it is launched with, such as `"void(uint8[::1], int64)"`: what the tests compile without a device.
+    hot : bool
+        Whether float64 must not occur in its code, unless a signature asks for it.
+    options : dict
+        What `numba.cuda.jit` takes besides, such as `max_registers`.
+    """
+
+    def __init__(
+        self, function: Callable[..., None], signatures: tuple[str, ...], hot: bool, options: dict[str, Any]
+    ) -> None:
+        self.function = function
+        self.signatures = signatures
+        self.hot = hot
+        self.options = options
+        self._compiled: Any = None
+        self.__doc__ = function.__doc__
+        self.__name__ = function.__name__
+
+    def launch(self, grid: Any, block: Any, stream: int, *arguments: Any) -> None:
+        """Run the kernel on `stream` of the current device; see `tilestream.kernels.place.Place.launch`."""
+        if self._compiled is None:
+            self._compiled = cuda.jit(cache=True, **self.options)(self.function)
+        handle = cuda.external_stream(stream) if stream else 0
+        self._compiled[grid, block, handle](*arguments)
+
+
+def cuda_kernel(*signatures: str, hot: bool = True, **options: Any) -> Callable[[Callable[..., None]], CudaKernel]:
+    """Return a decorator that makes a CUDA kernel.
+
+    Parameters
+    ----------
+    *signatures : str
+        At least one, each compiled by the tests for every compute capability.
+    hot : bool
+        Whether its code must hold no float64 unless a signature does.
+    **options : object
+        Passed to `numba.cuda.jit`.
+
+    Returns
+    -------
+    callable
+        From function to `CudaKernel`.
+    """
+
+    def decorate(function: Callable[..., None]) -> CudaKernel:
+        kernel = CudaKernel(function, signatures, hot, options)
+        CUDA_KERNELS[f"{function.__module__}.{function.__qualname__}"] = kernel
+        return kernel
+
+    return decorate
+
+
+_used_in: int | None = None
+
+
+def require_device() -> None:
+    """Raise unless kernels can be launched in this process.
+
+    Raises
+    ------
+    ConfigError
+        When there is no device or driver, when Numba's old built-in CUDA target would be used, or when the process was
+        forked after CUDA was used in its parent, which CUDA does not survive.
+    """
+    global _used_in
+    if SIMULATED:
+        return
+    if _used_in == os.getpid():
+        return
+    if _used_in is not None:
+        raise ConfigError.of(
+            "`backend`",
+            got="CUDA in a process that was forked after CUDA was used",
+            expected="a process of its own",
+            do='Start processes with "spawn" or "forkserver", or use CUDA in the child only.',
+        )
+    if not cuda.is_available():
+        raise ConfigError.of(
+            "`backend`",
+            got=f"CUDA, and no usable device: {_why_not()}",
+            expected="an NVIDIA GPU with its driver",
+            do="Hand in NumPy arrays to work on the CPU.",
+        )
+    if getattr(cuda, "implementation", "Built-in") == "Built-in":
+        raise ConfigError.of(
+            "`backend`",
+            got=f"CUDA through the old target built into numba {numba.__version__}",
+            expected="the package numba-cuda",
+            do="Install the extra: pip install 'tilestream[cuda]'.",
+        )
+    _used_in = os.getpid()
+
+
+def _why_not() -> str:
+    try:
+        cuda.current_context()
+    except Exception as error:  # noqa: BLE001  whatever the driver says is the reason
+        return " ".join(str(error).split()) or type(error).__name__
+    return "the driver does not say why"
