@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_FLAGS) -c constraints.txt
 CODE := tilestream kernels pipelines cluster tests
 
-.PHONY: help demo test check lint format types imports docstrings lint-tree bench clean
+.PHONY: help demo test check lint format types imports docstrings lint-tree bench gpu clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -58,6 +58,9 @@ lint-tree: ## the tree of links that mypy and import-linter look at
 
 bench: $(VENV)/dev.stamp ## the benchmarks as a table, written to tests/bench/results
 	$(BIN)/python -m tests.bench.run
+
+gpu: $(VENV)/dev.stamp ## tests and benchmarks on a CUDA device; the table goes to tests/bench/results
+	$(BIN)/python -m tests.gpu.run
 
 clean: ## remove what was built, not what was computed
 	rm -rf .lint .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist *.egg-info

@@ -155,5 +155,5 @@ def _why_not() -> str:
     try:
         cuda.current_context()
     except Exception as error:  # noqa: BLE001  whatever the driver says is the reason
-        return " ".join(str(error).split()) or type(error).__name__
+        return " ".join(str(error).split()).rstrip(" .:") or type(error).__name__
     return "the driver does not say why"

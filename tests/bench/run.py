@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,10 @@ PEERS = (
     "tifffile",
     "imagecodecs",
     "numba",
+    "numba-cuda",
     "numpy",
+    "opencv-python-headless",
+    "torch",
     "dask",
     "distributed",
     "zarr",
@@ -38,8 +42,8 @@ def modules() -> list[str]:
     return sorted(path.stem.removeprefix("bench_") for path in FOLDER.glob("bench_*.py"))
 
 
-def facts() -> dict[str, Any]:
-    """Return what a reader needs to judge the figures: machine, versions, commit, date."""
+def facts(peers: Sequence[str] = PEERS) -> dict[str, Any]:
+    """Return what a reader needs to judge the figures: machine, versions of what is installed, commit, date."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -49,9 +53,16 @@ def facts() -> dict[str, Any]:
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in ("tilestream", *PEERS)},
+        "versions": {name: version for name in ("tilestream", *peers) if (version := _version(name))},
         "load_before": round(os.getloadavg()[0], 2),
     }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _commit() -> str:
@@ -72,7 +83,7 @@ def _cpu() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
-def write(rows: list[dict[str, Any]], about: dict[str, Any], folder: Path) -> Path:
+def write(rows: list[dict[str, Any]], about: dict[str, Any], folder: Path, *, prefix: str = "") -> Path:
     """Write the table as JSON and Markdown and return the path of the latter.
 
     Parameters
@@ -83,18 +94,21 @@ def write(rows: list[dict[str, Any]], about: dict[str, Any], folder: Path) -> Pa
         As `facts` gives it.
     folder : Path
         Where; made when it is not there.
+    prefix : str
+        What the names of the files begin with.
 
     Returns
     -------
     Path
-        `<date>.md`; the JSON is beside it.
+        `<prefix><date>.md`; the JSON is beside it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stem = folder / about["date"][:16].replace(" ", "-").replace(":", "")
+    stem = folder / (prefix + about["date"][:16].replace(" ", "-").replace(":", ""))
     stem.with_suffix(".json").write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    device = f"{about['device']}; " if "device" in about else ""
     head = (
-        f"# Benchmarks of {about['date']}\n\nCommit {about['commit']}; {about['cpu']}, {about['cores']} cores, "
+        f"# Benchmarks of {about['date']}\n\n{device}commit {about['commit']}; {about['cpu']}, {about['cores']} cores, "
         f"{about['memory_gib']} GiB, {about['system']}; Python {about['python']}; {versions}. "
         f"Load before the run: {about['load_before']}.\n\n"
     )
