@@ -13,7 +13,9 @@ is set before the first import.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -47,7 +49,36 @@ def core(function: F) -> F:
 
 def cpu_kernel(function: F) -> F:
     """Return the serial CPU form: free of the GIL, kept on disk, division by zero as in NumPy."""
-    return cast("F", njit(nogil=True, cache=True, error_model="numpy")(function))
+    return cast("F", _kept_on_disk(njit, nogil=True, error_model="numpy")(function))
+
+
+def _kept_on_disk(jit: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Return a decorator that compiles once for all processes, and again when a core it inlines was edited."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        try:
+            compiled = jit(cache=True, **options)(function)
+        except RuntimeError as error:  # Numba found no folder that it may write to
+            warnings.warn(f"{error}: kernels are compiled in every process. Set NUMBA_CACHE_DIR.", stacklevel=3)
+            return jit(**options)(function)
+        if not SIMULATED:
+            # Numba looks at the file of the function alone, and would go on with the old maths of an edited core
+            compiled._cache._cache_file._source_stamp = _stamp(function)
+        return compiled
+
+    return decorate
+
+
+def _stamp(function: Callable[..., Any]) -> tuple[tuple[str, int, int], ...]:
+    """Return name, time and size of every file whose functions a kernel calls, however deep."""
+    files, found, waiting = set(), set(), [function]
+    while waiting:
+        inner = waiting.pop()
+        found.add(inner)
+        files.add(inner.__code__.co_filename)
+        called = (getattr(inner.__globals__.get(name), "py_func", None) for name in inner.__code__.co_names)
+        waiting += [other for other in called if other is not None and other not in found]
+    return tuple((Path(file).name, Path(file).stat().st_mtime_ns, Path(file).stat().st_size) for file in sorted(files))
 
 
 class CudaKernel:
@@ -79,7 +110,7 @@ class CudaKernel:
     def launch(self, grid: Any, block: Any, stream: int, *arguments: Any) -> None:
         """Run the kernel on `stream` of the current device; see `tilestream.kernels.place.Place.launch`."""
         if self._compiled is None:
-            self._compiled = cuda.jit(cache=True, **self.options)(self.function)
+            self._compiled = _kept_on_disk(cuda.jit, **self.options)(self.function)
         handle = cuda.external_stream(stream) if stream else 0
         self._compiled[grid, block, handle](*arguments)
 
