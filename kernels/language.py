@@ -93,7 +93,8 @@ class CudaKernel:
     hot : bool
         Whether float64 must not occur in its code, unless a signature asks for it.
     options : dict
-        What `numba.cuda.jit` takes besides, such as `max_registers`.
+        What `numba.cuda.jit` takes besides, such as `max_registers`; `cache=False` for kernels that link foreign code,
+        which cannot be kept on disk.
     """
 
     def __init__(
@@ -110,7 +111,9 @@ class CudaKernel:
     def launch(self, grid: Any, block: Any, stream: int, *arguments: Any) -> None:
         """Run the kernel on `stream` of the current device; see `tilestream.kernels.place.Place.launch`."""
         if self._compiled is None:
-            self._compiled = _kept_on_disk(cuda.jit, **self.options)(self.function)
+            options = dict(self.options)
+            kept = options.pop("cache", True)
+            self._compiled = (_kept_on_disk(cuda.jit, **options) if kept else cuda.jit(**options))(self.function)
         handle = cuda.external_stream(stream) if stream else 0
         self._compiled[grid, block, handle](*arguments)
 
