@@ -21,6 +21,8 @@ from typing import Any, TypeVar, cast
 import numba
 from numba import cuda as _cuda
 from numba import njit
+from numba.core import types
+from numba.extending import intrinsic
 
 from tilestream.errors import ConfigError
 
@@ -45,6 +47,33 @@ if "NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS" not in os.environ:
 def core(function: F) -> F:
     """Return scalar maths that CPU and CUDA kernels inline."""
     return cast("F", njit(inline="always", error_model="numpy")(function))
+
+
+@intrinsic
+def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """Return a · b + c, rounded once: the same number on every target, which mul and add are not."""
+    if not all(isinstance(kind, types.Float) for kind in (a, b, c)):
+        return None
+    kind = max((a, b, c), key=lambda kind: kind.bitwidth)
+
+    def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fma(
+            *[context.cast(builder, v, t, kind) for v, t in zip(arguments, signature.args, strict=True)]
+        )
+
+    return kind(a, b, c), lower
+
+
+@intrinsic
+def floor(typing: Any, x: Any) -> Any:
+    """Return the largest whole number that is not above x, as a float of the type of x on every target."""
+    if not isinstance(x, types.Float):
+        return None
+
+    def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.call(builder.module.declare_intrinsic("llvm.floor", [arguments[0].type]), arguments)
+
+    return x(x), lower
 
 
 def cpu_kernel(function: F) -> F:
