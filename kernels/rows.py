@@ -6,6 +6,7 @@ the first to the last sample of a view is a contiguous one-dimensional view of t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -97,10 +98,56 @@ def flat_view(array: Array, *, writable: bool = False) -> tuple[Any, int, tuple[
     return (type(array)(flat) if is_device_array(array) else flat), start, steps
 
 
-class _DeviceRun:
-    """A contiguous piece of another array's device memory, which it keeps alive."""
+def one_run(runs: Sequence[Array], *, writable: bool = False) -> tuple[Any, tuple[int, ...]]:
+    """Return several runs of memory in one place as a single run, so that a kernel takes them as one argument.
 
-    def __init__(self, owner: Array, address: int, span: int, dtype: np.dtype[Any]) -> None:
+    Parameters
+    ----------
+    runs : sequence of array
+        What `flat_view` returned, all of one type.
+    writable : bool
+        As in `flat_view`.
+
+    Returns
+    -------
+    flat : array
+        Reaches from the first sample of the lowest run to the last of the highest. What lies between runs belongs to
+        others and must not be touched. Valid as long as the runs are.
+    offsets : tuple of int
+        Where each run begins in `flat`.
+
+    Raises
+    ------
+    ConfigError
+        When the runs do not lie whole samples apart.
+    """
+    on_device = is_device_array(runs[0]) and not SIMULATED
+    dtype = np.dtype(runs[0].dtype)
+    hosts = [run._ary if is_device_array(run) else run for run in runs] if not on_device else []
+    addresses = (
+        [int(run.__cuda_array_interface__["data"][0]) for run in runs] if on_device else [h.ctypes.data for h in hosts]
+    )
+    lowest = min(addresses)
+    if any((address - lowest) % dtype.itemsize for address in addresses):
+        raise ConfigError.of(
+            "array",
+            got="arrays that do not lie whole samples apart in memory",
+            expected="aligned memory",
+            do="Copy them into arrays of their own first.",
+        )
+    offsets = tuple((address - lowest) // dtype.itemsize for address in addresses)
+    span = max(offset + int(run.size) for offset, run in zip(offsets, runs, strict=True))
+    if on_device:
+        return cuda.as_cuda_array(_DeviceRun(runs, lowest, span, dtype), sync=False), offsets
+    first = hosts[addresses.index(lowest)]
+    flat = as_strided(first, shape=(span,), strides=(dtype.itemsize,), writeable=writable)
+    return (type(runs[0])(flat) if is_device_array(runs[0]) else flat), offsets
+
+
+class _DeviceRun:
+    """A contiguous piece of device memory of other arrays, which it keeps alive."""
+
+    def __init__(self, owner: object, address: int, span: int, dtype: np.dtype[Any]) -> None:
         self.owner = owner
         self.__cuda_array_interface__ = {
             "shape": (span,), "typestr": dtype.str, "data": (address, False), "strides": None, "version": 3,
