@@ -49,6 +49,14 @@ def core(function: F) -> F:
     return cast("F", njit(inline="always", error_model="numpy")(function))
 
 
+def cuda_core(function: F) -> F:
+    """Return a part of CUDA kernels that may take arrays, inlined; the simulator, whose arrays no core takes, runs it.
+
+    A device function proper, `cuda.jit(device=True)`, cannot be compiled without a driver.
+    """
+    return function if SIMULATED else cast("F", njit(inline="always", error_model="numpy")(function))
+
+
 @intrinsic
 def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
     """Return a · b + c, rounded once: the same number on every target, which mul and add are not."""
@@ -57,9 +65,7 @@ def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
     kind = max((a, b, c), key=lambda kind: kind.bitwidth)
 
     def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.fma(
-            *[context.cast(builder, v, t, kind) for v, t in zip(arguments, signature.args, strict=True)]
-        )
+        return builder.fma(*[context.cast(builder, v, t, kind) for v, t in zip(arguments, signature.args, strict=True)])
 
     return kind(a, b, c), lower
 
@@ -171,6 +177,13 @@ def cuda_kernel(*signatures: str, hot: bool = True, **options: Any) -> Callable[
         return kernel
 
     return decorate
+
+
+def cuda_part(function: F) -> F:
+    """Return a part of CUDA kernels that several share; unlike a core it may take arrays and wait for other threads."""
+    if SIMULATED:  # which takes its own functions only
+        return cast("F", cuda.jit(device=True)(function))
+    return cast("F", njit(inline="always", error_model="numpy")(function))
 
 
 _used_in: int | None = None

@@ -62,7 +62,6 @@ def _sample_cpu(
         f"{result}[::1], int64, UniTuple(int64, 3))"
         for texels, reals, result in (
             ("uint8", "float32", "float32"),
-            ("float16", "float32", "float32"),
             ("float64", "float64", "float64"),
         )
     ]
@@ -163,13 +162,12 @@ def _sample(
     if here.backend == "cuda":
         blocks = -(-height * width // THREADS)
         shape = (table.channels, height, width)
-        here.launch(
-            _sample_cuda, blocks, THREADS, table.flat, rows, *at, *level, origin, table.size_yx, shape, *out
-        )  # fmt: skip
+        here.launch(_sample_cuda, blocks, THREADS, table.flat, rows, *at, *level, origin, table.size_yx, shape, *out)
         return
     over_bands(
         lambda start, stop: _sample_cpu(
-            table.flat, table.halves, rows, at, level, origin, table.size_yx, (table.channels, width), (start, stop), out
+            table.flat, table.halves, rows, at, level, origin, table.size_yx, (table.channels, width), (start, stop),
+            out,
         ),
         height * width, threads=here.threads, least=LEAST,
     )  # fmt: skip

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tilestream.kernels.language import core, cpu_kernel, cuda, floor
+from tilestream.kernels.language import core, cpu_kernel, cuda_core, floor
 from tilestream.kernels.leveltable import COLUMNS, RECIPROCAL_BITS
 
 _FAR_PX = 2.0**31
@@ -99,7 +99,7 @@ def bilinear_cpu(flat: Any, halves: Any, corners: Any, offset: Any, real: Any) -
     )
 
 
-@cuda.jit(device=True)  # type: ignore[untyped-decorator]
+@cuda_core
 def corners_cuda(table: Any, level: Any, y: Any, x: Any, real: Any) -> Any:
     """Where the four texels around a position lie in memory, and the weights of the lower and the right ones."""
     k = level * COLUMNS
@@ -109,7 +109,7 @@ def corners_cuda(table: Any, level: Any, y: Any, x: Any, real: Any) -> Any:
     return start + upper + left, start + upper + right, start + lower + left, start + lower + right, ty, tx
 
 
-@cuda.jit(device=True)  # type: ignore[untyped-decorator]
+@cuda_core
 def bilinear_cuda(flat: Any, corners: Any, offset: Any, real: Any) -> Any:
     """Bilinear mean at `corners` in the channel that lies `offset` samples on."""
     a, b, c, d, ty, tx = corners
