@@ -1,15 +1,16 @@
 """Area-weighted resampling whose result does not depend on how the image is cut.
 
-With r = p/q stored pixels per output pixel, output pixel j covers the stored interval [j·r, (j+1)·r) of the whole
-image. In units of 1/q both kinds of pixel begin at integers, so the overlaps are integers that depend on global
-positions only:
+Output pixel j is the mean of the stored pixels under it, weighted by their overlaps, which are integers of global
+positions only (see `tilestream.kernels.taps`):
 
-    w(j, i) = max(0, min((j+1)·p, (i+1)·q) − max(j·p, i·q))
-    out_j   = Σ_i w_y w_x x_i / Σ_i w_y w_x    over the valid stored pixels i
+    out_j = Σ_i w_y w_x x_i / Σ_i w_y w_x    over the valid stored pixels i
 
-Accumulation: int32 down a column for samples of 8 and 16 bits, int64 for 32 bits, int64 along the row; integers are
-rounded once, ties to even. Floats accumulate in float64, down the column first, then along the row, both in the order
-of positions. Tolerance of the tests: 0 for integers; 1e-6 (float32) and 1e-12 (float64), relative, against NumPy.
+Accumulation: int32 down a column for samples of 8 and 16 bits on the CPU, int64 otherwise and along the row; integers
+are rounded once, ties to even, to the same bits on CPU and CUDA. Floats accumulate down the column first, then along
+the row, both in the order of positions: on the CPU in float64; on CUDA in the type of the samples, each sum with the
+rounding error of its additions beside it (Knuth's two-sum), weights scaled by a power of two so that nothing
+overflows. Tolerance of the tests, against exact fractions: 0 for integers. float64: 1e-12 of the result and of the
+largest sample. float32: 1e-6 of the result; on CUDA 4e-7 of the largest sample besides.
 """
 
 from __future__ import annotations
@@ -18,163 +19,131 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from numba import njit
 
 from tilestream.errors import ConfigError
+from tilestream.kernels.area_rows import resample_rows
+from tilestream.kernels.bands import over_bands
+from tilestream.kernels.checks import need
+from tilestream.kernels.finite import needed_mask
+from tilestream.kernels.language import core, cuda, cuda_kernel
 from tilestream.kernels.mode import mode
-from tilestream.kernels.rounding import accumulator_of, can_average, mean_core, rounding_of
-from tilestream.kernels.rows import flat_rows
+from tilestream.kernels.place import Array, Place, dtype_of, place
+from tilestream.kernels.rounding import accumulator_of, can_average, rounding_of
+from tilestream.kernels.rows import flat_view
+from tilestream.kernels.taps import MAX_TERM, Axis, half_even_core, overlap_core, span_core, taps
 from tilestream.types import Kind
 
-MAX_TERM = 2**15
-"""Largest numerator and denominator of a ratio: 32-bit samples times both weights then stay inside int64."""
+THREADS = 128
+"""Most of a block, which lies along a row."""
+MAX_ROWS = 2**15
+"""Blocks along y; a thread goes on to the row that many further down."""
+INFINITY = np.float32(np.inf)
 
 
-@njit(nogil=True, cache=True)
-def _column_cpu(source: Any, first: int, weight_y: Any, sums: Any, weights: Any) -> int:
-    """Add the stored rows under one output row into `sums`; return the weight of a row that is valid throughout."""
-    flat, row_step, width, channels, valid, masked = source
-    n = width * channels
-    total = 0
-    sums[:n] = 0
-    weights[:width] = 0
-    for t in range(weight_y.shape[0]):
-        wy = weight_y[t]
-        if wy == 0:
-            continue
-        total += wy
-        row = flat[(first + t) * row_step : (first + t) * row_step + n]
-        if not masked:
-            for k in range(n):
-                sums[k] += wy * row[k]
-            continue
-        row_valid = valid[first + t]
-        for x in range(width):
-            if row_valid[x]:
-                weights[x] += wy
-                for ch in range(channels):
-                    sums[x * channels + ch] += wy * row[x * channels + ch]
-    return total
+@core
+def _two_sum_core(total: Any, error: Any, term: Any) -> Any:
+    """Return `total + term` rounded, and `error` with what the rounding lost (Knuth, TAOCP 2, 4.2.2)."""
+    found = total + term
+    gained = found - total
+    return found, error + ((total - (found - gained)) + (term - gained))
 
 
-@njit(nogil=True, cache=True)
-def _row_cpu(sums: Any, wy: int, taps_x: Any, how: int, out: Any, out_valid: Any) -> None:
-    """Write one output row from column sums that are valid throughout."""
-    first_x, weight_x = taps_x
-    width, channels = out.shape
-    for ox in range(width):
-        i = first_x[ox]
+@cuda_kernel(
+    "void(uint8[::1], int64, UniTuple(int64, 3), uint8[::1], int64, UniTuple(int64, 2), boolean, UniTuple(int64, 5), "
+    "UniTuple(int64, 5), UniTuple(int64, 3), uint8[::1], int64, UniTuple(int64, 3), uint8[::1], int64, "
+    "UniTuple(int64, 2))"
+)
+def _resample_cuda(
+    flat: Any, start: Any, steps: Any, valid: Any, valid_start: Any, valid_steps: Any, masked: Any, axis_y: Any,
+    axis_x: Any, shape: Any, out: Any, out_start: Any, out_steps: Any, out_valid: Any, flag_start: Any, flag_steps: Any,
+) -> None:  # fmt: skip
+    """Write one output pixel of integers of each so-manieth row a thread."""
+    ox = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    if ox >= shape[1]:
+        return
+    low_x, first_x, stop_x = span_core(axis_x, ox)
+    for oy in range(cuda.blockIdx.y, shape[0], cuda.gridDim.y):
+        low_y, first_y, stop_y = span_core(axis_y, oy)
         weight = 0
-        for t in range(weight_x.shape[1]):
-            weight += weight_x[ox, t]
-        weight *= wy
-        out_valid[ox] = weight > 0
-        for ch in range(channels):
-            total = sums[0] * 0
-            for t in range(weight_x.shape[1]):
-                total += weight_x[ox, t] * sums[(i + t) * channels + ch]
-            out[ox, ch] = mean_core(total, weight, how) if weight > 0 else 0
+        for ch in range(shape[2]):
+            total = np.int64(0)
+            weight = 0
+            for x in range(first_x, stop_x):
+                column, column_weight = np.int64(0), 0
+                at = start + (x - axis_x[2]) * steps[1] + ch * steps[2]
+                for y in range(first_y, stop_y):
+                    seen = valid_start + (y - axis_y[2]) * valid_steps[0] + (x - axis_x[2]) * valid_steps[1]
+                    if not masked or valid[seen]:
+                        wy = overlap_core(axis_y, low_y, y)
+                        column += wy * np.int64(flat[at + (y - axis_y[2]) * steps[0]])
+                        column_weight += wy
+                wx = overlap_core(axis_x, low_x, x)
+                total += wx * column
+                weight += wx * column_weight
+            mean = half_even_core(total, weight) if weight > 0 else 0
+            out[out_start + oy * out_steps[0] + ox * out_steps[1] + ch * out_steps[2]] = mean
+        out_valid[flag_start + oy * flag_steps[0] + ox * flag_steps[1]] = 1 if weight > 0 else 0
 
 
-@njit(nogil=True, cache=True)
-def _row_rgb_cpu(sums: Any, wy: int, taps_x: Any, how: int, out: Any, out_valid: Any) -> None:
-    """Do what `_row_cpu` does for three channels, which share the loop over the weights."""
-    first_x, weight_x = taps_x
-    for ox in range(out.shape[0]):
-        k = first_x[ox] * 3
-        weight = 0
-        red = green = blue = sums[0] * 0
-        for t in range(weight_x.shape[1]):
-            w = weight_x[ox, t]
-            weight += w
-            red += w * sums[k]
-            green += w * sums[k + 1]
-            blue += w * sums[k + 2]
-            k += 3
-        weight *= wy
-        out_valid[ox] = weight > 0
-        if weight > 0:
-            out[ox, 0] = mean_core(red, weight, how)
-            out[ox, 1] = mean_core(green, weight, how)
-            out[ox, 2] = mean_core(blue, weight, how)
-        else:
-            out[ox, :] = 0
+@cuda_kernel(
+    "void(float32[::1], int64, UniTuple(int64, 3), uint8[::1], int64, UniTuple(int64, 2), boolean, UniTuple(int64, 5), "
+    "UniTuple(int64, 5), UniTuple(int64, 3), float32[::1], int64, UniTuple(int64, 3), uint8[::1], int64, "
+    "UniTuple(int64, 2), UniTuple(float32, 2))"
+)
+def _resample_float_cuda(
+    flat: Any, start: Any, steps: Any, valid: Any, valid_start: Any, valid_steps: Any, masked: Any, axis_y: Any,
+    axis_x: Any, shape: Any, out: Any, out_start: Any, out_steps: Any, out_valid: Any, flag_start: Any, flag_steps: Any,
+    scale: Any,
+) -> None:  # fmt: skip
+    """Do what `_resample_cuda` does for floats, with a second look where a sample turns out not to be finite."""
+    ox = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    if ox >= shape[1]:
+        return
+    zero = scale[0] - scale[0]
+    low_x, first_x, stop_x = span_core(axis_x, ox)
+    for oy in range(cuda.blockIdx.y, shape[0], cuda.gridDim.y):
+        low_y, first_y, stop_y = span_core(axis_y, oy)
+        weight = zero
+        for look in range(2):
+            good = True
+            for ch in range(shape[2]):
+                total, error, weight = zero, zero, zero
+                for x in range(first_x, stop_x):
+                    column, column_error, column_weight = zero, zero, zero
+                    at = start + (x - axis_x[2]) * steps[1]
+                    for y in range(first_y, stop_y):
+                        here = at + (y - axis_y[2]) * steps[0]
+                        seen = valid_start + (y - axis_y[2]) * valid_steps[0] + (x - axis_x[2]) * valid_steps[1]
+                        counts = not masked or valid[seen] != 0
+                        for other in range(shape[2] * look):
+                            counts = counts and abs(flat[here + other * steps[2]]) < INFINITY
+                        if counts:
+                            wy = np.float32(overlap_core(axis_y, low_y, y)) * scale[0]
+                            term = wy * flat[here + ch * steps[2]]
+                            column, column_error = _two_sum_core(column, column_error, term)
+                            column_weight += wy
+                    wx = np.float32(overlap_core(axis_x, low_x, x)) * scale[1]
+                    total, error = _two_sum_core(total, error + wx * column_error, wx * column)
+                    weight += wx * column_weight
+                mean = (total + error) / weight if weight > zero else zero
+                good = good and abs(mean) < INFINITY
+                out[out_start + oy * out_steps[0] + ox * out_steps[1] + ch * out_steps[2]] = mean
+            if good:
+                break
+        out_valid[flag_start + oy * flag_steps[0] + ox * flag_steps[1]] = 1 if weight > zero else 0
 
 
-@njit(nogil=True, cache=True)
-def _row_masked_cpu(sums: Any, weights: Any, taps_x: Any, how: int, out: Any, out_valid: Any) -> None:
-    """Write one output row from column sums with a weight each."""
-    first_x, weight_x = taps_x
-    width, channels = out.shape
-    for ox in range(width):
-        i = first_x[ox]
-        weight = 0
-        for t in range(weight_x.shape[1]):
-            weight += weight_x[ox, t] * weights[i + t]
-        out_valid[ox] = weight > 0
-        for ch in range(channels):
-            total = sums[0] * 0
-            for t in range(weight_x.shape[1]):
-                total += weight_x[ox, t] * sums[(i + t) * channels + ch]
-            out[ox, ch] = mean_core(total, weight, how) if weight > 0 else 0
-
-
-@njit(nogil=True, cache=True)
-def _resample_cpu(source: Any, taps_y: Any, taps_x: Any, scratch: Any, out: Any, out_valid: Any) -> None:
-    masked, channels = source[5], source[3]
-    first_y, weight_y = taps_y
-    sums, weights, how = scratch
-    for oy in range(out.shape[0]):
-        wy = _column_cpu(source, first_y[oy], weight_y[oy], sums, weights)
-        if masked:
-            _row_masked_cpu(sums, weights, taps_x, how, out[oy], out_valid[oy])
-        elif channels == 3:
-            _row_rgb_cpu(sums, wy, taps_x, how, out[oy], out_valid[oy])
-        else:
-            _row_cpu(sums, wy, taps_x, how, out[oy], out_valid[oy])
-
-
-def taps(
-    ratio: Fraction, *, src: int, n_src: int, dst: int, n_dst: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return which stored pixels each output pixel covers along one axis, and by how much.
-
-    Parameters
-    ----------
-    ratio : Fraction
-        Stored pixels per output pixel.
-    src, n_src : int
-        Global position of the first stored pixel at hand, and their number.
-    dst, n_dst : int
-        Global position of the first output pixel, and their number.
-
-    Returns
-    -------
-    first : ndarray of int64
-        `(n_dst,)` index, among the stored pixels at hand, of the first one covered.
-    weight : ndarray of int64
-        `(n_dst, k)` overlaps in units of 1/denominator from `first` on; 0 pads, also past the end.
-    """
-    p, q = ratio.numerator, ratio.denominator
-    low = (dst + np.arange(n_dst, dtype=np.int64)) * p
-    first = np.clip(low // q, src, src + max(n_src - 1, 0))
-    index = first[:, None] + np.arange(-(-p // q) + 1, dtype=np.int64)
-    weight = np.minimum((index + 1) * q, low[:, None] + p) - np.maximum(index * q, low[:, None])
-    weight[(weight < 0) | (index >= src + n_src)] = 0
-    used = np.flatnonzero(weight.any(axis=0))
-    keep = int(used[-1]) + 1 if used.size else 1
-    return first - src, np.ascontiguousarray(weight[:, :keep])
-
-
-def _check(pixels: npt.NDArray[Any], ratio_yx: tuple[Fraction, Fraction], out: npt.NDArray[Any], kind: Kind) -> None:
-    if not can_average(pixels.dtype) and not (kind == "labels" and pixels.dtype.kind in "iu"):
+def _check(pixels: Array, valid: Array | None, ratio_yx: tuple[Fraction, Fraction], kind: Kind) -> None:
+    dtype = dtype_of(pixels)
+    if not can_average(dtype) and not (kind == "labels" and dtype.kind in "iu"):
         raise ConfigError.of(
             "`resample`",
-            got=f"samples of type {pixels.dtype}",
+            got=f"samples of type {dtype}",
             expected="integers of up to 32 bits, float32 or float64",
             do="Convert the image first, or mark it as labels.",
         )
+    need("resample", "pixels", pixels, dtypes=(dtype.name,), ndim=3, empty=True)
+    need("resample", "valid", valid, dtypes=("bool",), shape=pixels.shape[:2], empty=True)
     if not all(0 < r.numerator <= MAX_TERM and r.denominator <= MAX_TERM for r in ratio_yx):
         raise ConfigError.of(
             "`ratio_yx`",
@@ -182,80 +151,125 @@ def _check(pixels: npt.NDArray[Any], ratio_yx: tuple[Fraction, Fraction], out: n
             expected=f"positive fractions with terms of at most {MAX_TERM}",
             do="Fix the ratio once, for instance with `limit_denominator`.",
         )
-    if out.dtype != pixels.dtype or out.shape[2:] != pixels.shape[2:]:
-        raise ConfigError.of(
-            "`out`",
-            got=f"{out.dtype} {out.shape}",
-            expected=f"{pixels.dtype} with {pixels.shape[2:]} channels",
-            do="Allocate it like the pixels.",
-        )
 
 
 def resample(
-    pixels: npt.NDArray[Any],
-    valid: npt.NDArray[np.bool_] | None,
+    pixels: Array,
+    valid: Array | None,
     *,
     ratio_yx: tuple[Fraction, Fraction],
     src_yx: tuple[int, int],
     dst_yx: tuple[int, int],
-    out: npt.NDArray[Any],
-    out_valid: npt.NDArray[np.bool_],
+    out: Array,
+    out_valid: Array,
     kind: Kind = "intensity",
+    backend: str | None = None,
+    stream: int = 0,
+    threads: int | None = None,
 ) -> None:
     """Write into `out` the area-weighted mean (or the mode of labels) of the stored pixels under each output pixel.
 
     Parameters
     ----------
-    pixels : ndarray
-        `(y, x, c)` stored samples: integers of up to 32 bits, float32 or float64; strided views are taken as they are.
-    valid : ndarray of bool or None
+    pixels : array
+        `(y, x, c)` stored samples, on the host or a device: integers of up to 32 bits, float32 or float64; labels of
+        any integer type; any strides.
+    valid : array of bool or None
         `(y, x)`; pixels that are False weigh nothing. None when all are valid. A float sample that is not finite makes
         its pixel invalid in any case.
     ratio_yx : pair of Fraction
-        Stored pixels per output pixel; terms of at most `MAX_TERM`. Below 1 enlarges.
+        Stored pixels per output pixel; terms of at most `tilestream.kernels.taps.MAX_TERM`. Below 1 enlarges.
     src_yx : pair of int
         Global stored position of `pixels[0, 0]`.
     dst_yx : pair of int
         Global output position of `out[0, 0]`.
-    out : ndarray
-        `(y, x, c)` of the dtype of `pixels`; 0 where nothing is valid.
-    out_valid : ndarray of bool
+    out : array
+        `(y, x, c)` of the dtype of `pixels`, any strides; 0 where nothing is valid.
+    out_valid : array of bool
         `(y, x)`, False where nothing valid, or nothing of `pixels`, lies under the output pixel.
     kind : {"intensity", "labels"}
         Mean, or the value of the largest total weight (ties to the smaller).
+    backend : {"cpu", "cuda"}, optional
+        By default where the arrays are.
+    stream : int
+        Handle of the CUDA stream to run on; 0 is the default one.
+    threads : int, optional
+        Most CPU threads, by default all cores; 1 is the serial form, for use inside a task.
 
     Raises
     ------
     ConfigError
-        When dtype, ratio or `out` cannot be worked with.
+        When dtype, ratio or `out` cannot be worked with, or the arrays are not in one place.
 
     Notes
     -----
-    Serial and free of the GIL. Works in one row of accumulators; about 100 million stored 8-bit RGB pixels a second.
+    The CPU works in one row of accumulators a thread, and two of samples where those of a pixel do not lie side by
+    side; 200 to 1,000 million stored 8-bit pixels a second and thread.
     """
-    _check(pixels, ratio_yx, out, kind)
-    if pixels.size == 0 or out.size == 0:
-        out[...] = 0
+    here = place(
+        "resample", backend=backend, stream=stream, threads=threads, pixels=pixels, valid=valid, out=out,
+        out_valid=out_valid,
+    )  # fmt: skip
+    _check(pixels, valid, ratio_yx, kind)
+    name, (*_, channels) = dtype_of(pixels).name, pixels.shape
+    need("resample", "out", out, dtypes=(name,), shape=(*out.shape[:2], channels), empty=True)
+    need("resample", "out_valid", out_valid, dtypes=("bool",), shape=out.shape[:2], empty=True)
+    if 0 in pixels.shape or 0 in out.shape:
+        if 0 not in out.shape:
+            out[...] = 0
         out_valid[...] = False
         return
-    taps_yx = tuple(
-        taps(ratio_yx[a], src=src_yx[a], n_src=pixels.shape[a], dst=dst_yx[a], n_dst=out.shape[a]) for a in (0, 1)
+    axes_y, axes_x = (
+        Axis(ratio=ratio_yx[a], src=src_yx[a], n_src=pixels.shape[a], dst=dst_yx[a], n_dst=out.shape[a]) for a in (0, 1)
     )
-    if pixels.dtype.kind == "f":
-        finite = np.isfinite(pixels).all(axis=2)
-        if not finite.all():
-            valid = finite if valid is None else valid & finite
-    if valid is not None and valid.all():
-        valid = None
+    if here.backend == "cpu":
+        valid = needed_mask(here, pixels, valid)
     if kind == "labels":
-        mode(pixels, valid, taps_yx=taps_yx, out=out, out_valid=out_valid)
+        mode(here, pixels, valid, axes_yx=(axes_y, axes_x), out=out, out_valid=out_valid)
+    elif here.backend == "cuda":
+        _on_cuda(here, pixels, valid, (axes_y, axes_x), out, out_valid)
+    else:
+        _on_cpu(here, pixels, valid, (axes_y, axes_x), out, out_valid)
+
+
+def _on_cuda(
+    here: Place, pixels: Array, valid: Array | None, axes: tuple[Axis, Axis], out: Array, out_valid: Array
+) -> None:
+    height, width, channels = out.shape
+    block = min(THREADS, -(-width // 32) * 32)
+    grid = (-(-width // block), min(height, MAX_ROWS))
+    # where every pixel is valid the mask is not looked at: any bytes will do
+    mask = flat_view(out_valid if valid is None else valid)
+    arguments = (
+        *flat_view(pixels), *mask, valid is not None, axes[0].numbers, axes[1].numbers, (height, width, channels),
+        *flat_view(out, writable=True), *flat_view(out_valid, writable=True),
+    )  # fmt: skip
+    dtype = dtype_of(pixels)
+    if dtype.kind != "f":
+        here.launch(_resample_cuda, grid, block, *arguments)
         return
-    width, channels = pixels.shape[1:]
-    flat, (row_step,) = flat_rows(pixels)
-    mask = np.ascontiguousarray(valid) if valid is not None else np.ones((1, 1), np.bool_)
+    # the weights of a pixel add up to at most one half, exactly scaled
+    scale = tuple(dtype.type(2.0 ** -axis.ratio.numerator.bit_length()) / 2 for axis in axes)
+    here.launch(_resample_float_cuda, grid, block, *arguments, scale)
+
+
+def _on_cpu(
+    here: Place, pixels: Array, valid: Array | None, axes: tuple[Axis, Axis], out: Array, out_valid: Array
+) -> None:
+    (_, width, channels), (height, wide, _) = pixels.shape, out.shape
+    taps_y, taps_x = taps(axes[0]), taps(axes[1])
+    flat, start, steps = flat_view(pixels)
+    interleaved = (channels == 1 or steps[2] == 1) and (width == 1 or steps[1] == channels)
+    source = (flat, start, steps, width, channels, interleaved)
+    mask = (*flat_view(out_valid if valid is None else valid), valid is not None)
     # the tail stays 0: weights that pad a row may point past its end
-    padded = width + taps_yx[1][1].shape[1]
-    how = rounding_of(pixels.dtype)
-    scratch = (np.zeros(padded * channels, accumulator_of(pixels.dtype)), np.zeros(padded, np.int64), how)
-    source = (flat, row_step, width, channels, mask, valid is not None)
-    _resample_cpu(source, taps_yx[0], taps_yx[1], scratch, out, out_valid)
+    padded = width + taps_x[1].shape[1]
+    accumulator, how = accumulator_of(pixels.dtype), rounding_of(pixels.dtype)
+
+    def work(first: int, stop: int) -> None:
+        rows = np.empty((2, 1 if interleaved else width * channels), flat.dtype)
+        sums, weights = np.zeros(padded * channels, accumulator), np.zeros(padded, np.int64)
+        scratch = (sums, weights, rows, np.full(2, -1, np.int64))
+        resample_rows(source, mask, taps_y, taps_x, scratch, how, (first, stop), out, out_valid)
+
+    over_bands(work, height, threads=here.threads, least=max(1, 2**14 // wide))

@@ -92,6 +92,7 @@ def _reduce(pyramid: Pyramid, view: PlanLevel, inside: Box) -> Region:
             out=pixels[first:last],
             out_valid=valid[first:last],
             kind=pyramid.kind,
+            threads=1,
         )
         damage += [reason for reason in region.damage if reason not in damage]
     return Region(pixels=pixels.transpose(2, 0, 1), valid=valid, damage=tuple(damage))

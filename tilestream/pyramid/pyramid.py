@@ -282,6 +282,7 @@ class Pyramid:
             out=pixels,
             out_valid=valid,
             kind=self.kind,
+            threads=1,
         )
         return filled
 
