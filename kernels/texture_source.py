@@ -68,8 +68,11 @@ def _foreign(name: str, signature: str, emulated: Any) -> Any:
     """Return what kernels call: the linked function, or its emulation in the simulator."""
     if SIMULATED:
         return emulated
-    link = cuda.CUSource(SOURCE, name="tilestream_texture.cu") if CAN_LINK else None
-    return cuda.declare_device(f"tilestream_{name}", signature, link=link)
+    if not CAN_LINK:
+        return None  # `require_device` refuses that target: no kernel that calls this is ever compiled
+    return cuda.declare_device(
+        f"tilestream_{name}", signature, link=cuda.CUSource(SOURCE, name="tilestream_texture.cu")
+    )
 
 
 tex2d_lod: Any = _foreign(

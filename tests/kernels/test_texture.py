@@ -2,6 +2,9 @@
 
 import math
 import struct
+import subprocess
+import sys
+import textwrap
 import time
 
 import numba
@@ -246,6 +249,19 @@ def test_what_does_not_belong_to_the_texture_is_refused(on: Answer) -> None:
         sample_texture_along(up, at, (1.0, 0.0), (0.0, 1.0))
     with pytest.raises(ConfigError, match="`a_yx`"):
         sample_texture_along(made, at, 1.0, (0.0, 1.0))
+
+
+@on_cpu
+def test_it_is_imported_without_numba_cuda() -> None:
+    """With the CUDA target that numba itself ships, which cannot link: nothing is launched there, all else works."""
+    code = """
+        import sys
+        sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__name__ != "NumbaCudaFinder"]
+        from tilestream.kernels import texture, texture_source
+        assert not texture_source.CAN_LINK
+        assert texture_source.tex2d_lod is None
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
 
 
 @on_cpu
