@@ -14,7 +14,6 @@ without float64 and without a division: q comes from a reciprocal that is at mos
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ import numpy.typing as npt
 
 from tilestream.errors import ConfigError
 from tilestream.kernels.checks import need
+from tilestream.kernels.float16 import half_values
 from tilestream.kernels.place import Array, dtype_of
 from tilestream.kernels.rows import flat_view, one_run
 
@@ -40,12 +40,6 @@ MAX_EDGE_PX = 2**30
 DTYPES = ("uint8", "uint16", "float16", "float32", "float64")
 Ratio = float | Fraction
 _NO_HALVES = np.zeros(1, np.float32)
-
-
-@functools.cache
-def _half_values() -> npt.NDArray[np.float32]:
-    """Return the float32 of every float16, by its bits."""
-    return np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +127,7 @@ def level_table(
         row[LOG2] = round(math.log2(max(scale)) * LOG2_UNIT)
     return LevelTable(
         flat=flat,
-        halves=_half_values() if half else _NO_HALVES,
+        halves=half_values() if half else _NO_HALVES,
         rows=rows,
         dtype=dtype_of(first),
         channels=shapes[0][0] if len(shapes[0]) == 3 else 1,

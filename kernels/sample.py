@@ -56,15 +56,8 @@ def _sample_cpu(
 
 
 @cuda_kernel(
-    *[
-        f"void({texels}[::1], int64[::1], {reals}[::1], int64, UniTuple(int64, 3), {reals}[::1], int64, "
-        f"UniTuple(int64, 2), UniTuple(int64, 2), UniTuple(int64, 2), UniTuple(int64, 3), "
-        f"{result}[::1], int64, UniTuple(int64, 3))"
-        for texels, reals, result in (
-            ("uint8", "float32", "float32"),
-            ("float64", "float64", "float64"),
-        )
-    ]
+    "void(uint8[::1], int64[::1], float32[::1], int64, UniTuple(int64, 3), float32[::1], int64, UniTuple(int64, 2), "
+    "UniTuple(int64, 2), UniTuple(int64, 2), UniTuple(int64, 3), float32[::1], int64, UniTuple(int64, 3))"
 )
 def _sample_cuda(
     flat: Any, table: Any, at: Any, at_start: Any, at_steps: Any, level: Any, level_start: Any, level_steps: Any,

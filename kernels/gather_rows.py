@@ -1,0 +1,169 @@
+"""The CPU form of `gather`: two rows of texels become one, which is then read at the columns of the samples.
+
+Between rows there are as many texels as a row of the token spans, contiguous where pixels are, so that the first half
+runs at the speed of memory; the second half is p gathers a channel from a row that the first-level cache holds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tilestream.kernels.float16 import half_code_core
+from tilestream.kernels.language import cpu_kernel
+from tilestream.kernels.lattice import lattice_core, tap_core
+from tilestream.kernels.leveltable import COLUMNS, STEP_C, X, Y
+from tilestream.kernels.texel import level_core
+
+SPARSE = 4
+"""From this many texels a sample on, the columns between samples are not looked at."""
+
+
+@cpu_kernel
+def _between(flat: Any, halves: Any, upper: Any, lower: Any, t: Any, out: Any) -> None:
+    """Write the mean of two contiguous runs of texels."""
+    a, b = flat[upper : upper + out.shape[0]], flat[lower : lower + out.shape[0]]
+    if halves.size > 1:
+        for k in range(out.shape[0]):
+            first = halves[np.uint64(a[k])]
+            out[k] = first + t * (halves[np.uint64(b[k])] - first)
+        return
+    if t == 0:
+        for k in range(out.shape[0]):
+            out[k] = np.float32(a[k])
+        return
+    for k in range(out.shape[0]):
+        out[k] = np.float32(a[k]) + t * (np.float32(b[k]) - np.float32(a[k]))
+
+
+@cpu_kernel
+def _between_at(flat: Any, halves: Any, upper: Any, lower: Any, t: Any, columns: Any, out: Any) -> None:
+    """Write the mean of two rows of texels at some columns."""
+    for k in range(out.shape[0]):
+        a, b = flat[upper + columns[k]], flat[lower + columns[k]]
+        if halves.size > 1:
+            first = halves[np.uint64(a)]
+            out[k] = first + t * (halves[np.uint64(b)] - first)
+        else:
+            out[k] = np.float32(a) + t * (np.float32(b) - np.float32(a))
+
+
+@cpu_kernel
+def _read_row(row: Any, taps: Any, out: Any) -> None:
+    """Write a row of texels at the columns of samples."""
+    near, weights, step = taps
+    for i in range(out.shape[0]):
+        k = near[i]
+        more = weights[i] * (row[k + step] - row[k])
+        out[i] = row[k] + (more if weights[i] > 0 else np.float32(0))  # what has no weight may be NaN
+
+
+@cpu_kernel
+def _mix_row(row: Any, taps: Any, share: Any, out: Any) -> None:
+    """Do the same, and blend it with what is there."""
+    near, weights, step = taps
+    for i in range(out.shape[0]):
+        k = near[i]
+        more = weights[i] * (row[k + step] - row[k])
+        out[i] += share * (row[k] + (more if weights[i] > 0 else np.float32(0)) - out[i])
+
+
+@cpu_kernel
+def _store(line: Any, gain: Any, offset: Any, half: Any, out: Any) -> None:
+    """Write a row of normalised samples."""
+    if half:
+        for i in range(out.shape[0]):
+            out[i] = half_code_core(line[i] * gain + offset)
+    else:
+        for i in range(out.shape[0]):
+            out[i] = line[i] * gain + offset
+
+
+@cpu_kernel
+def _columns(table: Any, read: Any, token: Any, patch: Any, channels: Any, near: Any, weights: Any) -> Any:
+    """Fill the columns of the samples in a window of a level; return what the window is.
+
+    Returns the offset of its first column, its width, the steps of channel and column in a row that was blended, and
+    the columns to be looked at one by one, none where the window is contiguous.
+    """
+    k = read * COLUMNS
+    step, last = table[k + X], table[k + X + 1] - 1
+    first, stride = lattice_core(token[2], token[3], patch, table[k + X + 2], table[k + X + 3])
+    left, _, _ = tap_core(first, last)
+    _, right, _ = tap_core(first + (patch - 1) * stride, last)
+    interleaved = table[k + STEP_C] == 1 and step == channels
+    dense = (interleaved or step == 1) and right - left < SPARSE * patch
+    listed = np.empty(0 if dense else 2 * patch, np.int64)
+    width = right - left + 1 if dense else 2 * patch
+    row_step = channels if interleaved and dense else 1
+    for i in range(patch):
+        one, two, t = tap_core(first + i * stride, last)
+        if dense:
+            near[i] = (one - left) * row_step
+        else:
+            near[i] = 2 * i
+            listed[2 * i] = one * step
+            listed[2 * i + 1] = two * step
+        weights[i] = t if two > one else np.float32(0)
+    return (left * step if dense else 0), width, (1 if row_step > 1 else width + 1), row_step, listed
+
+
+@cpu_kernel
+def _blend_rows(flat: Any, halves: Any, table: Any, read: Any, lattice: Any, j: Any, window: Any, row: Any) -> None:
+    """Write the row of a level that output row j lies on, all channels."""
+    first_column, width, row_c, row_x, listed = window
+    k = read * COLUMNS
+    y0, y1, t = tap_core(lattice[0] + j * lattice[1], table[k + Y + 1] - 1)
+    upper = table[k] + y0 * table[k + Y] + first_column
+    lower = table[k] + y1 * table[k + Y] + first_column
+    channels = row.shape[0] // (width + 1)
+    if row_x > 1:
+        _between(flat, halves, upper, lower, t, row[: width * channels])
+        return
+    for ch in range(channels):
+        shift = ch * table[k + STEP_C]
+        part = row[ch * row_c : ch * row_c + width]
+        if listed.shape[0] > 0:
+            _between_at(flat, halves, upper + shift, lower + shift, t, listed, part)
+        else:
+            _between(flat, halves, upper + shift, lower + shift, t, part)
+
+
+@cpu_kernel
+def gather_cpu(
+    flat: Any, halves: Any, table: Any, tokens: Any, affine: Any, shape: Any, half: Any, band: Any, out: Any
+) -> None:
+    """Write the tokens of a band."""
+    token_flat, token_start, token_steps = tokens
+    channels, patch = shape
+    near = np.empty((2, patch), np.uint64)
+    weights = np.empty((2, patch), np.float32)
+    line = np.empty(patch, np.float32)
+    for n in range(band[0], band[1]):
+        m = token_start + n * token_steps[0]
+        token = (
+            np.float64(token_flat[m]), np.float64(token_flat[m + token_steps[1]]),
+            np.float64(token_flat[m + 2 * token_steps[1]]), np.float64(token_flat[m + 3 * token_steps[1]]),
+        )  # fmt: skip
+        finer, share = level_core(token[0], table.size // COLUMNS, np.float64, np.float32)
+        coarser = finer + (share > 0)
+        window_0 = _columns(table, finer, token, patch, channels, near[0], weights[0])
+        window_1 = _columns(table, coarser, token, patch, channels, near[1], weights[1])
+        k0, k1 = finer * COLUMNS + Y, coarser * COLUMNS + Y
+        lattice_0 = lattice_core(token[1], token[3], patch, table[k0 + 2], table[k0 + 3])
+        lattice_1 = lattice_core(token[1], token[3], patch, table[k1 + 2], table[k1 + 3])
+        # one column more than there are: the last one has a right neighbour, of weight 0
+        row_0 = np.zeros((window_0[1] + 1) * channels, np.float32)
+        row_1 = np.zeros((window_1[1] + 1) * channels, np.float32)
+        step_0, step_1 = np.uint64(window_0[3]), np.uint64(window_1[3])
+        for j in range(patch):
+            _blend_rows(flat, halves, table, finer, lattice_0, j, window_0, row_0)
+            if share > 0:
+                _blend_rows(flat, halves, table, coarser, lattice_1, j, window_1, row_1)
+            for ch in range(channels):
+                _read_row(row_0[ch * window_0[2] :], (near[0], weights[0], step_0), line)
+                if share > 0:
+                    _mix_row(row_1[ch * window_1[2] :], (near[1], weights[1], step_1), share, line)
+                first = ((n * channels + ch) * patch + j) * patch
+                _store(line, affine[2 * ch], affine[2 * ch + 1], half, out[first : first + patch])
