@@ -4,8 +4,8 @@
     values:  bin(v) = clip(⌊(v − low) · (B / (high − low))⌋, 0, B − 1)    float32, as on a device; NaN is not counted
 
 Both bins and counts are integers and the same on every backend: tolerance of the tests is 0, but for values within one
-rounding error of float32 of the edge of a bin. Up to 32 bins are counted by bit planes (`tilestream.kernels.bit_planes`),
-more in tables.
+rounding error of float32 of the edge of a bin. Up to 32 bins are counted by `tilestream.kernels.bit_planes`, more in
+tables.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tilestream.kernels.language import core, cpu_kernel
 
 MAX_BINS = 256
 BAG_BYTES = 8192
-"""Samples that are binned before they are counted, so that both stay in the first cache; longer rows have longer bags."""
+"""Samples that are collected before they are counted, so that they stay in the first cache; long rows need more."""
 
 _f32, _i32, _u8 = np.float32, np.int32, np.uint8
 

@@ -1,11 +1,11 @@
 """Counts of the samples of square tiles on a device: the CUDA twins of `tilestream.kernels.tile_bins`.
 
 Atomic counters in shared memory serialise the threads of a warp that hit the same bin, which on glass is all of them.
-So where pixels lie in whole words each thread counts for itself, in bytes: four bins a 32-bit word, 8 words for 32 bins,
-one set of them for each byte of a word of pixels, laid out so that neighbouring threads use neighbouring banks. There
-are no atomics and no conflicts, and a tile costs the same whatever it shows. A thread's counters are added up before
-255 samples could overflow them. Everything else (other types, masks, more bins, odd strides) takes the plain form, one
-block a tile and channel with atomic counters in shared memory.
+So where pixels lie in whole words each thread counts for itself, in bytes: four bins a 32-bit word, 8 words for 32
+bins, one set of them for each byte of a word of pixels, laid out so that neighbouring threads use neighbouring banks.
+There are no atomics and no conflicts, and a tile costs the same whatever it shows. A thread's counters are added up
+before 255 samples could overflow them. Everything else (other types, masks, more bins, odd strides) takes the plain
+form, one block a tile and channel with atomic counters in shared memory.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _channel_core(byte: Any, part: Any, period: Any) -> Any:
 
 
 @cuda_kernel("void(uint32[::1], UniTuple(int64, 2), UniTuple(int64, 6), uint32[::1], boolean, float32[::1], boolean)")
-def _words_cuda(
+def _words_cuda(  # noqa: C901, PLR0915  one piece: arrays cannot be handed to cores in the simulator
     words: Any, steps: Any, shape: Any, histograms: Any, wants_histograms: Any, entropies: Any, wants_entropies: Any
 ) -> None:
     """Count one tile of one plane a block; a plane holds `period` interleaved channels."""
@@ -165,7 +165,7 @@ def _words_cuda(
     "void(float32[::1], int64, UniTuple(int64, 3), uint8[::1], int64, UniTuple(int64, 2), boolean, UniTuple(int64, 5), "
     "boolean, UniTuple(float32, 3), uint32[::1], boolean, float32[::1], boolean)",
 )
-def _plain_cuda(
+def _plain_cuda(  # noqa: C901
     flat: Any, start: Any, steps: Any, valid: Any, valid_start: Any, valid_steps: Any, masked: Any, shape: Any,
     is_codes: Any, rule: Any, histograms: Any, wants_histograms: Any, entropies: Any, wants_entropies: Any,
 ) -> None:  # fmt: skip

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+from tests.kernels.answers import Answer
 from tests.strategies import images
 from tilestream.errors import ConfigError
 from tilestream.kernels.entropy import entropy
@@ -27,14 +28,22 @@ def test_histogram_of_strided_views():
     assert histogram(views[0]).sum() == 56 * 56 * 4
 
 
-@given(seed=st.integers(0, 999), bins=st.sampled_from([2, 8, 32, 256]), pixels=st.integers(0, 5000))
-def test_entropy_equals_the_textbook(seed, bins, pixels):
+@given(
+    seed=st.integers(0, 999),
+    bins=st.sampled_from([2, 8, 32, 256]),
+    pixels=st.integers(0, 5000),
+    dtype=st.sampled_from(["uint32", "int64"]),
+)
+def test_entropy_equals_the_textbook(seed, bins, pixels, dtype, on: Answer):
     rng = np.random.default_rng(seed)
     counts = np.bincount((rng.normal(128, rng.uniform(0, 60), pixels)).clip(0, 255).astype(int), minlength=256)
     p = counts.reshape(bins, -1).sum(axis=1) / max(pixels, 1)
     p = p[p > 0]
     expected = -(p * np.log2(p)).sum() / np.log2(bins) if pixels else np.nan
-    assert_allclose(entropy(counts[None], bins=bins), [expected], atol=1e-12)
+    table = np.stack([counts, counts, counts])[::-2, ::-1].astype(dtype)[:, ::-1]
+    assert_allclose(on(entropy, table, bins=bins), [expected] * 2, atol=1e-12)
+    out = np.full((2, 1), 9.0)
+    assert_allclose(on(entropy, np.ascontiguousarray(table)[:, None], bins=bins, out=out), [[expected]] * 2, atol=1e-12)
 
 
 def test_entropy_of_the_extremes():
@@ -47,11 +56,17 @@ def test_entropy_of_the_extremes():
 def test_entropy_does_not_depend_on_the_batch():
     counts = np.random.default_rng(0).integers(0, 500, (33, 3, 256))
     whole = entropy(counts, bins=256)
-    assert all(entropy(counts[i], bins=256).tobytes() == whole[i].tobytes() for i in range(33))
+    assert all(entropy(counts[i], bins=256, threads=1).tobytes() == whole[i].tobytes() for i in range(33))
+    many = np.tile(counts, (40, 1, 1))
+    assert entropy(many, threads=1).tobytes() == entropy(many, threads=2).tobytes()
 
 
 def test_refuses_uneven_bins_and_other_samples():
     with pytest.raises(ConfigError, match="`bins`"):
         entropy(np.zeros((1, 256), int), bins=7)
+    with pytest.raises(ConfigError, match=r"`counts`.*float64"):
+        entropy(np.zeros((1, 256)))
+    with pytest.raises(ConfigError, match=r"`counts`.*not contiguous"):
+        entropy(np.zeros((2, 4, 256), int)[:, ::2])
     with pytest.raises(ConfigError, match="`histogram`"):
         histogram(np.zeros((1, 1, 4, 4), np.uint16))

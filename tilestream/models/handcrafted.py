@@ -164,7 +164,7 @@ class HandcraftedStage:
         channels, dtype = batch.pixels.shape[1], batch.pixels.dtype
         codes, valid = compand(batch.pixels, batch.valid, value_range=self.value_range)
         sums = descriptors(codes, valid, rgb=self._is_rgb(channels, dtype), halo_px=batch.halo_px)
-        found = moments(sums.histogram)
+        found = moments(sums.histogram, threads=1)
         parts = [_channel_values(sums, found), _correlations(sums, found), _structure(sums)]
         if self._has_density(channels, dtype):
             parts.append(_densities(sums))
@@ -176,7 +176,7 @@ class HandcraftedStage:
 def _channel_values(sums: DescriptorSums, found: Moments) -> Values:
     n = len(sums.count)
     scaled = np.stack([found.mean, found.std], axis=-1) / 255.0
-    information = entropy(sums.histogram, bins=BINS)[..., None]
+    information = entropy(sums.histogram, bins=BINS, threads=1)[..., None]
     return np.concatenate([scaled, found.skewness[..., None], found.percentiles / 255.0, information], axis=-1).reshape(
         n, -1
     )
