@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from llvmlite import ir
 from numba import cuda as _cuda
 from numba import njit
 from numba.core import types
@@ -80,6 +81,27 @@ def floor(typing: Any, x: Any) -> Any:
         return builder.call(builder.module.declare_intrinsic("llvm.floor", [arguments[0].type]), arguments)
 
     return x(x), lower
+
+
+@intrinsic
+def _device_atomic_add(typing: Any, array: Any, k: Any, value: Any) -> Any:
+    if not isinstance(array, types.Array) or array.dtype != value or not isinstance(value, types.Float):
+        return None
+
+    def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        run = context.make_array(signature.args[0])(context, builder, arguments[0])
+        address = builder.ptrtoint(builder.gep(run.data, [arguments[1]]), ir.IntType(64))
+        form = ir.FunctionType(ir.VoidType(), [address.type, arguments[2].type])
+        code, kind = f"red.add.f{value.bitwidth} [$0], $1;", "f" if value.bitwidth == 32 else "d"
+        builder.asm(form, code, f"l,{kind},~{{memory}}", [address, arguments[2]], side_effect=True)
+        return context.get_dummy_value()
+
+    return types.none(array, types.int64, value), lower
+
+
+atomic_add: Any = cuda.atomic.add if SIMULATED else _device_atomic_add
+"""`atomic_add(array, k, value)` for floats, value of the type of the array. Integers take `cuda.atomic.add`, whose form
+for floats NVVM refuses for compute capability 10.0 and above (numba-cuda 0.30: "atomicrmw does not support fadd")."""
 
 
 def cpu_kernel(function: F) -> F:

@@ -86,17 +86,19 @@ def corners_cpu(table: Any, level: Any, y: Any, x: Any, real: Any) -> Any:
 
 
 @cpu_kernel
+def texel_cpu(flat: Any, halves: Any, k: Any, real: Any) -> Any:
+    """Return a sample as a real number, through the table of `tilestream.kernels.float16` where there is one."""
+    return real(halves[np.int64(flat[k])]) if halves.size > 1 else real(flat[k])
+
+
+@cpu_kernel
 def bilinear_cpu(flat: Any, halves: Any, corners: Any, offset: Any, real: Any) -> Any:
     """Bilinear mean at `corners` in the channel that lies `offset` samples on."""
     a, b, c, d, ty, tx = corners
-    if halves.size > 1:
-        return mix_core(
-            real(halves[np.int64(flat[a + offset])]), real(halves[np.int64(flat[b + offset])]),
-            real(halves[np.int64(flat[c + offset])]), real(halves[np.int64(flat[d + offset])]), ty, tx,
-        )  # fmt: skip
     return mix_core(
-        real(flat[a + offset]), real(flat[b + offset]), real(flat[c + offset]), real(flat[d + offset]), ty, tx
-    )
+        texel_cpu(flat, halves, a + offset, real), texel_cpu(flat, halves, b + offset, real),
+        texel_cpu(flat, halves, c + offset, real), texel_cpu(flat, halves, d + offset, real), ty, tx,
+    )  # fmt: skip
 
 
 @cuda_core
