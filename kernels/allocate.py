@@ -22,10 +22,19 @@ import numpy as np
 import numpy.typing as npt
 
 from tilestream.errors import ConfigError
+from tilestream.kernels.allocate_cuda import cut_on_device, desk_for, make_whole, rows_on_device, value_on_device
 from tilestream.kernels.checks import need
 from tilestream.kernels.cut_rows import rows_cpu
-from tilestream.kernels.place import Array, dtype_of, place
-from tilestream.kernels.quadtree import Geometry, exponent_of, factors_of, geometry_of, largest_cpu, layout_of, plant_cpu
+from tilestream.kernels.place import Array, Place, dtype_of, place
+from tilestream.kernels.quadtree import (
+    Geometry,
+    exponent_of,
+    factors_of,
+    geometry_of,
+    largest_cpu,
+    layout_of,
+    plant_cpu,
+)
 from tilestream.kernels.rows import flat_view
 from tilestream.kernels.settle import Forest, cut_forest
 
@@ -122,7 +131,7 @@ def allocate(
     )
     if where.backend == "cpu":
         return _on_host(gains, wanted)
-    raise NotImplementedError  # device form follows
+    return _on_device(gains, wanted, where)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +193,7 @@ def _on_host(gains: Sequence[npt.NDArray[Any]], wanted: _Wanted) -> Allocation:
     peaks = [largest_cpu(*view, gain.shape) for view, gain in zip(views, gains, strict=True)]
     for i, peak in enumerate(peaks):
         if not peak >= 0:
-            refuse_gain(f"gains[{i}]")
+            _refuse_gain(f"gains[{i}]")
     exponent = exponent_of(float(max(peaks)), tree.gain_bits)
     factors = factors_of(exponent, gains[0].dtype)
     parent, whole, children, level, code = np.empty((5, tree.inner), np.int64)
@@ -193,14 +202,14 @@ def _on_host(gains: Sequence[npt.NDArray[Any]], wanted: _Wanted) -> Allocation:
         plant_cpu(view, factors, i + 1, shape, (parent, whole, children, level, code))
     forest = Forest(
         parent=parent, gain=whole, cost=children if wanted.nodes else children - 1, level=level, code=code,
-        slope_bits=tree.slope_bits, code_bits=tree.code_bits,
+        slope_bits=tree.slope_bits_of(not wanted.nodes), code_bits=tree.code_bits,
     )  # fmt: skip
     split, slope = cut_forest(forest, wanted.to_spend, exact_cells=wanted.exact_cells)
     found = tree.roots + int(forest.cost[split].sum())
     leaves = wanted.out if wanted.out is not None else np.empty((found, 4), np.int64)
     nodes = np.empty((found if wanted.nodes else 0, 4), np.int64)
     many = tree.roots + int((children[split] - 1).sum())
-    check_room(wanted.out, many)
+    _check_room(wanted.out, many)
     rows_cpu(split, tree.side, layout_of(tree, wanted.leaf_px), leaves, nodes)
     return Allocation(
         leaves=leaves[:many],
@@ -211,7 +220,26 @@ def _on_host(gains: Sequence[npt.NDArray[Any]], wanted: _Wanted) -> Allocation:
     )
 
 
-def refuse_gain(name: str) -> None:
+def _on_device(gains: Sequence[Array], wanted: _Wanted, where: Place) -> Allocation:
+    desk = desk_for(wanted.tree, where, gains[0], leaf_px=wanted.leaf_px, nodes=wanted.nodes)
+    make_whole(desk, gains)
+    slope, exponent = cut_on_device(desk, wanted.to_spend, exact_cells=wanted.exact_cells)
+    if slope < 0:
+        _refuse_gain("gains")
+    value = value_on_device(desk)
+    nodes, many_nodes = rows_on_device(desk, inner=True, out=None) if wanted.nodes else (None, 0)
+    leaves, many = rows_on_device(desk, inner=False, out=wanted.out)
+    _check_room(wanted.out, many)
+    return Allocation(
+        leaves=leaves[:many],
+        nodes=nodes,
+        value=float(np.ldexp(float(value), -exponent)),
+        slope=float(np.ldexp(float(slope), -exponent)),
+        count=many_nodes if wanted.nodes else many,
+    )
+
+
+def _refuse_gain(name: str) -> None:
     """Raise the error of a gain that is none."""
     raise ConfigError.of(
         f"`{name}` of `allocate`", got="gains that are negative or not finite", expected="finite gains of at least 0",
@@ -219,7 +247,7 @@ def refuse_gain(name: str) -> None:
     )  # fmt: skip
 
 
-def check_room(out: Array | None, many: int) -> None:
+def _check_room(out: Array | None, many: int) -> None:
     """Raise unless `out` has room for so many leaves."""
     if out is not None and (int(out.shape[1]) != 4 or int(out.shape[0]) < many):
         raise ConfigError.of(

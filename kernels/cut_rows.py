@@ -156,7 +156,9 @@ def count_rows(here: Any, split: Any, side: int, layout: Any, total: int, *, inn
     here.launch(_sum_up_cuda, 1, SUM_THREADS, counts, runs)
 
 
-def write_rows(here: Any, split: Any, side: int, layout: Any, total: int, *, inner: bool, counts: Any, rows: Any) -> None:
+def write_rows(
+    here: Any, split: Any, side: int, layout: Any, total: int, *, inner: bool, counts: Any, rows: Any
+) -> None:
     """Put on the stream: the tokens that `count_rows` counted, one after the other in `rows`.
 
     Parameters

@@ -12,6 +12,8 @@ sum over all nodes stays below 2^61; the largest of 10^6 gains still has 41 bits
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,15 +64,35 @@ class Geometry:
         most = _SUM_BITS - _FREE_BITS - (self.side**2).bit_length()
         return min(_SUM_BITS - self.inner.bit_length(), most)
 
-    @property
-    def slope_bits(self) -> int:
-        """Every gain per unit of cost, and so every λ, is below 2 to this."""
-        return self.gain_bits + _FREE_BITS
+    def slope_bits_of(self, leaves: bool) -> int:
+        """Return b such that every gain per unit of cost, and so every λ, is below 2^b."""
+        free = leaves and any(h % self.side == 1 and w % self.side == 1 for h, w in self.shapes[:-1])
+        return self.gain_bits + (_FREE_BITS if free else 0)
+
+    def cost_of_all(self, leaves: bool) -> int:
+        """Return what splitting every node costs."""
+        added = int(self.shapes[:-1].prod(axis=1).sum())
+        return added - self.inner if leaves else added
+
+    def cells(self, leaves: bool) -> int:
+        """Return nodes times cost, in units of the costs' common divisor, of a table for the whole tree."""
+        counts = {
+            rows * columns - leaves
+            for height, width in self.shapes[:-1].tolist()
+            for rows in _parts(height, self.side)
+            for columns in _parts(width, self.side)
+        }
+        return self.inner * (self.cost_of_all(leaves) // max(1, math.gcd(*counts)) + 1)
 
     @property
     def code_bits(self) -> int:
         """Every Morton code of an inner node is below 2 to this."""
         return 2 * max(1, int(self.shapes[1].max() - 1).bit_length())
+
+
+def _parts(n: int, side: int) -> set[int]:
+    """Return how many of n nodes in a row lie below one coarser node."""
+    return ({side} if n >= side else set()) | ({n % side} if n % side else set())
 
 
 def layout_of(tree: Geometry, leaf_px: int) -> Ints:
@@ -113,7 +135,7 @@ def geometry_of(shapes: Sequence[tuple[int, int]], side: int) -> Geometry:
     ConfigError
         When a grid is not the one below it divided by `side`, rounded up.
     """
-    for level, (finer, coarser) in enumerate(zip(shapes[:-1], shapes[1:], strict=True)):
+    for level, (finer, coarser) in enumerate(itertools.pairwise(shapes)):
         expected = tuple(-(-n // side) for n in finer)
         if tuple(coarser) != expected:
             raise ConfigError.of(
@@ -144,10 +166,19 @@ def morton_core(y: Any, x: Any) -> Any:
     return (_spread_core(y) << 1) | _spread_core(x)
 
 
+@cpu_kernel
+def codes_cpu(y: Any, x: Any) -> Any:
+    """Return the Morton codes of nodes."""
+    found = np.empty(len(y), np.int64)
+    for i in range(len(y)):
+        found[i] = morton_core(y[i], x[i])
+    return found
+
+
 @core
-def children_core(shapes: Any, side: Any, level: Any, y: Any, x: Any) -> Any:
-    """Return how many children the node at (level, y, x) has."""
-    return min(side, shapes[level - 1, 0] - side * y) * min(side, shapes[level - 1, 1] - side * x)
+def children_core(height: Any, width: Any, side: Any, y: Any, x: Any) -> Any:
+    """Return how many children the node at (y, x) has on a grid of height × width."""
+    return min(side, height - side * y) * min(side, width - side * x)
 
 
 @core
@@ -201,6 +232,6 @@ def plant_cpu(gains: Any, factors: Any, level: Any, tree: Any, nodes: Any) -> No
                 above = offsets[level + 1] + (y // side) * shapes[level + 1, 1] + x // side
             parent[me] = above
             whole[me] = whole_core(flat[start + y * steps[0] + x * steps[1]], factors[0], factors[1])
-            children[me] = children_core(shapes, side, level, y, x)
+            children[me] = children_core(shapes[level - 1, 0], shapes[level - 1, 1], side, y, x)
             levels[me] = level
             codes[me] = morton_core(y, x)
