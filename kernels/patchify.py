@@ -277,8 +277,8 @@ def patchify(
     found = empty_like(pixels, shape, dtype) if out is None else out
     if 0 in pixels.shape:
         return found
-    fill = np.float32(fill)
-    (_on_cuda if here.backend == "cuda" else _on_cpu)(here, pixels, valid, table, fill, patch, found, share)
+    filler = np.float32(fill)
+    (_on_cuda if here.backend == "cuda" else _on_cpu)(here, pixels, valid, table, filler, patch, found, share)
     return found
 
 
