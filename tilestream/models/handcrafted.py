@@ -23,7 +23,6 @@ user's `value_range` where there is one. Only valid pixels of a tile's core coun
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -36,6 +35,7 @@ from tilestream.kernels.companding import compand
 from tilestream.kernels.descriptors import SCALES, DescriptorSums, descriptors
 from tilestream.kernels.entropy import BINS, entropy
 from tilestream.kernels.moments import PERCENTILES, Moments, moments
+from tilestream.kernels.stain import HED, density_table, unmixing
 from tilestream.types import Batch, ImageInfo, StageContract, StageSpec
 
 Values = npt.NDArray[np.float64]
@@ -49,32 +49,14 @@ STRUCTURE_VALUES = ("gradient", "coherence", "laplacian")
 STAINS = ("hematoxylin", "eosin", "dab")
 """Stains that optical density is split into."""
 
-STAIN_VECTORS = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))
-"""Optical density of each stain in red, green and blue, before it is brought to length 1; Ruifrok & Johnston 2001."""
-
 DENSITY_UNIT = 2.0**-32
 """Step of the integer optical densities, so that their sum over a histogram is exact."""
 
-DENSITIES: npt.NDArray[np.int64] = np.array(
-    [round(-math.log10((v + 1) / 256) / DENSITY_UNIT) for v in range(256)], np.int64
-)
+DENSITIES: npt.NDArray[np.int64] = np.rint(density_table("uint8") / DENSITY_UNIT).astype(np.int64)
 """Optical density of each code in steps of `DENSITY_UNIT`."""
 
 
-def _unmixing() -> tuple[tuple[float, ...], ...]:
-    """Return the inverse of the matrix of stains, by cofactors: the same bits whatever linear algebra is installed."""
-    unit = [[v / math.sqrt(sum(w * w for w in row)) for v in row] for row in STAIN_VECTORS]
-    (a, b, c), (d, e, f), (g, h, i) = unit
-    cofactors = (
-        (e * i - f * h, c * h - b * i, b * f - c * e),
-        (f * g - d * i, a * i - c * g, c * d - a * f),
-        (d * h - e * g, b * g - a * h, a * e - b * d),
-    )
-    determinant = a * cofactors[0][0] + b * cofactors[1][0] + c * cofactors[2][0]
-    return tuple(tuple(v / determinant for v in row) for row in cofactors)
-
-
-UNMIXING = _unmixing()
+UNMIXING = unmixing(HED)
 """`amounts = densities @ UNMIXING`."""
 
 
