@@ -99,7 +99,11 @@ def _device_atomic_add(typing: Any, array: Any, k: Any, value: Any) -> Any:
     return types.none(array, types.int64, value), lower
 
 
-atomic_add: Any = cuda.atomic.add if SIMULATED else _device_atomic_add
+def _simulated_atomic_add(array: Any, k: Any, value: Any) -> None:
+    cuda.atomic.add(array, k, value)
+
+
+atomic_add: Any = cuda.jit(device=True)(_simulated_atomic_add) if SIMULATED else _device_atomic_add
 """`atomic_add(array, k, value)` for floats, value of the type of the array. Integers take `cuda.atomic.add`, whose form
 for floats NVVM refuses for compute capability 10.0 and above (numba-cuda 0.30: "atomicrmw does not support fadd")."""
 
