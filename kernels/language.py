@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy.ma  # noqa: F401  see where forks are prepared for
 from llvmlite import ir
 from numba import cuda as _cuda
 from numba import njit
 from numba.core import types
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
 from tilestream.errors import ConfigError
@@ -39,6 +41,15 @@ SIMULATED: bool = bool(_config.ENABLE_CUDASIM)
 
 CUDA_KERNELS: dict[str, CudaKernel] = {}
 """Every CUDA kernel of the modules imported so far by qualified name, for tests that compile all of them."""
+
+if hasattr(os, "register_at_fork"):
+    # A child that is forked while another thread compiles or imports would wait for that thread's lock for ever. Numba
+    # imports under the lock of its compiler, but for numpy.ma.
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )
 
 if "NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS" not in os.environ:
     # a small image is no mistake of the user's
