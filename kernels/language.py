@@ -94,6 +94,13 @@ def floor(typing: Any, x: Any) -> Any:
     return x(x), lower
 
 
+def device(function: F) -> F:
+    """Return a part of CUDA kernels that may index arrays, share memory and wait for its block."""
+    if SIMULATED:
+        return cast("F", cuda.jit(device=True)(function))
+    return cast("F", njit(inline="always")(function))
+
+
 @intrinsic
 def _device_atomic_add(typing: Any, array: Any, k: Any, value: Any) -> Any:
     if not isinstance(array, types.Array) or array.dtype != value or not isinstance(value, types.Float):

@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from tilestream.kernels.language import core
+
 _ACCUMULATORS = {
     "u1": "i4", "i1": "i4", "b1": "i4", "u2": "i4", "i2": "i4", "u4": "i8", "i4": "i8", "f4": "f8", "f8": "f8",
 }  # fmt: skip
@@ -71,3 +73,49 @@ def mean_core(total: Any, weight: Any, how: int) -> float:
     if twice > weight or (twice == weight and quotient % 2 != 0):
         quotient += 1
     return float(quotient)
+
+
+@core
+def ties_even_core(total: Any, count: Any) -> int:
+    """Return an integer sum over a positive count, rounded to nearest with ties to even, in integers alone."""
+    quotient = total // count
+    twice = 2 * (total - quotient * count)
+    return quotient + (1 if twice > count or (twice == count and quotient & 1) else 0)
+
+
+@core
+def ties_even_shift_core(total: Any, shift: Any) -> int:
+    """Return an integer sum over 2^shift, shift at least 1, rounded to nearest with ties to even."""
+    return (total + ((1 << (shift - 1)) - 1) + ((total >> shift) & 1)) >> shift
+
+
+@core
+def integer_mean_core(total: Any, count: Any, levels: Any) -> int:
+    """Return an integer sum over a positive count; 4^levels, the count of most pixels, needs no division."""
+    if count == 1 << (2 * levels):
+        return ties_even_shift_core(total, 2 * levels)
+    return ties_even_core(total, count)
+
+
+@core
+def float_mean_core(total: Any, count: Any, levels: Any) -> float:
+    """Return a float sum over a count of its type; the levels are what `integer_mean_core` needs."""
+    return total / count
+
+
+@core
+def quotient_core(total: Any, count: Any) -> float:
+    """Return a float sum over a count."""
+    return total / count
+
+
+@core
+def finite_core(sample: Any) -> bool:
+    """Return whether a float is a number: the others differ from themselves by NaN."""
+    return sample - sample == sample - sample
+
+
+@core
+def always_core(sample: Any) -> bool:
+    """Return True: what stands for `finite_core` where samples are integers."""
+    return True
