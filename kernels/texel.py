@@ -41,9 +41,31 @@ def split_core(at: Any, origin: Any, size: Any, exact: Any, real: Any) -> Any:
 
 
 @core
-def axis_core(at: Any, axis: Any, real: Any) -> Any:
-    """Where the two texels around a position lie in memory along one axis, and the weight of the second."""
-    step, length, num, den, reciprocal = axis
+def shift_core(at: Any, delta: Any, origin: Any, size: Any, exact: Any, real: Any) -> Any:
+    """Do what `split_core` does, `delta` px further on, without rounding the coordinate."""
+    far = exact(_FAR_PX)
+    if not at > -far:
+        at = -far
+    if at > far:
+        at = far
+    if not delta > -real(_FAR_PX):
+        delta = -real(_FAR_PX)
+    if delta > real(_FAR_PX):
+        delta = real(_FAR_PX)
+    whole = floor(at)
+    fraction = real(at - whole) + delta
+    more = floor(fraction)
+    fraction -= more
+    i = np.int64(whole) + np.int64(more) + origin
+    if i < 0 or i >= size:
+        i = 0 if i < 0 else size
+        fraction = real(0)
+    return i, fraction
+
+
+@core
+def place_core(at: Any, num: Any, den: Any, reciprocal: Any, real: Any) -> Any:
+    """Texel and weight of the next one, along one axis, of a position of level 0."""
     q = (at[0] * reciprocal) >> RECIPROCAL_BITS
     rest = at[0] * num - q * den
     if rest >= den:
@@ -51,8 +73,15 @@ def axis_core(at: Any, axis: Any, real: Any) -> Any:
         q += 1
     t = real(rest) / real(den) + at[1] * (real(num) / real(den)) - real(0.5)
     whole = floor(t)
-    q += np.int64(whole)
-    return min(max(q, 0), length - 1) * step, min(max(q + 1, 0), length - 1) * step, t - whole
+    return q + np.int64(whole), t - whole
+
+
+@core
+def axis_core(at: Any, axis: Any, real: Any) -> Any:
+    """Where the two texels around a position lie in memory along one axis, and the weight of the second."""
+    step, length, num, den, reciprocal = axis
+    q, t = place_core(at, num, den, reciprocal, real)
+    return min(max(q, 0), length - 1) * step, min(max(q + 1, 0), length - 1) * step, t
 
 
 @core
