@@ -6,9 +6,9 @@ The slope of a node is the best gain per unit of cost of any piece of tree that 
 
 and a node enters the cut when λ falls to entry(v) = min(slope(v), entry(parent)): S(λ) = {v: entry(v) ≥ λ} maximises
 Σ gain - λ · Σ cost (bottom-up pruning: Breiman, Friedman, Olshen, Stone 1984; Chou, Lookabaugh, Gray 1989; Shukla
-et al. 2005). A node together with the descendants that are worth more than it is a *block*; blocks in order of slope are the
-corners of the convex hull of (cost, gain). Slopes come from one pass from the finest nodes up in which a block swallows
-its best child block while that is worth more (Horn 1972), with a skew heap of the child blocks that hang below:
+et al. 2005). A node together with the descendants that are worth more than it is a *block*; blocks in order of slope
+are the corners of the convex hull of (cost, gain). Slopes come from one pass from the finest nodes up in which a block
+swallows its best child block while that is worth more (Horn 1972), with a skew heap of the child blocks below:
 O(n log n) at worst, O(n) where gains fall towards finer levels.
 
     order    by slope rounded down (largest first), then level (coarsest first), then Morton code, then along the block

@@ -127,6 +127,21 @@ def _node(layout: Any, side: Any, level: Any, y: Any, x: Any) -> Any:
     return found, children_core(layout[below, HEIGHT], layout[below, WIDTH], side, y, x)
 
 
+@cuda_core
+def _advance(at_y: Any, at_x: Any, side: Any, d: Any) -> Any:
+    """Go on to the parent when all its children are done, else to the finest first descendant of the next child."""
+    at_x[d] += 1
+    if at_x[d] == (at_x[d + 1] + 1) * side:
+        at_x[d] = at_x[d + 1] * side
+        at_y[d] += 1
+    if at_y[d] == (at_y[d + 1] + 1) * side:
+        return d + 1
+    while d > 0:
+        d -= 1
+        at_y[d], at_x[d] = at_y[d + 1] * side, at_x[d + 1] * side
+    return d
+
+
 @cuda_kernel(
     "void(int64[::1], int64[:,::1], int64, int64, int64, int64, int64, int64, int64, int64, uint8[::1], boolean)"
 )
@@ -173,16 +188,7 @@ def _evaluate_cuda(
             return
         worth[d + 1] += f
         price[d + 1] += n
-        at_x[d] += 1
-        if at_x[d] == (at_x[d + 1] + 1) * side:
-            at_x[d] = at_x[d + 1] * side
-            at_y[d] += 1
-            if at_y[d] == (at_y[d + 1] + 1) * side:  # all children of one parent: on to it
-                d += 1
-                continue
-        while d > 0:  # down to the first of the finest below
-            d -= 1
-            at_y[d], at_x[d] = at_y[d + 1] * side, at_x[d + 1] * side
+        d = _advance(at_y, at_x, side, d)
 
 
 @cuda_kernel("void(int64[::1], int64, boolean)")
