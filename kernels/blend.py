@@ -54,6 +54,14 @@ def _ramp_core(i: Any, n: Any, feather: Any, smooth: Any) -> Any:
 
 
 @cpu_kernel
+def _within_cpu(run: Any, limit: Any) -> bool:
+    beyond = 0
+    for x in range(run.shape[0]):
+        beyond |= not abs(run[x]) <= limit
+    return beyond == 0
+
+
+@cpu_kernel
 def _refused_cpu(tiles: Any, valid: Any, table: Any, limit: Any, shape: Any, band: Any) -> int:
     """Return how many samples that would be added are not finite or too large."""
     flat, start, steps = tiles
@@ -65,10 +73,11 @@ def _refused_cpu(tiles: Any, valid: Any, table: Any, limit: Any, shape: Any, ban
             first = mask_start + i * mask_steps[0] + y * mask_steps[1]
             for ch in range(channels):
                 at = start + i * steps[0] + ch * steps[1] + y * steps[2]
-                for x in range(width):
-                    bad = not abs(flat[at + x * steps[3]]) <= limit
-                    if bad and (not masked or mask[first + x * mask_steps[2]]):
-                        count += 1
+                # a quick look where samples lie side by side
+                good = steps[3] == 1 and _within_cpu(flat[at : at + width], limit)
+                for x in range(0 if good else width):
+                    if not abs(flat[at + x * steps[3]]) <= limit:
+                        count += 1 if not masked or mask[first + x * mask_steps[2]] else 0
     return count
 
 
@@ -81,9 +90,14 @@ def _add_cpu(flat: Any, at: int, step: int, weights: Any, scale: Any, total: Any
         for x in range(n):
             total[x] += np.int64(weights[x]) * np.int64(run[x])
         return
-    zero = flat[at] - flat[at] if scale == 0 else flat.dtype.type(0)
+    zero = flat.dtype.type(0)
+    if step == 1:
+        run = flat[at : at + n]
+        for x in range(n):
+            # what weighs nothing may be anything, NaN too
+            total[x] += np.int64(weights[x]) * quantise_core(run[x] if weights[x] > 0 else zero, scale)
+        return
     for x in range(n):
-        # what weighs nothing may be anything, NaN too
         sample = flat[at + x * step] if weights[x] > 0 else zero
         total[x] += np.int64(weights[x]) * (np.int64(sample) if scale == 0 else quantise_core(sample, scale))
 

@@ -3,8 +3,8 @@
     mean = total / (weight · 2^shift)        see `tilestream.kernels.blend_sums`
 
 Integers are rounded once from the exact quotient, ties to even, and clipped to the type asked for: tolerance 0. A
-float32 is the rounded whole part of total / weight and the rounded rest of it: 2⁻²³ of the mean. The same bits on CPU
-and CUDA.
+float32 is a first quotient and the quotient of the exact remainder: 2⁻²³ of the mean, and exact where the mean is a
+value that was quantised, such as a constant. The same bits on CPU and CUDA.
 """
 
 from __future__ import annotations
@@ -42,9 +42,12 @@ class Blended:
 
 @core
 def _float_core(total: Any, weight: Any, unit: Any) -> Any:
-    quotient = total // weight
-    part = np.float32(total - quotient * weight) / np.float32(weight)
-    return (np.float32(quotient) + part) * unit
+    """Return total / weight · unit: a first quotient in float32, and what it left, which is exact."""
+    below = np.float32(weight)
+    first = np.float32(total) / below
+    # every float32 of this size is whole or becomes so here, and goes back to float32 unchanged
+    whole = np.int64(first)
+    return (np.float32(whole) + np.float32(total - whole * weight) / below) * unit
 
 
 @core

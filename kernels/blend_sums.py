@@ -18,7 +18,7 @@ import numpy as np
 
 from tilestream.errors import ConfigError
 from tilestream.kernels.checks import need
-from tilestream.kernels.language import core, cuda, cuda_kernel
+from tilestream.kernels.language import core, cuda, cuda_kernel, floor
 from tilestream.kernels.place import Array, dtype_of, empty_like, place
 from tilestream.kernels.rows import flat_view
 
@@ -29,6 +29,7 @@ MAX_WEIGHT = 2**25 - 1
 LIMITS = (2.0**-24, 2.0**100)
 """Least and greatest `limit`."""
 INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32")
+HALF = np.float32(0.5)
 THREADS = 128
 MAX_BLOCKS = 2**15
 
@@ -59,11 +60,11 @@ class BlendSums:
 def quantise_core(sample: Any, scale: Any) -> Any:
     """Return the int64 nearest to `sample · scale`, ties to even; exact in float32 since `scale` is a power of two."""
     scaled = np.float32(sample) * scale
-    low = np.int64(math.floor(scaled))
-    rest = scaled - np.float32(low)  # a float32 with a fraction is below 2^23: exact
-    if rest > np.float32(0.5) or (rest == np.float32(0.5) and low & 1 == 1):
-        low += 1
-    return low
+    low = floor(scaled)
+    rest = scaled - low  # a float32 with a fraction is below 2^23: exact
+    whole = np.int64(low)
+    # without branches, for the vector units of CPUs
+    return whole + ((rest > HALF) | ((rest == HALF) & ((whole & 1) == 1)))
 
 
 @cuda_kernel("void(int64[::1], int32[::1], int64[::1])")

@@ -69,7 +69,12 @@ def cuda_core(function: F) -> F:
     return function if SIMULATED else cast("F", njit(inline="always", error_model="numpy")(function))
 
 
-@intrinsic
+def _intrinsic(function: Callable[..., Any]) -> Any:
+    """Return a function that writes the machine code of its calls; kernels call it without the typing context."""
+    return intrinsic(function)
+
+
+@_intrinsic
 def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
     """Return a · b + c, rounded once: the same number on every target, which mul and add are not."""
     if not all(isinstance(kind, types.Float) for kind in (a, b, c)):
@@ -82,7 +87,7 @@ def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
     return kind(a, b, c), lower
 
 
-@intrinsic
+@_intrinsic
 def floor(typing: Any, x: Any) -> Any:
     """Return the largest whole number that is not above x, as a float of the type of x on every target."""
     if not isinstance(x, types.Float):
@@ -101,7 +106,7 @@ def device(function: F) -> F:
     return cast("F", njit(inline="always")(function))
 
 
-@intrinsic
+@_intrinsic
 def _device_atomic_add(typing: Any, array: Any, k: Any, value: Any) -> Any:
     if not isinstance(array, types.Array) or array.dtype != value or not isinstance(value, types.Float):
         return None
