@@ -27,17 +27,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from numba import njit
 
 from tilestream.errors import ConfigError
-from tilestream.kernels.rows import flat_rows
+from tilestream.kernels.bands import over_bands
+from tilestream.kernels.checks import need
+from tilestream.kernels.constants import constant
+from tilestream.kernels.descriptors_cuda import add_sums, luma_core
+from tilestream.kernels.histogram import histogram
+from tilestream.kernels.language import cpu_kernel
+from tilestream.kernels.pixelwise import batch_view, mask_view
+from tilestream.kernels.place import Array, Place, empty_like, place
+from tilestream.kernels.scratch import set_zero
 
 SCALES = 3
 """Dyadic scales of the gradient sums."""
 
 CHUNK_PX = 2048
 """Pixels summed in int32 at scale 0: (4·255)²·2048 < 2³¹; values grow fourfold a scale, so chunks shrink 16-fold."""
+
+LEAST_PX = 2**17
+"""Fewest pixels that are worth a band."""
 
 _i16, _i32, _i64 = np.int16, np.int32, np.int64
 
@@ -46,22 +55,17 @@ _i16, _i32, _i64 = np.int16, np.int32, np.int64
 class DescriptorSums:
     """Sums over the valid pixels of each tile's core."""
 
-    count: npt.NDArray[np.int64]
-    """`(n,)` valid pixels."""
-    histogram: npt.NDArray[np.uint32]
-    """`(n, c, 256)` pixels of each code."""
-    cross: npt.NDArray[np.int64]
-    """`(n, c·(c−1)/2)` sums of products of two channels, in the order (0,1), (0,2), …, (1,2), …"""
-    structure: npt.NDArray[np.int64]
-    """`(n, scales, 5)` number of terms, ΣIx², ΣIx·Iy, ΣIy², ΣL²; at scale s in units of 4^s grey levels."""
+    count: Array
+    """int64 `(n,)` valid pixels."""
+    histogram: Array
+    """uint32 `(n, c, 256)` pixels of each code."""
+    cross: Array
+    """int64 `(n, c·(c−1)/2)` sums of products of two channels, in the order (0,1), (0,2), …, (1,2), …"""
+    structure: Array
+    """int64 `(n, scales, 5)` number of terms, ΣIx², ΣIx·Iy, ΣIy², ΣL²; at scale s in units of 4^s grey levels."""
 
 
-@njit(nogil=True, cache=True)
-def _luma_core(red: Any, green: Any, blue: Any) -> Any:
-    return (77 * red + 150 * green + 29 * blue + 128) >> 8
-
-
-@njit(nogil=True, cache=True)
+@cpu_kernel
 def _rgb_row_cpu(row: Any, luma: Any, histogram: Any, cross: Any) -> None:
     """Take in a row of RGB that is valid throughout; two loops, since only the first can be vectorised."""
     width = luma.shape[0]
@@ -73,7 +77,7 @@ def _rgb_row_cpu(row: Any, luma: Any, histogram: Any, cross: Any) -> None:
             red, green, blue = _i32(part[3 * x]), _i32(part[3 * x + 1]), _i32(part[3 * x + 2])
             # without the casts Numba widens the sums to int64 and the loop is half as fast
             rg, rb, gb = _i32(rg + red * green), _i32(rb + red * blue), _i32(gb + green * blue)
-            shades[x] = _i16(_luma_core(red, green, blue))
+            shades[x] = _i16(luma_core(red, green, blue))
         cross[0] += rg
         cross[1] += rb
         cross[2] += gb
@@ -84,7 +88,7 @@ def _rgb_row_cpu(row: Any, luma: Any, histogram: Any, cross: Any) -> None:
         blues[row[3 * x + 2]] += 1
 
 
-@njit(nogil=True, cache=True)
+@cpu_kernel
 def _any_row_cpu(row: Any, valid: Any, luma: Any, histogram: Any, cross: Any, rgb: bool) -> int:
     """Take in a row of any number of channels; return how many of its pixels are valid."""
     width, channels = luma.shape[0], histogram.shape[0]
@@ -95,7 +99,7 @@ def _any_row_cpu(row: Any, valid: Any, luma: Any, histogram: Any, cross: Any, rg
         for ch in range(channels):
             total += row[x * channels + ch]
         if rgb:
-            luma[x] = _i16(_luma_core(_i32(row[3 * x]), _i32(row[3 * x + 1]), _i32(row[3 * x + 2])))
+            luma[x] = _i16(luma_core(_i32(row[3 * x]), _i32(row[3 * x + 1]), _i32(row[3 * x + 2])))
         else:
             luma[x] = _i16((2 * total + channels) // (2 * channels))
     for ch in range(channels):
@@ -113,7 +117,7 @@ def _any_row_cpu(row: Any, valid: Any, luma: Any, histogram: Any, cross: Any, rg
     return count
 
 
-@njit(nogil=True, cache=True)
+@cpu_kernel
 def _gradient_cpu(above: Any, middle: Any, below: Any, chunk: int, structure: Any) -> None:
     """Add the terms of one row whose pixels and neighbours are all valid."""
     width = middle.shape[0]
@@ -134,7 +138,7 @@ def _gradient_cpu(above: Any, middle: Any, below: Any, chunk: int, structure: An
         structure[4] += ll
 
 
-@njit(nogil=True, cache=True)
+@cpu_kernel
 def _gradient_masked_cpu(plane: Any, mask: Any, y: int, structure: Any) -> None:
     """Add the terms of row `y` whose pixel and neighbours are valid."""
     above, middle, below = plane[y - 1], plane[y], plane[y + 1]
@@ -149,7 +153,7 @@ def _gradient_masked_cpu(plane: Any, mask: Any, y: int, structure: Any) -> None:
             structure[4] += laplace * laplace
 
 
-@njit(nogil=True, cache=True)
+@cpu_kernel
 def _halve_cpu(plane: Any, mask: Any, masked: bool, half: Any, half_mask: Any) -> None:
     """Write the 2×2 sums of `plane`; a cell is valid when its four pixels are."""
     for y in range(half.shape[0]):
@@ -162,7 +166,7 @@ def _halve_cpu(plane: Any, mask: Any, masked: bool, half: Any, half_mask: Any) -
                 half_mask[y, x] = mask[2 * y, k] & mask[2 * y, k + 1] & mask[2 * y + 1, k] & mask[2 * y + 1, k + 1]
 
 
-@njit(nogil=True, cache=True)
+@cpu_kernel
 def _structure_cpu(plane: Any, mask: Any, masked: bool, chunk: int, structure: Any) -> None:
     for y in range(1, plane.shape[0] - 1):
         if masked:
@@ -171,27 +175,34 @@ def _structure_cpu(plane: Any, mask: Any, masked: bool, chunk: int, structure: A
             _gradient_cpu(plane[y - 1], plane[y], plane[y + 1], chunk, structure)
 
 
-@njit(nogil=True, cache=True)
-def _descriptors_cpu(source: Any, masks: Any, planes: Any, out: Any) -> None:
-    """Take in all tiles of a batch; `masks` and `planes` hold one tile at each scale and serve one after the other."""
-    flat, tile_step, row_step, rgb = source
-    valid, masked, mask0, mask1, mask2 = masks
+@cpu_kernel
+def _descriptors_cpu(source: Any, valid: Any, rgb: bool, masked: bool, scratch: Any, band: Any, out: Any) -> None:
+    """Take in a band of tiles; planes and masks hold one tile at each scale and serve one after the other."""
+    flat, start, steps = source
+    seen, seen_start, seen_steps = valid
+    planes, (mask0, mask1, mask2), line = scratch
     plane0, plane1, plane2 = planes
     count, histogram, cross, structure = out
     height, width = plane0.shape
-    samples = width * histogram.shape[1]
+    channels = histogram.shape[1]
     fast = rgb and not masked
-    for i in range(count.shape[0]):
+    interleaved = steps[3] == channels and (channels == 1 or steps[1] == 1)
+    for i in range(band[0], band[1]):
         for y in range(height):
-            start = i * tile_step + y * row_step
-            row = flat[start : start + samples]
+            first = start + i * steps[0] + y * steps[2]
+            row = line
+            if interleaved:
+                row = flat[first : first + width * channels]
+            else:
+                _gather_cpu(flat, first, steps, channels, line)
             if fast:
                 _rgb_row_cpu(row, plane0[y], histogram[i], cross[i])
                 count[i] += width
                 continue
             if masked:
+                seen_first = seen_start + i * seen_steps[0] + y * seen_steps[1]
                 for x in range(width):
-                    mask0[y, x] = valid[i, y, x]
+                    mask0[y, x] = seen[seen_first + x * seen_steps[2]]
             count[i] += _any_row_cpu(row, mask0[y], plane0[y], histogram[i], cross[i], rgb)
         _structure_cpu(plane0, mask0, masked, CHUNK_PX, structure[i, 0])
         _halve_cpu(plane0, mask0, masked, plane1, mask1)
@@ -200,60 +211,129 @@ def _descriptors_cpu(source: Any, masks: Any, planes: Any, out: Any) -> None:
         _structure_cpu(plane2, mask2, masked, CHUNK_PX // 256, structure[i, 2])
 
 
+@cpu_kernel
+def _gather_cpu(flat: Any, first: int, steps: Any, channels: int, line: Any) -> None:
+    """Write a row of any layout as interleaved pixels."""
+    width = line.shape[0] // channels
+    for ch in range(channels):
+        for x in range(width):
+            line[x * channels + ch] = flat[first + ch * steps[1] + x * steps[3]]
+
+
 def descriptors(
-    pixels: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_] | None, *, rgb: bool, halo_px: int = 0
+    pixels: Array,
+    valid: Array | None = None,
+    *,
+    rgb: bool,
+    halo_px: int = 0,
+    out: DescriptorSums | None = None,
+    backend: str | None = None,
+    stream: int = 0,
+    threads: int | None = None,
 ) -> DescriptorSums:
     """Return the sums that describe each tile of a batch.
 
     Parameters
     ----------
-    pixels : ndarray of uint8
-        `(n, c, h, w)` codes, halo included; views of interleaved memory are read in place.
-    valid : ndarray of bool or None
-        `(n, h, w)`, halo included; None when every pixel is valid.
+    pixels : array of uint8
+        `(n, c, h, w)` codes, halo included, on the host or a device; any strides.
+    valid : array of bool, optional
+        `(n, h, w)`, halo included; by default every pixel is valid.
     rgb : bool
         Whether luma is that of red, green and blue; otherwise it is the mean of the channels.
     halo_px : int
         Pixels on each side that are left out.
+    out : DescriptorSums, optional
+        Contiguous arrays; overwritten.
+    backend : {"cpu", "cuda"}, optional
+        By default where the arrays are.
+    stream : int
+        Handle of the CUDA stream to run on; 0 is the default one.
+    threads : int, optional
+        Most CPU threads, by default all cores; 1 is the serial form, for use inside a task.
 
     Returns
     -------
     DescriptorSums
-        Integer sums over the valid pixels of each core.
+        Integer sums over the valid pixels of each core: `out`, or new arrays of the kind of `pixels`.
 
     Raises
     ------
     ConfigError
-        When the samples are not 8-bit codes, the shapes do not belong together or nothing is left inside the halo.
+        When the samples are not 8-bit codes, the shapes do not belong together, the arrays are not in one place or
+        nothing is left inside the halo.
 
     Notes
     -----
-    Serial and free of the GIL. Works in about 3 bytes a pixel of one tile.
+    The CPU works in about 3 bytes a pixel of one tile for each thread.
     """
-    n, channels, height, width = pixels.shape
-    height, width = height - 2 * halo_px, width - 2 * halo_px
-    shaped = valid is None or valid.shape == (n, *pixels.shape[2:])
-    if pixels.dtype != np.uint8 or not shaped or min(height, width, channels) < 1 or (rgb and channels != 3):
+    name = "descriptors"
+    given = {} if out is None else {key: getattr(out, key) for key in FIELDS}
+    here = place(name, backend=backend, stream=stream, threads=threads, pixels=pixels, valid=valid, **given)
+    need(name, "pixels", pixels, dtypes=("uint8",), ndim=4, empty=True)
+    n, channels, height, width = (int(v) for v in pixels.shape)
+    need(name, "valid", valid, dtypes=("bool",), shape=(n, height, width), empty=True)
+    inner = height - 2 * halo_px, width - 2 * halo_px
+    if halo_px < 0 or min(*inner, channels) < 1 or (rgb and channels != 3):
         raise ConfigError.of(
             "`descriptors`",
-            got=f"{pixels.dtype} {pixels.shape}, valid {None if valid is None else valid.shape}, halo {halo_px} px",
-            expected="uint8 (n, c, h, w) with at least one pixel inside the halo (c = 3 for rgb), valid (n, h, w)",
-            do="Turn samples into codes with `tilestream.kernels.companding.compand` first.",
+            got=f"{channels} channels of {height} x {width} px, a halo of {halo_px} px, rgb={rgb}",
+            expected="at least one pixel inside the halo, and 3 channels for rgb",
+            do="Leave `rgb` or the halo out.",
         )
-    inner = slice(halo_px, halo_px + height), slice(halo_px, halo_px + width)
-    if valid is not None:
-        valid = valid[:, inner[0], inner[1]]
-    masked = valid is not None and not valid.all()
-    flat, (tile_step, row_step) = flat_rows(np.moveaxis(pixels, 1, 3)[:, inner[0], inner[1]])
-    planes = tuple(np.zeros((height >> s, width >> s), np.int16) for s in range(SCALES))
-    masks = tuple(np.ones((height >> s, width >> s), np.uint8) for s in range(SCALES))
-    mask = np.ascontiguousarray(valid) if valid is not None and masked else np.ones((1, 1, 1), np.bool_)
-    sums = DescriptorSums(
-        count=np.zeros(n, np.int64),
-        histogram=np.zeros((n, channels, 256), np.uint32),
-        cross=np.zeros((n, channels * (channels - 1) // 2), np.int64),
-        structure=np.zeros((n, SCALES, 5), np.int64),
-    )
-    out = (sums.count, sums.histogram, sums.cross, sums.structure)
-    _descriptors_cpu((flat, tile_step, row_step, rgb), (mask, masked, *masks), planes, out)
+    core = np.s_[..., halo_px : height - halo_px, halo_px : width - halo_px]
+    pixels, valid = pixels[core], None if valid is None else valid[core]
+    sums = _allocated(pixels, out)
+    if n:
+        (_on_device if here.backend == "cuda" else _on_host)(here, pixels, valid, rgb, sums)
     return sums
+
+
+FIELDS = ("count", "histogram", "cross", "structure")
+
+
+def _allocated(pixels: Array, out: DescriptorSums | None) -> DescriptorSums:
+    n, channels = int(pixels.shape[0]), int(pixels.shape[1])
+    shapes = ((n,), (n, channels, 256), (n, channels * (channels - 1) // 2), (n, SCALES, 5))
+    dtypes = ("int64", "uint32", "int64", "int64")
+    if out is None:
+        made = (empty_like(pixels, shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True))
+        return DescriptorSums(**dict(zip(FIELDS, made, strict=True)))
+    for field, shape, dtype in zip(FIELDS, shapes, dtypes, strict=True):
+        need(
+            "descriptors",
+            f"out.{field}",
+            getattr(out, field),
+            dtypes=(dtype,),
+            shape=shape,
+            contiguous=True,
+            empty=True,
+        )
+    return out
+
+
+def _on_device(here: Place, pixels: Array, valid: Array | None, rgb: bool, sums: DescriptorSums) -> None:
+    histogram(pixels, valid, out=sums.histogram, stream=here.stream)
+    for array in (sums.count, sums.cross, sums.structure):
+        set_zero(here, array)
+    unused = constant(here, np.zeros(1, np.uint8))
+    add_sums(
+        here, pixels, valid, unused, rgb=rgb, count=sums.count, cross=sums.cross, structure=sums.structure
+    )  # fmt: skip
+
+
+def _on_host(here: Place, pixels: Array, valid: Array | None, rgb: bool, sums: DescriptorSums) -> None:
+    n, channels, height, width = pixels.shape
+    masked = valid is not None and not valid.all()
+    source, mask = batch_view(pixels), mask_view(valid if masked else None, constant(here, np.zeros(1, np.uint8)))
+    arrays = (sums.count, sums.histogram, sums.cross, sums.structure)
+    for array in arrays:
+        array[...] = 0
+
+    def work(start: int, stop: int) -> None:
+        planes = tuple(np.zeros((height >> s, width >> s), np.int16) for s in range(SCALES))
+        masks = tuple(np.ones((height >> s, width >> s), np.uint8) for s in range(SCALES))
+        line = np.empty(width * channels, np.uint8)
+        _descriptors_cpu(source, mask, rgb, masked, (planes, masks, line), (start, stop), arrays)
+
+    over_bands(work, n, threads=here.threads, least=max(1, LEAST_PX // (height * width)))

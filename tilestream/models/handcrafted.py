@@ -145,7 +145,7 @@ class HandcraftedStage:
         """
         channels, dtype = batch.pixels.shape[1], batch.pixels.dtype
         codes, valid = compand(batch.pixels, batch.valid, value_range=self.value_range)
-        sums = descriptors(codes, valid, rgb=self._is_rgb(channels, dtype), halo_px=batch.halo_px)
+        sums = descriptors(codes, valid, rgb=self._is_rgb(channels, dtype), halo_px=batch.halo_px, threads=1)
         found = moments(sums.histogram, threads=1)
         parts = [_channel_values(sums, found), _correlations(sums, found), _structure(sums)]
         if self._has_density(channels, dtype):
