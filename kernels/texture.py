@@ -1,17 +1,16 @@
 """Trilinear and anisotropic sampling of a pyramid by the texture unit of a GPU, beside the software samplers.
 
-    sample_texture         one `tex2DLod` at (x/W, y/H, level), or two where levels round up: see `texture_memory`
-    sample_texture_along   one `tex2DGrad`: N = min(⌈Pmax/Pmin⌉, max) trilinear probes along the longer of two steps,
-                           at level λ = log2(Pmax/N) (EXT_texture_filter_anisotropic; hardware may differ from it)
+    sample_texture        one `tex2DLod` at (x/W, y/H, level), or two where levels round up: see `texture_memory`
+    anisotropic_texture   one `tex2DGrad`: N trilinear probes along the longer of two gradients at level λ, by the rule
+                          of `tilestream.kernels.footprint`, which hardware may vary
 
-Positions, levels and results are those of `tilestream.kernels.sample`: px of level 0, texel centres at +0.5, clamp to
-edge, true ratios s_l/s_0, level clamped to those there are. What differs is precision: the texture unit weighs texels
-with fixed-point numbers of 8 bits after the point (CUDA C++ Programming Guide, "Linear Filtering"), whatever the type
-of the texels. With Δ the contrast of the texels around a position and D that between the two levels, the error is at
-most Δ/256 + D/512 where weights are rounded, and twice that where they are cut off; coordinates from 0 to 1 in float32
-add 2^-24 of the edge in px, less than a step of the weights up to 32,768 px. Tolerance of the tests: Δ/128 + D/256 and
-1e-5 of the range; for the choice of level and probes of `sample_texture_along` hardware makes no promise, and images
-that are linear over the footprint are compared.
+Positions, levels and results are those of `tilestream.kernels.sample` and `anisotropic`: px of level 0, texel centres
+at +0.5, clamp to edge, true ratios s_l/s_0, level clamped to those there are. What differs is precision: the texture
+unit weighs texels with fixed-point numbers of 8 bits after the point (CUDA C++ Programming Guide, "Linear Filtering"),
+whatever the type of the texels. With Δ the contrast of the texels around a position and D that between the two levels,
+the error is at most Δ/256 + D/512 where weights are rounded, and twice that where they are cut off; coordinates from 0
+to 1 in float32 add 2^-24 of the edge in px, less than a step of the weights up to 32,768 px. Tolerance of the tests:
+Δ/128 + D/256 and 1e-5 of the range. Of anisotropic footprints only what no choice of probes changes is tested.
 
 Nothing uses a texture unless it is asked to. That it is faster is for `tests/gpu/bench_texture.py` to show.
 """
@@ -128,7 +127,7 @@ def _sample_levels_cuda(
     f"void(uint64, UniTuple(float32, 2), {_POSITIONS}, {_POSITIONS}, {_POSITIONS}, {_RESULT})",
     cache=False,
 )
-def _sample_along_cuda(
+def _anisotropic_texture_cuda(
     texture: Any, size: Any, at: Any, at_start: Any, at_steps: Any, a: Any, a_start: Any, a_steps: Any, b: Any,
     b_start: Any, b_steps: Any, scale: Any, shape: Any, out: Any, start: Any, steps: Any,
 ) -> None:  # fmt: skip
@@ -199,26 +198,26 @@ def sample_texture(
     return found
 
 
-def sample_texture_along(
+def anisotropic_texture(
     texture: Texture,
     at_yx: Array,
-    a_yx: Array | tuple[float, float],
-    b_yx: Array | tuple[float, float],
+    du_yx: Array | tuple[float, float],
+    dv_yx: Array | tuple[float, float],
     *,
     out: Array | None = None,
     stream: int = 0,
 ) -> Array:
-    """Return the mean of a texture over the footprint that two steps span around each position, as the hardware does.
+    """Return a texture sampled with footprints that may be longer than wide, as the hardware does it.
 
     Parameters
     ----------
     texture : Texture
         From `make_texture`, of levels that halve and are rounded down: one fetch reads several of them.
     at_yx : array of float32
-        `(n, 2)` or `(h, w, 2)` on the device of the texture, px of level 0: the middle of the footprint.
-    a_yx, b_yx : array of float32, or pair of numbers
-        Steps from one sample to the next in the two directions of the output, px of level 0: of each position, in the
-        shape of `at_yx`, or of all.
+        `(n, 2)` or `(h, w, 2)` on the device of the texture, px of level 0: the centres of the footprints.
+    du_yx, dv_yx : array of float32, or pair of float
+        How far the position moves from one sample to the next along both axes of the output, px of level 0; for each
+        sample in the shape of `at_yx`, or a pair for all.
     out : array of float32, optional
         `(c, n)` or `(c, h, w)`, without c for levels without; any strides; overwritten.
     stream : int
@@ -234,8 +233,8 @@ def sample_texture_along(
     ConfigError
         When the arrays do not belong together or are not on the device of the texture, or its levels are rounded up.
     """
-    name = "sample_texture_along"
-    here, at = _begin(name, texture, at_yx, stream, {"a_yx": a_yx, "b_yx": b_yx}, out)
+    name = "anisotropic_texture"
+    here, at = _begin(name, texture, at_yx, stream, {"du_yx": du_yx, "dv_yx": dv_yx}, out)
     if not texture.one_fetch:
         height, width = texture.size_yx
         raise ConfigError.of(
@@ -244,12 +243,14 @@ def sample_texture_along(
             expected="levels of max(1, ⌊s/2^l⌋) px, which one fetch reads at their true ratios",
             do="Make it of a tile with edges that can be halved that often, or use the software sampler.",
         )
-    a = beside(name, "a_yx", a_yx, at, here, pair=True)
-    b = beside(name, "b_yx", b_yx, at, here, pair=True)
+    a = beside(name, "du_yx", du_yx, at, here, pair=True)
+    b = beside(name, "dv_yx", dv_yx, at, here, pair=True)
     found, run = _result(name, texture, at, at_yx, out)
     if 0 not in found.shape:
         grid = _blocks(at)
-        here.launch(_sample_along_cuda, grid, THREADS, *_size(texture), *at.run, *a, *b, *_tail(texture, at, run))
+        here.launch(
+            _anisotropic_texture_cuda, grid, THREADS, *_size(texture), *at.run, *a, *b, *_tail(texture, at, run)
+        )
     return found
 
 

@@ -13,8 +13,9 @@ import torch
 
 from tests.bench.table import make_row
 from tests.gpu.timing import current_stream, device_us
+from tilestream.kernels.anisotropic import anisotropic
 from tilestream.kernels.sample import sample
-from tilestream.kernels.texture import sample_texture, sample_texture_along
+from tilestream.kernels.texture import anisotropic_texture, sample_texture
 from tilestream.kernels.texture_memory import make_texture
 
 EDGE_PX = 4096
@@ -136,18 +137,20 @@ def _copy_row(dtype: torch.dtype) -> dict[str, Any]:
     )
 
 
-def _along_row() -> dict[str, Any]:
+def _anisotropic_row() -> dict[str, Any]:
     levels, (at, _) = pyramid(torch.uint8), positions(scattered=False)
     texture = make_texture(levels, stream=current_stream())
-    out = torch.empty(4, GRID, GRID, device="cuda")
-    isotropic = _rate(lambda: sample_texture(texture, at, 0.77, out=out, stream=current_stream()))
-    ours = _rate(lambda: sample_texture_along(texture, at, (8.0, 0.0), (0.0, 1.7), out=out, stream=current_stream()))
+    out, exact = (torch.empty(4, GRID, GRID, device="cuda") for _ in range(2))
+    du, dv = (8.0, 0.0), (0.0, 1.7)
+    ours = _rate(lambda: anisotropic_texture(texture, at, du, dv, out=out, stream=current_stream()))
+    theirs = _rate(lambda: anisotropic(levels, at, du, dv, out=exact, stream=current_stream()))
+    error = (out - exact).abs()
     return make_row(
         "texture, anisotropic, footprints of 8 × 1.7 px",
         ours,
         "Gsample/s",
-        rival=("one trilinear fetch of the same texture", isotropic),
-        note="5 probes by the rule of the extension",
+        rival=("software sampler, 5 probes", theirs),
+        note=f"8-bit noise × 4; differs by {float(error.mean()):.2f} codes in the mean, most {float(error.max()):.1f}",
     )
 
 
@@ -166,5 +169,5 @@ def rows() -> list[dict[str, Any]]:
         _error_row(torch.float32, level=0.77),
         _error_row(torch.float16, level=0.77),
         _copy_row(torch.uint8),
-        _along_row(),
+        _anisotropic_row(),
     ]

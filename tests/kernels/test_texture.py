@@ -19,7 +19,7 @@ from tests.kernels.test_compile import CAPABILITIES
 from tilestream.errors import ConfigError
 from tilestream.kernels import texture, texture_memory
 from tilestream.kernels.language import CudaKernel, cuda
-from tilestream.kernels.texture import sample_texture, sample_texture_along
+from tilestream.kernels.texture import anisotropic_texture, sample_texture
 from tilestream.kernels.texture_memory import Texture, make_texture
 from tilestream.kernels.texture_source import CAN_LINK
 
@@ -29,7 +29,7 @@ on_cuda = pytest.mark.skipif(not ON_CUDA, reason="the texture unit is that of a 
 INSTRUCTIONS = {
     texture._sample_texture_cuda: ("tex.level.2d.v4.f32.f32", 1),
     texture._sample_levels_cuda: ("tex.level.2d.v4.f32.f32", 2),
-    texture._sample_along_cuda: ("tex.grad.2d.v4.f32.f32", 1),
+    texture._anisotropic_texture_cuda: ("tex.grad.2d.v4.f32.f32", 1),
     texture_memory._fill_cuda: ("sust.b.2d", 9),
 }
 SECONDS = 20
@@ -181,13 +181,14 @@ def test_a_footprint_follows_its_longer_side(on: Answer) -> None:
     grey = [np.full((1, 16 >> i, 16 >> i), 128, np.uint8) for i in range(1, 5)]
     made = make_texture(on.put([stripes, *grey]))
     at = on.put(np.array([[8, 7.5], [8, 8.5]], np.float32))
-    along = on.get(sample_texture_along(made, at, (8.0, 0.0), (0.0, 1.0)))
-    assert_allclose(along, [[255, 0]], atol=255 / 128)
+    rough = {"rtol": 0, "atol": 16}  # hardware chooses level and probes more or less by the rule
+    along = on.get(anisotropic_texture(made, at, (8.0, 0.0), (0.0, 1.0)))
+    assert_allclose(along, [[255, 0]], **rough)
     each = on.put(np.array([[0, 1], [8, 0]], np.float32)), on.put(np.array([[8, 0], [0, 8]], np.float32))
-    assert_allclose(on.get(sample_texture_along(made, at, *each)), [[255, 128]], atol=255 / 128)
+    assert_allclose(on.get(anisotropic_texture(made, at, *each)), [[255, 128]], **rough)
     blurred = make_texture(on.put([stripes, *grey]), max_anisotropy=1)
-    assert_allclose(on.get(sample_texture_along(blurred, at, (8.0, 0.0), (0.0, 1.0))), [[128, 128]], atol=255 / 128)
-    assert_allclose(on.get(sample_texture_along(made, at, (0.0, 0.0), (0.0, 0.0))), [[255, 0]], atol=255 / 128)
+    assert_allclose(on.get(anisotropic_texture(blurred, at, (8.0, 0.0), (0.0, 1.0))), [[128, 128]], **rough)
+    assert_allclose(on.get(anisotropic_texture(made, at, (0.0, 0.0), (0.0, 0.0))), [[255, 0]], **rough)
 
 
 @on_cuda
@@ -201,7 +202,7 @@ def test_a_footprint_on_a_slope_is_its_middle(on: Answer) -> None:
     noise = np.random.default_rng(0)
     at = (noise.random((20, 2)) * 2 + 7).astype(np.float32)
     a, b = ((noise.random((20, 2)) * 4 - 2).astype(np.float32) for _ in range(2))
-    found = on.get(sample_texture_along(made, on.put(at), on.put(a), on.put(b)))
+    found = on.get(anisotropic_texture(made, on.put(at), on.put(a), on.put(b)))
     # a step of level 1 or 2, where these footprints are read, is 10 or 20 high
     assert_allclose(found[0], at @ np.array([3, 2], np.float32), rtol=0, atol=20 / 64)
 
@@ -246,9 +247,9 @@ def test_what_does_not_belong_to_the_texture_is_refused(on: Answer) -> None:
             sample_texture(*arguments, **keywords)
     up = make_texture(on.put([LEVEL[:, :5, :5], LEVEL[:, :3, :3]]))
     with pytest.raises(ConfigError, match=r"5×5 px that are rounded up.*software sampler"):
-        sample_texture_along(up, at, (1.0, 0.0), (0.0, 1.0))
-    with pytest.raises(ConfigError, match="`a_yx`"):
-        sample_texture_along(made, at, 1.0, (0.0, 1.0))
+        anisotropic_texture(up, at, (1.0, 0.0), (0.0, 1.0))
+    with pytest.raises(ConfigError, match="`du_yx`"):
+        anisotropic_texture(made, at, 1.0, (0.0, 1.0))
 
 
 @on_cpu
