@@ -64,12 +64,13 @@ def _encode_cpu(
                     target[to + f * target_steps[1]] = found[f, p] if kept else 0
 
 
-@cuda_kernel(
-    "void(float32[::1], int64, UniTuple(int64, 2), float32[::1], float32[::1], int64, int64, float32, int64[::1], float32[::1], "
-    "UniTuple(int64, 3), float32[::1], int64, UniTuple(int64, 2))",
-    "void(float32[::1], int64, UniTuple(int64, 2), float16[::1], float32[::1], int64, int64, float32, int64[::1], float32[::1], "
-    "UniTuple(int64, 3), float32[::1], int64, UniTuple(int64, 2))",
+_SIGNATURE = (
+    "void(float32[::1], int64, UniTuple(int64, 2), {}[::1], float32[::1], int64, int64, float32, int64[::1], "
+    "float32[::1], UniTuple(int64, 3), float32[::1], int64, UniTuple(int64, 2))"
 )
+
+
+@cuda_kernel(_SIGNATURE.format("float32"), _SIGNATURE.format("float16"))
 def _encode_cuda(
     coords: Any, start: Any, steps: Any, table: Any, limits: Any, limit: Any, limit_step: Any, most: Any,
     layout: Any, scales: Any, shape: Any, out: Any, out_start: Any, out_steps: Any,
@@ -216,7 +217,7 @@ def _grid_on_device(grid: HashGrid, device: int, process: int) -> tuple[Any, Any
 def check_encoding(operation: str, grid: HashGrid, coords: Array, table: Array, max_level: Array | None) -> None:
     """Raise unless coordinates, table and the level of each position fit a grid."""
     need(operation, "coords_xyz", coords, dtypes=("float32", "float64"), ndim=2, empty=True, finite=True)
-    n, dims = (int(size) for size in coords.shape)
+    n = int(coords.shape[0])
     need(operation, "coords_xyz", coords, dtypes=("float32", "float64"), shape=(n, grid.dims), empty=True)
     dtype = dtype_of(coords).name
     need(

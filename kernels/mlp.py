@@ -23,15 +23,15 @@ from tilestream.kernels.language import CudaKernel, cpu_kernel, cuda, cuda_kerne
 from tilestream.kernels.mlp_cuda import (
     ALIGNED,
     STRIP,
-    WIDTHS,
     fused_width,
     layout_on_device,
     threads_of,
     through_layers,
 )
-from tilestream.kernels.mlp_layers import LANES, MlpLayers, forward_block, pad
+from tilestream.kernels.mlp_layers import MlpLayers, forward_block, pad
 from tilestream.kernels.mlp_layerwise import forward_layerwise
 from tilestream.kernels.place import Array, Place, dtype_of, empty_like, place
+from tilestream.kernels.product_tile import COLUMNS
 from tilestream.kernels.rows import flat_view
 
 BLOCK_POSITIONS = 128
@@ -50,7 +50,7 @@ def _mlp_cpu(inputs: Any, weights: Any, layout: Any, widths: Any, band: Any, out
             for p in range(n):
                 blocks[0, j, p] = flat[start + (first + p) * steps[0] + j * steps[1]]
         blocks[0, taken : layout[0, 0]] = 0  # what the block before left there may not be finite
-        found = blocks[forward_block(weights, layout, blocks, n + -n % LANES)]
+        found = blocks[forward_block(weights, layout, blocks, n + -n % COLUMNS)]
         for p in range(n):
             for i in range(given):
                 target[target_start + (first + p) * target_steps[0] + i * target_steps[1]] = found[i, p]
@@ -92,7 +92,7 @@ def mlp_kernel(width: int) -> CudaKernel:
     return cuda_kernel(FUSED_SIGNATURE)(fused)
 
 
-mlp_kernel(64)  # known to the tests from now on, as the usual one; all are compiled when they are launched
+mlp_kernel(16)  # known to the tests from now on; all are compiled when they are launched
 
 
 def mlp(

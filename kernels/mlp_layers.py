@@ -5,9 +5,8 @@
 The run holds W_1 row by row, (outputs, inputs), then b_1 where there are biases, then W_2 and so on: the order of
 tiny-cuda-nn, which has no biases.
 
-On the CPU a block is features × positions, so that a row of a product is a sum of scaled rows, and four rows are made
-from four at a time: 16 multiply-adds for 8 loads and 4 stores. Each position is summed in the order of its inputs,
-wherever in a block it stands.
+On the CPU a block is features × positions, so that a row of a product is a sum of scaled rows
+(`tilestream.kernels.product_tile`). Each position is summed in the order of its inputs, wherever in a block it stands.
 """
 
 from __future__ import annotations
@@ -21,12 +20,9 @@ import numpy.typing as npt
 
 from tilestream.errors import ConfigError
 from tilestream.kernels.language import core, cpu_kernel, fma
+from tilestream.kernels.product_tile import COLUMNS, ROWS, add_tile
 
 ZERO = np.float32(0)
-ROWS = 4
-"""Of a product that are made at once, from as many rows of the factor."""
-LANES = 16
-"""Positions that a block is a multiple of: float32 of the widest vector register."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,27 +120,11 @@ def add_core(weight: Any, value: Any, total: Any) -> Any:
 def add_product(a: Any, start: Any, steps: Any, b: Any, k: Any, out: Any, m: Any, n: Any) -> None:
     """Add the product of an m × k matrix and the k rows of b to the m rows of out, over n columns.
 
-    Element i, j of the matrix is `a[start + i · steps[0] + j · steps[1]]`; m and k are multiples of four.
+    Element i, j of the matrix is `a[start + i · steps[0] + j · steps[1]]`; m is a multiple of `ROWS`, n of `COLUMNS`.
     """
-    down, right = steps
-    for i in range(0, m, 4):
-        o0, o1, o2, o3 = out[i], out[i + 1], out[i + 2], out[i + 3]
-        for j in range(0, k, 4):
-            b0, b1, b2, b3 = b[j], b[j + 1], b[j + 2], b[j + 3]
-            w = start + i * down + j * right
-            a00, a01, a02, a03 = a[w], a[w + right], a[w + 2 * right], a[w + 3 * right]
-            w += down
-            a10, a11, a12, a13 = a[w], a[w + right], a[w + 2 * right], a[w + 3 * right]
-            w += down
-            a20, a21, a22, a23 = a[w], a[w + right], a[w + 2 * right], a[w + 3 * right]
-            w += down
-            a30, a31, a32, a33 = a[w], a[w + right], a[w + 2 * right], a[w + 3 * right]
-            for p in range(n):
-                x0, x1, x2, x3 = b0[p], b1[p], b2[p], b3[p]
-                o0[p] = fma(a03, x3, fma(a02, x2, fma(a01, x1, fma(a00, x0, o0[p]))))
-                o1[p] = fma(a13, x3, fma(a12, x2, fma(a11, x1, fma(a10, x0, o1[p]))))
-                o2[p] = fma(a23, x3, fma(a22, x2, fma(a21, x1, fma(a20, x0, o2[p]))))
-                o3[p] = fma(a33, x3, fma(a32, x2, fma(a31, x1, fma(a30, x0, o3[p]))))
+    for i in range(0, m, ROWS):
+        for p in range(0, n, COLUMNS):
+            add_tile(a, start + i * steps[0], steps[0], steps[1], k, b, out, i, p)
 
 
 @cpu_kernel

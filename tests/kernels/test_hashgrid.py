@@ -31,7 +31,8 @@ def test_levels_follow_the_rules(dims: int, growth: float) -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"levels": 0}, "`levels`"), ({"features": 0}, "`features`"), ({"dims": 4}, "`dims`"), ({"n_min": 1}, "`n_min`"),
+        ({"levels": 0}, "`levels`"), ({"features": 0}, "`features`"), ({"dims": 4}, "`dims`"),
+        ({"n_min": 1}, "`n_min`"),
         ({"log2_table": 31}, "`log2_table`"), ({"growth": float("nan")}, "`growth`"), ({"growth": 0.5}, "`growth`"),
         ({"levels": 40}, "vertices along an axis"),
     ],
