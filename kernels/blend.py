@@ -222,6 +222,10 @@ def blend(
     ConfigError
         When the arrays do not belong together, or, on the host, a valid float is not finite or larger than
         `sums.limit`; nothing was added then. On a device such a pixel weighs nothing and is counted in `sums.refused`.
+
+    Notes
+    -----
+    On the host one call at a time may add to the same sums.
     """
     here = place(
         "blend", backend=backend, stream=stream, threads=threads, tiles=tiles, valid=valid, total=sums.total,

@@ -38,7 +38,7 @@ def _rates(contestants: list[Callable[[], object]], amount: float, rounds: int) 
     return rates([worth(work) for work in contestants], rounds=rounds)
 
 
-def resample_rows(edge_px: int = EDGE_PX, *, rounds: int = 7) -> list[dict[str, Any]]:
+def resample_rows(edge_px: int = EDGE_PX, *, rounds: int = 5) -> list[dict[str, Any]]:
     """Return rows of area-weighted resampling, ours and OpenCV's on all cores."""
     pixels = np.random.default_rng(0).integers(0, 256, (edge_px, edge_px, 3), np.uint8)
     planar = np.moveaxis(np.ascontiguousarray(np.moveaxis(pixels, 2, 0)), 0, 2)
@@ -82,7 +82,7 @@ def _chain(tiles: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, dtype: to
 
 
 def patchify_row(
-    *, dtype: str, patch: int, tiles: int = TILES, rounds: int = 7, bar: float | None = None
+    *, dtype: str, patch: int, tiles: int = TILES, rounds: int = 5, bar: float | None = None
 ) -> dict[str, Any]:
     """Return the rate of decoded tiles that become a model batch, ours and that of torch on all cores."""
     memory = np.random.default_rng(0).integers(0, 256, (tiles, TILE_PX, TILE_PX, 3), np.uint8)

@@ -116,8 +116,8 @@ def test_is_the_weighted_mean(data: st.DataObject, on: Answer) -> None:
 
 @pytest.mark.parametrize("name", ["uint8", "float32"])
 def test_neither_order_nor_batches_nor_threads_matter(name, on):
-    noise, edge = np.random.default_rng(5), 4 if SIMULATED else 64
-    n, shape = (3, (6, 6)) if SIMULATED else (9, (200, 150))
+    noise, edge = np.random.default_rng(5), 4 if SIMULATED else 160  # large enough for several bands
+    n, shape = (3, (6, 6)) if SIMULATED else (12, (400, 350))
     tiles = noise.normal(0, 100, (n, 2, edge, edge)) + (128 if name == "uint8" else 0)
     tiles = np.clip(tiles, 0, 255).astype(name) if name == "uint8" else tiles.astype(name)
     origins = noise.integers(-edge // 2, np.array(shape) - edge // 2, (n, 2))

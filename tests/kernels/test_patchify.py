@@ -99,6 +99,13 @@ def test_many_bands_give_the_same_bits():
         assert len(found) == 1
 
 
+def test_positions_beyond_32_bits_are_read():
+    memory = np.zeros((1, 3, 2**30, 1), np.uint8)  # untouched pages cost nothing
+    memory[:, :, -4:] = np.arange(12, dtype=np.uint8).reshape(1, 3, 4, 1)
+    pixels = memory.transpose(0, 3, 1, 2)[..., -4:]
+    assert_array_equal(patchify(pixels, mean=0, std=1, scale=1), pixels)
+
+
 def test_floats_that_are_not_finite_are_filled(on):
     pixels = np.ones((1, 2, 4, 4), np.float32)
     pixels[0, 1, 0, 0], pixels[0, 0, 3, 3] = np.nan, np.inf

@@ -301,6 +301,14 @@ def test_full_sums_do_not_overflow(on):
     assert out.item() == 2**16 - 1
 
 
+def test_positions_beyond_32_bits_are_read():
+    memory = np.zeros((3, 2**30, 1), np.uint8)  # untouched pages cost nothing
+    memory[:, -4:] = np.arange(12, dtype=np.uint8).reshape(3, 4, 1)
+    for kind in ("intensity", "labels"):
+        out, _ = run(memory[:, -4:], None, (Fraction(1), Fraction(1)), shape=(3, 4), kind=kind)
+        assert_array_equal(out, memory[:, -4:])
+
+
 def test_writes_into_a_part_of_a_larger_array():
     pixels = samples("uint8", (20, 24, 3), seed=9)
     batch, flags = np.full((2, 16, 16, 3), 77, np.uint8), np.zeros((2, 16, 16), bool)
