@@ -33,7 +33,7 @@ COLUMNS = 13
 """Of a level's row in the table: START, STEP_C, LOG2, and from Y and X on: step, length, num, den, reciprocal."""
 START, STEP_C, LOG2, Y, X = 0, 1, 2, 3, 8
 """LOG2: binary logarithm of how many px of level 0 a px of the level is long, times LOG2_UNIT."""
-LOG2_UNIT = 2.0**32
+LOG2_UNIT = 2.0**48
 RECIPROCAL_BITS = 31
 MAX_EDGE_PX = 2**30
 """Longest edge: products of two stay inside int64."""

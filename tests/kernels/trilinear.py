@@ -13,10 +13,10 @@ from tests.kernels.answers import MAX_PX
 def bilinear(level, ratio_yx, at_yx):
     """Values `(c, n)` of one level `(c, y, x)` at positions of level 0; `ratio_yx` px of level 0 are one of it."""
     size = np.array(level.shape[1:])
-    # the whole and the fraction of positions apart: exact where they are far from 0
-    at = [[Fraction(float(n)) / Fraction(r) - Fraction(1, 2) for n, r in zip(p, ratio_yx, strict=True)] for p in at_yx]
-    whole = np.array([[n // 1 for n in p] for p in at], np.int64).reshape(-1, 2)
-    t = np.array([[float(n % 1) for n in p] for p in at]).reshape(-1, 2).T
+    scale = [np.longdouble(r.denominator) / np.longdouble(r.numerator) for r in map(Fraction, ratio_yx)]
+    at = np.asarray(at_yx, np.longdouble) * scale - 0.5
+    whole = np.floor(at).astype(np.int64)
+    t = (at - whole).astype(np.float64).T
     y0, x0 = np.clip(whole, 0, size - 1).T
     y1, x1 = np.clip(whole + 1, 0, size - 1).T
     texels = level.astype(np.float64)
