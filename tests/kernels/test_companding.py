@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
+from tests.kernels.answers import SIMULATED, Answer
 from tilestream.errors import ConfigError
 from tilestream.kernels.companding import FLOAT_PER_OCTAVE, FLOAT_UNIT, code_edges, compand
 
@@ -107,3 +108,50 @@ def test_refuses_what_has_no_codes():
     for value_range in ((3, 3), (5, 1), (0, np.nan)):
         with pytest.raises(ConfigError, match="`value_range`"):
             codes_of([1.0], value_range=value_range)
+
+
+@given(data=st.data())
+def test_codes_are_the_number_of_edges(data: st.DataObject, on: Answer) -> None:
+    dtype = data.draw(st.sampled_from(DTYPES))
+    n, channels = data.draw(st.integers(1, 2)), data.draw(st.sampled_from([1, 3]))
+    height, width = data.draw(st.integers(1, 5 if SIMULATED else 30)), data.draw(st.integers(1, 9 if SIMULATED else 50))
+    noise = np.random.default_rng(data.draw(st.integers(0, 99)))
+    value_range = data.draw(st.sampled_from([None, (-3.5, 1000.0), (0.1, 1e300)]))
+    edges = code_edges(dtype, value_range=value_range)
+    with np.errstate(all="ignore"):
+        near = np.concatenate([edges[1:], np.nextafter(edges[1:], -np.inf), np.ceil(edges[1:]) - 1, spread(dtype)])
+        kind = np.dtype(dtype)
+        if kind.kind in "iu":
+            top = np.nextafter(2.0 ** (8 * kind.itemsize - (kind.kind == "i")), 0)
+            near = near.clip(np.iinfo(kind).min, min(top, np.iinfo(kind).max))
+        values = near.astype(kind)
+    whole = noise.choice(values, (n, height, width + 1, channels))
+    bad = noise.random((n, height, width + 1)) < 0.1 if kind.kind == "f" else np.zeros(whole.shape[:3], bool)
+    whole[bad, 0] = np.inf if kind.kind == "f" else 0
+    bad = (~np.isfinite(whole)).any(axis=3)[:, :, 1:]
+    pixels = np.moveaxis(whole[:, :, 1:], 3, 1)
+    pixels = data.draw(st.sampled_from([pixels, np.ascontiguousarray(pixels), pixels[:, ::-1, ::-1]]))
+    bad = bad[:, ::-1] if pixels.strides[2] < 0 else bad
+    expected = np.searchsorted(edges, pixels.astype(np.float64), side="right") * np.isfinite(pixels)
+    given_valid = noise.random((n, height, width)) < 0.8 if data.draw(st.booleans()) else None
+    codes, valid = on(compand, pixels, given_valid, value_range=value_range)
+    assert_array_equal(codes, expected)
+    everything = np.ones(bad.shape, bool)
+    assert_array_equal(
+        everything if valid is None else valid, (everything if given_valid is None else given_valid) & ~bad
+    )
+    out = np.full(pixels.shape, 9, np.uint8)[:, :, ::-1]
+    assert_array_equal(on(compand, pixels, given_valid, value_range=value_range, out=out)[0], expected)
+
+
+def test_arrays_that_do_not_belong_together() -> None:
+    pixels = np.zeros((1, 1, 4, 4), np.float32)
+    with pytest.raises(ConfigError, match="`valid` of `compand`"):
+        compand(pixels, np.ones((1, 4, 5), bool))
+    with pytest.raises(ConfigError, match="`out` of `compand`"):
+        compand(pixels, out=np.zeros((1, 1, 4, 4), np.uint16))
+    with pytest.raises(ConfigError, match="4 axes"):
+        compand(pixels[0])
+    with pytest.raises(ConfigError, match="`backend`"):
+        compand(pixels, backend="cuda")
+    assert compand(pixels[:0], threads=1)[0].shape == (0, 1, 4, 4)

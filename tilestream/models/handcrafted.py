@@ -144,7 +144,7 @@ class HandcraftedStage:
             `(n, d)`; NaN for a tile without a valid pixel. A row does not depend on the others.
         """
         channels, dtype = batch.pixels.shape[1], batch.pixels.dtype
-        codes, valid = compand(batch.pixels, batch.valid, value_range=self.value_range)
+        codes, valid = compand(batch.pixels, batch.valid, value_range=self.value_range, threads=1)
         sums = descriptors(codes, valid, rgb=self._is_rgb(channels, dtype), halo_px=batch.halo_px, threads=1)
         found = moments(sums.histogram, threads=1)
         parts = [_channel_values(sums, found), _correlations(sums, found), _structure(sums)]

@@ -39,7 +39,7 @@ class InformationStage:
         halo, (height, width) = batch.halo_px, batch.pixels.shape[2:]
         core = np.s_[..., halo : height - halo, halo : width - halo]
         inside = None if batch.valid is None else batch.valid[core]
-        codes, valid = compand(batch.pixels[core], inside, value_range=self.value_range)
+        codes, valid = compand(batch.pixels[core], inside, value_range=self.value_range, threads=1)
         by_channel = np.nan_to_num(entropy(histogram(codes, valid, threads=1), bins=BINS, threads=1))
         return np.asarray(by_channel.mean(axis=1, keepdims=True), np.float32)
 
