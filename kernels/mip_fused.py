@@ -30,14 +30,22 @@ COUNTS, SUMS = CELLS + CELLS // 4, CHUNK * (CELLS + CELLS // 4)
 """Entries in shared memory: one level, and beside it the next one."""
 
 
-def _mip_cuda(name: str, sum_type: Any, mean_core: Any, finite: Any, *samples: str) -> Any:
-    """Return the kernel whose sums are of one type."""
-    floating = np.dtype(sum_type).kind == "f"
+def _weigh_of(finite: Any) -> Any:
+    """Return the part that finds out which pixels of a cell are there and valid."""
+
+    @device
+    def is_good(source: Any, at: Any, channels: Any, nodata: Any, has_nodata: Any) -> Any:
+        flat, _, steps = source
+        fits, other = True, not has_nodata
+        for _ in range(channels):
+            fits, other = fits and finite(flat[at]), other or flat[at] != nodata
+            at += steps[1]
+        return fits and other
 
     @device
     def weigh(source: Any, mask: Any, where: Any, shape: Any, nodata: Any, deep: Any) -> Any:
-        """Return which pixels of a cell are there and valid, a bit each: (0, 0), (1, 0), (0, 1), (1, 1)."""
-        flat, start, steps = source
+        """Return a bit for each pixel: (0, 0), (1, 0), (0, 1), (1, 1)."""
+        _, start, steps = source
         valid, valid_start, valid_steps, masked, has_nodata = mask
         image, y, x = where
         bits = 0
@@ -47,15 +55,82 @@ def _mip_cuda(name: str, sum_type: Any, mean_core: Any, finite: Any, *samples: s
             if fits and masked:
                 fits = valid[valid_start + image * valid_steps[0] + row * valid_steps[1] + column * valid_steps[2]] != 0
             if fits and deep:
-                other, at = not has_nodata, start + image * steps[0] + row * steps[2] + column * steps[3]
-                for _ in range(shape[1]):
-                    fits = fits and finite(flat[at])
-                    other = other or flat[at] != nodata
-                    at += steps[1]
-                fits = fits and other
+                at = start + image * steps[0] + row * steps[2] + column * steps[3]
+                fits = is_good(source, at, shape[1], nodata, has_nodata)
             if fits:
                 bits |= 1 << k
         return bits
+
+    return weigh
+
+
+def _cell_of(sum_type: Any) -> Any:
+    """Return the part that adds the valid pixels of a cell."""
+
+    @device
+    def add(flat: Any, at: Any, down: Any, right: Any, bits: Any) -> Any:
+        left, beside = sum_type(-0.0), sum_type(-0.0)
+        if bits & 1:
+            left += sum_type(flat[at])
+        if bits & 2:
+            left += sum_type(flat[at + down])
+        if bits & 4:
+            beside += sum_type(flat[at + right])
+        if bits & 8:
+            beside += sum_type(flat[at + right + down])
+        return left + beside
+
+    return add
+
+
+@device
+def _halve(sums: Any, counts: Any, here: Any, there: Any, edge: Any, chunk: Any) -> None:
+    """Add 2×2 cells of a level that is twice `edge` long."""
+    for cell in range(np.int64(cuda.threadIdx.x), edge * edge, THREADS):
+        first = cell // edge * 4 * edge + cell % edge * 2
+        for ch in range(chunk):
+            k = here[0] + ch * 4 * edge * edge + first
+            left, beside = sums[k] + sums[k + 2 * edge], sums[k + 1] + sums[k + 2 * edge + 1]
+            sums[there[0] + ch * edge * edge + cell] = left + beside
+        k = here[1] + first
+        left_count, count = counts[k] + counts[k + 2 * edge], counts[k + 1] + counts[k + 2 * edge + 1]
+        counts[there[1] + cell] = left_count + count
+
+
+def _climb_of(sum_type: Any, mean_core: Any) -> Any:
+    """Return the part that writes all levels from cells of 2×2 on."""
+
+    @device
+    def climb(sums: Any, counts: Any, where: Any, shape: Any, levels: Any, to: Any, fill: Any) -> None:
+        image, c0, chunk, tile_y, tile_x = where
+        runs, geometry, ok_runs, wants_ok = to
+        edge, here, there = 32, (0, 0), (CHUNK * CELLS, CELLS)
+        for level in range(1, levels + 1):
+            run, at = runs[level - 1], geometry[level - 1]
+            for cell in range(np.int64(cuda.threadIdx.x), edge * edge, THREADS):
+                y, x = tile_y * edge + cell // edge, tile_x * edge + cell % edge
+                if y > (shape[2] - 1) >> level or x > (shape[3] - 1) >> level:
+                    continue
+                count = counts[here[1] + cell]
+                first = at[0] + image * at[1] + c0 * at[2] + y * at[3] + x * at[4]
+                for k in range(here[0] + cell, here[0] + chunk * edge * edge, edge * edge):
+                    run[first] = mean_core(sums[k], sum_type(count), level) if count else fill
+                    first += at[2]
+                if wants_ok and c0 == 0:
+                    ok_runs[level - 1][at[5] + image * at[6] + y * at[7] + x * at[8]] = count > 0
+            cuda.syncthreads()
+            edge //= 2
+            _halve(sums, counts, here, there, edge, chunk)
+            here, there = there, here
+        cuda.syncthreads()
+
+    return climb
+
+
+def _mip_cuda(name: str, sum_type: Any, mean_core: Any, finite: Any, sample: str) -> Any:
+    """Return the kernel whose sums are of one type."""
+    floating = np.dtype(sum_type).kind == "f"
+    weigh, add, climb = _weigh_of(finite), _cell_of(sum_type), _climb_of(sum_type, mean_core)
 
     def kernel(
         flat: Any, start: Any, steps: Any, valid: Any, valid_start: Any, valid_steps: Any, masked: Any,
@@ -65,73 +140,36 @@ def _mip_cuda(name: str, sum_type: Any, mean_core: Any, finite: Any, *samples: s
         """Reduce one tile of one image."""
         sums = cuda.shared.array(SUMS, sum_type)
         counts = cuda.shared.array(COUNTS, np.int32)
-        me, block = np.int64(cuda.threadIdx.x), np.int64(cuda.blockIdx.x)
+        block = np.int64(cuda.blockIdx.x)
         tile_y, tile_x = tiles[0] + block // tiles[3] % tiles[1], tiles[2] + block % tiles[3]
         image = block // (tiles[1] * tiles[3])
+        source, mask = (flat, start, steps), (valid, valid_start, valid_steps, masked, has_nodata)
         for c0 in range(0, shape[1], CHUNK):
             chunk = min(CHUNK, shape[1] - c0)
-            for cell in range(me, CELLS, THREADS):
+            for cell in range(np.int64(cuda.threadIdx.x), CELLS, THREADS):
                 y, x = tile_y * TILE_PX + cell // 32 * 2, tile_x * TILE_PX + cell % 32 * 2
                 first = start + image * steps[0] + c0 * steps[1] + y * steps[2] + x * steps[3]
                 whole = not masked and y + 1 < shape[2] and x + 1 < shape[3]
                 deep, again, bits = has_nodata or (floating and shape[1] > CHUNK), True, 15
-                while again:
+                while again:  # a second time only where a sum is not finite
                     if deep or not whole:
-                        mask = (valid, valid_start, valid_steps, masked, has_nodata)
-                        bits = weigh((flat, start, steps), mask, (image, y, x), shape, nodata, deep)
+                        bits = weigh(source, mask, (image, y, x), shape, nodata, deep)
                     again = False
                     for ch in range(chunk):
-                        at, left, beside = first + ch * steps[1], sum_type(-0.0), sum_type(-0.0)
-                        if bits & 1:
-                            left += sum_type(flat[at])
-                        if bits & 2:
-                            left += sum_type(flat[at + steps[2]])
-                        if bits & 4:
-                            beside += sum_type(flat[at + steps[3]])
-                        if bits & 8:
-                            beside += sum_type(flat[at + steps[2] + steps[3]])
-                        sums[ch * CELLS + cell] = left + beside
-                        again = again or not finite(left + beside)
+                        total = add(flat, first + ch * steps[1], steps[2], steps[3], bits)
+                        sums[ch * CELLS + cell] = total
+                        again = again or not finite(total)
                     again, deep = again and not deep, deep or again
                 counts[cell] = (bits & 1) + (bits >> 1 & 1) + (bits >> 2 & 1) + (bits >> 3)
-            edge, here, count_here = 32, 0, 0
-            for level in range(1, levels + 1):
-                run, at, high, wide = runs[level - 1], geometry[level - 1], shape[2] - 1, shape[3] - 1
-                for cell in range(me, edge * edge, THREADS):
-                    y, x = tile_y * edge + cell // edge, tile_x * edge + cell % edge
-                    if y <= high >> level and x <= wide >> level:
-                        count = counts[count_here + cell]
-                        to = at[0] + image * at[1] + c0 * at[2] + y * at[3] + x * at[4]
-                        for k in range(here + cell, here + chunk * edge * edge, edge * edge):
-                            run[to] = mean_core(sums[k], sum_type(count), level) if count else fill
-                            to += at[2]
-                        if wants_ok and c0 == 0:
-                            ok_runs[level - 1][at[5] + image * at[6] + y * at[7] + x * at[8]] = count > 0
-                cuda.syncthreads()
-                edge //= 2
-                for cell in range(me, edge * edge, THREADS):
-                    there, count_there = CHUNK * CELLS - here, CELLS - count_here
-                    first = cell // edge * 4 * edge + cell % edge * 2
-                    for ch in range(chunk):
-                        k = here + ch * 4 * edge * edge + first
-                        left, beside = sums[k] + sums[k + 2 * edge], sums[k + 1] + sums[k + 2 * edge + 1]
-                        sums[there + ch * edge * edge + cell] = left + beside
-                    k = count_here + first
-                    counts[count_there + cell] = (
-                        counts[k] + counts[k + 1] + counts[k + 2 * edge] + counts[k + 2 * edge + 1]
-                    )
-                here, count_here = CHUNK * CELLS - here, CELLS - count_here
-            cuda.syncthreads()
+            to = (runs, geometry, ok_runs, wants_ok)
+            climb(sums, counts, (image, c0, chunk, tile_y, tile_x), shape, levels, to, fill)
 
     kernel.__name__ = kernel.__qualname__ = f"_mip_{name}_cuda"
+    scalar = sample if floating else "int64"
     return cuda_kernel(
-        *(
-            f"void({sample}[::1], int64, UniTuple(int64, 4), uint8[::1], int64, UniTuple(int64, 3), boolean, "
-            f"{scalar}, boolean, {scalar}, UniTuple(int64, 4), UniTuple(int64, 4), int64, UniTuple({sample}[::1], 6), "
-            "UniTuple(UniTuple(int64, 9), 6), UniTuple(uint8[::1], 6), boolean)"
-            for sample in samples
-            for scalar in [sample if floating else "int64"]
-        )
+        f"void({sample}[::1], int64, UniTuple(int64, 4), uint8[::1], int64, UniTuple(int64, 3), boolean, "
+        f"{scalar}, boolean, {scalar}, UniTuple(int64, 4), UniTuple(int64, 4), int64, UniTuple({sample}[::1], 6), "
+        "UniTuple(UniTuple(int64, 9), 6), UniTuple(uint8[::1], 6), boolean)"
     )(kernel)
 
 

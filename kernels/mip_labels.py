@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tilestream.kernels.bands import over_bands
-from tilestream.kernels.language import cpu_kernel, cuda, cuda_kernel
+from tilestream.kernels.language import cpu_kernel, cuda, cuda_kernel, device
 from tilestream.kernels.mip_layout import THREADS, Reduction, frame, jobs_of, masks_of, shape_of
 from tilestream.kernels.place import Place
 
@@ -26,13 +26,10 @@ def _is_valid_cpu(source: Any, mask: Any, image: int, channels: int, y: int, x: 
     valid, valid_start, valid_steps, masked = mask
     if masked and not valid[valid_start + image * valid_steps[0] + y * valid_steps[1] + x * valid_steps[2]]:
         return False
-    if has_nodata:
-        first = start + image * steps[0] + y * steps[2] + x * steps[3]
-        for ch in range(channels):
-            if flat[first + ch * steps[1]] != nodata[0]:
-                return True
-        return False
-    return True
+    other = not has_nodata
+    for ch in range(channels):
+        other |= flat[start + image * steps[0] + ch * steps[1] + y * steps[2] + x * steps[3]] != nodata[0]
+    return other
 
 
 @cpu_kernel
@@ -83,11 +80,48 @@ def _labels_cpu(source: Any, mask: Any, shape: Any, jobs: Any, band: Any, good: 
                     valid[valid_at[0] + image * valid_at[1] + oy * valid_at[2] + ox * valid_at[3]] = most > 0
 
 
+@device
+def _is_valid(source: Any, mask: Any, channels: Any, image: Any, y: Any, x: Any) -> Any:
+    flat, start, steps, nodata, has_nodata = source
+    valid, valid_start, valid_steps, masked = mask
+    good = not masked or valid[valid_start + image * valid_steps[0] + y * valid_steps[1] + x * valid_steps[2]] != 0
+    if good and has_nodata:
+        good = False
+        for ch in range(channels):
+            at = start + image * steps[0] + ch * steps[1] + y * steps[2] + x * steps[3]
+            good = good or flat[at] != nodata
+    return good
+
+
+@device
+def _next(source: Any, mask: Any, channels: Any, where: Any, block: Any, after: Any) -> Any:
+    """Return the smallest valid value after another, how often it occurs, and how many pixels are not before it."""
+    flat, start, steps, _, _ = source
+    image, ch = where
+    previous, begun = after
+    current, count, seen = previous, 0, 0
+    for y in range(block[0], block[1]):
+        for x in range(block[2], block[3]):
+            value = flat[start + image * steps[0] + ch * steps[1] + y * steps[2] + x * steps[3]]
+            if (begun and value <= previous) or not _is_valid(source, mask, channels, image, y, x):
+                continue
+            seen += 1
+            if count == 0 or value < current:
+                current, count = value, 1
+            elif value == current:
+                count += 1
+    return current, count, seen
+
+
+_REST = (
+    "boolean, int64, boolean, int64, UniTuple(int64, 7), {0}[::1], int64, UniTuple(int64, 4), uint8[::1], int64, "
+    "UniTuple(int64, 3), boolean, int64)"
+)
+
+
 @cuda_kernel(
-    "void(uint8[::1], int64, UniTuple(int64, 4), uint8[::1], int64, UniTuple(int64, 3), boolean, int64, boolean, int64, "
-    "UniTuple(int64, 7), uint8[::1], int64, UniTuple(int64, 4), uint8[::1], int64, UniTuple(int64, 3), boolean, int64)",
-    "void(int32[::1], int64, UniTuple(int64, 4), uint8[::1], int64, UniTuple(int64, 3), boolean, int64, boolean, int64, "
-    "UniTuple(int64, 7), int32[::1], int64, UniTuple(int64, 4), uint8[::1], int64, UniTuple(int64, 3), boolean, int64)",
+    "void(uint8[::1], int64, UniTuple(int64, 4), uint8[::1], int64, UniTuple(int64, 3), " + _REST.format("uint8"),
+    "void(int32[::1], int64, UniTuple(int64, 4), uint8[::1], int64, UniTuple(int64, 3), " + _REST.format("int32"),
 )
 def _labels_cuda(
     flat: Any, start: Any, steps: Any, valid: Any, valid_start: Any, valid_steps: Any, masked: Any,
@@ -101,40 +135,21 @@ def _labels_cuda(
         return
     ox, ch = index % columns, index // columns % channels
     oy, image = oy0 + index // columns // channels % rows, index // columns // channels // rows
-    y0, x0 = oy << level, ox << level
-    y1, x1 = min(y0 + (1 << level), height), min(x0 + (1 << level), width)
-    first = start + image * steps[0]
-    best, most, previous, begun = flat[first], 0, flat[first], False
+    y, x, edge = oy << level, ox << level, 1 << level
+    block = (y, min(y + edge, height), x, min(x + edge, width))
+    source, mask = (flat, start, steps, nodata, has_nodata), (valid, valid_start, valid_steps, masked)
+    best, most, previous, begun = flat[start], 0, flat[start], False
     while True:
-        current, count, seen = previous, 0, 0
-        for y in range(y0, y1):
-            for x in range(x0, x1):
-                at = first + y * steps[2] + x * steps[3]
-                good = (
-                    not masked or valid[valid_start + image * valid_steps[0] + y * valid_steps[1] + x * valid_steps[2]]
-                )
-                if good and has_nodata:
-                    good = False
-                    for k in range(channels):
-                        good = good or flat[at + k * steps[1]] != nodata
-                value = flat[at + ch * steps[1]]
-                if not good or (begun and value <= previous):
-                    continue
-                seen += 1
-                if count == 0 or value < current:
-                    current, count = value, 1
-                elif value == current:
-                    count += 1
+        current, count, seen = _next(source, mask, channels, (image, ch), block, (previous, begun))
         if count > most:
             best, most = current, count
         if seen - count <= most:
             break
         previous, begun = current, True
-    out[out_start + image * out_steps[0] + ch * out_steps[1] + oy * out_steps[2] + ox * out_steps[3]] = (
-        best if most else fill
-    )
+    to = out_start + image * out_steps[0] + ch * out_steps[1] + oy * out_steps[2] + ox * out_steps[3]
+    out[to] = best if most else fill
     if wants_ok and ch == 0:
-        ok[ok_start + image * ok_steps[0] + oy * ok_steps[1] + ox * ok_steps[2]] = 1 if most else 0
+        ok[ok_start + image * ok_steps[0] + oy * ok_steps[1] + ox * ok_steps[2]] = most > 0
 
 
 def reduce_labels(reduction: Reduction, here: Place) -> None:

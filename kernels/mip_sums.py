@@ -33,15 +33,14 @@ def _columns_cpu(wide: Any, narrow: Any, n: int, channels: int) -> None:
             narrow[3 * x + 2] = wide[6 * x + 2] + wide[6 * x + 5]
     elif channels == 4:
         for x in range(half):
-            for ch in range(4):
+            for ch in range(4):  # known, so that the loop is unrolled
                 narrow[4 * x + ch] = wide[8 * x + ch] + wide[8 * x + 4 + ch]
     else:
-        for x in range(half):
-            for ch in range(channels):
-                narrow[x * channels + ch] = wide[2 * x * channels + ch] + wide[(2 * x + 1) * channels + ch]
+        for k in range(half * channels):
+            first = k + k // channels * channels
+            narrow[k] = wide[first] + wide[first + channels]
     if n % 2:
-        for ch in range(channels):
-            narrow[half * channels + ch] = wide[(n - 1) * channels + ch]
+        narrow[half * channels : (half + 1) * channels] = wide[(n - 1) * channels : n * channels]
 
 
 @cpu_kernel
