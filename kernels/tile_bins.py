@@ -161,20 +161,20 @@ def _tile_cpu(pixels: Any, mask: Any, area: Any, codes: Any, rule: Any, bins: in
 
 
 @cpu_kernel
-def _term_cpu(c: int, terms: Any) -> float:
-    """Return c·log2 c, from the table as far as it reaches."""
-    return terms[c] if c < terms.shape[0] else term_core(c)
-
-
-@cpu_kernel
-def _entropy_cpu(counts: Any, n: int, bins: int, terms: Any, most: float) -> float:
-    """Return the entropy as a share of `most`, log2 of the number of bins."""
+def _entropy_cpu(counts: Any, n: int, bins: int, terms: Any, unit: float) -> float:
+    """Return the entropy as a share of log2 B; `terms[c]` is c·log2 c in units of `unit` as far as it reaches."""
     if n == 0:
         return np.nan
+    if terms.shape[0] // 2 <= n < terms.shape[0]:
+        # integers may be added in any order, so this is vectorised; of fewer samples their rounding would show
+        whole = np.int64(0)
+        for b in range(bins):
+            whole += terms[counts[b]]
+        return min(1.0, max(0, terms[n] - whole) * unit / (n * math.log2(bins)))
     total = 0.0
     for b in range(bins):
-        total += _term_cpu(counts[b], terms)
-    return min(1.0, max(0.0, (_term_cpu(n, terms) - total) / (n * most)))
+        total += term_core(counts[b])
+    return min(1.0, max(0.0, (term_core(n) - total) / (n * math.log2(bins))))
 
 
 @cpu_kernel
@@ -197,13 +197,12 @@ def tiles_cpu(pixels: Any, mask: Any, shape: Any, codes: Any, rule: Any, band: A
         First and last row of tiles.
     out : tuple
         Histograms uint32 `(c, ny, nx, bins)` and whether to write them, entropies float32 `(c, ny, nx)` and whether to
-        write them, and c·log2 c as far as it is tabulated.
+        write them, c·log2 c as far as it is tabulated, and the unit of the table.
     """
     flat, start, steps = pixels
     valid, valid_start, valid_steps, masked = mask
     channels, height, width, tile_px, bins = shape
-    histograms, wants_histograms, entropies, wants_entropies, terms = out
-    most = math.log2(bins)
+    histograms, wants_histograms, entropies, wants_entropies, terms, unit = out
     capacity = (max(BAG_BYTES, min(tile_px, width)) + 63) // 64
     words = np.empty(PART * capacity, np.uint64)
     scratch = (words, words.view(np.uint8), np.empty((PLANES, capacity), np.uint64), np.empty((4, MAX_BINS), np.uint32))
@@ -221,4 +220,4 @@ def tiles_cpu(pixels: Any, mask: Any, shape: Any, codes: Any, rule: Any, band: A
                     for b in range(bins):
                         histograms[ch, i, j, b] = counts[b]
                 if wants_entropies:
-                    entropies[ch, i, j] = _entropy_cpu(counts, n, bins, terms, most)
+                    entropies[ch, i, j] = _entropy_cpu(counts, n, bins, terms, unit)

@@ -100,13 +100,14 @@ def _refuse(operation: str, name: str, got: object, expected: str, do: str) -> N
 
 
 @functools.lru_cache(maxsize=8)
-def _terms(tile_px: int) -> npt.NDArray[np.float32]:
-    """Return c·log2 c of every count that a tile can have, or nothing where the table would be large."""
+def _terms(tile_px: int) -> tuple[npt.NDArray[np.int32], float]:
+    """Return c·log2 c of every count that a tile can have, and their unit; nothing where the table would be large."""
     if tile_px > _TABLED_PX:
-        return np.zeros(1, np.float32)
+        return np.zeros(1, np.int32), 1.0
     counts = np.arange(tile_px * tile_px + 1, dtype=np.float64)
     counts[1:] *= np.log2(counts[1:])
-    return counts.astype(np.float32)
+    unit = 2.0 ** (math.ceil(math.log2(max(counts[-1], 1.0))) - 30)
+    return np.rint(counts / unit).astype(np.int32), unit
 
 
 def count_tiles(
@@ -149,7 +150,7 @@ def count_tiles(
         histograms is not None,
         np.empty((1, 1, 1), np.float32) if entropies is None else entropies.reshape(channels, ny, nx),
         entropies is not None,
-        _terms(bins.tile_px),
+        *_terms(bins.tile_px),
     )
     codes = 8 - int(math.log2(bins.bins)) if bins.rule is None else None
     least = max(1, 2**17 // (channels * width * min(bins.tile_px, height)))
