@@ -207,6 +207,25 @@ def test_half_precision_stays_half_and_close(dtype: torch.dtype) -> None:
     assert (found - exact).abs().max() < 8 * torch.finfo(dtype).eps
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("query_block", [None, 3])
+@pytest.mark.parametrize("top_k", [0, 2, 5])
+def test_a_device_gives_the_same(top_k: int, query_block: int | None) -> None:
+    index = torch.arange(30) % 5
+    n = (torch.arange(30) % 4).double()
+
+    def run(device: str) -> list[torch.Tensor]:
+        q, k, v = (made(i, 2, 3, length, 8).to(device).requires_grad_() for i, length in enumerate((7, 30, 30)))
+        arguments = {"block_index": index.to(device), "n": n.to(device), "query_block": query_block}
+        out = attend(q, k, v, top_k=top_k, **arguments)
+        out.square().sum().backward()
+        return [tensor.detach().cpu() for tensor in (out, q.grad, k.grad, v.grad)]
+
+    for mine, theirs in zip(run("cuda"), run("cpu"), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-10)
+
+
 Q, K = torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 6, 4)
 
 
