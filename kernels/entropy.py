@@ -56,9 +56,9 @@ def _entropy_cpu(counts: Any, codes: int, bins: int, band: Any, out: Any) -> Non
     joined = codes // bins
     for i in range(band[0], band[1]):
         first = start + i * steps[0]
-        n, total = 0, 0.0
+        n, total = np.int64(0), 0.0
         for b in range(bins):
-            c = 0
+            c = np.int64(0)
             for k in range(joined):
                 c += np.int64(flat[first + (b * joined + k) * steps[1]])
             n += c

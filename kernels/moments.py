@@ -85,7 +85,7 @@ def _moments_cpu(counts: Any, codes: int, band: Any, out: Any) -> None:
     flat, start, steps = counts
     for i in range(band[0], band[1]):
         first, found = start + i * steps[0], out[i]
-        n, total = 0, 0
+        n, total = np.int64(0), np.int64(0)
         for v in range(codes):
             c = np.int64(flat[first + v * steps[1]])
             n += c
@@ -103,7 +103,7 @@ def _moments_cpu(counts: Any, codes: int, band: Any, out: Any) -> None:
         found[0] = total / n
         found[1] = math.sqrt(max(0.0, _variance_core(s1, s2, n)))
         found[2] = _skewness_core(s1, s2, s3, n)
-        below, k = 0, 0
+        below, k = np.int64(0), 0
         for v in range(codes):
             below += np.int64(flat[first + v * steps[1]])
             while 100 * below >= _percentile_core(k) * n:

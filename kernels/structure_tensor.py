@@ -213,7 +213,7 @@ def _tensor_cuda(flat: Any, start: Any, steps: Any, shape: Any, filters: Any, ga
 def _taps(sigma: float, reach: int) -> npt.NDArray[np.float32]:
     """Return the Gaussian from its middle outwards."""
     taps = np.exp(-0.5 * (np.arange(reach + 1) / sigma) ** 2)
-    return (taps / (2 * taps.sum() - taps[0])).astype(np.float32)
+    return np.asarray(taps / (2 * taps.sum() - taps[0]), np.float32)
 
 
 def structure_tensor(

@@ -161,7 +161,7 @@ def _tile_cpu(pixels: Any, mask: Any, area: Any, codes: Any, rule: Any, bins: in
 
 
 @cpu_kernel
-def _entropy_cpu(counts: Any, n: int, bins: int, terms: Any, unit: float) -> float:
+def _entropy_cpu(counts: Any, n: int, bins: int, terms: Any, unit: float) -> Any:
     """Return the entropy as a share of log2 B; `terms[c]` is c·log2 c in units of `unit` as far as it reaches."""
     if n == 0:
         return np.nan
