@@ -275,6 +275,8 @@ def _take(desk: Desk, to_spend: int) -> None:
 def _open_last(desk: Desk, state: Ints, exact_cells: int) -> None:
     """Split what the rest of the budget pays for in the block that is too much for it, found on the host."""
     size, left = int(state[prune.SIZE]), int(state[prune.LEFT])
+    if size == 1:
+        return
     pairs = state[prune.MEMBERS : prune.MEMBERS + 2 * size]
     if size > prune.MOST_MEMBERS:
         members, place = zeros(desk.here, desk.like, (2 * size,)), zeros(desk.here, desk.like, (1,))

@@ -60,32 +60,64 @@ def _meld(a: Any, b: Any, slope: Any, rest: Any, cost: Any, left: Any, right: An
 
 
 @cpu_kernel
+def _heap_of(hanging: Any, slope: Any, rest: Any, cost: Any, left: Any, right: Any) -> Any:
+    """Return the heap of what hangs below a node, which is made of a list when it is first wanted."""
+    if hanging >= -1:
+        return hanging
+    heap, child = np.int64(-1), -2 - hanging
+    while child >= 0:
+        following = left[child]
+        left[child] = -1
+        heap = _meld(heap, child, slope, rest, cost, left, right)
+        child = following
+    return heap
+
+
+@core
+def _has_better_core(hanging: Any, v: Any, slope: Any, rest: Any, cost: Any, left: Any) -> Any:
+    """Return whether a block in the list below v is worth more than v."""
+    child = -2 - hanging
+    while child >= 0 and not _worth_more_core(child, v, slope, rest, cost):
+        child = left[child]
+    return child >= 0
+
+
+@cpu_kernel
 def slopes_cpu(parent: Any, gain: Any, own_cost: Any, slope: Any, scratch: Any) -> None:
-    """Write every node's slope, rounded down. `scratch` is `(5, n)`."""
+    """Write every node's slope, rounded down. `scratch` is `(5, n)`.
+
+    What hangs below a node is -1 for nothing, the root of a heap, or -2 less the head of a list linked by `left`: where
+    gains fall towards finer levels, lists stay lists.
+    """
     rest, cost, left, right, hanging = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
     n = len(parent)
-    left[:] = -1
-    right[:] = -1
     hanging[:] = -1
     for v in range(n - 1, -1, -1):
         total, price = gain[v], own_cost[v]
-        below = hanging[v]
+        below, listed = hanging[v], True
         while True:
             cost[v] = price
             slope[v] = total // price if price > 0 else FREE
             rest[v] = total - slope[v] * price if price > 0 else total
-            if below < 0 or not _worth_more_core(below, v, slope, rest, cost):
+            if listed:
+                if not _has_better_core(below, v, slope, rest, cost, left):
+                    break
+                below, listed = _heap_of(below, slope, rest, cost, left, right), False
+            elif below < 0 or not _worth_more_core(below, v, slope, rest, cost):
                 break
-            total += slope[below] * cost[below] + rest[below] if cost[below] > 0 else rest[below]
-            price += cost[below]
             child = below
+            total += slope[child] * cost[child] + rest[child] if cost[child] > 0 else rest[child]
+            price += cost[child]
             below = _meld(left[child], right[child], slope, rest, cost, left, right)
-            below = _meld(below, hanging[child], slope, rest, cost, left, right)
-            left[child] = -1
-            right[child] = -1
+            others = _heap_of(hanging[child], slope, rest, cost, left, right)
+            below = _meld(below, others, slope, rest, cost, left, right)
         hanging[v] = below
-        if parent[v] >= 0:
-            hanging[parent[v]] = _meld(hanging[parent[v]], v, slope, rest, cost, left, right)
+        right[v] = -1
+        left[v] = -1
+        above = parent[v]
+        if above >= 0:
+            left[v] = -2 - hanging[above] if hanging[above] < -1 else -1
+            hanging[above] = -2 - v
 
 
 @cpu_kernel

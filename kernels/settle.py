@@ -173,9 +173,9 @@ def cut_forest(forest: Forest, budget: int, *, exact_cells: int) -> tuple[npt.ND
     split, last, members, left = _cut_once(forest, slope, entry, budget, (scratch[0], scratch[1]))
     if n <= _HEAP_NODES and len(members) == n:
         split[_in_order(forest, slope, last, left)] = True
-    elif len(members) < n:
+    elif 1 < len(members) < n:
         split[members], _ = cut_forest(forest.part(members), left, exact_cells=0 if exact else exact_cells)
-    elif forest.cost[last] <= left:
+    elif len(members) == n and forest.cost[last] <= left:
         split[last] = True
         rest = np.delete(members, np.searchsorted(members, last))
         left -= int(forest.cost[last])

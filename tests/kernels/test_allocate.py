@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
@@ -135,6 +135,7 @@ def a_split_is_possible(split, gains, leaf_grid, side, left, nodes):
 
 @pytest.mark.parametrize("exact_cells", [0, 1 << 20])
 @pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 10**6))
 def test_small_trees_against_exhaustive_search(kind: str, exact_cells: int, seed: int) -> None:
     gains = gains_of(kind, FULL, seed)
@@ -167,7 +168,7 @@ def test_ragged_trees(nodes: bool, data: st.DataObject, on: Answer) -> None:
     corners, before = hull_corners(best), -1.0
     exact_cells = data.draw(st.sampled_from([0, 40, 1 << 20]))
     budgets = range(roots, roots + len(best) + 2)
-    for budget in budgets[:: max(1, len(budgets) // 2)] if SIMULATED else budgets:
+    for budget in budgets[len(budgets) // 2 :: len(budgets)] if SIMULATED else budgets:
         cut = on(
             allocate, gains, budget, count="nodes" if nodes else "leaves", branching=side**2, leaf_grid=leaf_grid,
             leaf_px=5, exact_cells=exact_cells,
@@ -248,7 +249,7 @@ def test_every_way_to_run_it_gives_one_answer(seed: int, on: Answer) -> None:
     shapes = shapes_over(leaf_grid, 2, int(noise.integers(1, 6)))
     gains = gains_of(KINDS[seed % len(KINDS)], shapes, seed)
     roots = shapes[-1][0] * shapes[-1][1]
-    budget = int(noise.integers(roots, leaf_grid[0] * leaf_grid[1] + 2))
+    budget = int(noise.integers(0, leaf_grid[0] * leaf_grid[1] + 2))
     padded = [np.pad(gain, 1)[1:-1, 1:-1][::-1][:, ::-1].T for gain in gains]  # the same values, transposed, no copy
     plain = [np.ascontiguousarray(gain) for gain in padded]
     keywords = {"leaf_grid": leaf_grid[::-1], "exact_cells": int(noise.choice([0, 200, 1 << 20]))}
@@ -263,16 +264,20 @@ def test_every_way_to_run_it_gives_one_answer(seed: int, on: Answer) -> None:
 
 
 def test_larger_trees_are_monotone_and_near_the_optimum() -> None:
-    """1,365 nodes, the order alone: the last block is a small part of the value, so the order comes close."""
-    shapes = [(16, 16), (8, 8), (4, 4), (2, 2), (1, 1)]
-    for kind, least in (("natural", 0.97), ("coarse", 0.97)):
+    """5,461 nodes, too many for exact search: from 64 tokens on 0.98 of the optimum where gains fall with the level.
+
+    Measured with gains that do not: 0.99 even, 0.98 heavy tails, 0.977 growing 4-fold to the finest, 0.976 sparse; less
+    with fewer tokens, where the first block alone is larger than the budget.
+    """
+    shapes = shapes_over((64, 64), 2, 6)
+    for kind, least in (("natural", 0.98), ("coarse", 0.98), ("even", 0.97), ("fine", 0.95)):
         gains = gains_of(kind, shapes, 5)
-        best = optimum(gains, (32, 32), 2, nodes=False)
+        best = optimum(gains, (64, 64), 2, nodes=False)
         before = 0.0
-        for budget in range(13, 1030, 7):
-            value = allocate(gains, budget, exact_cells=0).value
+        for budget in range(64, 4100, 67):
+            value = allocate(gains, budget).value
             assert value >= before
-            assert value >= least * best[min(budget, 1024) - 1]
+            assert value >= least * best[min(budget, 4096) - 1]
             before = value
 
 
