@@ -26,7 +26,7 @@ from tilestream.kernels.bands import over_bands
 from tilestream.kernels.blend_sums import INTEGERS, BlendSums, quantise_core
 from tilestream.kernels.checks import need
 from tilestream.kernels.constants import constant
-from tilestream.kernels.language import core, cpu_kernel, cuda, cuda_kernel
+from tilestream.kernels.language import cpu_kernel, cuda, cuda_kernel
 from tilestream.kernels.place import Array, Place, dtype_of, place
 from tilestream.kernels.rows import flat_view
 
@@ -42,15 +42,12 @@ LEAST_PX = 2**15
 """Fewest pixels that are worth a band."""
 
 
-@core
-def _ramp_core(i: Any, n: Any, feather: Any, smooth: Any) -> Any:
-    """Return the weight of position `i` of `n` along an axis."""
-    t, full = 2 * min(i, n - 1 - i) + 1, 2 * feather
-    if t >= full:
-        return FULL
-    if smooth:
-        return max(1, FULL * t * t * (3 * full - 2 * t) // (full * full * full))
-    return max(1, FULL * t // full)
+def _ramp(n: int, feather: int, kind: Ramp) -> npt.NDArray[np.int64]:
+    """Return the weights of the positions along an axis."""
+    position = np.arange(n, dtype=np.int64)
+    t, full = 2 * np.minimum(position, n - 1 - position) + 1, 2 * max(1, feather)
+    rising = FULL * t // full if kind == "linear" else FULL * t * t * (3 * full - 2 * t) // full**3
+    return np.where(t >= 2 * feather, FULL, np.maximum(rising, 1))
 
 
 @cpu_kernel
@@ -111,20 +108,17 @@ def _blend_cpu(
     flat, start, steps = tiles
     mask, mask_start, mask_steps, masked = valid
     n, channels, height, width = shape
-    feather, smooth = ramp
-    across, weights = np.empty(width, np.int32), np.empty(width, np.int32)
-    for x in range(width):
-        across[x] = _ramp_core(x, width, feather, smooth)
+    down, across = ramp
+    weights = np.empty(width, np.int32)
     for i in range(n):
         top, left = table[3 * i] - origin[0], table[3 * i + 1] - origin[1]
         x0, x1 = max(0, -left), min(width, weight.shape[1] - left)
         if table[3 * i + 2] == 0 or x0 >= x1:
             continue
         for y in range(max(band[0], top), min(band[1], top + height)):
-            down = _ramp_core(y - top, height, feather, smooth)
             first = mask_start + i * mask_steps[0] + (y - top) * mask_steps[1]
             for x in range(x0, x1):
-                weights[x] = down * across[x]
+                weights[x] = down[y - top] * across[x]
                 if masked and not mask[first + x * mask_steps[2]]:
                     weights[x] = 0
             for x in range(x0, x1):
@@ -136,21 +130,20 @@ def _blend_cpu(
 
 
 @cuda_kernel(
-    "void(uint8[::1], int64, UniTuple(int64, 4), uint8[::1], int64, UniTuple(int64, 3), boolean, int64[::1], int64, "
-    "boolean, float32, float32, UniTuple(int64, 4), UniTuple(int64, 4), int64[::1], int32[::1], int64[::1])",
-    "void(float32[::1], int64, UniTuple(int64, 4), uint8[::1], int64, UniTuple(int64, 3), boolean, int64[::1], int64, "
-    "boolean, float32, float32, UniTuple(int64, 4), UniTuple(int64, 4), int64[::1], int32[::1], int64[::1])",
+    "void(uint8[::1], int64, UniTuple(int64, 4), uint8[::1], int64, UniTuple(int64, 3), boolean, int64[::1], "
+    "int64[::1], int64[::1], float32, float32, UniTuple(int64, 4), UniTuple(int64, 4), int64[::1], int32[::1], int64[::1])",
+    "void(float32[::1], int64, UniTuple(int64, 4), uint8[::1], int64, UniTuple(int64, 3), boolean, int64[::1], "
+    "int64[::1], int64[::1], float32, float32, UniTuple(int64, 4), UniTuple(int64, 4), int64[::1], int32[::1], int64[::1])",
 )
 def _blend_cuda(
     flat: Any, start: Any, steps: Any, valid: Any, valid_start: Any, valid_steps: Any, masked: Any, table: Any,
-    feather: Any, smooth: Any, scale: Any, limit: Any, shape: Any, region: Any, total: Any, weight: Any, refused: Any,
+    down: Any, across: Any, scale: Any, limit: Any, shape: Any, region: Any, total: Any, weight: Any, refused: Any,
 ) -> None:  # fmt: skip
     """Add one pixel a thread, by integer atomics, whose order does not matter."""
     n, channels, height, width = shape
     x = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
     if x >= width:
         return
-    across = _ramp_core(x, width, feather, smooth)
     for i in range(cuda.blockIdx.z, n, cuda.gridDim.z):
         left = table[3 * i + 1] - region[1] + x
         for y in range(cuda.blockIdx.y, height, cuda.gridDim.y):
@@ -166,7 +159,7 @@ def _blend_cuda(
             if bad > 0:
                 cuda.atomic.add(refused, 0, bad)
                 continue
-            w = across * _ramp_core(y, height, feather, smooth)
+            w = down[y] * across[x]
             cuda.atomic.add(weight, target, w)
             for ch in range(channels):
                 sample = flat[at + ch * steps[1]]
@@ -249,10 +242,11 @@ def blend(
             expected=f"0 to {MAX_FEATHER_PX} px, and 'linear' or 'smooth'",
             do="Use the overlap of neighbouring tiles.",
         )
-    table = _table(origins_yx, ok, n)
+    table = constant(here, _table(origins_yx, ok, n))
     if 0 in tiles.shape:
         return sums
-    (_on_cuda if here.backend == "cuda" else _on_cpu)(here, sums, tiles, valid, table, (feather_px, ramp == "smooth"))
+    ramps = (constant(here, _ramp(height, feather_px, ramp)), constant(here, _ramp(width, feather_px, ramp)))
+    (_on_cuda if here.backend == "cuda" else _on_cpu)(here, sums, tiles, valid, table, ramps)
     return sums
 
 
@@ -279,9 +273,8 @@ def _scale(sums: BlendSums) -> tuple[Any, Any]:
 
 
 def _on_cuda(
-    here: Place, sums: BlendSums, tiles: Array, valid: Array | None, table: npt.NDArray[np.int64],
-    ramp: tuple[int, bool],
-) -> None:  # fmt: skip
+    here: Place, sums: BlendSums, tiles: Array, valid: Array | None, table: Array, ramps: tuple[Array, Array]
+) -> None:
     n, _, height, width = tiles.shape
     # where every pixel is valid the mask is not looked at: any bytes will do
     mask = flat_view(valid) if valid is not None else (flat_view(sums.weight)[0].view(np.uint8), 0, (0, 0, 0))
@@ -289,23 +282,22 @@ def _on_cuda(
     runs = [flat_view(array, writable=True)[0] for array in (sums.total, sums.weight, sums.refused)]
     here.launch(
         _blend_cuda, (-(-width // block), min(height, MAX_TILES), min(n, MAX_TILES)), block, *flat_view(tiles), *mask,
-        valid is not None, constant(here, table), *ramp, *_scale(sums), tuple(tiles.shape),
+        valid is not None, table, *ramps, *_scale(sums), tuple(tiles.shape),
         (*sums.origin_yx, *sums.weight.shape), *runs,
     )  # fmt: skip
 
 
 def _on_cpu(
-    here: Place, sums: BlendSums, tiles: Array, valid: Array | None, table: npt.NDArray[np.int64],
-    ramp: tuple[int, bool],
-) -> None:  # fmt: skip
+    here: Place, sums: BlendSums, tiles: Array, valid: Array | None, table: Array, ramps: tuple[Array, Array]
+) -> None:
     n, _, height, width = tiles.shape
-    samples, where = flat_view(tiles), constant(here, table)
-    mask = (*flat_view(valid), True) if valid is not None else (where.view(np.uint8), 0, (0, 0, 0), False)
+    samples = flat_view(tiles)
+    mask = (*flat_view(valid), True) if valid is not None else (table.view(np.uint8), 0, (0, 0, 0), False)
     scale, limit = _scale(sums)
     if sums.limit is not None:
         refused: list[int] = []
         over_bands(
-            lambda start, stop: refused.append(_refused_cpu(samples, mask, where, limit, tiles.shape, (start, stop))),
+            lambda start, stop: refused.append(_refused_cpu(samples, mask, table, limit, tiles.shape, (start, stop))),
             n, threads=here.threads, least=max(1, LEAST_PX // (height * width)),
         )  # fmt: skip
         if sum(refused):
@@ -318,7 +310,7 @@ def _on_cpu(
     rows = sums.weight.shape[0]
     over_bands(
         lambda start, stop: _blend_cpu(
-            samples, mask, where, ramp, scale, tiles.shape, sums.origin_yx, (start, stop), sums.total, sums.weight
+            samples, mask, table, ramps, scale, tiles.shape, sums.origin_yx, (start, stop), sums.total, sums.weight
         ),
         rows, threads=here.threads, least=max(1, LEAST_PX * rows // (n * height * width)),
     )  # fmt: skip

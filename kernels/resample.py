@@ -28,9 +28,9 @@ from tilestream.kernels.finite import needed_mask
 from tilestream.kernels.language import core, cuda, cuda_kernel
 from tilestream.kernels.mode import mode
 from tilestream.kernels.place import Array, Place, dtype_of, place
-from tilestream.kernels.rounding import accumulator_of, can_average, rounding_of
+from tilestream.kernels.rounding import accumulator_of, can_average, rounding_of, ties_even_core
 from tilestream.kernels.rows import flat_view
-from tilestream.kernels.taps import MAX_TERM, Axis, half_even_core, overlap_core, span_core, taps
+from tilestream.kernels.taps import MAX_TERM, Axis, overlap_core, span_core, taps
 from tilestream.types import Kind
 
 THREADS = 128
@@ -80,7 +80,7 @@ def _resample_cuda(
                 wx = overlap_core(axis_x, low_x, x)
                 total += wx * column
                 weight += wx * column_weight
-            mean = half_even_core(total, weight) if weight > 0 else 0
+            mean = ties_even_core(total, weight) if weight > 0 else 0
             out[out_start + oy * out_steps[0] + ox * out_steps[1] + ch * out_steps[2]] = mean
         out_valid[flag_start + oy * flag_steps[0] + ox * flag_steps[1]] = 1 if weight > 0 else 0
 

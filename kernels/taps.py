@@ -74,16 +74,6 @@ def overlap_core(axis: Any, low: int, i: int) -> Any:
     return min((i + 1) * q, low + p) - max(i * q, low)
 
 
-@core
-def half_even_core(total: Any, weight: Any) -> Any:
-    """Return the int64 `total / weight` rounded to nearest, ties to even; exact while `2·weight` fits int64."""
-    quotient = total // weight
-    twice = 2 * (total - quotient * weight)
-    if twice > weight or (twice == weight and quotient & 1 == 1):
-        quotient += 1
-    return quotient
-
-
 def taps(axis: Axis) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return which stored pixels each output pixel covers along one axis, and by how much.
 
