@@ -131,9 +131,11 @@ def _blend_cpu(
 
 @cuda_kernel(
     "void(uint8[::1], int64, UniTuple(int64, 4), uint8[::1], int64, UniTuple(int64, 3), boolean, int64[::1], "
-    "int64[::1], int64[::1], float32, float32, UniTuple(int64, 4), UniTuple(int64, 4), int64[::1], int32[::1], int64[::1])",
+    "int64[::1], int64[::1], float32, float32, UniTuple(int64, 4), UniTuple(int64, 4), int64[::1], "
+    "int32[::1], int64[::1])",
     "void(float32[::1], int64, UniTuple(int64, 4), uint8[::1], int64, UniTuple(int64, 3), boolean, int64[::1], "
-    "int64[::1], int64[::1], float32, float32, UniTuple(int64, 4), UniTuple(int64, 4), int64[::1], int32[::1], int64[::1])",
+    "int64[::1], int64[::1], float32, float32, UniTuple(int64, 4), UniTuple(int64, 4), int64[::1], "
+    "int32[::1], int64[::1])",
 )
 def _blend_cuda(
     flat: Any, start: Any, steps: Any, valid: Any, valid_start: Any, valid_steps: Any, masked: Any, table: Any,
