@@ -45,7 +45,7 @@ from tilestream.kernels.mlp_cuda import (
 )
 from tilestream.kernels.mlp_layers import MlpLayers
 from tilestream.kernels.place import Array, Place, dtype_of
-from tilestream.kernels.rows import flat_view
+from tilestream.kernels.rows import flat_samples, flat_view
 from tilestream.types import Box
 
 CORNERS = 8
@@ -221,8 +221,8 @@ def decode_box_on_device(
     here.launch(
         box_kernel(width, dtype_of(out) == np.uint8), -(-box.height * box.width // threads), threads,
         _on_device(positions.tobytes(), here.device, os.getpid()),
-        (box.y, box.x, box.height, box.width, grid.levels, layers.widths[-1]), flat_view(table)[0],
-        grid_on(here, grid)[0], shape, flat_view(weights)[0], layout_on_device(layers, here.device, os.getpid()),
+        (box.y, box.x, box.height, box.width, grid.levels, layers.widths[-1]), flat_samples(table),
+        grid_on(here, grid)[0], shape, flat_samples(weights), layout_on_device(layers, here.device, os.getpid()),
         len(layers.widths) - 1, run, start, steps,
     )  # fmt: skip
 
@@ -237,7 +237,7 @@ def decode_coords_on_device(
     layout, scales = grid_on(here, grid)
     here.launch(
         coords_kernel(width, dtype_of(out) == np.uint8), -(-n // threads), threads, *flat_view(coords),
-        flat_view(table)[0], layout, scales, (n, grid.dims, grid.features), *max_level, flat_view(weights)[0],
+        flat_samples(table), layout, scales, (n, grid.dims, grid.features), *max_level, flat_samples(weights),
         layout_on_device(layers, here.device, os.getpid()), len(layers.widths) - 1, run, start, steps,
     )  # fmt: skip
 

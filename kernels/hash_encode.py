@@ -31,7 +31,7 @@ from tilestream.kernels.hash_vertex import (
 from tilestream.kernels.hashgrid import HashGrid
 from tilestream.kernels.language import SIMULATED, cpu_kernel, cuda, cuda_kernel
 from tilestream.kernels.place import Array, Place, dtype_of, empty_like, place
-from tilestream.kernels.rows import flat_view
+from tilestream.kernels.rows import flat_samples, flat_view
 
 BLOCK_POSITIONS = 128
 """Worked on at once: coordinates, entries and weights stay in the first cache."""
@@ -165,7 +165,7 @@ def _encode(here: Place, coords: Array, table: Array, grid: HashGrid, max_level:
     layout, scales = grid_on(here, grid)
     run = flat_view(out, writable=True)
     if here.backend == "cuda":
-        values, _, _ = flat_view(table)
+        values = flat_samples(table)
         blocks = (-(-n // THREADS), grid.levels)
         here.launch(
             _encode_cuda, blocks, THREADS, *flat_view(coords), values, *max_level, layout, scales,

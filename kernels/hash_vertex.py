@@ -84,6 +84,20 @@ def weight_core(corner: Any, px: Any, py: Any, pz: Any, dims: Any) -> Any:
 
 
 @core
+def slope_core(corner: Any, axis: Any, px: Any, py: Any, pz: Any, dims: Any) -> Any:
+    """Return the derivative of `weight_core` along one axis, for each cell."""
+    fx, fy, fz = px - floor(px), py - floor(py), pz - floor(pz)
+    slope = ONE if (corner >> axis) & 1 else -ONE
+    if axis != 0:
+        slope = slope * share_core((corner & 1) != 0, fx)
+    if axis != 1:
+        slope = slope * share_core((corner & 2) != 0, fy)
+    if axis != 2 and dims == 3:
+        slope = slope * share_core((corner & 4) != 0, fz)
+    return slope
+
+
+@core
 def add_core(weight: Any, value: Any, total: Any) -> Any:
     """Return the sum with one more weighted value, rounded once."""
     return fma(weight, value, total)

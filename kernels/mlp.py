@@ -32,7 +32,7 @@ from tilestream.kernels.mlp_layers import MlpLayers, forward_block, pad
 from tilestream.kernels.mlp_layerwise import forward_layerwise
 from tilestream.kernels.place import Array, Place, dtype_of, empty_like, place
 from tilestream.kernels.product_tile import COLUMNS
-from tilestream.kernels.rows import flat_view
+from tilestream.kernels.rows import flat_samples, flat_view
 
 BLOCK_POSITIONS = 128
 """That the CPU takes through all layers at once: 64 features of them are 32 kB, about a first cache."""
@@ -171,7 +171,7 @@ def _on_device(here: Place, inputs: Array, weights: Array, layers: MlpLayers, ou
         forward_layerwise(here, inputs, weights, layers, out)
         return
     n, threads = int(inputs.shape[0]), threads_of(width)
-    flat, _, _ = flat_view(weights)
+    flat = flat_samples(weights)
     here.launch(
         mlp_kernel(width), -(-n // threads), threads, *flat_view(inputs), flat,
         layout_on_device(layers, here.device, os.getpid()), (n, len(layers.widths) - 1), *flat_view(out, writable=True),

@@ -15,7 +15,7 @@ from typing import Any
 from tilestream.kernels.language import cuda, cuda_kernel
 from tilestream.kernels.mlp_layers import ZERO, MlpLayers, add_core, relu_core
 from tilestream.kernels.place import Array, Place, dtype_of, empty_like
-from tilestream.kernels.rows import flat_view
+from tilestream.kernels.rows import flat_samples, flat_view
 
 THREADS = 128
 OUTPUTS = 16
@@ -129,7 +129,7 @@ def forward_layerwise(here: Place, inputs: Array, weights: Array, layers: MlpLay
         Sizes.
     """
     n = int(inputs.shape[0])
-    source, target, (run, _, _) = flat_view(inputs), flat_view(out, writable=True), flat_view(weights)
+    source, target, run = flat_view(inputs), flat_view(out, writable=True), flat_samples(weights)
     hidden = hidden_scratch(inputs, layers, min(n, CHUNK_POSITIONS))
     for first, stop in chunks(n):
         forward_chunk(here, [rows_of(source, first), *hidden, rows_of(target, first)], run, layers, stop - first)

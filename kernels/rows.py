@@ -144,6 +144,17 @@ def one_run(runs: Sequence[Array], *, writable: bool = False) -> tuple[Any, tupl
     return (type(runs[0])(flat) if is_device_array(runs[0]) else flat), offsets
 
 
+def flat_samples(array: Array) -> Any:
+    """Return a contiguous array on a device as one run for kernels that widen float16 as they read it.
+
+    The simulator's cores run on the host, where Numba knows no float16: there, and only there, it is a float32 copy.
+    """
+    flat, _, _ = flat_view(array)
+    if SIMULATED and flat.dtype == np.float16:
+        return cuda.to_device(flat.copy_to_host().astype(np.float32))
+    return flat
+
+
 class _DeviceRun:
     """A contiguous piece of device memory of other arrays, which it keeps alive."""
 
