@@ -18,16 +18,8 @@ Eosin lies at t < −0.25 and seldom above c = 0.5 hi at this resolution, red in
 hi. The bounds were set on the labelled tiles and slides of the tests. What a pixel alone cannot tell, the pink rim of a
 blurred red line or a lone dark pixel in tissue, is for those who look at neighbours: `pen_marks` gives them the ink.
 
-Fluorescence, on the brightest channel v of each pixel:
-
-    m, σ      median of the shortest quarter of all values, which is the background, since light varies more than its
-              absence; 1.4826 times the median distance of the values below m from it: signal only adds light
-    tissue    v > m + max(5 σ, 8 steps of an integer type)
-
-Otsu's threshold was tried first: it cuts the noise of a blank slide through its middle, and stained nuclei from the
-tissue that they lie in. Shortest half: Rousseeuw & Leroy, Robust Regression and Outlier Detection, 1987, 4.4.
-
-Brightfield is integers only: tolerance of its tests is 0. Fluorescence is float64.
+Integers only, the same on CPU and CUDA: tolerance of the tests is 0. Slides with light on black: see
+`tilestream.kernels.fluorescence`.
 """
 
 from __future__ import annotations
@@ -35,24 +27,22 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from numba import njit
 
 from tilestream.errors import ConfigError
+from tilestream.kernels.checks import need
+from tilestream.kernels.constants import constant
+from tilestream.kernels.language import core, cpu_kernel, cuda, cuda_kernel
+from tilestream.kernels.pixelwise import batch_shape, batch_view, mask_view, over_rows, pixel_grid
+from tilestream.kernels.place import Array, dtype_of, empty_like, place
+from tilestream.kernels.rows import flat_view
 
 DARKEST_GLASS = 235
 """Glass is above this in every channel, or grey."""
 
-BACKGROUND_SIGMAS = 5.0
-"""Least distance of signal from the background in standard deviations of the background."""
-
-LEAST_STEPS = 8
-"""Least distance of signal from the background in steps of an integer type: a JPEG-coded black ground is noisier."""
-
 _NO_INK, _BLACK, _RED, _GREEN, _BLUE = 0, 1, 2, 3, 4
 
 
-@njit(nogil=True, cache=True)
+@core
 def _ink_core(r: Any, g: Any, b: Any) -> int:
     """Return which pen a pixel was drawn with, 0 for none."""
     hi, lo = max(r, g, b), min(r, g, b)
@@ -73,12 +63,16 @@ def _ink_core(r: Any, g: Any, b: Any) -> int:
     return _NO_INK
 
 
-@njit(nogil=True, cache=True)
-def _tissue_core(r: Any, g: Any, b: Any) -> Any:
+@core
+def _judge_core(r: Any, g: Any, b: Any, ink: Any) -> Any:
+    """Return whether a pixel is ink, or whether it is tissue."""
     hi, lo = max(r, g, b), min(r, g, b)
     c = hi - lo
-    if lo > DARKEST_GLASS or _ink_core(r, g, b) != _NO_INK:
+    if lo > DARKEST_GLASS:  # no ink is that bright
         return False
+    drawn = _ink_core(r, g, b) != _NO_INK
+    if ink or drawn:
+        return ink and drawn
     if r - g >= 4 and g == lo:
         return r - g + b - g >= 14
     if b == hi:
@@ -86,121 +80,160 @@ def _tissue_core(r: Any, g: Any, b: Any) -> Any:
     return c >= 30
 
 
-@njit(nogil=True, cache=True)
-def _brightfield_cpu(rgb: Any, ink: bool, out: Any) -> None:
-    for y in range(out.shape[0]):
-        for x in range(out.shape[1]):
-            r, g, b = np.int64(rgb[y, x, 0]), np.int64(rgb[y, x, 1]), np.int64(rgb[y, x, 2])
-            out[y, x] = _ink_core(r, g, b) != _NO_INK if ink else _tissue_core(r, g, b)
+@cpu_kernel
+def _brightfield_cpu(source: Any, valid: Any, masked: bool, ink: bool, shift: int, band: Any, out: Any) -> None:
+    flat, start, steps = source
+    seen, seen_start, seen_steps = valid
+    height, width = out.shape[1], out.shape[2]
+    for row in range(band[0], band[1]):
+        i, y = row // height, row % height
+        first = start + i * steps[0] + y * steps[2]
+        second, third = first + steps[1], first + 2 * steps[1]
+        seen_first = seen_start + i * seen_steps[0] + y * seen_steps[1]
+        line = out[i, y]
+        for x in range(width):
+            at = x * steps[3]
+            r, g, b = (
+                np.int64(flat[np.uint64(first + at)]),
+                np.int64(flat[np.uint64(second + at)]),
+                np.int64(flat[np.uint64(third + at)]),
+            )
+            if not masked or seen[seen_first + x * seen_steps[2]] != 0:
+                r, g, b = r >> shift, g >> shift, b >> shift
+                line[x] = _judge_core(r, g, b, ink)
+            else:
+                line[x] = False
 
 
-def _eight_bit(rgb: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    if rgb.ndim == 3 and rgb.shape[2] == 3 and rgb.dtype in (np.uint8, np.uint16):
-        eight = rgb if rgb.dtype == np.uint8 else (rgb >> 8).astype(np.uint8)
-        return np.ascontiguousarray(eight)
-    raise ConfigError.of(
-        "`tissue_brightfield`",
-        got=f"{rgb.dtype} of shape {rgb.shape}",
-        expected="(y, x, 3) red, green, blue of 8 or 16 bits",
-        do="Choose the tiles with `--where all` or a mask of your own.",
-    )
+@cuda_kernel(
+    "void(uint8[::1], int64, UniTuple(int64, 4), UniTuple(int64, 4), uint8[::1], int64, UniTuple(int64, 3), boolean, "
+    "boolean, int32, uint8[::1])"
+)
+def _brightfield_cuda(
+    flat: Any, start: Any, steps: Any, shape: Any, seen: Any, seen_start: Any, seen_steps: Any, masked: Any, ink: Any,
+    shift: Any, out: Any,
+) -> None:  # fmt: skip
+    """Judge a pixel of each so-manieth row and image a thread."""
+    x = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    n, _, height, width = shape
+    if x >= width:
+        return
+    for i in range(cuda.blockIdx.z, n, cuda.gridDim.z):
+        for y in range(cuda.blockIdx.y, height, cuda.gridDim.y):
+            at = start + i * steps[0] + y * steps[2] + x * steps[3]
+            r, g, b = np.int32(flat[at]), np.int32(flat[at + steps[1]]), np.int32(flat[at + 2 * steps[1]])
+            good = not masked or seen[seen_start + i * seen_steps[0] + y * seen_steps[1] + x * seen_steps[2]] != 0
+            good = good and _judge_core(r >> shift, g >> shift, b >> shift, ink)
+            out[(i * height + y) * width + x] = 1 if good else 0
 
 
-def tissue_brightfield(rgb: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.bool_]:
+def _brightfield(name: str, rgb: Array, valid: Array | None, *, out: Array | None, **where: Any) -> Array:
+    here = place(name, rgb=rgb, valid=valid, out=out, **where)
+    lead, size = tuple(rgb.shape)[:-3], tuple(rgb.shape)[-2:]
+    if dtype_of(rgb).name not in ("uint8", "uint16") or len(rgb.shape) not in (3, 4) or tuple(rgb.shape)[-3] != 3:
+        raise ConfigError.of(
+            f"`rgb` of `{name}`",
+            got=f"{dtype_of(rgb)} of shape {tuple(rgb.shape)}",
+            expected="(3, y, x) or (n, 3, y, x) red, green, blue of 8 or 16 bits",
+            do="Choose the tiles with `--where all` or a mask of your own.",
+        )
+    need(name, "rgb", rgb, dtypes=("uint8", "uint16"))
+    need(name, "valid", valid, dtypes=("bool",), shape=(*lead, *size))
+    need(name, "out", out, dtypes=("bool",), shape=(*lead, *size), contiguous=True)
+    found = empty_like(rgb, (*lead, *size), np.bool_) if out is None else out
+    shape = batch_shape(rgb)
+    n, _, height, width = shape
+    source, mask = batch_view(rgb), mask_view(valid, constant(here, np.zeros(1, np.uint8)))
+    ink, shift = name == "pen_marks", np.int32(8 * (dtype_of(rgb).itemsize - 1))
+    if here.backend == "cuda":
+        run = flat_view(found, writable=True)[0]
+        grid = pixel_grid(n, height, width)
+        here.launch(_brightfield_cuda, *grid, *source, shape, *mask, valid is not None, ink, shift, run)
+        return found
+    target = found.reshape(n, height, width)
+    over_rows(
+        here, lambda a, b: _brightfield_cpu(source, mask, valid is not None, ink, shift, (a, b), target),
+        n, height, width,
+    )  # fmt: skip
+    return found
+
+
+def tissue_brightfield(
+    rgb: Array,
+    valid: Array | None = None,
+    *,
+    out: Array | None = None,
+    backend: str | None = None,
+    stream: int = 0,
+    threads: int | None = None,
+) -> Array:
     """Return which pixels of a brightfield slide are stained tissue and not ink.
 
     Parameters
     ----------
-    rgb : ndarray of uint8 or uint16
-        `(y, x, 3)` at about 8 µm a pixel; of 16 bits the upper eight count.
-    valid : ndarray of bool, optional
-        `(y, x)`; what is False is no tissue.
+    rgb : array of uint8 or uint16
+        `(3, y, x)` or `(n, 3, y, x)` at about 8 µm a pixel, on the host or a device; any strides. Of 16 bits the upper
+        eight count.
+    valid : array of bool, optional
+        `(y, x)` or `(n, y, x)`; what is False is no tissue.
+    out : array of bool, optional
+        `(y, x)` or `(n, y, x)`, contiguous; overwritten.
+    backend : {"cpu", "cuda"}, optional
+        By default where the arrays are.
+    stream : int
+        Handle of the CUDA stream to run on; 0 is the default one.
+    threads : int, optional
+        Most CPU threads, by default all cores; 1 is the serial form, for use inside a task.
 
     Returns
     -------
-    ndarray of bool
-        `(y, x)`.
+    array of bool
+        `(y, x)` or `(n, y, x)`: `out`, or a new array of the kind of `rgb`.
 
     Raises
     ------
     ConfigError
-        When the samples are not red, green and blue.
+        When the samples are not red, green and blue, or the arrays do not belong together.
     """
-    eight = _eight_bit(rgb)
-    out = np.empty(eight.shape[:2], np.bool_)
-    _brightfield_cpu(eight, False, out)
-    return out if valid is None else out & valid
+    where = {"backend": backend, "stream": stream, "threads": threads}
+    return _brightfield("tissue_brightfield", rgb, valid, out=out, **where)
 
 
-def pen_marks(rgb: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.bool_]:
+def pen_marks(
+    rgb: Array,
+    valid: Array | None = None,
+    *,
+    out: Array | None = None,
+    backend: str | None = None,
+    stream: int = 0,
+    threads: int | None = None,
+) -> Array:
     """Return which pixels of a brightfield slide are black, red, green or blue ink, or opaque.
 
     Parameters
     ----------
-    rgb : ndarray of uint8 or uint16
-        `(y, x, 3)` at about 8 µm a pixel.
-    valid : ndarray of bool, optional
-        `(y, x)`; what is False is no ink.
+    rgb : array of uint8 or uint16
+        `(3, y, x)` or `(n, 3, y, x)` at about 8 µm a pixel, on the host or a device; any strides.
+    valid : array of bool, optional
+        `(y, x)` or `(n, y, x)`; what is False is no ink.
+    out : array of bool, optional
+        `(y, x)` or `(n, y, x)`, contiguous; overwritten.
+    backend : {"cpu", "cuda"}, optional
+        By default where the arrays are.
+    stream : int
+        Handle of the CUDA stream to run on; 0 is the default one.
+    threads : int, optional
+        Most CPU threads, by default all cores; 1 is the serial form, for use inside a task.
 
     Returns
     -------
-    ndarray of bool
-        `(y, x)`.
+    array of bool
+        `(y, x)` or `(n, y, x)`: `out`, or a new array of the kind of `rgb`.
 
     Raises
     ------
     ConfigError
-        When the samples are not red, green and blue.
+        When the samples are not red, green and blue, or the arrays do not belong together.
     """
-    eight = _eight_bit(rgb)
-    out = np.empty(eight.shape[:2], np.bool_)
-    _brightfield_cpu(eight, True, out)
-    return out if valid is None else out & valid
-
-
-def background(values: npt.NDArray[Any]) -> tuple[float, float]:
-    """Return level and spread of the background of a picture with light on black.
-
-    Parameters
-    ----------
-    values : ndarray
-        One-dimensional, finite, at least one.
-
-    Returns
-    -------
-    level, sigma : float
-        Median of the shortest quarter, and the robust standard deviation of what is darker.
-    """
-    ordered = np.sort(values).astype(np.float64)
-    quarter = len(ordered) // 4
-    widths = ordered[quarter:] - ordered[: len(ordered) - quarter]
-    # integers leave many quarters equally short: the first one alone would be too dark
-    shortest = np.flatnonzero(widths == widths.min())
-    level = float(ordered[shortest[len(shortest) // 2] + quarter // 2])
-    darker = level - ordered[ordered < level]
-    return level, 1.4826 * float(np.median(darker)) if darker.size else 0.0
-
-
-def tissue_fluorescence(pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.bool_]:
-    """Return which pixels of a slide with a black background hold signal.
-
-    Parameters
-    ----------
-    pixels : ndarray
-        `(y, x, c)` of any type; the brightest channel decides.
-    valid : ndarray of bool, optional
-        `(y, x)`; what is False is no tissue and enters no statistic.
-
-    Returns
-    -------
-    ndarray of bool
-        `(y, x)`; False where signal does not stand out of the background.
-    """
-    brightest = pixels.max(axis=2)
-    mask = np.isfinite(brightest) if valid is None else valid & np.isfinite(brightest)
-    if not mask.any():
-        return np.asarray(mask, np.bool_)
-    level, sigma = background(brightest[mask])
-    least = LEAST_STEPS if pixels.dtype.kind in "iu" else 0.0
-    with np.errstate(invalid="ignore"):
-        return np.asarray((brightest > level + max(BACKGROUND_SIGMAS * sigma, least)) & mask)
+    where = {"backend": backend, "stream": stream, "threads": threads}
+    return _brightfield("pen_marks", rgb, valid, out=out, **where)

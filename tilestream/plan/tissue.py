@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from tilestream.kernels.mask import pen_marks, tissue_brightfield, tissue_fluorescence
+from tilestream.kernels.fluorescence import tissue_fluorescence
+from tilestream.kernels.mask import pen_marks, tissue_brightfield
 from tilestream.plan.coarse import MASK_UM, Coarse, mask_level, read_coarse
 from tilestream.plan.selection import Selection
 from tilestream.pyramid import Pyramid
@@ -120,11 +121,12 @@ def judge_light(coarse: Coarse, info: ImageInfo) -> Modality:
 
 def _tissue(coarse: Coarse, light: Modality, *, pixel_um: float, rules: TissueRules) -> Mask:
     assert coarse.pixels is not None
+    channels = np.moveaxis(coarse.pixels, 2, 0)
     if light == "fluorescence":
-        raw = tissue_fluorescence(coarse.pixels, coarse.valid)
+        raw = tissue_fluorescence(channels, coarse.valid)
         return clean(raw, coarse.valid, pixel_um=pixel_um, rules=rules)
-    raw = tissue_brightfield(coarse.pixels, coarse.valid)
-    ink = pen_marks(coarse.pixels, coarse.valid)
+    raw = tissue_brightfield(channels, coarse.valid)
+    ink = pen_marks(channels, coarse.valid)
     strokes = ink & ~_specks(ink, rules.pen_um2 / pixel_um**2)
     if strokes.any():
         raw = _without_rims(raw, _pen_rim(coarse.pixels, strokes, pixel_um=pixel_um, rules=rules))
