@@ -42,7 +42,8 @@ def _anisotropic_cpu(
     exact, real = at_flat.dtype.type, run.dtype.type
     channels, width = shape
     for i in range(band[0], band[1]):
-        r, q = i // width, i % width
+        r = i // width
+        q = i - r * width
         a = at_start + r * at_steps[0] + q * at_steps[1]
         b, c = u_start + r * u_steps[0] + q * u_steps[1], v_start + r * v_steps[0] + q * v_steps[1]
         u = real(u_flat[b]), real(u_flat[b + u_steps[2]])
@@ -79,7 +80,8 @@ def _anisotropic_cuda(
     channels, height, width = shape
     exact, real = at.dtype.type, out.dtype.type
     if i < height * width:
-        r, q = i // width, i % width
+        r = i // width
+        q = i - r * width
         a = at_start + r * at_steps[0] + q * at_steps[1]
         b, c = u_start + r * u_steps[0] + q * u_steps[1], v_start + r * v_steps[0] + q * v_steps[1]
         u = real(u_flat[b]), real(u_flat[b + u_steps[2]])

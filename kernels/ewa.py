@@ -65,7 +65,8 @@ def _ewa_cpu(
     k = read * COLUMNS
     ratio_y, ratio_x = real(table[k + Y + 2]) / real(table[k + Y + 3]), real(table[k + X + 2]) / real(table[k + X + 3])
     for i in range(band[0], band[1]):
-        r, q = i // shape[1], i % shape[1]
+        r = i // shape[1]
+        q = i - r * shape[1]
         a = at_start + r * at_steps[0] + q * at_steps[1]
         b, c = u_start + r * u_steps[0] + q * u_steps[1], v_start + r * v_steps[0] + q * v_steps[1]
         ellipse = _ellipse_core(
@@ -109,7 +110,8 @@ def _ewa_cuda(
         return
     k = read * COLUMNS
     ratio_y, ratio_x = real(table[k + Y + 2]) / real(table[k + Y + 3]), real(table[k + X + 2]) / real(table[k + X + 3])
-    r, q = i // shape[2], i % shape[2]
+    r = i // shape[2]
+    q = i - r * shape[2]
     a = at_start + r * at_steps[0] + q * at_steps[1]
     b, c = u_start + r * u_steps[0] + q * u_steps[1], v_start + r * v_steps[0] + q * v_steps[1]
     ellipse = _ellipse_core(

@@ -1,4 +1,4 @@
-"""float16 on the host, where Numba has no arithmetic on it: codes to numbers by a table, numbers to codes by integers.
+"""Float16 on the host, where Numba has no arithmetic on it: codes to numbers by a table, numbers to codes by integers.
 
 Rounding to nearest, ties to even; overflow is infinity. Tolerance of the tests: 0 against NumPy, for every code and its
 neighbours.

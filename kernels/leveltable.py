@@ -102,8 +102,9 @@ def level_table(
     ConfigError
         When they are not levels of one pyramid.
     """
-    if isinstance(levels, np.ndarray) or not isinstance(levels, Sequence) or not levels:
-        got = "none" if isinstance(levels, Sequence) else type(levels).__name__
+    given: Any = levels  # whatever the caller took for a list
+    if not isinstance(given, (list, tuple)) or not given:
+        got = "none" if isinstance(given, (list, tuple)) else type(given).__name__
         raise ConfigError.of(
             f"`levels` of `{operation}`", got=got, expected="a list of arrays, level 0 first", do="Wrap it: [level_0]."
         )

@@ -68,7 +68,8 @@ def _logpolar_cuda(
     channels, count, directions = shape
     real = out.dtype.type
     if n < count * directions:
-        i, j = n // directions, n % directions
+        i = n // directions
+        j = n - i * directions
         finer, share = level_core(rings[2 * i + 1], table.size // COLUMNS, real, real)
         y = shift_core(centre[0], rings[2 * i] * turns[2 * j], box[0], box[2], real, real)
         x = shift_core(centre[1], rings[2 * i] * turns[2 * j + 1], box[1], box[3], real, real)
@@ -137,15 +138,15 @@ def logpolar(
     whole = [math.floor(each) for each in centre_yx]
     centre = tuple(table.real(each - first) for each, first in zip(centre_yx, whole, strict=True))
     box = (*whole, *table.size_yx)
-    numbers = [constant(here, each) for each in (table.rows, rings, turns)]
+    rows, rings, turns = (constant(here, each) for each in (table.rows, rings, turns))
     if here.backend == "cuda":
         blocks = -(-n_rho * n_theta // THREADS)
         shape = (table.channels, n_rho, n_theta)
-        here.launch(_logpolar_cuda, blocks, THREADS, table.flat, *numbers, centre, box, shape, *run)
+        here.launch(_logpolar_cuda, blocks, THREADS, table.flat, rows, rings, turns, centre, box, shape, *run)
         return found
     over_bands(
         lambda start, stop: _logpolar_cpu(
-            table.flat, table.halves, *numbers, centre, box, (table.channels, n_theta), (start, stop), run
+            table.flat, table.halves, rows, rings, turns, centre, box, (table.channels, n_theta), (start, stop), run
         ),
         n_rho, threads=here.threads, least=max(1, LEAST_PX // n_theta),
     )  # fmt: skip
@@ -192,7 +193,7 @@ def check_rings(
     ConfigError
         When they are not.
     """
-    if len(centre_yx) != 2 or not all(math.isfinite(each) and abs(each) < 2**30 for each in centre_yx):
+    if len(tuple(centre_yx)) != 2 or not all(math.isfinite(each) and abs(each) < 2**30 for each in centre_yx):
         raise ConfigError.of(
             f"`centre_yx` of `{operation}`", got=str(centre_yx), expected="two numbers of px (y, x)", do="Change it."
         )

@@ -38,7 +38,8 @@ def _sample_cpu(
     exact, scale, real = at_flat.dtype.type, level_flat.dtype.type, run.dtype.type
     channels, width = shape
     for i in range(band[0], band[1]):
-        r, q = i // width, i % width
+        r = i // width
+        q = i - r * width
         k = at_start + r * at_steps[0] + q * at_steps[1]
         y = split_core(at_flat[k], origin[0], size[0], exact, real)
         x = split_core(at_flat[k + at_steps[2]], origin[1], size[1], exact, real)
@@ -68,7 +69,8 @@ def _sample_cuda(
     channels, height, width = shape
     exact, scale, real = at.dtype.type, level.dtype.type, out.dtype.type
     if i < height * width:
-        r, q = i // width, i % width
+        r = i // width
+        q = i - r * width
         k = at_start + r * at_steps[0] + q * at_steps[1]
         y = split_core(at[k], origin[0], size[0], exact, real)
         x = split_core(at[k + at_steps[2]], origin[1], size[1], exact, real)

@@ -49,7 +49,8 @@ def _sample_slopes_cpu(
     exact, scale, real = at_flat.dtype.type, level_flat.dtype.type, out.dtype.type
     channels, width = shape
     for i in range(band[0], band[1]):
-        r, q = i // width, i % width
+        r = i // width
+        q = i - r * width
         k = at_start + r * at_steps[0] + q * at_steps[1]
         y = split_core(at_flat[k], box[0], box[2], exact, real)
         x = split_core(at_flat[k + at_steps[2]], box[1], box[3], exact, real)
@@ -95,7 +96,8 @@ def _sample_slopes_cuda(
     channels, height, width = shape
     exact, scale, real = at.dtype.type, level.dtype.type, out.dtype.type
     if i < height * width:
-        r, q = i // width, i % width
+        r = i // width
+        q = i - r * width
         k = at_start + r * at_steps[0] + q * at_steps[1]
         y = split_core(at[k], box[0], box[2], exact, real)
         x = split_core(at[k + at_steps[2]], box[1], box[3], exact, real)
@@ -134,7 +136,8 @@ def _sample_scatter_cpu(flat: Any, table: Any, at: Any, level: Any, grad: Any, b
     exact, scale, real = at_flat.dtype.type, level_flat.dtype.type, flat.dtype.type
     height, width = shape
     for i in range(height * width):
-        r, q = i // width, i % width
+        r = i // width
+        q = i - r * width
         k = at_start + r * at_steps[0] + q * at_steps[1]
         y = split_core(at_flat[k], box[0], box[2], exact, real)
         x = split_core(at_flat[k + at_steps[2]], box[1], box[3], exact, real)
@@ -167,7 +170,8 @@ def _sample_scatter_cuda(
     channels, height, width = shape
     exact, scale, real = at.dtype.type, level.dtype.type, flat.dtype.type
     if i < height * width:
-        r, q = i // width, i % width
+        r = i // width
+        q = i - r * width
         k = at_start + r * at_steps[0] + q * at_steps[1]
         y = split_core(at[k], box[0], box[2], exact, real)
         x = split_core(at[k + at_steps[2]], box[1], box[3], exact, real)

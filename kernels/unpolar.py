@@ -80,7 +80,8 @@ def _unpolar_cuda(
     real = run.dtype.type
     channels, height, width, n_rho, n_theta = shape
     if n < height * width:
-        r, q = n // width, n % width
+        r = n // width
+        q = n - r * width
         dy, dx = real(where[0]) + real(r) * real(where[2]), real(where[1]) + real(q) * real(where[2])
         i0, i1, j0, j1, ti, tj, outside = _polar_core(dy, dx, real(polar[0]), real(polar[1]), n_rho, n_theta, real)
         for ch in range(channels):
