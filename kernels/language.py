@@ -20,7 +20,7 @@ from typing import Any, TypeVar, cast
 
 import numba
 import numpy.ma  # noqa: F401  see where forks are prepared for
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import cuda as _cuda
 from numba import njit
 from numba.core import types
