@@ -150,7 +150,7 @@ class _Wanted:
         return self.budget - self.tree.roots
 
 
-def _checked(gains: Sequence[Array], branching: int, leaf_grid: tuple[int, int] | None) -> Geometry:
+def _checked(gains: Any, branching: int, leaf_grid: tuple[int, int] | None) -> Geometry:
     if isinstance(gains, np.ndarray) or not isinstance(gains, Sequence) or not gains:
         got = type(gains).__name__ if not isinstance(gains, Sequence) or gains else "no level"
         raise ConfigError.of(

@@ -133,11 +133,11 @@ def make_whole(desk: Desk, gains: Sequence[Array]) -> None:
         first = int(tree.offsets[level])
         runs = -(-n // prune.RUN)
         desk.over(
-            prune._collect_cuda, runs, prune.THREADS, flat, start, steps, width, n, first, values, reals, desk.book
+            prune.collect_cuda, runs, prune.THREADS, flat, start, steps, width, n, first, values, reals, desk.book
         )
     bits = tree.slope_bits_of(desk.spared == 1)
-    desk.here.launch(prune._begin_cuda, 1, prune.K, reals, tree.gain_bits, bits, desk.book)
-    desk.over(prune._whole_cuda, tree.inner, prune.THREADS, values, reals, tree.inner, desk.whole, desk.book)
+    desk.here.launch(prune.begin_cuda, 1, prune.K, reals, tree.gain_bits, bits, desk.book)
+    desk.over(prune.whole_cuda, tree.inner, prune.THREADS, values, reals, tree.inner, desk.whole, desk.book)
 
 
 def cut_on_device(desk: Desk, to_spend: int, *, exact_cells: int) -> tuple[int, int]:
@@ -192,7 +192,7 @@ def value_on_device(desk: Desk) -> int:
         At most 2^61.
     """
     n = desk.tree.inner
-    desk.over(settle._value_cuda, -(-n // settle.RUN), settle.THREADS, desk.book, desk.whole, n, desk.split)
+    desk.over(settle.value_cuda, -(-n // settle.RUN), settle.THREADS, desk.book, desk.whole, n, desk.split)
     return int(_read(desk, prune.VALUE, 1)[0])
 
 
@@ -240,7 +240,7 @@ def _evaluate(desk: Desk, k: int, flags: Array, *, keep: bool) -> None:
     for i, (bottom, top) in enumerate(prune.stages_of(tree.top, tree.side)):
         before = desk.tables[max(i - 1, 0)]
         desk.over(
-            prune._evaluate_cuda, int(tree.shapes[top].prod()) * k, prune.THREADS, desk.book, desk.layout, tree.side,
+            prune.evaluate_cuda, int(tree.shapes[top].prod()) * k, prune.THREADS, desk.book, desk.layout, tree.side,
             desk.spared, bottom, top, k, desk.whole, before, desk.tables[i], flags, keep,
         )  # fmt: skip
 
@@ -252,10 +252,10 @@ def _search(desk: Desk, to_spend: int) -> None:
     rounds = prune.rounds_of(tree.slope_bits_of(desk.spared == 1))
     for i in range(rounds):
         _evaluate(desk, prune.K, flags, keep=False)
-        desk.here.launch(prune._narrow_cuda, 1, prune.K, desk.book, to_spend, i == rounds - 1)
+        desk.here.launch(prune.narrow_cuda, 1, prune.K, desk.book, to_spend, i == rounds - 1)
     _evaluate(desk, 2, flags, keep=True)
     desk.over(
-        settle._mark_cuda, tree.inner, settle.THREADS, flags, desk.layout, tree.side, desk.spared, desk.book,
+        settle.mark_cuda, tree.inner, settle.THREADS, flags, desk.layout, tree.side, desk.spared, desk.book,
         desk.block, desk.block_cost, desk.split,
     )  # fmt: skip
 
@@ -265,11 +265,11 @@ def _take(desk: Desk, to_spend: int) -> None:
     n, here = desk.tree.inner, desk.here
     for i, (width, shift) in enumerate(settle.digit_passes(desk.tree.code_bits)):
         desk.over(
-            settle._tally_cuda, n, settle.THREADS, desk.book, desk.layout, desk.block, desk.block_cost,
+            settle.tally_cuda, n, settle.THREADS, desk.book, desk.layout, desk.block, desk.block_cost,
             width if i else 0, shift,
         )  # fmt: skip
-        here.launch(settle._pick_cuda, 1, 1, desk.book, desk.tree.top, -1 if i else to_spend, width - shift)
-    desk.over(settle._take_cuda, n, settle.THREADS, desk.book, desk.layout, desk.block, desk.whole, desk.split)
+        here.launch(settle.pick_cuda, 1, 1, desk.book, desk.tree.top, -1 if i else to_spend, width - shift)
+    desk.over(settle.take_cuda, n, settle.THREADS, desk.book, desk.layout, desk.block, desk.whole, desk.split)
 
 
 def _open_last(desk: Desk, state: Ints, exact_cells: int) -> None:
@@ -281,7 +281,7 @@ def _open_last(desk: Desk, state: Ints, exact_cells: int) -> None:
     if size > prune.MOST_MEMBERS:
         members, place = zeros(desk.here, desk.like, (2 * size,)), zeros(desk.here, desk.like, (1,))
         desk.over(
-            settle._gather_cuda, desk.tree.inner, settle.THREADS, desk.book, desk.block, desk.whole, desk.tree.inner,
+            settle.gather_cuda, desk.tree.inner, settle.THREADS, desk.book, desk.block, desk.whole, desk.tree.inner,
             flat_view(place, writable=True)[0], flat_view(members, writable=True)[0],
         )  # fmt: skip
         pairs = fetched(desk.here, members)
@@ -290,7 +290,7 @@ def _open_last(desk: Desk, state: Ints, exact_cells: int) -> None:
     split, _ = cut_forest(_forest(desk, pairs[:, 0], pairs[:, 1].copy()), left, exact_cells=exact_cells)
     chosen = pairs[split, 0].copy()
     if len(chosen):
-        desk.over(settle._split_cuda, len(chosen), settle.THREADS, desk.send(chosen), len(chosen), desk.split)
+        desk.over(settle.split_cuda, len(chosen), settle.THREADS, desk.send(chosen), len(chosen), desk.split)
 
 
 def _forest(desk: Desk, numbers: Ints, whole: Ints) -> Forest:

@@ -257,15 +257,15 @@ def _run(
     points, before = flat_view(fixations), flat_view(out if previous is None else previous)
     target = flat_view(out, writable=True)
     count, steady = int(fixations.shape[0]), previous is not None
-    law = tuple(np.float32(number) for number in law)
+    law32: Any = tuple(np.float32(number) for number in law)
     if where.backend == "cuda":
         blocks = -(-rows * columns // THREADS)
         where.launch(
-            _fovea_cuda, blocks, min(THREADS, rows * columns), *points, count, (rows, columns), law, is_gain, steady,
+            _fovea_cuda, blocks, min(THREADS, rows * columns), *points, count, (rows, columns), law32, is_gain, steady,
             *before, *target,
         )  # fmt: skip
         return
-    offset, step, extent, e0, most, hysteresis = law
+    offset, step, extent, e0, most, hysteresis = law32
     over_bands(
         lambda first, stop: _fovea_cpu(
             points, (count, columns, offset, step, extent), (e0, most, hysteresis, is_gain, steady), before,
@@ -289,7 +289,7 @@ def _check(operation: str, fixations: Array, **numbers: float) -> None:
             )
 
 
-def _grid(operation: str, shape: tuple[int, int]) -> tuple[int, int]:
+def _grid(operation: str, shape: tuple[int, ...]) -> tuple[int, int]:
     if len(shape) != 2 or min(shape) < 1:
         raise ConfigError.of(
             f"grid of `{operation}`", got=tuple(shape), expected="at least one row and one column", do="Correct it."

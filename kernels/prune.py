@@ -133,7 +133,7 @@ def first_too_much_cpu(keys: Any, costs: Any, chosen: Any, budget: Any, bits: An
     bins = np.zeros(1 << _DIGIT_BITS, np.int64)
     low, width = np.int64(0), np.int64(bits)
     while width > 0:
-        shift = max(width - _DIGIT_BITS, 0)
+        shift = width - _DIGIT_BITS if width > _DIGIT_BITS else np.int64(0)
         bins[:] = 0
         for v in range(len(keys)):
             if chosen[v] and keys[v] >= low and (keys[v] - low) >> width == 0:

@@ -41,7 +41,7 @@ _DEEPEST = 8
         for real in ("float32", "float64")
     )
 )
-def _collect_cuda(
+def collect_cuda(
     flat: Any, start: Any, steps: Any, width: Any, n: Any, first: Any, gains: Any, reals: Any, book: Any
 ) -> None:
     """Copy one level's gains to where all are, and note the largest and whether one is no gain."""
@@ -73,7 +73,7 @@ def _spread(book: Any, me: Any) -> None:
 
 
 @cuda_kernel(*(f"void({real}[::1], int64, int64, int64[::1])" for real in ("float32", "float64")))
-def _begin_cuda(reals: Any, gain_bits: Any, lambda_bits: Any, book: Any) -> None:
+def begin_cuda(reals: Any, gain_bits: Any, lambda_bits: Any, book: Any) -> None:
     """Find the exponent of the largest gain, powers of two that make gains whole, and the first λ to try."""
     me = cuda.threadIdx.x
     if me == 0:
@@ -100,7 +100,7 @@ def _begin_cuda(reals: Any, gain_bits: Any, lambda_bits: Any, book: Any) -> None
 
 
 @cuda_kernel(*(f"void({real}[::1], {real}[::1], int64, int64, int64[::1])" for real in ("float32", "float64")))
-def _whole_cuda(gains: Any, reals: Any, n: Any, whole: Any, book: Any) -> None:
+def whole_cuda(gains: Any, reals: Any, n: Any, whole: Any, book: Any) -> None:
     """Write the whole gains into the book, from place `whole`."""
     me = cuda.blockIdx.x * THREADS + cuda.threadIdx.x
     if me < n:
@@ -145,7 +145,7 @@ def _advance(at_y: Any, at_x: Any, side: Any, d: Any) -> Any:
 @cuda_kernel(
     "void(int64[::1], int64[:,::1], int64, int64, int64, int64, int64, int64, int64, int64, uint8[::1], boolean)"
 )
-def _evaluate_cuda(
+def evaluate_cuda(
     book: Any, layout: Any, side: Any, spared: Any, bottom: Any, top: Any, k: Any, whole: Any, before: Any, after: Any,
     flags: Any, keep: Any,
 ) -> None:  # fmt: skip
@@ -179,7 +179,7 @@ def _evaluate_cuda(
             if keep:
                 flags[node * k + j] = f >= 0
         n = n if f >= 0 else np.int64(0)
-        f = max(f, 0)
+        f = max(f, np.int64(0))
         worth[d], price[d] = 0, 0
         if d == last:
             book[after + me * 2], book[after + me * 2 + 1] = f, n
@@ -192,7 +192,7 @@ def _evaluate_cuda(
 
 
 @cuda_kernel("void(int64[::1], int64, boolean)")
-def _narrow_cuda(book: Any, to_spend: Any, final: Any) -> None:
+def narrow_cuda(book: Any, to_spend: Any, final: Any) -> None:
     """Find between which two λ the budget lies, and write those to try next; at last the two, high enough first."""
     me = cuda.threadIdx.x
     cost, lam = book[COSTS + me], book[LAMBDAS + me]

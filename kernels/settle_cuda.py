@@ -49,7 +49,7 @@ def _code_of(layout: Any, level: Any, node: Any) -> Any:
 
 
 @cuda_kernel("void(uint8[::1], int64[:,::1], int64, int64, int64[::1], int64, int64, uint8[::1])")
-def _mark_cuda(
+def mark_cuda(
     flags: Any, layout: Any, side: Any, spared: Any, book: Any, block: Any, block_cost: Any, split: Any
 ) -> None:
     """Split what enters above λ; write the block of what enters at it, and what each block costs.
@@ -80,7 +80,7 @@ def _mark_cuda(
 
 
 @cuda_kernel("void(int64[::1], int64[:,::1], int64, int64, int64, int64)")
-def _tally_cuda(book: Any, layout: Any, block: Any, block_cost: Any, width: Any, shift: Any) -> None:
+def tally_cuda(book: Any, layout: Any, block: Any, block_cost: Any, width: Any, shift: Any) -> None:
     """Add up what blocks cost by their next digit: bits shift to width of the code; at first (width 0) by level too."""
     me = cuda.blockIdx.x * THREADS + cuda.threadIdx.x
     if me >= layout[0, FIRST] or book[block + me] != me:
@@ -95,7 +95,7 @@ def _tally_cuda(book: Any, layout: Any, block: Any, block_cost: Any, width: Any,
 
 
 @cuda_kernel("void(int64[::1], int64, int64, int64)")
-def _pick_cuda(book: Any, top: Any, to_spend: Any, bits: Any) -> None:
+def pick_cuda(book: Any, top: Any, to_spend: Any, bits: Any) -> None:
     """Choose the digit at which the budget runs out; at first (to_spend not negative) the level too."""
     left, level = book[LEFT], book[LAST_LEVEL]
     if to_spend >= 0:
@@ -120,7 +120,7 @@ def _pick_cuda(book: Any, top: Any, to_spend: Any, bits: Any) -> None:
 
 
 @cuda_kernel("void(int64[::1], int64[:,::1], int64, int64, uint8[::1])")
-def _take_cuda(book: Any, layout: Any, block: Any, whole: Any, split: Any) -> None:
+def take_cuda(book: Any, layout: Any, block: Any, whole: Any, split: Any) -> None:
     """Split the blocks before the one too many; note that one's root, size, and first nodes."""
     me = cuda.blockIdx.x * THREADS + cuda.threadIdx.x
     if me >= layout[0, FIRST] or book[block + me] < 0:
@@ -140,7 +140,7 @@ def _take_cuda(book: Any, layout: Any, block: Any, whole: Any, split: Any) -> No
 
 
 @cuda_kernel("void(int64[::1], int64, int64, int64, int64[::1], int64[::1])")
-def _gather_cuda(book: Any, block: Any, whole: Any, n: Any, next_place: Any, members: Any) -> None:
+def gather_cuda(book: Any, block: Any, whole: Any, n: Any, next_place: Any, members: Any) -> None:
     """Write number and whole gain of all nodes of the block that is one too many."""
     me = cuda.blockIdx.x * THREADS + cuda.threadIdx.x
     if me < n and book[block + me] == book[LAST]:
@@ -150,7 +150,7 @@ def _gather_cuda(book: Any, block: Any, whole: Any, n: Any, next_place: Any, mem
 
 
 @cuda_kernel("void(int64[::1], int64, uint8[::1])")
-def _split_cuda(chosen: Any, n: Any, split: Any) -> None:
+def split_cuda(chosen: Any, n: Any, split: Any) -> None:
     """Split the chosen nodes."""
     me = cuda.blockIdx.x * THREADS + cuda.threadIdx.x
     if me < n:
@@ -158,7 +158,7 @@ def _split_cuda(chosen: Any, n: Any, split: Any) -> None:
 
 
 @cuda_kernel("void(int64[::1], int64, int64, uint8[::1])")
-def _value_cuda(book: Any, whole: Any, n: Any, split: Any) -> None:
+def value_cuda(book: Any, whole: Any, n: Any, split: Any) -> None:
     """Add up the whole gains of split nodes."""
     me = cuda.blockIdx.x * THREADS + cuda.threadIdx.x
     mine = np.int64(0)
