@@ -71,20 +71,22 @@ def _integer_core(total: Any, weight: Any, shift: Any, low: Any, high: Any) -> A
 def _finish_cpu(total: Any, weight: Any, rule: Any, band: Any, out: Any, out_valid: Any) -> int:
     """Write a band of rows; return how many positions have a weight that total may not have held."""
     floats, unit, shift, low, high = rule
+    channels, _, width = out.shape
+    weights = np.empty(width, np.int64)
     heavy = 0
     for y in range(band[0], band[1]):
-        for x in range(out.shape[2]):
+        for x in range(width):
             w = np.int64(weight[y, x])
             heavy += 1 if w > MAX_WEIGHT else 0
-            good = 0 < w <= MAX_WEIGHT
-            out_valid[y, x] = good
-            for ch in range(out.shape[0]):
-                if not good:
-                    out[ch, y, x] = 0
-                elif floats:
-                    out[ch, y, x] = _float_core(total[ch, y, x], w, unit)
-                else:
-                    out[ch, y, x] = _integer_core(total[ch, y, x], w, shift, low, high)
+            weights[x] = w if w <= MAX_WEIGHT else 0
+            out_valid[y, x] = weights[x] > 0
+        for ch in range(channels):
+            for x in range(width if floats else 0):
+                mean = _float_core(total[ch, y, x], max(weights[x], 1), unit)
+                out[ch, y, x] = mean if weights[x] > 0 else 0
+            for x in range(0 if floats else width):
+                mean = _integer_core(total[ch, y, x], max(weights[x], 1), shift, low, high)
+                out[ch, y, x] = mean if weights[x] > 0 else 0
     return heavy
 
 
