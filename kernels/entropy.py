@@ -68,7 +68,6 @@ def _entropy_cpu(counts: Any, codes: int, bins: int, band: Any, out: Any) -> Non
 
 @cuda_kernel(
     "void(uint32[::1], int64, UniTuple(int64, 2), int64, int64, float64[::1])",
-    "void(int64[::1], int64, UniTuple(int64, 2), int64, int64, float64[::1])",
     hot=False,
 )
 def _entropy_cuda(flat: Any, start: Any, steps: Any, codes: Any, bins: Any, out: Any) -> None:

@@ -65,7 +65,6 @@ def _magnitude_cpu(pixels: Any, shape: Any, filters: Any, band: Any, out: Any) -
 
 
 @cuda_kernel(
-    "void(uint8[::1], int64, UniTuple(int64, 3), UniTuple(int64, 3), UniTuple(float32, 3), float32[::1])",
     "void(float32[::1], int64, UniTuple(int64, 3), UniTuple(int64, 3), UniTuple(float32, 3), float32[::1])",
 )
 def _magnitude_cuda(flat: Any, start: Any, steps: Any, shape: Any, filters: Any, out: Any) -> None:

@@ -113,7 +113,6 @@ def _moments_cpu(counts: Any, codes: int, band: Any, out: Any) -> None:
 
 @cuda_kernel(
     "void(uint32[::1], int64, UniTuple(int64, 2), int64, int64, float64[::1])",
-    "void(int64[::1], int64, UniTuple(int64, 2), int64, int64, float64[::1])",
     hot=False,
 )
 def _moments_cuda(flat: Any, start: Any, steps: Any, codes: Any, n_histograms: Any, out: Any) -> None:

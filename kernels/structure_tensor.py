@@ -161,8 +161,6 @@ def _tensor_cpu(pixels: Any, shape: Any, filters: Any, taps: Any, band: Any, out
 @cuda_kernel(
     "void(uint8[::1], int64, UniTuple(int64, 3), UniTuple(int64, 4), UniTuple(float32, 3), UniTuple(float32, 2), "
     "float32[::1])",
-    "void(float32[::1], int64, UniTuple(int64, 3), UniTuple(int64, 4), UniTuple(float32, 3), UniTuple(float32, 2), "
-    "float32[::1])",
 )
 def _tensor_cuda(flat: Any, start: Any, steps: Any, shape: Any, filters: Any, gauss: Any, out: Any) -> None:
     """Write a piece of one component a block."""
