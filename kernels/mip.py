@@ -154,10 +154,12 @@ def mip_levels(
 
     Parameters
     ----------
-    a, valid, levels, kind, filter, restart, nodata, backend, stream, threads
+    a, valid, levels, kind, filter, restart, nodata
         As for `mip`.
     out : sequence of MipLevel, optional
         Levels to be overwritten.
+    backend, stream, threads
+        As for `mip`.
 
     Returns
     -------

@@ -26,7 +26,7 @@ _LEAST_PX = 2**15
 
 
 @core
-def _under_core(index: Any, level: Any, size: Any) -> int:
+def _under_core(index: Any, level: Any, size: Any) -> Any:
     """Return how many of `size` positions lie under one of a level."""
     return min((index + 1) << level, size) - (index << level)
 

@@ -68,14 +68,13 @@ def _work(reduction: Reduction, jobs: npt.NDArray[np.int64]) -> Any:
     width = int((jobs[:, 3] - jobs[:, 2]).max())
     block = sum(2 ** (levels - k) * -(-width // 2**k) for k in range(1, levels + 1))
     shape = (channels // together, together, height, levels)
-    plain = steps[3] == together and (together == 1 or steps[1] == 1)
 
     def work(first: int, stop: int) -> None:
         scratch = (
             np.empty(width * together, sums), np.empty(block * together, sums),
-            np.empty(width, np.int32), np.empty(block, np.int32), np.empty((2**levels, width), np.uint8),
+            np.empty(width, sums), np.empty(block, sums), np.empty((2**levels, width), np.uint8),
         )  # fmt: skip
-        source = (flat, start, steps, np.empty(0 if plain else 2 * width * together, flat.dtype))
+        source = (flat, start, steps)
         to = (runs, geometry, valids, valid_geometry, how, np.empty(width * together, flat.dtype))
         reduce_cpu(source, mask, (nodata, has_nodata, floating), shape, jobs, (first, stop), scratch, to)
 

@@ -20,7 +20,7 @@ from tilestream.kernels.language import cpu_kernel
 
 
 @cpu_kernel
-def _columns_cpu(wide: Any, narrow: Any, n: int, channels: int) -> None:
+def _columns_cpu(wide: Any, narrow: Any, n: int, channels: Any) -> None:
     """Write the sums of neighbours in a row of `n` pixels; an odd last one has no neighbour."""
     half = n // 2
     if channels == 1:
@@ -58,7 +58,7 @@ def _rows_cpu(flat: Any, first: int, second: int, total: Any) -> None:
 
 
 @cpu_kernel
-def _halve_cpu(wide: Any, rows: int, n: int, channels: int, line: Any, narrow: Any) -> None:
+def _halve_cpu(wide: Any, rows: int, n: int, channels: Any, line: Any, narrow: Any) -> None:
     """Write the sums of 2×2 from `rows` rows of sums of `n` pixels."""
     step, narrow_step = n * channels, (n + 1) // 2 * channels
     for y in range((rows + 1) // 2):
@@ -68,11 +68,13 @@ def _halve_cpu(wide: Any, rows: int, n: int, channels: int, line: Any, narrow: A
 
 
 @cpu_kernel
-def _gather_cpu(source: Any, first: int, step: int, channel_step: int, n: int, channels: int, row: Any) -> None:
-    """Copy a row of pixels that lie apart to one where they do not."""
-    for x in range(n):
+def _far_rows_cpu(flat: Any, first: int, second: int, steps: Any, channels: int, total: Any) -> None:
+    """Do what `_rows_cpu` does where samples lie apart."""
+    for x in range(total.size // channels):
         for ch in range(channels):
-            row[x * channels + ch] = source[first + x * step + ch * channel_step]
+            at = x * steps[3] + ch * steps[1]
+            value = total.dtype.type(flat[first + at])
+            total[x * channels + ch] = value + total.dtype.type(flat[second + at]) if second >= 0 else value
 
 
 @cpu_kernel
@@ -171,9 +173,9 @@ def _levels_cpu(place: Any, levels: int, sums: Any, counts: Any, lines: Any, to:
 
 
 @cpu_kernel
-def _dense_cpu(source: Any, job: Any, plane: int, channels: int, rows: int, scratch: Any) -> bool:
+def _dense_cpu(source: Any, job: Any, plane: Any, channels: int, rows: int, scratch: Any) -> bool:
     """Write the sums of 2×2 of a job whose pixels are all valid; return whether they are finite."""
-    flat, start, steps, spare = source
+    flat, start, steps = source
     image, y0, x0, x1 = job
     line, sums, _, _, _ = scratch
     width = x1 - x0
@@ -181,14 +183,11 @@ def _dense_cpu(source: Any, job: Any, plane: int, channels: int, rows: int, scra
     together = (channels == 1 or steps[1] == 1) and steps[3] == channels
     for y in range((rows + 1) // 2):
         first = start + image * steps[0] + plane * steps[1] + (y0 + 2 * y) * steps[2] + x0 * steps[3]
-        alone = 2 * y + 1 == rows
+        second = -1 if 2 * y + 1 == rows else first + steps[2]
         if together:
-            _rows_cpu(flat, first, -1 if alone else first + steps[2], line[:n])
+            _rows_cpu(flat, first, second, line[:n])
         else:
-            _gather_cpu(flat, first, steps[3], steps[1], width, channels, spare)
-            if not alone:
-                _gather_cpu(flat, first + steps[2], steps[3], steps[1], width, channels, spare[n:])
-            _rows_cpu(spare, n - n, -1 if alone else n, line[:n])
+            _far_rows_cpu(flat, first, second, steps, channels, line[:n])
         _columns_cpu(line, sums[y * narrow : (y + 1) * narrow], width, channels)
     finite = True
     for k in range((rows + 1) // 2 * narrow):
@@ -199,7 +198,7 @@ def _dense_cpu(source: Any, job: Any, plane: int, channels: int, rows: int, scra
 @cpu_kernel
 def _valid_row_cpu(source: Any, mask: Any, rule: Any, place: Any, n_channels: int, row: Any) -> None:
     """Write 1 for every valid pixel of a row: by the mask, finite, and not the value that says otherwise."""
-    flat, start, steps, _ = source
+    flat, start, steps = source
     valid, valid_start, valid_steps, masked = mask
     nodata, has_nodata, floating = rule
     image, y, x0 = place
@@ -221,7 +220,7 @@ def _valid_row_cpu(source: Any, mask: Any, rule: Any, place: Any, n_channels: in
 @cpu_kernel
 def _masked_row_cpu(source: Any, first: int, weights: Any, channels: int, line: Any, count_line: Any) -> None:
     """Add the valid pixels of a row to a row of sums, and count them."""
-    flat, _, steps, _ = source
+    flat, _, steps = source
     for x in range(weights.size):
         if weights[x]:
             count_line[x] += 1
@@ -230,9 +229,9 @@ def _masked_row_cpu(source: Any, first: int, weights: Any, channels: int, line: 
 
 
 @cpu_kernel
-def _masked_cpu(source: Any, job: Any, plane: int, channels: int, rows: int, scratch: Any) -> None:
+def _masked_cpu(source: Any, job: Any, plane: Any, channels: int, rows: int, scratch: Any) -> None:
     """Write the sums of 2×2 of a job and how many pixels are in them, by the weights of its pixels."""
-    _, start, steps, _ = source
+    _, start, steps = source
     image, y0, x0, x1 = job
     line, sums, count_line, counts, weights = scratch
     width = x1 - x0
@@ -271,7 +270,7 @@ def reduce_cpu(source: Any, mask: Any, rule: Any, shape: Any, jobs: Any, band: A
     Parameters
     ----------
     source : tuple
-        Flat samples, start, steps of image, channel, row and pixel, and scratch for two rows of them.
+        Flat samples, start, and steps of image, channel, row and pixel.
     mask : tuple
         Flat bytes, start, steps of image, row and pixel, and whether to look at them.
     rule : tuple
@@ -283,7 +282,8 @@ def reduce_cpu(source: Any, mask: Any, rule: Any, shape: Any, jobs: Any, band: A
     band : tuple of int
         First job, and the one after the last.
     scratch : tuple of ndarray
-        A line of sums and the sums of a job, a line of counts and those of a job, `(2^levels, width)` weights.
+        A line of sums and the sums of a job, a line of counts and those of a job, of the same type so that less is
+        compiled, and `(2^levels, width)` weights.
     to : tuple
         Per level flat outputs and their geometry, flat validity and its geometry, how means are rounded, and a row.
     """

@@ -76,7 +76,7 @@ def mean_core(total: Any, weight: Any, how: int) -> float:
 
 
 @core
-def ties_even_core(total: Any, count: Any) -> int:
+def ties_even_core(total: Any, count: Any) -> Any:
     """Return an integer sum over a positive count, rounded to nearest with ties to even, in integers alone."""
     quotient = total // count
     twice = 2 * (total - quotient * count)
@@ -84,13 +84,13 @@ def ties_even_core(total: Any, count: Any) -> int:
 
 
 @core
-def ties_even_shift_core(total: Any, shift: Any) -> int:
+def ties_even_shift_core(total: Any, shift: Any) -> Any:
     """Return an integer sum over 2^shift, shift at least 1, rounded to nearest with ties to even."""
     return (total + ((1 << (shift - 1)) - 1) + ((total >> shift) & 1)) >> shift
 
 
 @core
-def integer_mean_core(total: Any, count: Any, levels: Any) -> int:
+def integer_mean_core(total: Any, count: Any, levels: Any) -> Any:
     """Return an integer sum over a positive count; 4^levels, the count of most pixels, needs no division."""
     if count == 1 << (2 * levels):
         return ties_even_shift_core(total, 2 * levels)
@@ -98,19 +98,19 @@ def integer_mean_core(total: Any, count: Any, levels: Any) -> int:
 
 
 @core
-def float_mean_core(total: Any, count: Any, levels: Any) -> float:
+def float_mean_core(total: Any, count: Any, levels: Any) -> Any:
     """Return a float sum over a count of its type; the levels are what `integer_mean_core` needs."""
     return total / count
 
 
 @core
-def quotient_core(total: Any, count: Any) -> float:
+def quotient_core(total: Any, count: Any) -> Any:
     """Return a float sum over a count."""
     return total / count
 
 
 @core
-def finite_core(sample: Any) -> bool:
+def finite_core(sample: Any) -> Any:
     """Return whether a float is a number: the others differ from themselves by NaN."""
     return sample - sample == sample - sample
 

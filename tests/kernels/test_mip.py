@@ -94,9 +94,10 @@ def assert_same(got, expected, scale):
         assert_array_equal(got, expected)
 
 
-@given(case=cases(), spoiled=st.booleans(), with_nodata=st.booleans())
-def test_levels_are_means_of_the_valid_pixels_that_exist(case, spoiled, with_nodata, on: Answer) -> None:
-    pixels, valid, levels, restart = case
+@pytest.mark.parametrize("name", NAMES[::4] if SIMULATED else NAMES)
+@given(data=st.data(), spoiled=st.booleans(), with_nodata=st.booleans())
+def test_levels_are_means_of_the_valid_pixels_that_exist(name, data, spoiled, with_nodata, on: Answer) -> None:
+    pixels, valid, levels, restart = data.draw(cases(names=(name,)))
     scale = float(np.abs(pixels).max()) if pixels.dtype.kind == "f" else 0.0
     nodata = None
     if with_nodata:
@@ -173,7 +174,7 @@ def binomial(pixels, valid, nodata):
     return np.where(seen[:, None], mean, 0 if nodata is None else nodata).astype(pixels.dtype), seen
 
 
-@given(case=cases(most_levels=1), with_nodata=st.booleans())
+@given(case=cases(names=("uint8", "int32", "float16", "float64"), most_levels=1), with_nodata=st.booleans())
 def test_binomial_levels_weigh_what_exists(case, with_nodata, on: Answer) -> None:
     pixels, valid, _, _ = case
     scale = float(np.abs(pixels).max()) if pixels.dtype.kind == "f" else 0.0
@@ -193,7 +194,7 @@ def test_binomial_levels_weigh_what_exists(case, with_nodata, on: Answer) -> Non
 
 
 @given(
-    case=cases(most_levels=6),
+    case=cases(names=("uint8", "float16", "float32"), most_levels=6),
     corners=st.lists(st.tuples(*[st.integers(-5, MAX_PX + 5)] * 2, *[st.integers(0, 20)] * 2), max_size=4),
     how=st.sampled_from(["box", "binomial", "labels"]),
 )
