@@ -66,7 +66,8 @@ def _level_of(layout: Any, position: Any) -> Any:
 def _is_token(split: Any, side: Any, layout: Any, inner: Any, level: Any, position: Any) -> Any:
     """Return whether a node of the cut is wanted: every one, or leaves only."""
     inside = position - layout[level, FIRST]
-    y, x = inside // layout[level, WIDTH], inside % layout[level, WIDTH]
+    y = inside // layout[level, WIDTH]
+    x = inside - y * layout[level, WIDTH]
     if level < len(layout) - 1:
         above = layout[level + 1, FIRST] + (y // side) * layout[level + 1, WIDTH] + x // side
         if split[above] == 0:
@@ -125,7 +126,8 @@ def _write_cuda(split: Any, side: Any, layout: Any, total: Any, inner: Any, coun
             level -= 1
         if _is_token(split, side, layout, inner, level, position):
             inside = position - layout[level, FIRST]
-            y, x = inside // layout[level, WIDTH], inside % layout[level, WIDTH]
+            y = inside // layout[level, WIDTH]
+            x = inside - y * layout[level, WIDTH]
             for column in range(4):
                 rows[at + column] = _row_core(column, layout[level, LEVEL], y, x, layout[level, EDGE])
             at += 4

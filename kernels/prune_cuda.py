@@ -51,7 +51,8 @@ def collect_cuda(
     largest = reals[3]  # stays 0
     usable = True
     for i in range(me * RUN, min(me * RUN + RUN, n)):
-        gain = flat[start + (i // width) * steps[0] + (i % width) * steps[1]]
+        y = i // width
+        gain = flat[start + y * steps[0] + (i - y * width) * steps[1]]
         gains[first + i] = gain
         if is_gain_core(gain):
             largest = max(largest, gain)
@@ -108,15 +109,16 @@ def whole_cuda(gains: Any, reals: Any, n: Any, whole: Any, book: Any) -> None:
 
 
 @cuda_core
-def _below(
-    book: Any, layout: Any, side: Any, bottom: Any, y: Any, x: Any, k: Any, table: Any, j: Any, part: Any
-) -> Any:
-    """Return the sum over the children of a node of what the launch before found for them."""
-    found = np.int64(0)
-    for i in range(y * side, min(y * side + side, layout[bottom - 1, HEIGHT])):
-        for m in range(x * side, min(x * side + side, layout[bottom - 1, WIDTH])):
-            found += book[table + ((i * layout[bottom - 1, WIDTH] + m) * k + j) * 2 + part]
-    return found
+def _below(book: Any, layout: Any, side: Any, below: Any, y: Any, x: Any, k: Any, table: Any) -> Any:
+    """Return the sums over the children of a node, on level `below`, of what the launch before found for them."""
+    worth, price = np.int64(0), np.int64(0)
+    width = layout[below, WIDTH]
+    for i in range(y * side, min(y * side + side, layout[below, HEIGHT])):
+        for m in range(x * side, min(x * side + side, width)):
+            at = table + (i * width + m) * k * 2
+            worth += book[at]
+            price += book[at + 1]
+    return worth, price
 
 
 @cuda_core
@@ -151,7 +153,8 @@ def evaluate_cuda(
 ) -> None:  # fmt: skip
     """Follow one of k λ from level `bottom` to one node of level `top`; there write max(0, F) and what S(λ) costs."""
     me = cuda.blockIdx.x * THREADS + cuda.threadIdx.x
-    root, j = me // k, me % k
+    root = me // k
+    j = me - root * k
     if root >= layout[top, HEIGHT] * layout[top, WIDTH]:
         return
     worth = cuda.local.array(_DEEPEST, np.int64)
@@ -159,7 +162,8 @@ def evaluate_cuda(
     at_y = cuda.local.array(_DEEPEST, np.int64)
     at_x = cuda.local.array(_DEEPEST, np.int64)
     last = top - bottom
-    at_y[last], at_x[last] = root // layout[top, WIDTH], root % layout[top, WIDTH]
+    at_y[last] = root // layout[top, WIDTH]
+    at_x[last] = root - at_y[last] * layout[top, WIDTH]
     worth[last], price[last] = 0, 0
     for d in range(last - 1, -1, -1):
         at_y[d], at_x[d] = at_y[d + 1] * side, at_x[d + 1] * side
@@ -169,8 +173,7 @@ def evaluate_cuda(
     while True:
         y, x = at_y[d], at_x[d]
         if d == 0 and bottom > 1:
-            worth[0] = _below(book, layout, side, bottom, y, x, k, before, j, 0)
-            price[0] = _below(book, layout, side, bottom, y, x, k, before, j, 1)
+            worth[0], price[0] = _below(book, layout, side, bottom - 1, y, x, k, before + 2 * j)
         node, cost = _node(layout, side, bottom + d, y, x)
         f, n = np.int64(0), np.int64(0)
         if node >= 0:

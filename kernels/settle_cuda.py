@@ -45,7 +45,8 @@ def _level_of(layout: Any, node: Any) -> Any:
 def _code_of(layout: Any, level: Any, node: Any) -> Any:
     """Return the Morton code of a node."""
     inside = node - layout[level, FIRST]
-    return morton_core(inside // layout[level, WIDTH], inside % layout[level, WIDTH])
+    y = inside // layout[level, WIDTH]
+    return morton_core(y, inside - y * layout[level, WIDTH])
 
 
 @cuda_kernel("void(uint8[::1], int64[:,::1], int64, int64, int64[::1], int64, int64, uint8[::1])")
@@ -61,7 +62,8 @@ def mark_cuda(
         return
     level = _level_of(layout, me)
     inside = me - layout[level, FIRST]
-    y, x = inside // layout[level, WIDTH], inside % layout[level, WIDTH]
+    y = inside // layout[level, WIDTH]
+    x = inside - y * layout[level, WIDTH]
     cost = children_core(layout[level - 1, HEIGHT], layout[level - 1, WIDTH], side, y, x) - spared
     root = np.int64(-1)
     entered = True
