@@ -24,36 +24,61 @@ from tilestream.kernels.texel import bilinear_cpu, bilinear_cuda, corners_cpu, c
 
 THREADS = 128
 """Of a block; each takes one position."""
+CHUNK = 64
+"""Samples whose places are found before their texels are read."""
 LEAST = 2**11
 """Fewest positions that are worth a band."""
+
+
+@cpu_kernel
+def _corners_cpu(
+    table: Any, at: Any, level: Any, origin: Any, size: Any, width: Any, first: Any, near: Any, weights: Any
+) -> None:
+    """Fill where the texels of some samples lie in both levels, and their weights: down, right and of the level."""
+    at_flat, at_start, at_steps = at
+    level_flat, level_start, level_steps = level
+    exact, scale, real = at_flat.dtype.type, level_flat.dtype.type, weights.dtype.type
+    for s in range(near.shape[0]):
+        r = (first + s) // width
+        q = first + s - r * width
+        k = at_start + r * at_steps[0] + q * at_steps[1]
+        y = split_core(at_flat[k], origin[0], size[0], exact, real)
+        x = split_core(at_flat[k + at_steps[2]], origin[1], size[1], exact, real)
+        wanted = level_flat[level_start + r * level_steps[0] + q * level_steps[1]]
+        finer, share = level_core(wanted, table.size // COLUMNS, scale, real)
+        for slot in range(2):
+            read = finer + (slot if share > 0 else 0)
+            a, b, c, d, ty, tx = corners_cpu(table, read, y, x, real)
+            near[s, slot, 0], near[s, slot, 1], near[s, slot, 2], near[s, slot, 3] = a, b, c, d
+            near[s, slot, 4] = table[read * COLUMNS + STEP_C]
+            weights[s, slot, 0], weights[s, slot, 1], weights[s, slot, 2] = ty, tx, share
 
 
 @cpu_kernel
 def _sample_cpu(
     flat: Any, halves: Any, table: Any, at: Any, level: Any, origin: Any, size: Any, shape: Any, band: Any, out: Any
 ) -> None:
-    at_flat, at_start, at_steps = at
-    level_flat, level_start, level_steps = level
+    """Sample a band: places first, then texels, so that the memory is asked for several samples at once."""
     run, start, steps = out
-    exact, scale, real = at_flat.dtype.type, level_flat.dtype.type, run.dtype.type
+    real = run.dtype.type
     channels, width = shape
-    for i in range(band[0], band[1]):
-        r = i // width
-        q = i - r * width
-        k = at_start + r * at_steps[0] + q * at_steps[1]
-        y = split_core(at_flat[k], origin[0], size[0], exact, real)
-        x = split_core(at_flat[k + at_steps[2]], origin[1], size[1], exact, real)
-        wanted = level_flat[level_start + r * level_steps[0] + q * level_steps[1]]
-        finer, share = level_core(wanted, table.size // COLUMNS, scale, real)
-        first = start + r * steps[1] + q * steps[2]
-        weight = real(1) - share
-        for read in range(finer, finer + 1 + (share > 0)):
-            corners = corners_cpu(table, read, y, x, real)
+    near = np.empty((CHUNK, 2, 5), np.int64)
+    weights = np.empty((CHUNK, 2, 3), run.dtype)
+    for first in range(band[0], band[1], CHUNK):
+        count = min(CHUNK, band[1] - first)
+        _corners_cpu(table, at, level, origin, size, width, first, near[:count], weights[:count])
+        for s in range(count):
+            r = (first + s) // width
+            target = start + r * steps[1] + (first + s - r * width) * steps[2]
+            n, w = near[s, 0], weights[s, 0]
+            fine = n[0], n[1], n[2], n[3], w[0], w[1]
+            m, v = near[s, 1], weights[s, 1]
+            coarse = m[0], m[1], m[2], m[3], v[0], v[1]
             for ch in range(channels):
-                k = first + ch * steps[0]
-                value = weight * bilinear_cpu(flat, halves, corners, ch * table[read * COLUMNS + STEP_C], real)
-                run[k] = value if read == finer else run[k] + value
-            weight = share
+                value = bilinear_cpu(flat, halves, fine, ch * n[4], real)
+                if w[2] > 0:
+                    value += w[2] * (bilinear_cpu(flat, halves, coarse, ch * m[4], real) - value)
+                run[target + ch * steps[0]] = value
 
 
 @cuda_kernel(

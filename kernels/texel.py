@@ -117,7 +117,8 @@ def corners_cpu(table: Any, level: Any, y: Any, x: Any, real: Any) -> Any:
 @cpu_kernel
 def texel_cpu(flat: Any, halves: Any, k: Any, real: Any) -> Any:
     """Return a sample as a real number, through the table of `tilestream.kernels.float16` where there is one."""
-    return real(halves[np.int64(flat[k])]) if halves.size > 1 else real(flat[k])
+    i = np.uint64(k)  # never negative: Numba need not look
+    return real(halves[np.uint64(flat[i])]) if halves.size > 1 else real(flat[i])
 
 
 @cpu_kernel
