@@ -118,8 +118,9 @@ def allocate(
 
     Notes
     -----
-    110 bytes and 50 to 200 ns an inner node on the CPU, most where finer levels gain more than coarser ones. On a device three small copies to the host: the count, the last
-    block that did not fit, which is opened there, and the number of leaves.
+    110 bytes and 50 to 200 ns an inner node on the CPU, most where finer levels gain more than coarser ones. On a
+    device four small copies to the host: λ with the last block that did not fit, which is opened there, that block if
+    it is large, the value, and the number of leaves.
     """
     tree = _checked(gains, branching, leaf_grid)
     _check_choices(tree, budget, count, leaf_px, exact_cells)
