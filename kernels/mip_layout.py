@@ -18,7 +18,7 @@ from tilestream.kernels.place import Array, dtype_of, empty_like
 from tilestream.kernels.rows import flat_view
 from tilestream.types import Box
 
-TILE_PX = 4096
+TILE_PX = 8192
 """Columns of a job of 16 rows: long rows are cheap, and the sums of RGB still fit the second cache."""
 
 THREADS = 32 if SIMULATED else 256

@@ -64,7 +64,7 @@ def _work(reduction: Reduction, jobs: npt.NDArray[np.int64]) -> Any:
     scales = np.zeros(0, np.float32 if sums.itemsize == 2 or sums == np.float32 else np.float64)
     runs, geometry = _targets(reduction.outs, 5)
     valids, valid_geometry = _targets(reduction.valids, 4)
-    how = (scales, not floating, np.array([reduction.fill], flat.dtype))
+    how = (scales, not floating, np.array([reduction.fill], flat.dtype), sums == np.uint16)
     width = int((jobs[:, 3] - jobs[:, 2]).max())
     block = sum(2 ** (levels - k) * -(-width // 2**k) for k in range(1, levels + 1))
     shape = (channels // together, together, height, levels)

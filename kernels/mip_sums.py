@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tilestream.kernels.language import cpu_kernel
+from tilestream.kernels.language import core, cpu_kernel
 
 
 @cpu_kernel
@@ -77,12 +77,39 @@ def _far_rows_cpu(flat: Any, first: int, second: int, steps: Any, channels: int,
             total[x * channels + ch] = value + total.dtype.type(flat[second + at]) if second >= 0 else value
 
 
+@core
+def _shift_core(total: Any, shift: int) -> Any:
+    """Return a sum of 16 bits over 2^shift, ties to even: 255·2⁸ and what is added to it still fit 16 bits."""
+    rest = np.uint16((1 << (shift - 1)) - 1)
+    return np.uint16(total + rest + ((total >> np.uint16(shift)) & np.uint16(1))) >> np.uint16(shift)
+
+
+@cpu_kernel
+def _shifted_cpu(sums: Any, count: int, out: Any) -> None:
+    """Write means of unsigned sums of 16 bits over 4, 16, 64 or 256: constants, so that lanes stay 16 bits wide."""
+    n = out.size
+    if count == 4:
+        for k in range(n):
+            out[k] = _shift_core(np.uint16(sums[k]), 2)
+    elif count == 16:
+        for k in range(n):
+            out[k] = _shift_core(np.uint16(sums[k]), 4)
+    elif count == 64:
+        for k in range(n):
+            out[k] = _shift_core(np.uint16(sums[k]), 6)
+    else:
+        for k in range(n):
+            out[k] = _shift_core(np.uint16(sums[k]), 8)
+
+
 @cpu_kernel
 def _means_cpu(sums: Any, full: int, count: int, last: int, how: Any, out: Any) -> None:
     """Write the means of samples of which the first `full` have `count` pixels under them, the others `last`."""
-    scales, integer, _ = how
+    scales, integer, _, short = how
     work = scales.dtype.type
-    if count & (count - 1) == 0:
+    if short and count & (count - 1) == 0 and count & 0x154:
+        _shifted_cpu(sums, count, out[:full])
+    elif count & (count - 1) == 0:
         scale = work(1) / work(count)
         if integer:
             for k in range(full):
@@ -102,7 +129,7 @@ def _means_cpu(sums: Any, full: int, count: int, last: int, how: Any, out: Any) 
 @cpu_kernel
 def _masked_means_cpu(sums: Any, counts: Any, channels: int, how: Any, out: Any) -> None:
     """Write the means of pixels with a count each, and what stands for none where it is 0."""
-    scales, integer, fill = how
+    scales, integer, fill, _ = how
     work = scales.dtype.type
     for x in range(counts.size):
         if counts[x] == 0:

@@ -1,0 +1,18 @@
+"""The ratios that levels are promised at, at 70 % of their bars: below that is no noise."""
+
+import pytest
+
+from tests.bench.bench_mip import pyramid_rows, update_rows
+from tests.bench.test_ratios import SHARE
+
+
+@pytest.mark.slow
+def test_all_levels_against_opencv_and_torch() -> None:
+    rows = pyramid_rows(4096, rounds=9, share=SHARE)
+    assert all(row["ok"] is not False for row in rows), rows
+
+
+@pytest.mark.slow
+def test_an_update_against_a_rebuild() -> None:
+    rows = update_rows(8192, share=SHARE * 0.5)  # what a call costs weighs twice as much on a quarter of the pixels
+    assert all(row["ok"] is not False for row in rows), rows
