@@ -33,7 +33,7 @@ from tilestream.kernels.hash_vertex import (
     weight_core,
 )
 from tilestream.kernels.hashgrid import HashGrid
-from tilestream.kernels.language import SIMULATED, CudaKernel, cuda, cuda_kernel, cuda_part
+from tilestream.kernels.language import SIMULATED, CudaKernel, cuda, cuda_kernel, device
 from tilestream.kernels.mlp_cuda import (
     ALIGNED,
     STRIP,
@@ -59,7 +59,7 @@ _COORDS_SIGNATURE = (
 )
 
 
-@cuda_part
+@device
 def hold_box_features(
     positions: Any, pixel: Any, table: Any, layout: Any, shape: Any, threads: Any, held: Any, entries: Any, shares: Any
 ) -> None:
@@ -94,7 +94,7 @@ def hold_box_features(
             held[(level * features + f) * threads + me] = between_core(low, high, fx)
 
 
-@cuda_part
+@device
 def hold_coords_features(
     point: Any, most: Any, table: Any, layout: Any, scales: Any, shape: Any, threads: Any, held: Any, entries: Any,
     shares: Any,

@@ -39,7 +39,7 @@ from tilestream.kernels.hash_vertex import (
     widen_core,
 )
 from tilestream.kernels.hashgrid import HashGrid
-from tilestream.kernels.language import cpu_kernel, cuda, cuda_kernel
+from tilestream.kernels.language import atomic_add, cpu_kernel, cuda, cuda_kernel
 from tilestream.kernels.place import Array, Place, dtype_of, empty_like, place
 from tilestream.kernels.rows import flat_samples, flat_view
 
@@ -155,7 +155,7 @@ def _table_any_order_cuda(
         weight = weight_core(corner, px, py, pz, dims)
         for f in range(features):
             to = (layout[row] + entry) * features + f
-            cuda.atomic.add(totals, to, weight * up[source + f * up_steps[1]])
+            atomic_add(totals, to, weight * up[source + f * up_steps[1]])
 
 
 @cuda_kernel(_FRONT + "float32[::1], " + _BACK + "float32[::1])")

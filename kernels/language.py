@@ -228,13 +228,6 @@ def cuda_kernel(*signatures: str, hot: bool = True, **options: Any) -> Callable[
     return decorate
 
 
-def cuda_part(function: F) -> F:
-    """Return a part of CUDA kernels that several share; unlike a core it may take arrays and wait for other threads."""
-    if SIMULATED:  # which takes its own functions only
-        return cast("F", cuda.jit(device=True)(function))
-    return cast("F", njit(inline="always", error_model="numpy")(function))
-
-
 _used_in: int | None = None
 
 

@@ -13,7 +13,7 @@ import contextlib
 import functools
 from typing import Any
 
-from tilestream.kernels.language import SIMULATED, cuda, cuda_part
+from tilestream.kernels.language import SIMULATED, cuda, device
 from tilestream.kernels.mlp_layers import ZERO, MlpLayers, add_core, relu_core
 
 WIDTHS = (16, 32, 64, 128)
@@ -42,7 +42,7 @@ def layout_on_device(layers: MlpLayers, device: int, process: int) -> Any:
         return cuda.to_device(layers.layout.ravel())
 
 
-@cuda_part
+@device
 def load_strip(
     weights: Any, start: Any, inputs: Any, outputs: Any, first: Any, width: Any, threads: Any, strip: Any
 ) -> None:
@@ -52,7 +52,7 @@ def load_strip(
         strip[k] = weights[start + i * inputs + j] if i < outputs and j < inputs else ZERO
 
 
-@cuda_part
+@device
 def through_layers(
     weights: Any, layout: Any, layers: Any, inside: Any, width: Any, threads: Any, held: Any, strip: Any, sums: Any
 ) -> None:
