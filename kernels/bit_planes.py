@@ -12,8 +12,8 @@ the number of valid samples. The order of samples does not matter, so the planes
 into 8 parts of L words, bit 8·i + r of plane word l is byte i of word l of part r.
 
 Integers: tolerance of the tests is 0. Measured on one core (AMD EPYC, AVX-512; tiles of 64² px, 32 bins, ns a sample on
-tissue / glass / noise): one table 0.62 / 0.42 / 0.47, four tables 0.40 / 0.37 / 0.38, planes 0.05 / 0.05 / 0.05,
-and 0.14 with AVX2 only.
+tissue / glass / noise): one table 0.62 / 0.42 / 0.47, four tables 0.40 / 0.37 / 0.38, planes 0.10 on all,
+and 0.19 with AVX2 only.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tilestream.kernels.language import SIMULATED, core, cuda, cuda_kernel
+from tilestream.kernels.language import SIMULATED, core, cuda, cuda_core, cuda_kernel
 from tilestream.kernels.place import Array, Place
 from tilestream.kernels.rows import flat_view
 from tilestream.kernels.tile_bins import MAX_BINS, bin_core
@@ -72,8 +72,58 @@ def _channel_core(byte: Any, part: Any, period: Any) -> Any:
     return (byte + part) % 3 if period == 3 else byte % period
 
 
+@cuda_core
+def _add_up(counters: Any, totals: Any, here: Any, period: Any) -> None:
+    """Add one row of four byte counters of every thread of a channel to the totals of the tile."""
+    row, part = here
+    size = 42 if period == 3 else 32
+    # each thread of a warp begins elsewhere, so that no two read from one bank
+    owner = row % size
+    even, odd = _u32(0), _u32(0)
+    for _ in range(size):
+        slot = part + 3 * owner if period == 3 else 32 * part + owner
+        value = counters[row * WORDS_THREADS + slot]
+        even = _u32(even + _u32(value & _LOW))
+        odd = _u32(odd + _u32(_u32(value >> _u32(8)) & _LOW))
+        owner = owner + 1 if owner + 1 < size else 0
+    slot = _channel_core(row >> 3, part, period) * WORDS_BINS + 4 * (row & 7)
+    cuda.atomic.add(totals, slot, _u32(even & _u32(0xFFFF)))
+    cuda.atomic.add(totals, slot + 1, _u32(odd & _u32(0xFFFF)))
+    cuda.atomic.add(totals, slot + 2, _u32(even >> _u32(16)))
+    cuda.atomic.add(totals, slot + 3, _u32(odd >> _u32(16)))
+
+
+@cuda_core
+def _write_tile(
+    totals: Any, terms: Any, tile: Any, form: Any, histograms: Any, wants_histograms: Any, entropies: Any,
+    wants_entropies: Any,
+) -> None:  # fmt: skip
+    """Write the histogram and the entropy of a tile of n samples from its totals."""
+    plane, i, j, n = tile
+    bins, period = form
+    joined = WORDS_BINS // bins
+    ch, b = cuda.threadIdx.x // WORDS_BINS, cuda.threadIdx.x % WORDS_BINS
+    count = _u32(0)
+    where = ((plane * period + ch) * cuda.gridDim.y + i) * cuda.gridDim.x + j
+    if b < bins and ch < period:
+        for join in range(joined):
+            count = _u32(count + totals[ch * WORDS_BINS + b * joined + join])
+        if wants_histograms:
+            histograms[where * bins + b] = count
+    if wants_entropies:
+        terms[cuda.threadIdx.x] = _term_core(count)
+        half = WORDS_BINS // 2
+        while half > 0:
+            cuda.syncthreads()
+            if b < half:
+                terms[cuda.threadIdx.x] += terms[cuda.threadIdx.x + half]
+            half //= 2
+        if b == 0 and ch < period:
+            entropies[where] = _entropy_core(n, terms[cuda.threadIdx.x], bins)
+
+
 @cuda_kernel("void(uint32[::1], UniTuple(int64, 2), UniTuple(int64, 6), uint32[::1], boolean, float32[::1], boolean)")
-def _words_cuda(  # noqa: C901, PLR0915  one piece: arrays cannot be handed to cores in the simulator
+def _words_cuda(
     words: Any, steps: Any, shape: Any, histograms: Any, wants_histograms: Any, entropies: Any, wants_entropies: Any
 ) -> None:
     """Count one tile of one plane a block; a plane holds `period` interleaved channels."""
@@ -122,41 +172,10 @@ def _words_cuda(  # noqa: C901, PLR0915  one piece: arrays cannot be handed to c
             k = _i32(k + 1)
         cuda.syncthreads()
         if part < parts:
-            row, size = me & 31, 42 if period == 3 else 32
-            # each thread of a warp begins elsewhere, so that no two read from one bank
-            owner = row % size
-            even, odd = _u32(0), _u32(0)
-            for _ in range(size):
-                slot = part + 3 * owner if period == 3 else 32 * part + owner
-                value = counters[row * WORDS_THREADS + slot]
-                even = _u32(even + _u32(value & _LOW))
-                odd = _u32(odd + _u32(_u32(value >> _u32(8)) & _LOW))
-                owner = owner + 1 if owner + 1 < size else 0
-            slot = _channel_core(row >> 3, part, period) * WORDS_BINS + 4 * (row & 7)
-            cuda.atomic.add(totals, slot, _u32(even & _u32(0xFFFF)))
-            cuda.atomic.add(totals, slot + 1, _u32(odd & _u32(0xFFFF)))
-            cuda.atomic.add(totals, slot + 2, _u32(even >> _u32(16)))
-            cuda.atomic.add(totals, slot + 3, _u32(odd >> _u32(16)))
+            _add_up(counters, totals, (me & 31, part), period)
         cuda.syncthreads()
-    joined = WORDS_BINS // bins
-    ch, b = me // WORDS_BINS, me % WORDS_BINS
-    count = _u32(0)
-    where = ((plane * period + ch) * cuda.gridDim.y + i) * cuda.gridDim.x + j
-    if b < bins and ch < period:
-        for join in range(joined):
-            count = _u32(count + totals[ch * WORDS_BINS + b * joined + join])
-        if wants_histograms:
-            histograms[where * bins + b] = count
-    if wants_entropies:
-        terms[me] = _term_core(count)
-        half = WORDS_BINS // 2
-        while half > 0:
-            cuda.syncthreads()
-            if b < half:
-                terms[me] += terms[me + half]
-            half //= 2
-        if b == 0 and ch < period:
-            entropies[where] = _entropy_core(_u32(tall * _u32(_u32(wide * _u32(4)) // _u32(period))), terms[me], bins)
+    tile = (plane, i, j, _u32(tall * _u32(_u32(wide * _u32(4)) // _u32(period))))
+    _write_tile(totals, terms, tile, (bins, period), histograms, wants_histograms, entropies, wants_entropies)
 
 
 @cuda_kernel(
