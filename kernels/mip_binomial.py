@@ -135,7 +135,7 @@ def _binomial_cuda(sum_type: Any, mean_core: Any, finite_core: Any, sample: str,
                 good = not masked or valid[valid_first + y * valid_steps[1] + x * valid_steps[2]] != 0
                 other = not has_nodata
                 for k in range(channels):
-                    good = good and finite_core(flat[at + k * steps[1]])
+                    good = good and finite_core(sum_type(flat[at + k * steps[1]]))
                     other = other or flat[at + k * steps[1]] != nodata
                 if good and other:
                     wy = weight_core(y - 2 * oy)

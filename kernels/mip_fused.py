@@ -30,7 +30,7 @@ COUNTS, SUMS = CELLS + CELLS // 4, CHUNK * (CELLS + CELLS // 4)
 """Entries in shared memory: one level, and beside it the next one."""
 
 
-def _weigh_of(finite: Any) -> Any:
+def _weigh_of(sum_type: Any, finite: Any) -> Any:
     """Return the part that finds out which pixels of a cell are there and valid."""
 
     @device
@@ -38,7 +38,7 @@ def _weigh_of(finite: Any) -> Any:
         flat, _, steps = source
         fits, other = True, not has_nodata
         for _ in range(channels):
-            fits, other = fits and finite(flat[at]), other or flat[at] != nodata
+            fits, other = fits and finite(sum_type(flat[at])), other or flat[at] != nodata
             at += steps[1]
         return fits and other
 
@@ -130,7 +130,7 @@ def _climb_of(sum_type: Any, mean_core: Any) -> Any:
 def _mip_cuda(name: str, sum_type: Any, mean_core: Any, finite: Any, sample: str) -> Any:
     """Return the kernel whose sums are of one type."""
     floating = np.dtype(sum_type).kind == "f"
-    weigh, add, climb = _weigh_of(finite), _cell_of(sum_type), _climb_of(sum_type, mean_core)
+    weigh, add, climb = _weigh_of(sum_type, finite), _cell_of(sum_type), _climb_of(sum_type, mean_core)
 
     def kernel(
         flat: Any, start: Any, steps: Any, valid: Any, valid_start: Any, valid_steps: Any, masked: Any,

@@ -113,15 +113,10 @@ def _next(source: Any, mask: Any, channels: Any, where: Any, block: Any, after: 
     return current, count, seen
 
 
-_REST = (
-    "boolean, int64, boolean, int64, UniTuple(int64, 7), {0}[::1], int64, UniTuple(int64, 4), uint8[::1], int64, "
-    "UniTuple(int64, 3), boolean, int64)"
-)
-
-
 @cuda_kernel(
-    "void(uint8[::1], int64, UniTuple(int64, 4), uint8[::1], int64, UniTuple(int64, 3), " + _REST.format("uint8"),
-    "void(int32[::1], int64, UniTuple(int64, 4), uint8[::1], int64, UniTuple(int64, 3), " + _REST.format("int32"),
+    "void(uint8[::1], int64, UniTuple(int64, 4), uint8[::1], int64, UniTuple(int64, 3), boolean, int64, boolean, "
+    "int64, UniTuple(int64, 7), uint8[::1], int64, UniTuple(int64, 4), uint8[::1], int64, UniTuple(int64, 3), boolean, "
+    "int64)"
 )
 def _labels_cuda(
     flat: Any, start: Any, steps: Any, valid: Any, valid_start: Any, valid_steps: Any, masked: Any,

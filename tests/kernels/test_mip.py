@@ -94,7 +94,7 @@ def assert_same(got, expected, scale):
         assert_array_equal(got, expected)
 
 
-@pytest.mark.parametrize("name", NAMES[::4] if SIMULATED else NAMES)
+@pytest.mark.parametrize("name", NAMES[::2] if SIMULATED else NAMES)
 @given(data=st.data(), spoiled=st.booleans(), with_nodata=st.booleans())
 def test_levels_are_means_of_the_valid_pixels_that_exist(name, data, spoiled, with_nodata, on: Answer) -> None:
     pixels, valid, levels, restart = data.draw(cases(names=(name,)))
