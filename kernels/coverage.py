@@ -55,9 +55,9 @@ def _overlap_core(low: Any, high: Any, q: Any, i: Any) -> Any:
 
 
 @cpu_kernel
-def _count_cpu(run: Any) -> int:
+def _count_cpu(run: Any) -> Any:
     """Return how many samples that lie side by side are set; chunks keep the sums of a vector in 32 bits."""
-    total = 0
+    total = np.int64(0)
     for start in range(0, run.shape[0], 2**20):
         part, count = run[start : start + 2**20], np.int32(0)
         for k in range(part.shape[0]):

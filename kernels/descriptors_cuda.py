@@ -129,8 +129,8 @@ def _structure_cuda(
     parts[_TERMS * THREADS + me] = valid
     cuda.syncthreads()
     row, total = me // _SHARE, _i64(0)
-    for k in range(_ROWS):
-        total += parts[row * THREADS + me % _SHARE + k * _SHARE]
+    for part in range(_ROWS):
+        total += parts[row * THREADS + me % _SHARE + part * _SHARE]
     if row == _TERMS:
         cuda.atomic.add(count, tile, total)
     else:

@@ -47,7 +47,6 @@ def _above_core(value: Any, threshold: Any) -> Any:
 
 
 @cuda_kernel(
-    "void(uint8[::1], int64, UniTuple(int64, 4), UniTuple(int64, 4), uint8[::1])",
     "void(float32[::1], int64, UniTuple(int64, 4), UniTuple(int64, 4), float32[::1])",
 )
 def _brightest_cuda(flat: Any, start: Any, steps: Any, shape: Any, out: Any) -> None:
@@ -78,7 +77,6 @@ def _above_cpu(values: Any, valid: Any, masked: bool, threshold: Any, band: Any,
 
 
 @cuda_kernel(
-    "void(uint8[::1], UniTuple(int64, 4), uint8[::1], int64, UniTuple(int64, 3), boolean, uint8, uint8[::1])",
     "void(float32[::1], UniTuple(int64, 4), uint8[::1], int64, UniTuple(int64, 3), boolean, float32, uint8[::1])",
 )
 def _above_cuda(

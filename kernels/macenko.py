@@ -76,7 +76,8 @@ def _sums_cpu(source: Any, valid: Any, masked: bool, table: Any, least: int, siz
         first = start + i * steps[0] + y * steps[2]
         second, third = first + steps[1], first + 2 * steps[1]
         seen_first = seen_start + i * seen_steps[0] + y * seen_steps[1]
-        n, rr, rg, rb, gg, gb, bb = 0, 0, 0, 0, 0, 0, 0
+        zero = np.int64(0)
+        n, rr, rg, rb, gg, gb, bb = zero, zero, zero, zero, zero, zero, zero
         for x in range(width):
             at = x * steps[3]
             r, g, b = (
@@ -126,7 +127,8 @@ def _sums_cuda(
     parts = cuda.shared.array(_PARTS, np.int64)
     me = cuda.threadIdx.x
     n, _, height, width = shape
-    count, rr, rg, rb, gg, gb, bb = 0, 0, 0, 0, 0, 0, 0
+    zero = np.int64(0)
+    count, rr, rg, rb, gg, gb, bb = zero, zero, zero, zero, zero, zero, zero
     for i in range(cuda.blockIdx.z, n, cuda.gridDim.z):
         for y in range(cuda.blockIdx.y, height, cuda.gridDim.y):
             for x in range(cuda.blockIdx.x * THREADS + me, width, cuda.gridDim.x * THREADS):

@@ -81,7 +81,7 @@ def _judge_core(r: Any, g: Any, b: Any, ink: Any) -> Any:
 
 
 @cpu_kernel
-def _brightfield_cpu(source: Any, valid: Any, masked: bool, ink: bool, shift: int, band: Any, out: Any) -> None:
+def _brightfield_cpu(source: Any, valid: Any, masked: bool, ink: bool, shift: Any, band: Any, out: Any) -> None:
     flat, start, steps = source
     seen, seen_start, seen_steps = valid
     height, width = out.shape[1], out.shape[2]

@@ -69,7 +69,6 @@ def _nodata_cpu(source: Any, values: Any, bits: int, channels: int, needs_all: b
 
 
 @cuda_kernel(
-    "void(uint8[::1], int64, UniTuple(int64, 4), UniTuple(int64, 4), uint8[::1], int64, int64, boolean, uint8[::1])",
     "void(float32[::1], int64, UniTuple(int64, 4), UniTuple(int64, 4), float32[::1], int64, int64, boolean, "
     "uint8[::1])",
 )
