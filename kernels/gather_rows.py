@@ -52,21 +52,40 @@ def _between_at(flat: Any, halves: Any, upper: Any, lower: Any, t: Any, columns:
 @cpu_kernel
 def _read_row(row: Any, taps: Any, out: Any) -> None:
     """Write a row of texels at the columns of samples."""
-    near, weights, step = taps
+    near, far, weights = taps
     for i in range(out.shape[0]):
         k = near[i]
-        more = weights[i] * (row[k + step] - row[k])
-        out[i] = row[k] + (more if weights[i] > 0 else np.float32(0))  # what has no weight may be NaN
+        out[i] = row[k] + weights[i] * (row[far[i]] - row[k])
 
 
 @cpu_kernel
 def _mix_row(row: Any, taps: Any, share: Any, out: Any) -> None:
     """Do the same, and blend it with what is there."""
-    near, weights, step = taps
+    near, far, weights = taps
     for i in range(out.shape[0]):
         k = near[i]
-        more = weights[i] * (row[k + step] - row[k])
-        out[i] += share * (row[k] + (more if weights[i] > 0 else np.float32(0)) - out[i])
+        out[i] += share * (row[k] + weights[i] * (row[far[i]] - row[k]) - out[i])
+
+
+@cpu_kernel
+def _three_channels(fine: Any, coarse: Any, share: Any, affine: Any, red: Any, green: Any, blue: Any) -> None:
+    """Write rows of three channels together, which takes two thirds of the time: they share places and weights."""
+    row_0, step_0, near_0, far_0, weights_0 = fine
+    row_1, step_1, near_1, far_1, weights_1 = coarse
+    for i in range(red.shape[0]):
+        a, b, t = near_0[i], far_0[i], weights_0[i]
+        c, d, s = near_1[i], far_1[i], weights_1[i]
+        fine_r = row_0[a] + t * (row_0[b] - row_0[a])
+        coarse_r = row_1[c] + s * (row_1[d] - row_1[c])
+        a, b, c, d = a + step_0, b + step_0, c + step_1, d + step_1
+        fine_g = row_0[a] + t * (row_0[b] - row_0[a])
+        coarse_g = row_1[c] + s * (row_1[d] - row_1[c])
+        a, b, c, d = a + step_0, b + step_0, c + step_1, d + step_1
+        fine_b = row_0[a] + t * (row_0[b] - row_0[a])
+        coarse_b = row_1[c] + s * (row_1[d] - row_1[c])
+        red[i] = (fine_r + share * (coarse_r - fine_r)) * affine[0] + affine[1]
+        green[i] = (fine_g + share * (coarse_g - fine_g)) * affine[2] + affine[3]
+        blue[i] = (fine_b + share * (coarse_b - fine_b)) * affine[4] + affine[5]
 
 
 @cpu_kernel
@@ -81,7 +100,7 @@ def _store(line: Any, gain: Any, offset: Any, half: Any, out: Any) -> None:
 
 
 @cpu_kernel
-def _columns(table: Any, read: Any, token: Any, patch: Any, channels: Any, near: Any, weights: Any) -> Any:
+def _columns(table: Any, read: Any, token: Any, patch: Any, channels: Any, near: Any, far: Any, weights: Any) -> Any:
     """Fill the columns of the samples in a window of a level; return what the window is.
 
     Returns the offset of its first column, its width, the steps of channel and column in a row that was blended, and
@@ -99,14 +118,13 @@ def _columns(table: Any, read: Any, token: Any, patch: Any, channels: Any, near:
     row_step = channels if interleaved and dense else 1
     for i in range(patch):
         one, two, t = tap_core(first + i * stride, last)
-        if dense:
-            near[i] = (one - left) * row_step
-        else:
-            near[i] = 2 * i
+        near[i] = (one - left) * row_step if dense else 2 * i
+        far[i] = (two - left) * row_step if dense else 2 * i + 1
+        if not dense:
             listed[2 * i] = one * step
             listed[2 * i + 1] = two * step
-        weights[i] = t if two > one else np.float32(0)
-    return (left * step if dense else 0), width, (1 if row_step > 1 else width + 1), row_step, listed
+        weights[i] = t
+    return (left * step if dense else 0), width, (1 if row_step > 1 else width), row_step, listed
 
 
 @cpu_kernel
@@ -117,9 +135,9 @@ def _blend_rows(flat: Any, halves: Any, table: Any, read: Any, lattice: Any, j: 
     y0, y1, t = tap_core(lattice[0] + j * lattice[1], table[k + Y + 1] - 1)
     upper = table[k] + y0 * table[k + Y] + first_column
     lower = table[k] + y1 * table[k + Y] + first_column
-    channels = row.shape[0] // (width + 1)
+    channels = row.shape[0] // width
     if row_x > 1:
-        _between(flat, halves, upper, lower, t, row[: width * channels])
+        _between(flat, halves, upper, lower, t, row)
         return
     for ch in range(channels):
         shift = ch * table[k + STEP_C]
@@ -137,9 +155,10 @@ def gather_cpu(
     """Write the tokens of a band."""
     token_flat, token_start, token_steps = tokens
     channels, patch = shape
-    near = np.empty((2, patch), np.uint64)
+    near, far = np.empty((2, patch), np.uint64), np.empty((2, patch), np.uint64)
     weights = np.empty((2, patch), np.float32)
-    line = np.empty(patch, np.float32)
+    line, lines = np.empty(patch, np.float32), np.empty((3, patch), np.float32)
+    same = np.array([1.0, 0.0], np.float32)
     for n in range(band[0], band[1]):
         m = token_start + n * token_steps[0]
         token = (
@@ -148,22 +167,38 @@ def gather_cpu(
         )  # fmt: skip
         finer, share = level_core(token[0], table.size // COLUMNS, np.float64, np.float32)
         coarser = finer + (share > 0)
-        window_0 = _columns(table, finer, token, patch, channels, near[0], weights[0])
-        window_1 = _columns(table, coarser, token, patch, channels, near[1], weights[1])
+        window_0 = _columns(table, finer, token, patch, channels, near[0], far[0], weights[0])
+        window_1 = _columns(table, coarser, token, patch, channels, near[1], far[1], weights[1])
         k0, k1 = finer * COLUMNS + Y, coarser * COLUMNS + Y
         lattice_0 = lattice_core(token[1], token[3], patch, table[k0 + 2], table[k0 + 3])
         lattice_1 = lattice_core(token[1], token[3], patch, table[k1 + 2], table[k1 + 3])
-        # one column more than there are: the last one has a right neighbour, of weight 0
-        row_0 = np.zeros((window_0[1] + 1) * channels, np.float32)
-        row_1 = np.zeros((window_1[1] + 1) * channels, np.float32)
-        step_0, step_1 = np.uint64(window_0[3]), np.uint64(window_1[3])
+        row_0 = np.empty(window_0[1] * channels, np.float32)
+        row_1 = np.empty(window_1[1] * channels, np.float32)
+        fine = row_0, np.uint64(window_0[2]), near[0], far[0], weights[0]
+        coarse = row_1, np.uint64(window_1[2]), near[1], far[1], weights[1]
         for j in range(patch):
             _blend_rows(flat, halves, table, finer, lattice_0, j, window_0, row_0)
             if share > 0:
                 _blend_rows(flat, halves, table, coarser, lattice_1, j, window_1, row_1)
+            first = (n * channels * patch + j) * patch
+            if channels == 3 and share > 0:
+                plane = patch * patch
+                red, green, blue = (
+                    out[first : first + patch],
+                    out[first + plane : first + plane + patch],
+                    out[first + 2 * plane : first + 2 * plane + patch],
+                )
+                if half:
+                    _three_channels(fine, coarse, share, affine, lines[0], lines[1], lines[2])
+                    _store(lines[0], same[0], same[1], half, red)
+                    _store(lines[1], same[0], same[1], half, green)
+                    _store(lines[2], same[0], same[1], half, blue)
+                else:
+                    _three_channels(fine, coarse, share, affine, red, green, blue)
+                continue
             for ch in range(channels):
-                _read_row(row_0[ch * window_0[2] :], (near[0], weights[0], step_0), line)
+                _read_row(row_0[ch * window_0[2] :], (near[0], far[0], weights[0]), line)
                 if share > 0:
-                    _mix_row(row_1[ch * window_1[2] :], (near[1], weights[1], step_1), share, line)
-                first = ((n * channels + ch) * patch + j) * patch
+                    _mix_row(row_1[ch * window_1[2] :], (near[1], far[1], weights[1]), share, line)
                 _store(line, affine[2 * ch], affine[2 * ch + 1], half, out[first : first + patch])
+                first += patch * patch
