@@ -8,5 +8,5 @@ from tests.bench.test_ratios import SHARE
 
 @pytest.mark.slow
 def test_gather_against_torch() -> None:
-    row = gather_row(tissue_pyramid(1024), between=True, dtype="float32", rounds=5, bar=SHARE * BAR)
+    row = gather_row(tissue_pyramid(1024), between=True, dtype="float32", rounds=9, bar=SHARE * BAR)
     assert row["ok"], row
