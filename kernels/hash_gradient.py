@@ -105,7 +105,7 @@ def _coords_cpu(
                     value = widen_core(bits[row + f]) if is_half else plain[row + f]
                     pull = add_core(up[source + f * up_steps[1]], value, pull)
                 for axis in range(dims):
-                    slope = slope_core(corner, axis, px, py, pz, dims) * scales[level]
+                    slope = slope_core(corner, axis, px, py, pz, dims, scales[level])
                     out[n, axis] = add_core(slope, pull, out[n, axis])
 
 
@@ -184,7 +184,7 @@ def _coords_cuda(
             for f in range(features):
                 pull = add_core(up[source + f * up_steps[1]], table[at + f], pull)
             for axis in range(dims):
-                slope = slope_core(corner, axis, px, py, pz, dims) * scales[level]
+                slope = slope_core(corner, axis, px, py, pz, dims, scales[level])
                 out[n * dims + axis] = add_core(slope, pull, out[n * dims + axis])
 
 

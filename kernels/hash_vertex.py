@@ -84,10 +84,10 @@ def weight_core(corner: Any, px: Any, py: Any, pz: Any, dims: Any) -> Any:
 
 
 @core
-def slope_core(corner: Any, axis: Any, px: Any, py: Any, pz: Any, dims: Any) -> Any:
-    """Return the derivative of `weight_core` along one axis, for each cell."""
+def slope_core(corner: Any, axis: Any, px: Any, py: Any, pz: Any, dims: Any, scale: Any) -> Any:
+    """Return the derivative of `weight_core` by one coordinate, of which a unit is `scale` cells."""
     fx, fy, fz = px - floor(px), py - floor(py), pz - floor(pz)
-    slope = ONE if (corner >> axis) & 1 else -ONE
+    slope = scale if (corner >> axis) & 1 else -scale
     if axis != 0:
         slope = slope * share_core((corner & 1) != 0, fx)
     if axis != 1:
