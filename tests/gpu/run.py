@@ -1,7 +1,7 @@
 """Everything that needs a device, and the table of what was measured on it: `make gpu`.
 
-Kernels, torch operations and models need numpy, numba-cuda, torch, pytest and hypothesis only; where tilestream itself
-is not installed, `make lint-tree` and PYTHONPATH=.lint stand in for it.
+Kernels, torch operations and models need numpy, numba-cuda, torch, pytest, pytest-timeout, hypothesis and psutil only:
+on a machine that has these, `pip install --no-deps --no-build-isolation -e .` and `python -m tests.gpu.run` do.
 """
 
 from __future__ import annotations
