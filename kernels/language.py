@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
-import numpy.ma  # noqa: F401  see where forks are prepared for
+import numpy as np
+import numpy.ma
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import cuda as _cuda
 from numba import njit
@@ -153,16 +154,22 @@ def _kept_on_disk(jit: Any, **options: Any) -> Callable[[Callable[..., Any]], An
     return decorate
 
 
-def _stamp(function: Callable[..., Any]) -> tuple[tuple[str, int, int], ...]:
-    """Return name, time and size of every file whose functions a kernel calls, however deep."""
-    files, found, waiting = set(), set(), [function]
+def _stamp(function: Callable[..., Any]) -> tuple[Any, ...]:
+    """Return what a compiled kernel depends on: all files whose functions it calls, and the constants these use."""
+    files, constants, found, waiting = set(), {}, set(), [function]
     while waiting:
         inner = waiting.pop()
         found.add(inner)
         files.add(inner.__code__.co_filename)
-        called = (getattr(inner.__globals__.get(name), "py_func", None) for name in inner.__code__.co_names)
-        waiting += [other for other in called if other is not None and other not in found]
-    return tuple((Path(file).name, Path(file).stat().st_mtime_ns, Path(file).stat().st_size) for file in sorted(files))
+        for name in inner.__code__.co_names:
+            value = inner.__globals__.get(name)
+            called = getattr(value, "py_func", None)
+            if called is not None and called not in found:
+                waiting.append(called)
+            elif isinstance(value, (int, float, tuple, np.generic)):
+                constants[name] = repr(value)
+    known = ((Path(file).name, Path(file).stat().st_mtime_ns, Path(file).stat().st_size) for file in sorted(files))
+    return (*known, *sorted(constants.items()))
 
 
 class CudaKernel:

@@ -8,31 +8,33 @@ import pytest
 CORE = """
 from tilestream.kernels.language import core
 
+ADDED = {added}
+
 @core
 def _twice_core(a):
     return {factor} * a
 """
 KERNEL = """
-from tests_of_cache.maths import _twice_core
+from tests_of_cache.maths import ADDED, _twice_core
 from tilestream.kernels.language import cpu_kernel
 
 @cpu_kernel
 def _twice_cpu(a):
-    return _twice_core(a)
+    return _twice_core(a) + ADDED
 
 print(_twice_cpu(3), sum(_twice_cpu.stats.cache_hits.values()))
 """
 
 
 @pytest.mark.slow
-def test_a_kernel_is_compiled_once_and_again_when_a_core_in_another_file_was_edited(tmp_path: Path) -> None:
+def test_a_kernel_is_compiled_once_and_again_when_what_it_takes_from_another_file_was_edited(tmp_path: Path) -> None:
     package = tmp_path / "tests_of_cache"
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "kernel.py").write_text(textwrap.dedent(KERNEL))
 
-    def run(factor: int) -> str:
-        maths = textwrap.dedent(CORE.format(factor=factor))
+    def run(factor: int, added: int) -> str:
+        maths = textwrap.dedent(CORE.format(factor=factor, added=added))
         if not (package / "maths.py").exists() or (package / "maths.py").read_text() != maths:
             (package / "maths.py").write_text(maths)
         return subprocess.run(
@@ -40,9 +42,10 @@ def test_a_kernel_is_compiled_once_and_again_when_a_core_in_another_file_was_edi
             cwd=tmp_path, capture_output=True, text=True, check=True,
         ).stdout.strip()  # fmt: skip
 
-    assert run(2) == "6 0"
-    assert run(2) == "6 1"
-    assert run(5) == "15 0"
+    assert run(2, 0) == "6 0"
+    assert run(2, 0) == "6 1"
+    assert run(5, 0) == "15 0"
+    assert run(5, 4) == "19 0"
 
 
 def test_without_a_folder_for_compiled_kernels_they_are_compiled_anew_with_a_warning(monkeypatch) -> None:
