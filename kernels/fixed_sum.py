@@ -25,6 +25,7 @@ _HALF = np.float32(0.5)
 _ONE = np.float32(1)
 _ZERO = np.float32(0)
 _INFINITY = np.float32(np.inf)
+_ldexp: Any = math.ldexp  # of an int32, which its types do not know
 _NAN = np.float32(np.nan)
 
 
@@ -49,13 +50,13 @@ def binary_places_core(largest: Any, headroom: Any) -> Any:
 @core
 def power_core(exponent: Any) -> Any:
     """Return 2 to half an exponent, rounded down, as float32: the whole power need not be one."""
-    return math.ldexp(_ONE, np.int32(np.int32(exponent) >> np.int32(1)))
+    return _ldexp(_ONE, np.int32(np.int32(exponent) >> np.int32(1)))
 
 
 @core
-def fixed_core(term: Any, places: Any) -> Any:
-    """Return 2^k · term as a whole number."""
-    return np.int64(floor(term * power_core(places) * power_core(places + 1) + _HALF))
+def fixed_core(weight: Any, value: Any, places: Any) -> Any:
+    """Return 2^k · weight · value as a whole number."""
+    return np.int64(floor(weight * value * power_core(places) * power_core(places + 1) + _HALF))
 
 
 @core

@@ -215,8 +215,8 @@ def hash_decode(
     positions = _positions(grid, scale_yx, extent_yx or (1.0, 1.0), z)
     check_reach(grid, positions, box)
     kept_levels = sum(level < (grid.levels if max_level is None else max_level) + SLACK for level in range(grid.levels))
-    work = decode_box_on_device if here.backend == "cuda" else _box_on_host
-    work(here, box, positions, table, weights, grid, layers, int(kept_levels), found)
+    fill = decode_box_on_device if here.backend == "cuda" else _box_on_host
+    fill(here, box, positions, table, weights, grid, layers, int(kept_levels), found)
     return found
 
 

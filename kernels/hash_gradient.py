@@ -71,7 +71,7 @@ def _table_cpu(
                 entry = entry_core(corner, px, py, pz, dims, size, resolution, hashed)
                 weight = weight_core(corner, px, py, pz, dims)
                 for f in range(features):
-                    totals[entry, f] += fixed_core(weight * up[source + f * up_steps[1]], places)
+                    totals[entry, f] += fixed_core(weight, up[source + f * up_steps[1]], places)
         for entry in range(size):
             for f in range(features):
                 out[layout[level, 0] + entry, f] = totals[entry, f]
@@ -133,7 +133,7 @@ def _table_cuda(
         weight = weight_core(corner, px, py, pz, dims)
         to = (layout[row] + entry) * features
         for f in range(features):
-            cuda.atomic.add(totals, to + f, fixed_core(weight * up[source + f * up_steps[1]], places))
+            cuda.atomic.add(totals, to + f, fixed_core(weight, up[source + f * up_steps[1]], places))
 
 
 @cuda_kernel(_FRONT + _BACK + "float32[::1])")

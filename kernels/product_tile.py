@@ -14,14 +14,17 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic as _numba_intrinsic
 
 ROWS = 4
 COLUMNS = 32
 _VECTOR_BITS = 512
 
 
-@intrinsic
+_intrinsic: Any = _numba_intrinsic  # typed as what it wraps, not as what it returns
+
+
+@_intrinsic
 def add_tile(typing: Any, a: Any, at: Any, down: Any, right: Any, k: Any, b: Any, out: Any, i: Any, p: Any) -> Any:
     """Add a product to `ROWS` rows and `COLUMNS` columns of `out`; a is 1-D, b and out 2-D with contiguous rows."""
     if not all(isinstance(array, types.Array) and array.dtype == a.dtype for array in (a, b, out)):
