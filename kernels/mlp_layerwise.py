@@ -75,7 +75,7 @@ def launch_layer(
     ----------
     here : Place
         A device.
-    inputs, out : tuple
+    inputs : tuple
         Positions × features.
     weights : array
         The run of all weights.
@@ -83,6 +83,8 @@ def launch_layer(
         Start, step from output to output and from input to input, start of the bias or -1.
     sizes : tuple of int
         Positions, inputs, outputs.
+    out : tuple
+        Positions × features.
     ending : int
         `LINEAR`, `RELU` or `MASKED`.
     mask : tuple, optional
@@ -123,10 +125,12 @@ def forward_layerwise(here: Place, inputs: Array, weights: Array, layers: MlpLay
     ----------
     here : Place
         A device.
-    inputs, weights, out : array
+    inputs, weights : array
         As in `tilestream.kernels.mlp.mlp`.
     layers : MlpLayers
         Sizes.
+    out : array
+        As in `tilestream.kernels.mlp.mlp`.
     """
     n = int(inputs.shape[0])
     source, target, run = flat_view(inputs), flat_view(out, writable=True), flat_samples(weights)
