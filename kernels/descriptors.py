@@ -176,6 +176,32 @@ def _structure_cpu(plane: Any, mask: Any, masked: bool, chunk: int, structure: A
 
 
 @cpu_kernel
+def _rgb_tile_cpu(flat: Any, first: int, row_step: int, luma: Any, histogram: Any, cross: Any) -> None:
+    """Take in an interleaved tile of RGB that is valid throughout."""
+    samples = 3 * luma.shape[1]
+    for y in range(luma.shape[0]):
+        _rgb_row_cpu(flat[first + y * row_step : first + y * row_step + samples], luma[y], histogram, cross)
+
+
+@cpu_kernel
+def _copy_mask_cpu(seen: Any, first: int, steps: Any, mask: Any) -> None:
+    for y in range(mask.shape[0]):
+        for x in range(mask.shape[1]):
+            mask[y, x] = seen[first + y * steps[1] + x * steps[2]]
+
+
+@cpu_kernel
+def _row_cpu(flat: Any, first: int, steps: Any, interleaved: bool, channels: int, line: Any) -> Any:
+    """Return a row of any layout as interleaved pixels, in `line` where it is not stored so."""
+    if interleaved:
+        return flat[first : first + line.shape[0]]
+    for ch in range(channels):
+        for x in range(line.shape[0] // channels):
+            line[x * channels + ch] = flat[first + ch * steps[1] + x * steps[3]]
+    return line
+
+
+@cpu_kernel
 def _descriptors_cpu(source: Any, valid: Any, rgb: bool, masked: bool, scratch: Any, band: Any, out: Any) -> None:
     """Take in a band of tiles; planes and masks hold one tile at each scale and serve one after the other."""
     flat, start, steps = source
@@ -185,39 +211,26 @@ def _descriptors_cpu(source: Any, valid: Any, rgb: bool, masked: bool, scratch: 
     count, histogram, cross, structure = out
     height, width = plane0.shape
     channels = histogram.shape[1]
-    fast = rgb and not masked
     interleaved = steps[3] == channels and (channels == 1 or steps[1] == 1)
     for i in range(band[0], band[1]):
-        for y in range(height):
-            first = start + i * steps[0] + y * steps[2]
-            row = line
-            if interleaved:
-                row = flat[first : first + width * channels]
-            else:
-                _gather_cpu(flat, first, steps, channels, line)
-            if fast:
-                _rgb_row_cpu(row, plane0[y], histogram[i], cross[i])
-                count[i] += width
-                continue
+        if rgb and not masked and interleaved:
+            _rgb_tile_cpu(flat, start + i * steps[0], steps[2], plane0, histogram[i], cross[i])
+            count[i] = height * width
+        else:
             if masked:
-                seen_first = seen_start + i * seen_steps[0] + y * seen_steps[1]
-                for x in range(width):
-                    mask0[y, x] = seen[seen_first + x * seen_steps[2]]
-            count[i] += _any_row_cpu(row, mask0[y], plane0[y], histogram[i], cross[i], rgb)
+                _copy_mask_cpu(seen, seen_start + i * seen_steps[0], seen_steps, mask0)
+            for y in range(height):
+                row = _row_cpu(flat, start + i * steps[0] + y * steps[2], steps, interleaved, channels, line)
+                if rgb and not masked:
+                    _rgb_row_cpu(row, plane0[y], histogram[i], cross[i])
+                    count[i] += width
+                else:
+                    count[i] += _any_row_cpu(row, mask0[y], plane0[y], histogram[i], cross[i], rgb)
         _structure_cpu(plane0, mask0, masked, CHUNK_PX, structure[i, 0])
         _halve_cpu(plane0, mask0, masked, plane1, mask1)
         _structure_cpu(plane1, mask1, masked, CHUNK_PX // 16, structure[i, 1])
         _halve_cpu(plane1, mask1, masked, plane2, mask2)
         _structure_cpu(plane2, mask2, masked, CHUNK_PX // 256, structure[i, 2])
-
-
-@cpu_kernel
-def _gather_cpu(flat: Any, first: int, steps: Any, channels: int, line: Any) -> None:
-    """Write a row of any layout as interleaved pixels."""
-    width = line.shape[0] // channels
-    for ch in range(channels):
-        for x in range(width):
-            line[x * channels + ch] = flat[first + ch * steps[1] + x * steps[3]]
 
 
 def descriptors(
