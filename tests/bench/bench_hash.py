@@ -37,7 +37,7 @@ def field(edge_px: int, log2_table: int) -> tuple[HashGrid, np.ndarray[Any, Any]
 
 
 def decode_row(
-    *, edge_px: int = 1024, log2_table: int = 15, rounds: int = 3, bar: float | None = None
+    *, edge_px: int = 512, log2_table: int = 15, rounds: int = 3, bar: float | None = None
 ) -> dict[str, Any]:
     """Return our rate of decoding a whole image on two cores beside the best of four ways to write it in torch."""
     grid, table, weights = field(edge_px, log2_table)
