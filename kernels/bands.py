@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 from tilestream.errors import ConfigError
 
@@ -51,12 +51,11 @@ def over_bands(work: Callable[[int, int], object], n: int, *, threads: int, leas
     Parameters
     ----------
     work : callable
-        Writes what belongs to positions start to stop, and nothing else; must give up the GIL to gain anything. Must
-        not call `over_bands` in turn.
+        Writes what belongs to positions start to stop, and nothing else; must give up the GIL to gain anything.
     n : int
         How many positions, such as rows.
     threads : int
-        Most threads; 1 calls `work(0, n)` in this one.
+        Most threads, this one among them; 1 calls `work(0, n)`.
     least : int
         Fewest positions that are worth a band.
     align : int
@@ -75,9 +74,18 @@ def over_bands(work: Callable[[int, int], object], n: int, *, threads: int, leas
         return
     step = -(-n // bands)
     step += -step % align
-    starts = range(0, n, step)
-    if threads >= cores():
-        list(_pool.get().map(lambda start: work(start, min(start + step, n)), starts))
-        return
-    # fewer threads than the pool has: each takes every so-manieth band
-    list(_pool.get().map(lambda first: [work(s, min(s + step, n)) for s in starts[first::threads]], range(threads)))
+    starts = iter(range(0, n, step))  # taken from under the GIL, so by one thread each
+
+    def some() -> None:
+        for start in starts:
+            work(start, min(start + step, n))
+
+    # this thread works too: it need not wait for others to wake up, nor for those that others keep busy
+    others = [_pool.get().submit(some) for _ in range(threads - 1)]
+    try:
+        some()
+    finally:
+        started = [other for other in others if not other.cancel()]
+        wait(started)
+    for other in started:
+        other.result()

@@ -89,6 +89,24 @@ def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 @_intrinsic
+def prefetch(typing: Any, run: Any, k: Any) -> Any:
+    """Ask the CPU to bring `run[k]`, of a one-dimensional array, into its cache; it may lie past the end."""
+    if not isinstance(run, types.Array) or run.ndim != 1:
+        return None
+
+    def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer())
+        number = ir.IntType(32)
+        form = ir.FunctionType(ir.VoidType(), [address.type, number, number, number])
+        call = builder.module.declare_intrinsic("llvm.prefetch", [address.type], form)
+        builder.call(call, [address, number(0), number(3), number(1)])  # to read, into the nearest cache, of data
+        return context.get_dummy_value()
+
+    return types.none(run, types.int64), lower
+
+
+@_intrinsic
 def floor(typing: Any, x: Any) -> Any:
     """Return the largest whole number that is not above x, as a float of the type of x on every target."""
     if not isinstance(x, types.Float):

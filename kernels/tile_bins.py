@@ -16,11 +16,15 @@ from typing import Any
 import numpy as np
 
 from tilestream.kernels.bit_planes import PART, PLANES, SMALL, add_counts, add_sets, sets_to_counts
-from tilestream.kernels.language import core, cpu_kernel
+from tilestream.kernels.language import core, cpu_kernel, prefetch
 
 MAX_BINS = 256
 BAG_BYTES = 8192
 """Samples that are collected before they are counted, so that they stay in the first cache; long rows need more."""
+
+LINE_BYTES = 64
+AHEAD = 2
+"""Tiles of the same row."""
 
 _f32, _i32, _u8 = np.float32, np.int32, np.uint8
 
@@ -178,6 +182,15 @@ def _entropy_cpu(counts: Any, n: int, bins: int, terms: Any, unit: float) -> Any
 
 
 @cpu_kernel
+def _ahead_cpu(flat: Any, first: int, step: int, height: int, span: int) -> None:
+    """Fetch the rows of a tile that comes later: too short and too far apart for the CPU to see a pattern in them."""
+    line = LINE_BYTES // flat.itemsize
+    for y in range(height):
+        for k in range(0, span, line):
+            prefetch(flat, first + y * step + k)
+
+
+@cpu_kernel
 def tiles_cpu(pixels: Any, mask: Any, shape: Any, codes: Any, rule: Any, band: Any, out: Any) -> None:
     """Write histograms or entropies of the tiles of some rows of tiles.
 
@@ -207,13 +220,19 @@ def tiles_cpu(pixels: Any, mask: Any, shape: Any, codes: Any, rule: Any, band: A
     words = np.empty(PART * capacity, np.uint64)
     scratch = (words, words.view(np.uint8), np.empty((PLANES, capacity), np.uint64), np.empty((4, MAX_BINS), np.uint32))
     counts = np.empty(max(SMALL, bins), np.int64)
+    interleaved = 0 <= steps[0] < steps[2]
     for i in range(band[0], band[1]):
         y = i * tile_px
         for j in range(-(-width // tile_px)):
             x = j * tile_px
             area = (min(tile_px, height - y), min(tile_px, width - x))
+            after = start + y * steps[1] + (x + AHEAD * tile_px) * steps[2]
+            if interleaved:
+                _ahead_cpu(flat, after, steps[1], area[0], tile_px * steps[2])
             here = (valid, valid_start + y * valid_steps[0] + x * valid_steps[1], valid_steps, masked)
             for ch in range(channels):
+                if not interleaved and steps[2] > 0:
+                    _ahead_cpu(flat, after + ch * steps[0], steps[1], area[0], tile_px * steps[2])
                 tile = (flat, start + ch * steps[0] + y * steps[1] + x * steps[2], (steps[1], steps[2]))
                 n = _tile_cpu(tile, here, area, codes, rule, bins, scratch, counts)
                 if wants_histograms:
