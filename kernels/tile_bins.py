@@ -52,6 +52,10 @@ def _planar_cpu(flat: Any, first: int, step: int, area: Any, keep: Any, bag: Any
     for y in range(height):
         # without slices indices might be negative, and without `keep` each row is a call of memmove: 5 times slower
         row, part = flat[first + y * step : first + y * step + width], bag[y * width : (y + 1) * width]
+        if width == LINE_BYTES:
+            for x in range(LINE_BYTES):  # a constant, and so one instruction where registers are as wide
+                part[x] = row[x] & keep
+            continue
         for x in range(width):
             part[x] = row[x] & keep
 
