@@ -21,7 +21,7 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 import numpy.ma
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import ir
 from numba import cuda as _cuda
 from numba import njit
 from numba.core import types
