@@ -246,4 +246,7 @@ def decode_coords_on_device(
 def _on_device(positions: bytes, device: int, process: int) -> Any:
     """Return positions as a run on a device, kept for the next call of the process."""
     with contextlib.nullcontext() if SIMULATED else cuda.gpus[device]:
-        return cuda.to_device(np.frombuffer(positions, np.int64).copy())
+        run = cuda.to_device(np.frombuffer(positions, np.int64).copy())
+        # to_device may return before the copy has arrived, and other streams do not wait for the default one
+        cuda.default_stream().synchronize()
+    return run

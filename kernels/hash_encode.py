@@ -211,7 +211,10 @@ def grid_on(here: Place, grid: HashGrid) -> tuple[Any, Any]:
 @functools.lru_cache(maxsize=64)
 def _grid_on_device(grid: HashGrid, device: int, process: int) -> tuple[Any, Any]:
     with contextlib.nullcontext() if SIMULATED else cuda.gpus[device]:
-        return cuda.to_device(grid.layout.ravel()), cuda.to_device(np.append(grid.scales, np.float32(np.inf)))
+        found = cuda.to_device(grid.layout.ravel()), cuda.to_device(np.append(grid.scales, np.float32(np.inf)))
+        # to_device may return before the copies have arrived, and other streams do not wait for the default one
+        cuda.default_stream().synchronize()
+    return found
 
 
 def check_encoding(operation: str, grid: HashGrid, coords: Array, table: Array, max_level: Array | None) -> None:

@@ -16,6 +16,7 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
 import numba
@@ -167,6 +168,10 @@ def _kept_on_disk(jit: Any, **options: Any) -> Callable[[Callable[..., Any]], An
         if not SIMULATED:
             # Numba looks at the file of the function alone, and would go on with the old maths of an edited core
             compiled._cache._cache_file._source_stamp = _stamp(function)
+            if jit is cuda.jit:
+                # The key would hold what the kernel closes over, and functions differ in it from process to process;
+                # CUDA kernels differ by name, and what they close over is in the stamp
+                compiled._cache._py_func = SimpleNamespace(__code__=function.__code__, __closure__=None)
         return compiled
 
     return decorate
@@ -179,12 +184,13 @@ def _stamp(function: Callable[..., Any]) -> tuple[Any, ...]:
         inner = waiting.pop()
         found.add(inner)
         files.add(inner.__code__.co_filename)
-        for name in inner.__code__.co_names:
-            value = inner.__globals__.get(name)
+        cells = zip(inner.__code__.co_freevars, inner.__closure__ or (), strict=True)
+        used = {name: inner.__globals__.get(name) for name in inner.__code__.co_names}
+        for name, value in (used | {name: cell.cell_contents for name, cell in cells}).items():
             called = getattr(value, "py_func", None)
             if called is not None and called not in found:
                 waiting.append(called)
-            elif isinstance(value, (int, float, tuple, np.generic)):
+            elif isinstance(value, (int, float, tuple, type, np.generic)):
                 constants[name] = repr(value)
     known = ((Path(file).name, Path(file).stat().st_mtime_ns, Path(file).stat().st_size) for file in sorted(files))
     return (*known, *sorted(constants.items()))

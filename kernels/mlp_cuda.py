@@ -39,7 +39,10 @@ def fused_width(layers: MlpLayers) -> int | None:
 def layout_on_device(layers: MlpLayers, device: int, process: int) -> Any:
     """Return `MlpLayers.layout` as a run on a device, kept for the next call of the process."""
     with contextlib.nullcontext() if SIMULATED else cuda.gpus[device]:
-        return cuda.to_device(layers.layout.ravel())
+        run = cuda.to_device(layers.layout.ravel())
+        # to_device may return before the copy has arrived, and other streams do not wait for the default one
+        cuda.default_stream().synchronize()
+    return run
 
 
 @device

@@ -68,9 +68,11 @@ def is_device_array(array: Array) -> bool:
 
 def device_of(array: Array) -> int:
     """Return the number of the CUDA device an array lives on; 0 when it does not say."""
-    if SIMULATED or not hasattr(array, "__dlpack_device__"):
+    if SIMULATED:
         return 0
-    return int(array.__dlpack_device__()[1])
+    if hasattr(array, "__dlpack_device__"):
+        return int(array.__dlpack_device__()[1])
+    return int(array.gpu_data.context.device.id) if hasattr(array, "__cuda_ndarray__") else 0  # Numba's own
 
 
 def place(operation: str, *, backend: str | None, stream: int, threads: int | None, **arrays: Array | None) -> Place:

@@ -72,7 +72,7 @@ def _on_device(array: np.ndarray[Any, Any]) -> Any:
     import torch
 
     if 0 in array.shape or any(step < 0 for step in array.strides):  # torch has no negative steps
-        return torch.from_numpy(np.ascontiguousarray(array)).cuda()
+        return torch.from_numpy(array.copy()).cuda()  # which a lone sample with a negative step would not be otherwise
     memory = np.lib.stride_tricks.as_strided(
         array, (sum((n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)) // array.itemsize + 1,),
         (array.itemsize,),

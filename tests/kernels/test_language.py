@@ -57,3 +57,27 @@ def test_without_a_folder_for_compiled_kernels_they_are_compiled_anew_with_a_war
     with pytest.warns(UserWarning, match="NUMBA_CACHE_DIR"):
         thrice = cpu_kernel(lambda a: 3 * a)
     assert thrice(2) == 6
+
+
+def test_a_cuda_kernel_that_closes_over_functions_is_found_on_disk_by_the_next_process() -> None:
+    from numba import njit
+
+    from tilestream.kernels.language import _kept_on_disk, cuda
+
+    class Codegen:
+        def magic_tuple(self) -> tuple[int, int]:
+            return (9, 0)
+
+    def made(factor: int) -> tuple[object, object]:
+        @njit(inline="always")
+        def scaled(a):
+            return factor * a
+
+        def kernel(a):
+            a[0] = scaled(a[0])
+
+        cache = _kept_on_disk(cuda.jit)(kernel)._cache
+        return cache._index_key((), Codegen()), cache._cache_file._source_stamp
+
+    assert made(2) == made(2)
+    assert made(2) != made(3)
