@@ -15,7 +15,7 @@ import numpy as np
 from tilestream.kernels.bands import over_bands
 from tilestream.kernels.language import cpu_kernel, cuda, cuda_kernel, device
 from tilestream.kernels.mip_layout import THREADS, Reduction, frame, jobs_of, masks_of, shape_of
-from tilestream.kernels.place import Place
+from tilestream.kernels.place import Place, dtype_of
 
 _LEAST_PX = 2**12
 
@@ -194,6 +194,8 @@ def _on_cuda(reduction: Reduction, here: Place, level: int) -> None:
     mask, oks = masks_of(reduction)
     ok = oks[level - 1]
     _, _, rows, columns = shape_of(reduction.outs[level - 1])
+    # beside int64, uint64 is compared and chosen in float64, which skips whole numbers above 2^53
+    number = np.uint64 if dtype_of(reduction.pixels) == np.uint64 else int
     bands = [(0, rows)]
     if reduction.boxes is not None:
         bands = [(int(y0) >> level, -(-int(y1) >> level)) for y0, _, y1, _ in reduction.boxes]
@@ -202,6 +204,6 @@ def _on_cuda(reduction: Reduction, here: Place, level: int) -> None:
         grid = -(-images * channels * (bottom - top) * columns // THREADS)
         here.launch(
             _labels_cuda, grid, THREADS, *source, *mask, reduction.valid is not None,
-            int(reduction.nodata or 0), reduction.nodata is not None, int(reduction.fill), shape, *out,
+            number(reduction.nodata or 0), reduction.nodata is not None, number(reduction.fill), shape, *out,
             *ok, bool(reduction.valids), level,
         )  # fmt: skip
