@@ -1,10 +1,11 @@
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.bench.run import facts, modules, write
-from tests.bench.table import at_least, make_row, markdown, rates
+from tests.bench.table import TURN_S, at_least, make_row, markdown, rates
 
 
 @pytest.mark.parametrize(("value", "ok"), [(500.0, True), (499.0, False)])
@@ -29,11 +30,24 @@ def test_rates_take_turns() -> None:
 
     def contestant(name: str) -> float:
         order.append(name)
+        time.sleep(TURN_S)
         return 1.0
 
     found = rates([lambda: contestant("a"), lambda: contestant("b")], rounds=3)
     assert order == ["a", "b"] * 3
-    assert all(rate > 0 for rate in found)
+    assert all(0 < rate <= 1 / TURN_S for rate in found)
+
+
+def test_what_is_done_soon_is_done_again() -> None:
+    calls: list[float] = []
+
+    def contestant() -> float:
+        calls.append(time.sleep(TURN_S / 10) or 1.0)
+        return 1.0
+
+    (rate,) = rates([contestant], rounds=1)
+    assert len(calls) > 1
+    assert 0 < rate <= 10 / TURN_S
 
 
 def test_table_is_written_with_what_it_takes_to_judge_it(tmp_path: Path) -> None:
