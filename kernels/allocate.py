@@ -14,6 +14,7 @@ for bit; tolerance of the tests is 0, and that of values n · 2^-41 of the large
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,7 +24,7 @@ import numpy.typing as npt
 
 from tilestream.errors import ConfigError
 from tilestream.kernels.allocate_cuda import cut_on_device, desk_for, make_whole, rows_on_device, value_on_device
-from tilestream.kernels.checks import need
+from tilestream.kernels.checks import need, whole, whole_pair
 from tilestream.kernels.cut_rows import rows_cpu
 from tilestream.kernels.place import Array, Place, dtype_of, place
 from tilestream.kernels.quadtree import (
@@ -157,18 +158,21 @@ def _checked(gains: Any, branching: int, leaf_grid: tuple[int, int] | None) -> G
         raise ConfigError.of(
             "`gains` of `allocate`", got=got, expected="a list of arrays, finest first", do="One array a level."
         )
-    side = int(np.sqrt(branching))
+    branching = whole("allocate", "branching", branching, least=0, most=2**40)
+    side = math.isqrt(branching)
     if side < 2 or side * side != branching:
         raise ConfigError.of(
             "`branching` of `allocate`", got=branching, expected="4, 9, 16, …: a square", do="Use 4 for a quadtree."
         )
     for i, gain in enumerate(gains):
+        if gain is None:
+            raise ConfigError.of(f"`gains[{i}]` of `allocate`", got="None", expected="an array", do="Leave none out.")
         place("allocate", backend=None, stream=0, threads=1, **{f"gains[{i}]": gain})
         need("allocate", f"gains[{i}]", gain, dtypes=("float32", "float64"), ndim=2)
         need("allocate", f"gains[{i}]", gain, dtypes=(dtype_of(gains[0]).name,))
     shapes = [(int(gain.shape[0]), int(gain.shape[1])) for gain in gains]
     finest = leaf_grid if leaf_grid is not None else (shapes[0][0] * side, shapes[0][1] * side)
-    return geometry_of([(int(finest[0]), int(finest[1])), *shapes], side)
+    return geometry_of([whole_pair("allocate", "leaf_grid", finest), *shapes], side)
 
 
 def _check_choices(tree: Geometry, budget: int, count: str, leaf_px: int, exact_cells: int) -> None:
@@ -176,7 +180,9 @@ def _check_choices(tree: Geometry, budget: int, count: str, leaf_px: int, exact_
         raise ConfigError.of(
             "`count` of `allocate`", got=repr(count), expected="'leaves' or 'nodes'", do="Say what the budget counts."
         )
+    whole("allocate", "budget", budget)
     for name, number, least in (("leaf_px", leaf_px, 1), ("exact_cells", exact_cells, 0)):
+        whole("allocate", name, number, most=2**40)
         if number < least:
             raise ConfigError.of(f"`{name}` of `allocate`", got=number, expected=f"at least {least}", do="Raise it.")
     if budget < tree.roots:

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from tilestream.errors import ConfigError
 from tilestream.kernels.bands import over_bands
+from tilestream.kernels.checks import whole, whole_pair
 from tilestream.kernels.constants import constant
 from tilestream.kernels.footprint import footprint_core, level_of_cpu, level_of_cuda
 from tilestream.kernels.language import cpu_kernel, cuda, cuda_kernel
@@ -159,10 +159,6 @@ def anisotropic(
         "anisotropic", backend=backend, stream=stream, threads=threads,
         **named_levels(levels), at_yx=at_yx, **arrays, out=out,
     )  # fmt: skip
-    if not 1 <= max_anisotropy <= MOST or int(max_anisotropy) != max_anisotropy:
-        raise ConfigError.of(
-            "`max_anisotropy`", got=max_anisotropy, expected=f"a whole number, 1 to {MOST}", do="GPUs have 16."
-        )
     table = level_table("anisotropic", levels, ratios=ratios)
     at = positions("anisotropic", at_yx)
     du = beside("anisotropic", "du_yx", du_yx, at, here, pair=True)
@@ -171,8 +167,8 @@ def anisotropic(
     if 0 in found.shape:
         return found
     rows = constant(here, table.rows)
-    box = (int(origin_yx[0]), int(origin_yx[1]), *table.size_yx)
-    most = np.int64(max_anisotropy)
+    box = (*whole_pair("anisotropic", "origin_yx", origin_yx), *table.size_yx)
+    most = np.int64(whole("anisotropic", "max_anisotropy", max_anisotropy, least=1, most=MOST))
     if here.backend == "cuda":
         shape = (table.channels, *at.grid)
         blocks = -(-at.size // THREADS)

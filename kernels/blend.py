@@ -24,10 +24,10 @@ import numpy.typing as npt
 from tilestream.errors import ConfigError
 from tilestream.kernels.bands import over_bands
 from tilestream.kernels.blend_sums import INTEGERS, BlendSums, quantise_core
-from tilestream.kernels.checks import need
+from tilestream.kernels.checks import need, need_kind, whole
 from tilestream.kernels.constants import constant
 from tilestream.kernels.language import cpu_kernel, cuda, cuda_kernel
-from tilestream.kernels.place import Array, Place, dtype_of, place
+from tilestream.kernels.place import Array, Place, dtype_of, need_writable, place
 from tilestream.kernels.rows import flat_view
 
 Ramp = Literal["linear", "smooth"]
@@ -222,10 +222,13 @@ def blend(
     -----
     On the host one call at a time may add to the same sums.
     """
+    need_kind("blend", "sums", sums, BlendSums, do="Make them with blend_sums.")
     here = place(
         "blend", backend=backend, stream=stream, threads=threads, tiles=tiles, valid=valid, total=sums.total,
         weight=sums.weight,
     )  # fmt: skip
+    need_writable("blend", "sums.total", sums.total)
+    need_writable("blend", "sums.weight", sums.weight)
     need("blend", "tiles", tiles, dtypes=INTEGERS if sums.limit is None else ("float32",), ndim=4, empty=True)
     n, _, height, width = (int(edge) for edge in tiles.shape)
     need(
@@ -237,6 +240,7 @@ def blend(
         empty=True,
     )
     need("blend", "valid", valid, dtypes=("bool",), shape=(n, height, width), empty=True)
+    feather_px = whole("blend", "feather_px", feather_px)
     if not 0 <= feather_px <= MAX_FEATHER_PX or ramp not in ("linear", "smooth"):
         raise ConfigError.of(
             "`feather_px` and `ramp` of `blend`",

@@ -17,7 +17,7 @@ import numpy as np
 from tilestream.errors import ConfigError
 from tilestream.kernels.bands import over_bands
 from tilestream.kernels.blend_sums import INTEGERS, MAX_WEIGHT, BlendSums
-from tilestream.kernels.checks import need
+from tilestream.kernels.checks import need, need_kind
 from tilestream.kernels.language import core, cpu_kernel, cuda, cuda_kernel
 from tilestream.kernels.place import Array, empty_like, place
 from tilestream.kernels.rows import flat_view
@@ -158,6 +158,7 @@ def finish_blend(
         When the type cannot be had, the arrays do not belong together, or, on the host, more than 511 tiles of full
         weight lie over one position. On a device such a position is not valid.
     """
+    need_kind("finish_blend", "sums", sums, BlendSums, do="Make them with blend_sums.")
     here = place(
         "finish_blend", backend=backend, stream=stream, threads=threads, total=sums.total, weight=sums.weight, out=out,
         out_valid=out_valid,

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tilestream.errors import ConfigError
-from tilestream.kernels.checks import need
+from tilestream.kernels.checks import need, number_of, whole_pair
 from tilestream.kernels.language import core, cuda, cuda_kernel, floor
 from tilestream.kernels.place import Array, dtype_of, empty_like, place
 from tilestream.kernels.rows import flat_view
@@ -118,6 +118,8 @@ def blend_sums(
     here = place("blend_sums", backend=backend, stream=stream, threads=1, like=like)
     need("blend_sums", "like", like, dtypes=(*INTEGERS, "float32"), ndim=4, empty=True)
     floats = dtype_of(like).kind == "f"
+    if limit is not None:
+        limit = number_of("blend_sums", "limit", limit)
     if floats != (limit is not None) or (limit is not None and not LIMITS[0] <= limit <= LIMITS[1]):
         raise ConfigError.of(
             "`limit` of `blend_sums`",
@@ -125,7 +127,7 @@ def blend_sums(
             expected="2**-24 to 2**100 for float tiles" if floats else "None for integer tiles",
             do="State the largest magnitude that the values can have." if floats else "Leave it out.",
         )
-    height, width = (int(edge) for edge in shape_yx)
+    height, width = whole_pair("blend_sums", "shape_yx", shape_yx)
     if min(height, width, like.shape[1]) < 1:
         raise ConfigError.of(
             "`shape_yx` of `blend_sums`", got=(height, width), expected="at least one pixel and channel", do="Fix it."
@@ -135,7 +137,7 @@ def blend_sums(
         total=empty_like(like, shape, np.int64),
         weight=empty_like(like, shape[1:], np.int32),
         refused=empty_like(like, (1,), np.int64),
-        origin_yx=(int(origin_yx[0]), int(origin_yx[1])),
+        origin_yx=whole_pair("blend_sums", "origin_yx", origin_yx),
         limit=None if limit is None else float(limit),
     )
     if here.backend == "cuda":

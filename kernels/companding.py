@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilestream.errors import ConfigError
-from tilestream.kernels.checks import need
+from tilestream.kernels.checks import need, numbers_of
 from tilestream.kernels.constants import constant
 from tilestream.kernels.language import core, cpu_kernel, cuda, cuda_kernel
 from tilestream.kernels.pixelwise import batch_shape, batch_view, mask_view, over_rows, pixel_grid
@@ -72,9 +72,9 @@ def code_edges(dtype: npt.DTypeLike, *, value_range: tuple[float, float] | None 
         When the type is not a number or the range is not ascending and finite.
     """
     dtype = np.dtype(dtype)
-    if dtype.kind not in "biuf" or dtype == np.float16:
+    if dtype.kind not in "biuf" or dtype == np.float16 or dtype.itemsize > 8:
         raise ConfigError.of(
-            "`compand`",
+            "`pixels` of `compand`",
             got=f"samples of type {dtype}",
             expected="integers, float32 or float64",
             do="Convert the image first.",
@@ -289,7 +289,8 @@ def compand(
     need("compand", "valid", valid, dtypes=("bool",), shape=(n, height, width), empty=True)
     need("compand", "out", out, dtypes=("uint8",), shape=shape, empty=True)
     if value_range is not None:
-        value_range = (float(value_range[0]), float(value_range[1]))
+        low, high = numbers_of("compand", "value_range", value_range, 2)
+        value_range = (low, high)
     edges = _typed_edges(dtype.str, value_range)
     if dtype == np.uint8 and value_range is None and out is None:
         return pixels, valid

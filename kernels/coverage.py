@@ -302,6 +302,9 @@ Axes = tuple[tuple[int, int, int, int, int, int], tuple[int, int, int, int, int,
 def _grid(name: str, mask: Array, tiles_yx: Sequence[TileAxis]) -> tuple[Axes, tuple[int, ...]]:
     need(name, "mask", mask, dtypes=("bool",), ndim=(2, 3))
     *lead, height, width = (int(v) for v in mask.shape)
+    given: Any = tiles_yx
+    if not isinstance(given, (tuple, list)) or [type(each) for each in given] != [TileAxis, TileAxis]:
+        raise ConfigError.of(f"`tiles_yx` of `{name}`", got=repr(given), expected="two of TileAxis", do="Give y and x.")
     (axis_y, tiles_y), (axis_x, tiles_x) = tiles_yx[0].numbers(height), tiles_yx[1].numbers(width)
     if height * axis_y[3] * width * axis_x[3] >= MOST:
         raise ConfigError.of(

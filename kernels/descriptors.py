@@ -30,7 +30,7 @@ import numpy as np
 
 from tilestream.errors import ConfigError
 from tilestream.kernels.bands import over_bands
-from tilestream.kernels.checks import need
+from tilestream.kernels.checks import need, need_kind, whole
 from tilestream.kernels.constants import constant
 from tilestream.kernels.descriptors_cuda import add_sums, luma_core
 from tilestream.kernels.histogram import histogram
@@ -281,7 +281,10 @@ def descriptors(
     The CPU works in about 3 bytes a pixel of one tile for each thread.
     """
     name = "descriptors"
-    given = {} if out is None else {key: getattr(out, key) for key in FIELDS}
+    halo_px = whole(name, "halo_px", halo_px)
+    if out is not None:
+        need_kind(name, "out", out, DescriptorSums, do="Leave it out.")
+    given = {} if out is None else {f"out.{key}": getattr(out, key) for key in FIELDS}
     here = place(name, backend=backend, stream=stream, threads=threads, pixels=pixels, valid=valid, **given)
     need(name, "pixels", pixels, dtypes=("uint8",), ndim=4, empty=True)
     n, channels, height, width = (int(v) for v in pixels.shape)

@@ -17,7 +17,7 @@ import numpy as np
 
 from tilestream.errors import ConfigError
 from tilestream.kernels.bands import over_bands
-from tilestream.kernels.checks import need
+from tilestream.kernels.checks import need, whole
 from tilestream.kernels.language import core, cpu_kernel, cuda, cuda_kernel
 from tilestream.kernels.place import Array, empty_like, place
 from tilestream.kernels.rows import flat_view
@@ -127,6 +127,7 @@ def entropy(
     types = COUNTS if here.backend == "cpu" else DEVICE_COUNTS
     need("entropy", "counts", counts, dtypes=types, ndim=range(1, 9), empty=True, contiguous=len(counts.shape) > 2)
     *shape, codes = (int(n) for n in counts.shape)
+    bins = whole("entropy", "bins", bins)
     if bins < 2 or codes < 1 or codes % bins:
         raise ConfigError.of(
             "`bins`", got=bins, expected=f"a divisor of {codes}, at least 2", do="Choose a power of two."

@@ -21,6 +21,7 @@ import numpy as np
 
 from tilestream.errors import ConfigError
 from tilestream.kernels.bands import over_bands
+from tilestream.kernels.checks import whole_pair
 from tilestream.kernels.constants import constant
 from tilestream.kernels.language import core, cpu_kernel, cuda, cuda_kernel
 from tilestream.kernels.leveltable import COLUMNS, STEP_C, Ratio, X, Y, level_table, named_levels
@@ -202,7 +203,7 @@ def ewa(
     if 0 in found.shape:
         return found
     rows, read = constant(here, table.rows), np.int64(level)
-    box = (int(origin_yx[0]), int(origin_yx[1]), *table.size_yx)
+    box = (*whole_pair("ewa", "origin_yx", origin_yx), *table.size_yx)
     if here.backend == "cuda":
         shape = (table.channels, *at.grid)
         blocks = -(-at.size // THREADS)

@@ -27,10 +27,13 @@ import numpy as np
 
 from tilestream.errors import ConfigError
 from tilestream.kernels.bands import over_bands
-from tilestream.kernels.checks import need
+from tilestream.kernels.checks import need, need_kind, number_of, whole, whole_pair
 from tilestream.kernels.language import core, cpu_kernel, cuda, cuda_kernel, fma
 from tilestream.kernels.place import Array, Place, empty_like, place
 from tilestream.kernels.rows import flat_view
+
+MAX_NUMBER = 1e30
+"""Parameters are below it, so that float32 holds what is made of them."""
 
 HYSTERESIS = 0.25
 """In levels."""
@@ -173,7 +176,7 @@ def fovea_levels(
         "fovea_levels", backend=backend, stream=stream, threads=threads, fixations=fixations, previous=previous, out=out
     )
     _check("fovea_levels", fixations, e0_px=e0_px, max_level=max_level, step_px=step_px)
-    if not hysteresis >= 0:
+    if not 0 <= number_of("fovea_levels", "hysteresis", hysteresis) < MAX_NUMBER:
         raise ConfigError.of("`hysteresis`", got=hysteresis, expected="0 or more levels", do="Use 0 to turn it off.")
     rows, columns = _grid("fovea_levels", shape)
     need("fovea_levels", "previous", previous, dtypes=("float32",), shape=(rows, columns))
@@ -230,9 +233,15 @@ def fovea_gains(
     ConfigError
         When an array is not as described, or a number is not positive.
     """
+    if out is not None and not isinstance(out, (list, tuple)):
+        got = type(out).__name__
+        raise ConfigError.of("`out` of `fovea_gains`", got=got, expected="a list of arrays", do="One a level.")
+    for i, array in enumerate(out or ()):
+        need_kind("fovea_gains", f"out[{i}]", array, object if array is not None else np.ndarray, do="One a level.")
     named = {f"out[{i}]": array for i, array in enumerate(out or ())}
     where = place("fovea_gains", backend=backend, stream=stream, threads=threads, fixations=fixations, **named)
     _check("fovea_gains", fixations, e0_px=e0_px, leaf_px=leaf_px, levels=levels)
+    levels = whole("fovea_gains", "levels", levels, least=1, most=62)
     shape = _grid("fovea_gains", leaf_grid)
     if out is not None and len(out) != levels:
         raise ConfigError.of(
@@ -283,15 +292,15 @@ def _check(operation: str, fixations: Array, **numbers: float) -> None:
             do="Put one fixation in a row.",
         )  # fmt: skip
     for name, number in numbers.items():
-        if not (number > 0 and math.isfinite(number)):
+        if not 0 < number_of(operation, name, number) < MAX_NUMBER:
             raise ConfigError.of(
-                f"`{name}` of `{operation}`", got=number, expected="a finite number above 0", do="Correct it."
+                f"`{name}` of `{operation}`",
+                got=number,
+                expected=f"a number above 0 and below {MAX_NUMBER:g}",
+                do="Correct it.",
             )
 
 
 def _grid(operation: str, shape: tuple[int, ...]) -> tuple[int, int]:
-    if len(shape) != 2 or min(shape) < 1:
-        raise ConfigError.of(
-            f"grid of `{operation}`", got=tuple(shape), expected="at least one row and one column", do="Correct it."
-        )
-    return int(shape[0]), int(shape[1])
+    name = "shape" if operation == "fovea_levels" else "leaf_grid"
+    return whole_pair(operation, name, shape, least=1)

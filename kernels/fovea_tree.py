@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilestream.errors import ConfigError
-from tilestream.kernels.checks import need
+from tilestream.kernels.checks import need, need_kind, number_of, whole, whole_pair
 from tilestream.kernels.fovea import HYSTERESIS
 
 _PAIRS = 1 << 20
@@ -134,11 +134,16 @@ def _check(
         )  # fmt: skip
     need("fovea_tokens", "fixations", fixations, dtypes=("float32", "float64"), ndim=2, finite=True)
     need("fovea_tokens", "fixations", fixations, dtypes=(fixations.dtype.name,), shape=(len(fixations), 2))
+    name = "fovea_tokens"
+    whole_pair(name, "size_px", size_px, least=1)
+    whole(name, "patch_px", patch_px, least=1, most=2**31)
+    whole(name, "max_level", max_level, least=0, most=40)
+    number_of(name, "e0_px", e0_px)
+    number_of(name, "hysteresis", hysteresis)
+    if previous is not None:
+        need_kind(name, "previous", previous, np.ndarray, do="Use an earlier result.")
     need("fovea_tokens", "previous", previous, dtypes=("int64",), ndim=2)
-    ranges = (
-        ("size_px", min(size_px), 1, np.inf), ("e0_px", e0_px, np.nextafter(0, 1), np.finfo(float).max),
-        ("patch_px", patch_px, 1, np.inf), ("max_level", max_level, 0, 40), ("hysteresis", hysteresis, 0, 1),
-    )  # fmt: skip
+    ranges = (("e0_px", e0_px, np.nextafter(0, 1), 1e30), ("hysteresis", hysteresis, 0, 1))
     for name, number, least, most in ranges:
         if not least <= number <= most:
             expected = f"from {least:g} to {most:g}"

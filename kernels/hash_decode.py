@@ -3,8 +3,10 @@
     pixel = network(features(position)), as float32, or as codes: 255 times it, clamped to 0 … 255, ties to even
 
 Positions are those of the pixels of a box, from whole numbers (`tilestream.kernels.hash_raster`), or coordinates. CPU
-and CUDA sum in one order with fused multiply-adds and give the same bits. Tolerance of the tests: 1e-5 of the sum of
-absolute terms of the network; codes differ from exact ones by 1 where these are that close to a tie.
+and CUDA sum in one order with fused multiply-adds; each is tested against float64, not against the other. Tolerance of
+the tests: 1e-5 of the sum of absolute terms of the network, each feature counted with a tenth of the largest entry of
+the table more, since that is what features are kept to; codes differ from exact ones by 1 where these are that close
+to a tie.
 
 Source: `tilestream.kernels.hashgrid` and `tilestream.kernels.mlp`.
 """
@@ -19,7 +21,7 @@ import numpy.typing as npt
 
 from tilestream.errors import ConfigError
 from tilestream.kernels.bands import over_bands
-from tilestream.kernels.checks import need
+from tilestream.kernels.checks import need, need_kind, number_of, numbers_of
 from tilestream.kernels.hash_decode_cuda import decode_box_on_device, decode_coords_on_device
 from tilestream.kernels.hash_encode import check_encoding, levels_kept, samples_of
 from tilestream.kernels.hash_raster import (
@@ -199,6 +201,8 @@ def hash_decode(
         "hash_decode", backend=backend, stream=stream, threads=threads,
         table=table, weights=weights, coords_xyz=coords_xyz, max_level=per_position, out=out,
     )  # fmt: skip
+    z = number_of("hash_decode", "z", z)
+    _check_kinds(grid, layers, box, dtype)
     wanted = np.dtype(dtype)
     _check(grid, layers, table, weights, box, extent_yx, scale_yx, coords_xyz, per_position, wanted)
     channels = layers.widths[-1]
@@ -212,7 +216,7 @@ def hash_decode(
         work = decode_coords_on_device if here.backend == "cuda" else _coords_on_host
         work(here, coords_xyz, table, weights, grid, layers, kept, found)
         return found
-    positions = _positions(grid, scale_yx, extent_yx or (1.0, 1.0), z)
+    positions = _positions(grid, tuple(scale_yx), tuple(extent_yx or (1.0, 1.0)), z)
     check_reach(grid, positions, box)
     kept_levels = sum(level < (grid.levels if max_level is None else max_level) + SLACK for level in range(grid.levels))
     fill = decode_box_on_device if here.backend == "cuda" else _box_on_host
@@ -225,6 +229,20 @@ def _positions(
     grid: HashGrid, scale_yx: tuple[float, float], extent_yx: tuple[float, float], z: float
 ) -> npt.NDArray[np.int64]:
     return raster_positions(grid, scale_yx=scale_yx, extent_yx=extent_yx, z=z)
+
+
+def _check_kinds(grid: object, layers: object, box: object, dtype: Any) -> None:
+    """Raise unless parameters that are no arrays are of their types."""
+    need_kind("hash_decode", "grid", grid, HashGrid, do="Make one of its sizes.")
+    need_kind("hash_decode", "layers", layers, MlpLayers, do="Make them of their widths.")
+    if box is not None:
+        need_kind("hash_decode", "box", box, Box, do="Make one, or give coordinates.")
+    try:
+        np.dtype(dtype)
+    except TypeError:
+        raise ConfigError.of(
+            "`dtype` of `hash_decode`", got=repr(dtype), expected="uint8 or float32", do="Convert it after."
+        ) from None
 
 
 def _check(
@@ -254,12 +272,13 @@ def _check(
         return
     entries = (grid.entries, grid.features)
     need("hash_decode", "table", table, dtypes=("float32", "float16"), shape=entries, contiguous=True)
-    if max_level is not None:
+    if max_level is not None:  # as an array
         raise ConfigError.of(
             "`max_level` of `hash_decode`", got="an array with a box", expected="a number", do="Or give coordinates."
         )
-    sides = (extent_yx or ()) + tuple(scale_yx)
-    if len(sides) != 4 or not all(np.isfinite(side) and side > 0 for side in sides):
+    sides = () if extent_yx is None else numbers_of("hash_decode", "extent_yx", extent_yx, 2)
+    sides += numbers_of("hash_decode", "scale_yx", scale_yx, 2)
+    if len(sides) != 4 or not all(0 < side < 2**40 for side in sides):
         raise ConfigError.of(
             "`extent_yx` and `scale_yx` of `hash_decode`",
             got=f"{extent_yx} and {scale_yx}",

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tilestream.kernels.bands import over_bands
-from tilestream.kernels.checks import need
+from tilestream.kernels.checks import need, need_kind
 from tilestream.kernels.hash_vertex import (
     ZERO,
     add_core,
@@ -219,6 +219,7 @@ def _grid_on_device(grid: HashGrid, device: int, process: int) -> tuple[Any, Any
 
 def check_encoding(operation: str, grid: HashGrid, coords: Array, table: Array, max_level: Array | None) -> None:
     """Raise unless coordinates, table and the level of each position fit a grid."""
+    need_kind(operation, "grid", grid, HashGrid, do="Make one of its sizes.")
     need(operation, "coords_xyz", coords, dtypes=("float32", "float64"), ndim=2, empty=True, finite=True)
     n = int(coords.shape[0])
     need(operation, "coords_xyz", coords, dtypes=("float32", "float64"), shape=(n, grid.dims), empty=True)

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilestream.errors import ConfigError
-from tilestream.kernels.checks import need
+from tilestream.kernels.checks import need, number_of
 from tilestream.kernels.float16 import half_values
 from tilestream.kernels.place import Array, dtype_of
 from tilestream.kernels.rows import flat_view, one_run
@@ -140,6 +140,9 @@ def level_table(
 def named_levels(levels: Sequence[Array]) -> dict[str, Array]:
     """Return the levels by the names that errors call them by, for `place`."""
     many = levels if isinstance(levels, (list, tuple)) else []
+    for i, level in enumerate(many):
+        if level is None:
+            raise ConfigError.of(f"`levels[{i}]`", got="None", expected="an array", do="Hand in the level.")
     return {f"levels[{i}]": level for i, level in enumerate(many)}
 
 
@@ -160,8 +163,10 @@ def _scales(
     """Return the px of level 0 under a px of each level, along y and x."""
     if ratios is None:
         return [(Fraction(sizes[0][0], size[0]), Fraction(sizes[0][1], size[1])) for size in sizes]
-    pairs = [ratio if isinstance(ratio, tuple) else (ratio, ratio) for ratio in ratios]
-    usable = len(pairs) == len(sizes) and all(math.isfinite(n) and n >= 1 for pair in pairs for n in pair)
+    given = ratios if isinstance(ratios, (list, tuple, np.ndarray)) else []
+    pairs = [ratio if isinstance(ratio, tuple) else (ratio, ratio) for ratio in given]
+    usable = len(pairs) == len(sizes) and all(len(pair) == 2 for pair in pairs)
+    usable = usable and all(number_of(operation, "ratios", n) >= 1 for pair in pairs for n in pair)
     if not usable or max(pairs[0]) != 1:
         raise ConfigError.of(
             f"`ratios` of `{operation}`",

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from tilestream.errors import ConfigError
 from tilestream.kernels.bands import over_bands
+from tilestream.kernels.checks import number_of, numbers_of, whole
 from tilestream.kernels.constants import constant
 from tilestream.kernels.language import cpu_kernel, cuda, cuda_kernel
 from tilestream.kernels.leveltable import COLUMNS, STEP_C, LevelTable, Ratio, level_table, named_levels
@@ -193,15 +194,19 @@ def check_rings(
     ConfigError
         When they are not.
     """
-    if len(tuple(centre_yx)) != 2 or not all(math.isfinite(each) and abs(each) < 2**30 for each in centre_yx):
+    if not all(abs(each) < 2**30 for each in numbers_of(operation, "centre_yx", centre_yx, 2)):
         raise ConfigError.of(
             f"`centre_yx` of `{operation}`", got=str(centre_yx), expected="two numbers of px (y, x)", do="Change it."
         )
+    for name, radius in (("e_min_px", e_min_px), ("e_max_px", e_max_px)):
+        number_of(operation, name, radius)
     if not 0 < e_min_px < e_max_px < 2**30:
         raise ConfigError.of(
             f"`e_min_px`, `e_max_px` of `{operation}`", got=f"{e_min_px}, {e_max_px}",
             expected="0 < e_min_px < e_max_px", do="Change them.",
         )  # fmt: skip
+    for name, n in (("n_rho", n_rho), ("n_theta", n_theta)):
+        whole(operation, name, n)
     if n_rho < 2 or n_theta < 1:
         raise ConfigError.of(
             f"`n_rho`, `n_theta` of `{operation}`", got=f"{n_rho}, {n_theta}",

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilestream.errors import ConfigError
-from tilestream.kernels.checks import need
+from tilestream.kernels.checks import need, number_of
 from tilestream.kernels.constants import constant
 from tilestream.kernels.language import core, cpu_kernel, cuda, cuda_kernel, fma
 from tilestream.kernels.pixelwise import MAX_BLOCKS, batch_shape, batch_view, mask_view, over_rows
@@ -44,6 +44,8 @@ SUMS = 7
 """Number of pixels, and the six different terms of S."""
 _PARTS = SUMS * THREADS
 MAX_BLOCKS_X = 512
+MAX_DENSITY = 1000.0
+"""Far above what samples can have."""
 LEAST_PIXELS = 16
 """Fewest stained pixels that say anything."""
 LEAST_SPREAD = 1e-3
@@ -223,11 +225,13 @@ def estimate_stains(
     lead, size = tuple(rgb.shape)[:-3], tuple(rgb.shape)[-2:]
     need(name, "rgb", rgb, dtypes=DTYPES, shape=(*lead, 3, *size))
     need(name, "valid", valid, dtypes=("bool",), shape=(*lead, *size))
-    if not (0 <= percentile < 50 and math.isfinite(least_density) and least_density >= 0):
+    percentile = number_of(name, "percentile", percentile)
+    least_density = number_of(name, "least_density", least_density)
+    if not (0 <= percentile < 50 and 0 <= least_density <= MAX_DENSITY):
         raise ConfigError.of(
             "`percentile`, `least_density`",
             got=f"{percentile}, {least_density}",
-            expected="0 to less than 50 percent, and a density of at least 0",
+            expected="0 to less than 50 percent, and a density of 0 to 1,000",
             do="Leave them out for 1 and 0.15.",
         )
     least = max(1, round(least_density / STEP))

@@ -21,18 +21,20 @@ import numpy as np
 import numpy.typing as npt
 
 from tilestream.errors import ConfigError
-from tilestream.kernels.checks import need
+from tilestream.kernels.checks import need, need_kind, whole
 from tilestream.kernels.mip_binomial import REACH, reduce_binomial
 from tilestream.kernels.mip_fused import MAX_LEVELS, reduce_on_cuda
 from tilestream.kernels.mip_labels import reduce_labels
 from tilestream.kernels.mip_layout import Reduction, boxes_in, boxes_under, empty_level, level_shape
 from tilestream.kernels.mip_mean import reduce_on_cpu
-from tilestream.kernels.place import Array, Place, dtype_of, empty_like, place
+from tilestream.kernels.place import Array, Place, dtype_of, empty_like, need_writable, place
 from tilestream.types import Box, Kind
 
 EXACT_LEVELS = 4
 """Levels that are summed from one another before anything is rounded, unless the caller says otherwise."""
 MAX_CHANNELS = 16
+MOST_LEVELS = 64
+"""More than any array has until one pixel is left."""
 Filter = Literal["box", "binomial"]
 _INTENSITIES = (
     "uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64", "bool",
@@ -172,6 +174,10 @@ def mip_levels(
         When the array cannot be reduced, or what was given does not belong together.
     """
     rules = _Rules(kind=kind, filter=filter, restart=restart, nodata=nodata)
+    if out is not None:
+        need_kind("mip_levels", "out", out, (list, tuple), do="One MipLevel a level.")
+        for each in out:
+            need_kind("mip_levels", "out", each, MipLevel, do="One a level.")
     pixels, seen = ([o.pixels for o in out], [o.valid for o in out]) if out is not None else (None, None)
     arrays = {**_named("out", pixels), **_named("out_valid", seen)}
     here = place("mip", backend=backend, stream=stream, threads=threads, a=a, valid=valid, **arrays)
@@ -221,10 +227,16 @@ def update_mip(
         When the levels are not those of such an array.
     """
     rules = _Rules(kind=kind, filter=filter, restart=restart, nodata=nodata)
+    for name, given in (("levels", levels), ("boxes", boxes)):
+        need_kind("update_mip", name, given, (list, tuple), do="Put them in a list.")
+    for box in boxes:
+        need_kind("update_mip", "boxes", box, Box, do="Hand in a list of boxes.")
     outs = [level.pixels if isinstance(level, MipLevel) else level for level in levels]
     valids = [level.valid for level in levels if isinstance(level, MipLevel)]
     arrays = {**_named("levels", outs), **_named("levels_valid", valids)}
     here = place("update_mip", backend=backend, stream=stream, threads=threads, a=a, valid=valid, **arrays)
+    for name, array in arrays.items():
+        need_writable("update_mip", name, array)
     _check(a, valid, rules)
     tracked = valid is not None or nodata is not None or dtype_of(a).kind == "f"
     if tracked and len(outs) > rules.group and len(valids) != len(outs):
@@ -277,7 +289,12 @@ def _reduce(here: Place, reduction: Reduction, rules: _Rules) -> None:
 
 
 def _named(name: str, arrays: Sequence[Array] | None) -> dict[str, Array]:
-    return {f"{name}_{index}": array for index, array in enumerate(arrays or ())}
+    if arrays is not None and not isinstance(arrays, (list, tuple)):
+        _refuse(name, type(arrays).__name__, "a list of arrays", "Hand in one array a level.")
+    for index, array in enumerate(arrays or ()):
+        if array is None:
+            _refuse(f"{name}[{index}]", "None", "an array", "Hand in one array a level.")
+    return {f"{name}[{index}]": array for index, array in enumerate(arrays or ())}
 
 
 def _check(a: Array, valid: Array | None, rules: _Rules) -> None:
@@ -291,8 +308,12 @@ def _check(a: Array, valid: Array | None, rules: _Rules) -> None:
         _refuse("kind", repr(rules.kind), "'intensity' or 'labels'", "Say what the samples are.")
     if rules.filter not in ("box", "binomial") or (labels and rules.filter != "box"):
         _refuse("filter", repr(rules.filter), "'box', or 'binomial' for intensities", "Leave it out.")
+    whole("mip", "restart", rules.restart)
     if not 1 <= rules.restart <= MAX_LEVELS:
         _refuse("restart", rules.restart, f"1 to {MAX_LEVELS} levels", "Leave it out for 4.")
+    nodata: Any = rules.nodata
+    if nodata is not None and not isinstance(nodata, (int, float, np.number, np.bool_)):
+        _refuse("nodata", repr(nodata), "a number", "Give one value for all channels.")
     if rules.nodata is not None and not _fits(rules.nodata, dtype_of(a)):
         _refuse("nodata", rules.nodata, f"a value of {dtype_of(a)}", "Leave it out: no sample can have it.")
 
@@ -307,10 +328,10 @@ def _fits(value: float, dtype: np.dtype[Any]) -> bool:
 
 def _outputs(a: Array, levels: int | None, out: Sequence[Array] | None) -> list[Array]:
     shape = tuple(int(n) for n in a.shape)
-    if levels is not None and levels < 0:
-        _refuse("levels", levels, "at least 0", "Leave it out to stop at one pixel.")
-    whole = max(int(n - 1).bit_length() for n in shape[-2:])
-    wanted = (whole if out is None else len(out)) if levels is None else levels
+    if levels is not None:
+        levels = whole("mip", "levels", levels, least=0, most=MOST_LEVELS)
+    until_one = max(int(n - 1).bit_length() for n in shape[-2:])
+    wanted = (until_one if out is None else len(out)) if levels is None else levels
     shapes = [level_shape(shape, level) for level in range(1, wanted + 1)]
     if out is None:
         return [empty_level(a, each) for each in shapes]

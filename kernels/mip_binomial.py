@@ -195,7 +195,7 @@ def _work(reduction: Reduction, jobs: Any) -> Any:
     nothing = np.zeros(0, np.uint8)
     mask = (nothing, 0, (0, 0, 0), False) if reduction.valid is None else (*frame(reduction.valid, axes=3), True)
     nodata = np.array([0 if reduction.nodata is None else reduction.nodata], flat.dtype)
-    sums = dtype if dtype.kind == "f" else np.dtype(np.int64)
+    sums = flat.dtype if dtype.kind == "f" else np.dtype(np.int64)
     how = (
         np.zeros(0, np.float32 if sums == np.float32 else np.float64), dtype.kind != "f",
         np.array([reduction.fill], flat.dtype),

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from tilestream.kernels.bands import over_bands
-from tilestream.kernels.checks import need
+from tilestream.kernels.checks import need, need_kind
 from tilestream.kernels.language import CudaKernel, cpu_kernel, cuda, cuda_kernel
 from tilestream.kernels.mlp_cuda import (
     ALIGNED,
@@ -148,6 +148,7 @@ def mlp(
 
 def check_network(operation: str, layers: MlpLayers, inputs: Array, weights: Array) -> None:
     """Raise unless inputs and weights fit the layers."""
+    need_kind(operation, "layers", layers, MlpLayers, do="Make them of their widths.")
     need(operation, "inputs", inputs, dtypes=("float32", "float64"), ndim=2, empty=True)
     n, dtype = int(inputs.shape[0]), dtype_of(inputs).name
     need(operation, "inputs", inputs, dtypes=(dtype,), shape=(n, layers.widths[0]), empty=True)
@@ -156,7 +157,7 @@ def check_network(operation: str, layers: MlpLayers, inputs: Array, weights: Arr
 
 
 def _on_host(here: Place, inputs: Array, weights: Array, layers: MlpLayers, out: Array) -> None:
-    padded = pad(weights, layers, inputs.dtype)
+    padded = pad(weights, layers, inputs.dtype.newbyteorder("="))
     source, run = flat_view(inputs), flat_view(out, writable=True)
     widths = (layers.widths[0], layers.widths[-1], layers.widest)
     over_bands(

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilestream.errors import ConfigError
-from tilestream.kernels.checks import need
+from tilestream.kernels.checks import need, whole
 from tilestream.kernels.constants import constant
 from tilestream.kernels.language import core, cpu_kernel, cuda, cuda_kernel
 from tilestream.kernels.pixelwise import batch_shape, batch_view, over_rows, pixel_grid
@@ -147,6 +147,7 @@ def nodata_mask(
     need(name, "out", out, dtypes=("bool",), shape=size, contiguous=True)
     dtype = _compared(dtype_of(pixels))
     typed = _typed(np.atleast_1d(np.asarray(values, object)).ravel().tolist(), dtype_of(pixels)).astype(dtype)
+    bits = whole(name, "bits", bits, most=2**64)
     _check(len(typed), bits, rule, dtype)
     found = empty_like(pixels, size, np.bool_) if out is None else out
     needs_all, flags = rule == "all", _signed(bits & (2 ** (8 * dtype.itemsize) - 1))

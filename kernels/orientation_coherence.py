@@ -19,7 +19,7 @@ import numpy as np
 
 from tilestream.errors import ConfigError
 from tilestream.kernels.bands import over_bands
-from tilestream.kernels.checks import need
+from tilestream.kernels.checks import need, number_of
 from tilestream.kernels.gradient import BLOCK_YX, pixel_grid
 from tilestream.kernels.language import core, cpu_kernel, cuda, cuda_kernel
 from tilestream.kernels.place import Array, empty_like, place
@@ -139,8 +139,8 @@ def orientation_coherence(
     name = "orientation_coherence"
     here = place(name, backend=backend, stream=stream, threads=threads, tensor=tensor, out=out)
     need(name, "tensor", tensor, dtypes=("float32",), ndim=3, shape=(3, *(int(n) for n in tensor.shape[1:])))
-    if not (math.isfinite(epsilon) and epsilon > 0):
-        raise ConfigError.of(f"`epsilon` of `{name}`", got=epsilon, expected="a number above 0", do="Leave it out.")
+    if not 0 < number_of(name, "epsilon", epsilon) < 1e30:
+        raise ConfigError.of(f"`epsilon` of `{name}`", got=epsilon, expected="above 0, below 1e30", do="Leave it out.")
     _, height, width = (int(n) for n in tensor.shape)
     need(name, "out", out, dtypes=("float32",), shape=(3, height, width), contiguous=True)
     found = empty_like(tensor, (3, height, width), np.float32) if out is None else out

@@ -21,7 +21,7 @@ import numpy as np
 
 from tilestream.errors import ConfigError
 from tilestream.kernels.bands import over_bands
-from tilestream.kernels.checks import need
+from tilestream.kernels.checks import need, number_of, whole
 from tilestream.kernels.constants import constant
 from tilestream.kernels.float16 import half_code_core
 from tilestream.kernels.language import core, cpu_kernel, cuda, cuda_kernel
@@ -277,6 +277,9 @@ def patchify(
     found = empty_like(pixels, shape, dtype) if out is None else out
     if 0 in pixels.shape:
         return found
+    given: Any = fill
+    if not isinstance(given, (int, float, np.number)) or 1e38 < abs(float(given)) < np.inf:
+        raise ConfigError.of("`fill` of `patchify`", got=repr(fill), expected="a number of float32", do="Use 0.")
     filler = np.float32(fill)
     (_on_cuda if here.backend == "cuda" else _on_cpu)(here, pixels, valid, table, filler, patch, found, share)
     return found
@@ -285,6 +288,7 @@ def patchify(
 def _patch(patch_px: int | None, height: int, width: int) -> tuple[int, int]:
     if patch_px is None:
         return max(1, height), max(1, width)
+    patch_px = whole("patchify", "patch_px", patch_px)
     if patch_px < 1 or height % patch_px or width % patch_px:
         raise ConfigError.of(
             "`patch_px`",
@@ -303,10 +307,17 @@ def _table(
     scale: float | None,
 ) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Return m of each channel, then a of each."""
-    factor = (1.0 if dtype.kind == "f" else 1.0 / np.iinfo(dtype).max) if scale is None else float(scale)
+    factor = (
+        (1.0 if dtype.kind == "f" else 1.0 / np.iinfo(dtype).max)
+        if scale is None
+        else number_of("patchify", "scale", scale)
+    )
     values = []
     for name, given in (("mean", mean), ("std", std)):
-        found = np.asarray(given, np.float64)
+        try:
+            found = np.asarray(given, np.float64)
+        except (TypeError, ValueError):
+            found = np.array([np.nan])
         if found.shape not in ((), (channels,)) or not np.isfinite(found).all() or (name == "std" and found.min() <= 0):
             raise ConfigError.of(
                 f"`{name}` of `patchify`",
@@ -315,8 +326,8 @@ def _table(
                 do="Take them from the contract of the model.",
             )
         values.append(np.broadcast_to(found, (channels,)))
-    if not np.isfinite(factor) or factor == 0:
-        raise ConfigError.of("`scale` of `patchify`", got=scale, expected="a finite number that is not 0", do="Fix it.")
+    if not 1e-30 < abs(factor) < 1e30:
+        raise ConfigError.of("`scale` of `patchify`", got=scale, expected="a number from 1e-30 to 1e30", do="Fix it.")
     return np.concatenate([values[0] / factor, factor / values[1]]).astype(np.float32)
 
 

@@ -89,7 +89,8 @@ def place(operation: str, *, backend: str | None, stream: int, threads: int | No
     threads : int or None
         Most CPU threads; None means every core, 1 the serial form.
     **arrays : array or None
-        All arrays of the call by the names of their parameters; None for one that was left out.
+        All arrays of the call by the names of their parameters; None for one that was left out. Those whose names begin
+        with `out` or `share` will be written to.
 
     Returns
     -------
@@ -99,7 +100,8 @@ def place(operation: str, *, backend: str | None, stream: int, threads: int | No
     Raises
     ------
     ConfigError
-        When something is no array, arrays live in different places, or the wish cannot be met.
+        When something is no array, arrays live in different places, an output cannot be written to, or the wish cannot
+        be met.
     """
     given = {name: array for name, array in arrays.items() if array is not None}
     if backend not in (None, "cpu", "cuda"):
@@ -112,6 +114,9 @@ def place(operation: str, *, backend: str | None, stream: int, threads: int | No
     if len(set(homes.values())) > 1:
         listed = ", ".join(f"`{name}` on {home}" for name, home in homes.items())
         raise ConfigError.of(f"`{operation}`", got=listed, expected="all arrays in one place", do="Move them together.")
+    for name, array in given.items():
+        if name.startswith(("out", "share")):
+            need_writable(operation, name, array)
     home = next(iter(homes.values()), "the host")
     where: Backend = "cpu" if home == "the host" else "cuda"
     if backend is not None and backend != where:
@@ -124,10 +129,33 @@ def place(operation: str, *, backend: str | None, stream: int, threads: int | No
     if where == "cuda":
         require_device()
         return Place(backend="cuda", device=device_of(next(iter(given.values()))), stream=int(stream))
-    most = cores() if threads is None else threads
-    if most < 1:
-        raise ConfigError.of("`threads`", got=threads, expected="at least 1", do="Leave it out for all cores.")
-    return Place(backend="cpu", threads=most)
+    most: Any = cores() if threads is None else threads
+    if not isinstance(most, (int, np.integer)) or most < 1:
+        raise ConfigError.of("`threads`", got=repr(most), expected="at least 1", do="Leave it out for all cores.")
+    return Place(backend="cpu", threads=int(most))
+
+
+def need_writable(operation: str, name: str, array: Array) -> None:
+    """Raise unless a host array can be written to as it is; of device arrays nothing is known.
+
+    Parameters
+    ----------
+    operation, name : str
+        Whose parameter it is, and what it is called.
+    array : array
+        Any array.
+
+    Raises
+    ------
+    ConfigError
+        When it is read-only or of a foreign byte order.
+    """
+    if not isinstance(array, np.ndarray) or (array.flags.writeable and array.dtype.isnative):
+        return
+    got = "one of a foreign byte order" if array.flags.writeable else "one that is read-only"
+    raise ConfigError.of(
+        f"`{name}` of `{operation}`", got=got, expected="an array to write to", do="Allocate it with np.empty."
+    )
 
 
 def _home(operation: str, name: str, array: Array) -> str:
@@ -170,7 +198,7 @@ def empty_like(array: Array, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Ar
     shape : tuple of int
         Of the new array.
     dtype : dtype
-        Of the new array.
+        Of the new array, whose byte order is the native one.
 
     Returns
     -------
@@ -182,7 +210,7 @@ def empty_like(array: Array, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Ar
     ConfigError
         When that library is not known; the caller can hand in `out`.
     """
-    wanted = np.dtype(dtype)
+    wanted = np.dtype(dtype).newbyteorder("=")
     if isinstance(array, np.ndarray):
         return np.empty(shape, wanted)
     library = sys.modules[type(array).__module__.partition(".")[0]]

@@ -96,7 +96,10 @@ def beside(operation: str, name: str, value: Array | float, at: Positions, here:
         When it does not fit the positions, or is not finite.
     """
     if not hasattr(value, "shape") or isinstance(value, np.generic):
-        numbers = np.asarray(value, at.dtype).reshape(-1)
+        try:
+            numbers = np.asarray(value, at.dtype).reshape(-1)
+        except (TypeError, ValueError, OverflowError):
+            numbers = np.zeros(0, at.dtype)
         if numbers.size != 1 + pair or not all(math.isfinite(number) for number in numbers):
             raise ConfigError.of(
                 f"`{name}` of `{operation}`",

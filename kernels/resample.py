@@ -16,6 +16,7 @@ largest sample. float32: 1e-6 of the result; on CUDA 4e-7 of the largest sample 
 from __future__ import annotations
 
 from fractions import Fraction
+from numbers import Rational
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ import numpy as np
 from tilestream.errors import ConfigError
 from tilestream.kernels.area_rows import resample_rows
 from tilestream.kernels.bands import over_bands
-from tilestream.kernels.checks import need
+from tilestream.kernels.checks import need, whole_pair
 from tilestream.kernels.finite import needed_mask
 from tilestream.kernels.language import core, cuda, cuda_kernel
 from tilestream.kernels.mode import mode
@@ -144,7 +145,13 @@ def _check(pixels: Array, valid: Array | None, ratio_yx: tuple[Fraction, Fractio
         )
     need("resample", "pixels", pixels, dtypes=(dtype.name,), ndim=3, empty=True)
     need("resample", "valid", valid, dtypes=("bool",), shape=pixels.shape[:2], empty=True)
-    if not all(0 < r.numerator <= MAX_TERM and r.denominator <= MAX_TERM for r in ratio_yx):
+    if kind not in ("intensity", "labels"):
+        raise ConfigError.of(
+            "`kind` of `resample`", got=repr(kind), expected="'intensity' or 'labels'", do="Say what the samples are."
+        )
+    given: Any = ratio_yx
+    paired = isinstance(given, (tuple, list)) and len(given) == 2 and all(isinstance(r, Rational) for r in given)
+    if not paired or not all(0 < r.numerator <= MAX_TERM and r.denominator <= MAX_TERM for r in ratio_yx):
         raise ConfigError.of(
             "`ratio_yx`",
             got=ratio_yx,
@@ -211,6 +218,7 @@ def resample(
         out_valid=out_valid,
     )  # fmt: skip
     _check(pixels, valid, ratio_yx, kind)
+    src, dst = whole_pair("resample", "src_yx", src_yx), whole_pair("resample", "dst_yx", dst_yx)
     name, (*_, channels) = dtype_of(pixels).name, pixels.shape
     need("resample", "out", out, dtypes=(name,), shape=(*out.shape[:2], channels), empty=True)
     need("resample", "out_valid", out_valid, dtypes=("bool",), shape=out.shape[:2], empty=True)
@@ -220,7 +228,7 @@ def resample(
         out_valid[...] = False
         return
     axes_y, axes_x = (
-        Axis(ratio=ratio_yx[a], src=src_yx[a], n_src=pixels.shape[a], dst=dst_yx[a], n_dst=out.shape[a]) for a in (0, 1)
+        Axis(ratio=ratio_yx[a], src=src[a], n_src=pixels.shape[a], dst=dst[a], n_dst=out.shape[a]) for a in (0, 1)
     )
     if here.backend == "cpu":
         valid = needed_mask(here, pixels, valid)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tilestream.kernels.bands import over_bands
+from tilestream.kernels.checks import whole_pair
 from tilestream.kernels.constants import constant
 from tilestream.kernels.language import cpu_kernel, cuda, cuda_kernel
 from tilestream.kernels.leveltable import COLUMNS, STEP_C, LevelTable, Ratio, level_table, named_levels
@@ -169,7 +170,7 @@ def sample(
     wanted = beside("sample", "level", level, at, here)
     found, run = result_for("sample", table, at.shape, at_yx, out)
     if 0 not in found.shape:
-        origin = (int(origin_yx[0]), int(origin_yx[1]))
+        origin = whole_pair("sample", "origin_yx", origin_yx)
         _sample(here, table, at.run, wanted, origin, at.grid, run)
     return found
 

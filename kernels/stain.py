@@ -85,7 +85,10 @@ def unmixing(stains: Matrix = HED) -> tuple[tuple[float, ...], ...]:
     ConfigError
         When there are not two or three stains of three finite values, or one is a mixture of the others.
     """
-    rows = [[float(v) for v in row] for row in stains]
+    try:
+        rows = [[float(v) for v in row] for row in stains]
+    except (TypeError, ValueError):
+        _refuse_stains(stains)
     lengths = [math.sqrt(sum(v * v for v in row)) for row in rows]
     shaped = len(rows) in (2, 3) and all(len(row) == 3 for row in rows)
     if not shaped or not all(math.isfinite(length) and length > 0 for length in lengths):

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from tilestream.errors import ConfigError
 from tilestream.kernels.bands import over_bands
-from tilestream.kernels.checks import need
+from tilestream.kernels.checks import need, numbers_of, whole
 from tilestream.kernels.place import Array, Place, dtype_of, empty_like, place
 from tilestream.kernels.rows import flat_view
 from tilestream.kernels.tile_bins import MAX_BINS, tiles_cpu
@@ -77,6 +77,7 @@ def binning(operation: str, image: Array, tile_px: int, bins: int, value_range: 
     ConfigError
         When the bins, the tile or the range make no sense, or a range is missing.
     """
+    tile_px, bins = whole(operation, "tile_px", tile_px), whole(operation, "bins", bins)
     if not 1 <= tile_px <= MAX_TILE_PX:
         _refuse(operation, "tile_px", tile_px, f"1 to {MAX_TILE_PX} px", "Join coarser histograms for larger tiles.")
     if not 2 <= bins <= MAX_BINS:
@@ -88,8 +89,8 @@ def binning(operation: str, image: Array, tile_px: int, bins: int, value_range: 
         if MAX_BINS % bins:
             _refuse(operation, "bins", bins, "a power of two for 8-bit codes", "Choose one, or state a `value_range`.")
         return Binning(tile_px=tile_px, bins=bins, rule=None)
-    low, high = (float(v) for v in value_range)
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    low, high = numbers_of(operation, "value_range", value_range, 2)
+    if not low < high:
         _refuse(operation, "value_range", value_range, "two finite values, the lower first", "Leave it out for codes.")
     scale = np.float32(bins / (high - low))
     return Binning(tile_px=tile_px, bins=bins, rule=(np.float32(low), scale, np.float32(bins - 1)))

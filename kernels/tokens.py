@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilestream.errors import ConfigError
+from tilestream.kernels.checks import number_of, whole
 from tilestream.kernels.language import core, cpu_kernel, cuda, cuda_kernel
 from tilestream.kernels.lattice import FAR_PX
 from tilestream.kernels.leveltable import LevelTable
@@ -102,15 +103,9 @@ def check_gather(table: LevelTable, tokens: Array, patch_px: int) -> int:
     ConfigError
         Naming the first token that cannot be read.
     """
-    if not 1 <= int(patch_px) <= MAX_PATCH_PX or int(patch_px) != patch_px:
-        raise ConfigError.of(
-            "`patch_px` of `gather`",
-            got=patch_px,
-            expected=f"a whole number of px, 1 to {MAX_PATCH_PX}",
-            do="Change it.",
-        )
+    patch_px = whole("gather", "patch_px", patch_px, least=1, most=MAX_PATCH_PX)
     if not isinstance(tokens, np.ndarray):
-        return int(patch_px)
+        return patch_px
     level, y, x, size = tokens.astype(np.float64).T
     height, width = table.size_yx
     last = len(table.rows) - 1
@@ -129,7 +124,7 @@ def check_gather(table: LevelTable, tokens: Array, patch_px: int) -> int:
                 expected=expected,
                 do="Leave such tokens out.",
             )
-    return int(patch_px)
+    return patch_px
 
 
 def affine_of(
@@ -165,9 +160,9 @@ def affine_of(
                 expected=f"1 or {channels} finite numbers" + (", none of them 0" if name == "std" else ""),
                 do="Give one for all channels, or one a channel.",
             )
-    if not np.isfinite(scale) or scale == 0:
+    if not 0 < abs(number_of("gather", "scale", scale)) < 1e30:
         raise ConfigError.of(
-            "`scale` of `gather`", got=scale, expected="a finite number but 0", do="Use 1/255 for 8 bits."
+            "`scale` of `gather`", got=scale, expected="a number but 0, below 1e30", do="Use 1/255 for 8 bits."
         )
     gain = np.broadcast_to(scale / numbers["std"], channels)
     return np.stack([gain, np.broadcast_to(-numbers["mean"] / numbers["std"], channels)], 1).astype(np.float32)

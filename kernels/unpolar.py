@@ -19,7 +19,7 @@ import numpy as np
 
 from tilestream.errors import ConfigError
 from tilestream.kernels.bands import over_bands
-from tilestream.kernels.checks import need
+from tilestream.kernels.checks import need, number_of, numbers_of, whole_pair
 from tilestream.kernels.language import core, cpu_kernel, cuda, cuda_kernel, floor
 from tilestream.kernels.logpolar import check_rings
 from tilestream.kernels.place import Array, dtype_of, empty_like, place
@@ -146,6 +146,12 @@ def unpolar(
         When `rings` is no such view, or the image has no pixel.
     """
     here = place("unpolar", backend=backend, stream=stream, threads=threads, rings=rings, out=out)
+    shape_px, first = whole_pair("unpolar", "shape_px", shape_px), numbers_of("unpolar", "first_yx", first_yx, 2)
+    first_yx = first[0], first[1]
+    step_px = number_of("unpolar", "step_px", step_px)
+    given: Any = fill
+    if not isinstance(given, (int, float, np.number)) or 1e38 < abs(float(given)) < math.inf:
+        raise ConfigError.of("`fill` of `unpolar`", got=repr(fill), expected="a number of float32", do="Use 0.")
     need("unpolar", "rings", rings, dtypes=("float32", "float64"), ndim=(2, 3))
     *planes, n_rho, n_theta = (int(n) for n in rings.shape)
     check_rings("unpolar", centre_yx, e_min_px, e_max_px, n_rho, n_theta)

@@ -126,7 +126,7 @@ POINT = np.zeros((1, 2), np.float32)
         (POINT, {"max_level": np.inf}, "`max_level`"),
         (POINT, {"step_px": -1}, "`step_px`"),
         (POINT, {"hysteresis": -0.1}, "`hysteresis`"),
-        (POINT, {"shape": (0, 4)}, "at least one row"),
+        (POINT, {"shape": (0, 4)}, "`shape`.*of at least 1"),
         (POINT, {"previous": np.zeros((3, 4), np.float32)}, r"`previous`.*\(4, 4\)"),
         (POINT, {"out": np.zeros((4, 4))}, "`out`.*float32"),
         (POINT, {"backend": "cuda"}, "`backend`"),
