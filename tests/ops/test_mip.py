@@ -86,3 +86,17 @@ def test_large_gradients_are_split_over_threads() -> None:
     # every level is a mean, so the gradients of a level sum to its size
     total = sum(int(np.prod(level.shape)) for level in mip(a.detach()))
     assert float(a.grad.double().sum()) == pytest.approx(total, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("a", "levels", "name"),
+    [
+        (np.ones((4, 4)), None, "a"),
+        (torch.ones(4, 4), 2**31, "levels"),
+        (torch.ones(4, 4), -1, "levels"),
+        (torch.ones(4, 4), 1.5, "levels"),
+    ],
+)
+def test_what_is_no_tensor_or_no_number_of_levels_is_refused(a: object, levels: object, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"`{name}` of `mip`: got "):
+        mip(a, levels=levels)

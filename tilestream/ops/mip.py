@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from tilestream.errors import ConfigError
-from tilestream.kernels.mip import EXACT_LEVELS
+from tilestream.kernels.checks import need_kind, whole
+from tilestream.kernels.mip import EXACT_LEVELS, MOST_LEVELS
 from tilestream.kernels.mip import mip as mip_kernel
 from tilestream.kernels.mip_gradient import mip_gradient
 from tilestream.kernels.mip_layout import level_shape
@@ -106,6 +107,9 @@ def mip(
     ConfigError
         When the tensor cannot be reduced, or has no gradient and one is wanted.
     """
+    need_kind("mip", "a", a, torch.Tensor, do="Use torch.as_tensor on it.")
+    if levels is not None:
+        levels = whole("mip", "levels", levels, least=0, most=MOST_LEVELS)
     if a.requires_grad and a.dtype not in _FLOATS:
         raise ConfigError.of(
             "`a` of `mip`",
