@@ -3,22 +3,12 @@
 import pytest
 
 from tests.bench.bench_allocate import (
-    ALLOCATE_BAR_MS,
-    FOVEA_BAR_MS,
     HEAP_BAR,
     QUALITY_BAR,
-    fovea_row,
     heap_row,
     quality_row,
-    size_row,
 )
 from tests.bench.test_ratios import SHARE
-
-
-@pytest.mark.slow
-def test_a_million_nodes() -> None:
-    row = size_row("relevance", bar=ALLOCATE_BAR_MS / SHARE)
-    assert row["ok"], row
 
 
 @pytest.mark.slow
@@ -30,10 +20,4 @@ def test_against_a_heap() -> None:
 @pytest.mark.slow
 def test_near_the_optimum() -> None:
     row = quality_row("relevance", bar=QUALITY_BAR)  # no matter of speed
-    assert row["ok"], row
-
-
-@pytest.mark.slow
-def test_a_foveated_plan() -> None:
-    row = fovea_row(bar=FOVEA_BAR_MS / SHARE)
     assert row["ok"], row
