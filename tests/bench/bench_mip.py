@@ -74,7 +74,7 @@ def pyramid_rows(edge_px: int = EDGE_PX, *, rounds: int = 7, share: float = 1.0)
         lambda: mip(view, threads=1),
     ]
     ours, opencv, reused, apart, serial = rates([_of(each, mpx) for each in work], rounds=rounds)
-    again, pooled = rates([_of(work[0], mpx), _of(lambda: torch_chain(pixels), mpx)], rounds=max(1, rounds // 3))
+    again, pooled = rates([_of(work[0], mpx), _of(lambda: torch_chain(pixels), mpx)], rounds=max(3, rounds // 2))
     name = f"mip of {edge_px}² 8-bit RGB"
     rival = ("OpenCV INTER_AREA chain", opencv)
     return [

