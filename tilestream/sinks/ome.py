@@ -1,4 +1,4 @@
-"""Metadata of a multiscale raster that is OME-Zarr 0.5, GeoZarr and CF at the same time."""
+"""Metadata of a multiscale image that is OME-Zarr 0.5, GeoZarr and CF at the same time."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from tilestream.sources.crs import is_metric
 from tilestream.types import Shape
 
 Affine: TypeAlias = tuple[float, float, float, float, float, float]
+Factor: TypeAlias = tuple[float, float]
+"""Cells of the finest level in a cell of another, along y and x."""
 
 # Conventions by name, as registered at https://geozarr.org/conventions; readers recognise them by UUID.
 _CONVENTIONS: Mapping[str, tuple[str, str]] = {
@@ -36,7 +38,7 @@ class CellGrid:
     crs: str | None = None
     """CRS of the affine."""
     affine: Affine | None = None
-    """From pixel corners of level 0 to the CRS."""
+    """From pixel corners of level 0 to the CRS, or to some plane where no CRS is known."""
 
     @property
     def is_placed(self) -> bool:
@@ -58,21 +60,22 @@ class CellGrid:
             return "meter" if is_metric(self.crs) else None  # viewers refuse a wrong unit
         return None if self.mpp_yx is None else "micrometer"
 
-    def scale_yx(self, factor: int) -> tuple[float, float]:
+    def scale_yx(self, factor: Factor = (1, 1)) -> tuple[float, float]:
         """Return the size of a cell of a level that is coarser by `factor`, in `unit`."""
-        return tuple_yx(pixel * size * factor for pixel, size in zip(self.pixel_yx, self.size_yx, strict=True))
+        return tuple_yx(pixel * size * by for pixel, size, by in zip(self.pixel_yx, self.size_yx, factor, strict=True))
 
-    def translation_yx(self, factor: int) -> tuple[float, float]:
+    def translation_yx(self, factor: Factor = (1, 1)) -> tuple[float, float]:
         """Return the place of the first cell's centre from the centre of the image's first pixel, in `unit`."""
         return tuple_yx(
-            (corner + size * factor / 2 - 0.5) * pixel
-            for corner, size, pixel in zip(self.corner_yx, self.size_yx, self.pixel_yx, strict=True)
+            (corner + size * by / 2 - 0.5) * pixel
+            for corner, size, pixel, by in zip(self.corner_yx, self.size_yx, self.pixel_yx, factor, strict=True)
         )
 
-    def transform(self, factor: int) -> Affine:
-        """Return the affine from cell corners of a level to the CRS; the image must be placed."""
-        a, b, c, d, e, f = self.affine or (1, 0, 0, 0, 1, 0)
-        (y, x), (height, width) = self.corner_yx, (size * factor for size in self.size_yx)
+    def transform(self, factor: Factor = (1, 1)) -> Affine:
+        """Return the affine from cell corners of a level to the CRS, else to `unit` from the image's corner."""
+        pixel_y, pixel_x = self.pixel_yx
+        a, b, c, d, e, f = self.affine or (pixel_x, 0, 0, 0, pixel_y, 0)
+        (y, x), (height, width) = self.corner_yx, (n * by for n, by in zip(self.size_yx, factor, strict=True))
         return (a * width, b * height, a * x + b * y + c, d * width, e * height, d * x + e * y + f)
 
 
@@ -82,19 +85,53 @@ def tuple_yx(values: Any) -> tuple[float, float]:
     return float(y), float(x)
 
 
-def ome_attributes(name: str, grid: CellGrid, factors: Sequence[int], window: tuple[float, float]) -> dict[str, Any]:
+def ome_channel(
+    label: str, *, color: str = "FFFFFF", window: tuple[float, float], active: bool = True
+) -> dict[str, Any]:
+    """Return one entry of `omero.channels`; a channel without colour and window breaks the format.
+
+    Parameters
+    ----------
+    label : str
+        Name of the channel.
+    color : str
+        Six hex digits.
+    window : tuple of float
+        Values shown as darkest and brightest.
+    active : bool
+        Whether viewers show it at first.
+
+    Returns
+    -------
+    dict
+        JSON values.
+    """
+    low, high = window
+    return {
+        "label": label,
+        "color": color,
+        "active": active,
+        "window": {"min": low, "max": high, "start": low, "end": high},
+    }
+
+
+def ome_attributes(
+    name: str, grid: CellGrid, factors: Sequence[Factor], *, channels: Sequence[dict[str, Any]], method: tuple[str, str]
+) -> dict[str, Any]:
     """Return the `ome` attribute of the image group.
 
     Parameters
     ----------
     name : str
-        Name of the image and of its only channel.
+        Name of the image.
     grid : CellGrid
         Where the cells lie.
-    factors : sequence of int
+    factors : sequence of Factor
         Coarseness of each level, finest first.
-    window : tuple of float
-        Values shown as darkest and brightest.
+    channels : sequence of dict
+        As `ome_channel` gives them; empty for labels, which have none.
+    method : tuple of str
+        Name and description of how coarse levels are made.
 
     Returns
     -------
@@ -117,30 +154,29 @@ def ome_attributes(name: str, grid: CellGrid, factors: Sequence[int], window: tu
         for level, factor in enumerate(factors)
     ]
     axes = [{"name": "c", "type": "channel"}, *({"name": axis, "type": "space", **unit} for axis in "yx")]
-    low, high = window
-    channel = {
-        "label": name,
-        "color": "FFFFFF",
-        "active": True,
-        "window": {"min": low, "max": high, "start": low, "end": high},
-    }
-    return {
+    kind, description = method
+    document: dict[str, Any] = {
         "version": "0.5",
         "multiscales": [
             {
                 "name": name,
-                "type": "mean",
-                "metadata": {"description": "Mean of those of the four finer cells that have a value"},
+                "type": kind,
+                "metadata": {"description": description},
                 "axes": axes,
                 "datasets": datasets,
             }
         ],
-        "omero": {"channels": [channel]},
     }
+    if channels:
+        is_rgb = [channel["color"] for channel in channels] == ["FF0000", "00FF00", "0000FF"]
+        document["omero"] = {"channels": list(channels), "rdefs": {"model": "color" if is_rgb else "greyscale"}}
+    return document
 
 
-def geo_attributes(grid: CellGrid, shapes: Sequence[Shape], factors: Sequence[int]) -> dict[str, Any]:
-    """Return the GeoZarr attributes of the image group, nothing for an image without a place in a CRS.
+def geo_attributes(
+    grid: CellGrid, shapes: Sequence[Shape], factors: Sequence[Factor], *, method: str = "average"
+) -> dict[str, Any]:
+    """Return the GeoZarr attributes of the image group; `proj:` only where the place in a CRS is known.
 
     Parameters
     ----------
@@ -148,16 +184,16 @@ def geo_attributes(grid: CellGrid, shapes: Sequence[Shape], factors: Sequence[in
         Where the cells lie.
     shapes : sequence of Shape
         Cells of each level.
-    factors : sequence of int
+    factors : sequence of Factor
         Coarseness of each level, finest first.
+    method : str
+        How coarse levels are made.
 
     Returns
     -------
     dict
         Attributes.
     """
-    if not grid.is_placed:
-        return {}
     layout = []
     for level, (shape, factor) in enumerate(zip(shapes, factors, strict=True)):
         entry: dict[str, Any] = {
@@ -166,16 +202,18 @@ def geo_attributes(grid: CellGrid, shapes: Sequence[Shape], factors: Sequence[in
             "spatial:transform": list(grid.transform(factor)),
         }
         if level:
-            entry |= {"derived_from": str(level - 1), "transform": {"scale": [2.0, 2.0], "translation": [0.0, 0.0]}}
+            ratio = [own / finer for own, finer in zip(factor, factors[level - 1], strict=True)]
+            entry |= {"derived_from": str(level - 1), "transform": {"scale": ratio, "translation": [0.0, 0.0]}}
         layout.append(entry)
+    names = [name for name in _CONVENTIONS if name != "proj" or grid.is_placed]
     return {
-        "zarr_conventions": [_convention(name) for name in _CONVENTIONS],
-        "multiscales": {"layout": layout, "resampling_method": "average"},
+        "zarr_conventions": [_convention(name) for name in names],
+        "multiscales": {"layout": layout, "resampling_method": method},
         **place_attributes(grid, shapes[0], factors[0]),
     }
 
 
-def place_attributes(grid: CellGrid, shape: Shape, factor: int) -> dict[str, Any]:
+def place_attributes(grid: CellGrid, shape: Shape, factor: Factor) -> dict[str, Any]:
     """Return the GeoZarr attributes of one level; repeated on groups and arrays, since readers differ in inheriting.
 
     Parameters
@@ -184,7 +222,7 @@ def place_attributes(grid: CellGrid, shape: Shape, factor: int) -> dict[str, Any
         Where the cells lie.
     shape : Shape
         Cells of the level.
-    factor : int
+    factor : Factor
         Its coarseness.
 
     Returns
@@ -192,28 +230,27 @@ def place_attributes(grid: CellGrid, shape: Shape, factor: int) -> dict[str, Any
     dict
         Attributes.
     """
-    if not grid.is_placed:
-        return {}
     a, b, c, d, e, f = transform = grid.transform(factor)
     corners = [(a * x + b * y + c, d * x + e * y + f) for y in (0, shape.y) for x in (0, shape.x)]
     xs, ys = zip(*corners, strict=True)
     return {
         "spatial:dimensions": ["y", "x"],
+        "spatial:registration": "pixel",
         "spatial:shape": list(shape.yx),
         "spatial:transform": list(transform),
         "spatial:bbox": [min(xs), min(ys), max(xs), max(ys)],
-        **_projection(grid.crs or ""),
+        **(_projection(grid.crs) if grid.crs is not None and grid.is_placed else {}),
     }
 
 
-def grid_mapping_attributes(grid: CellGrid, factor: int) -> dict[str, Any]:
+def grid_mapping_attributes(grid: CellGrid, factor: Factor) -> dict[str, Any]:
     """Return the attributes of the CF grid mapping variable `spatial_ref` of one level.
 
     Parameters
     ----------
     grid : CellGrid
         Where the cells lie.
-    factor : int
+    factor : Factor
         Coarseness of the level.
 
     Returns

@@ -15,9 +15,11 @@ from tilestream.codecs.shards import ShardWriter
 from tilestream.errors import ConfigError, OutputError
 from tilestream.sinks.ome import (
     CellGrid,
+    Factor,
     geo_attributes,
     grid_mapping_attributes,
     ome_attributes,
+    ome_channel,
     place_attributes,
     tuple_yx,
 )
@@ -31,6 +33,7 @@ CHUNK_PX = 256
 """Edge of a chunk; a power of two, which viewers ask for. Levels end when they fit into one."""
 MAX_LEVELS = 16
 _NAN = float("nan")
+_METHOD = "Mean of those of the four finer cells that have a value"
 _ROWS = 1 << 18
 
 
@@ -86,13 +89,17 @@ def build_raster(
     cells = _read_cells(features, source["plan"], variable, output)
     grid = cell_grid(source, Shape(y=cells.shape[0], x=cells.shape[1]))
     levels = list(_halve(cells))
-    factors, shapes = [2**n for n in range(len(levels))], [Shape(y=a.shape[0], x=a.shape[1]) for a in levels]
+    factors = [(float(2**n), float(2**n)) for n in range(len(levels))]
+    shapes = [Shape(y=a.shape[0], x=a.shape[1]) for a in levels]
+    name = output or variable
     tree = TreeWriter(root, names=names)
     for number, values in enumerate(levels):
         _write_level(tree, str(number), values, grid=grid, factor=factors[number])
     attributes = {
         OWNER: owner,
-        "ome": ome_attributes(output or variable, grid, factors, _window(cells)),
+        "ome": ome_attributes(
+            name, grid, factors, channels=[ome_channel(name, window=_window(cells))], method=("mean", _METHOD)
+        ),
         **geo_attributes(grid, shapes, factors),
     }
     tree.commit(attributes, replace=replace)
@@ -180,12 +187,14 @@ def _window(cells: npt.NDArray[np.float32]) -> tuple[float, float]:
     return low, high if high > low else low + 1.0
 
 
-def _write_level(tree: TreeWriter, name: str, values: npt.NDArray[np.float32], *, grid: CellGrid, factor: int) -> None:
+def _write_level(
+    tree: TreeWriter, name: str, values: npt.NDArray[np.float32], *, grid: CellGrid, factor: Factor
+) -> None:
     shape = Shape(y=values.shape[0], x=values.shape[1])
     place = place_attributes(grid, shape, factor)
     tree.group(name, place)
     attributes: dict[str, Any] = {"_FillValue": NAN_FILL_ATTRIBUTE, **place}
-    if place:
+    if grid.is_placed:
         attributes |= {"grid_mapping": "spatial_ref"}
         layout = Layout(grid_shape=(), codecs=tuple(inner_codecs(np.dtype("int64"))))
         mapping = grid_mapping_attributes(grid, factor)
@@ -216,7 +225,7 @@ def _write_image(path: Path, values: npt.NDArray[np.float32], attributes: dict[s
     )
 
 
-def _write_coordinates(tree: TreeWriter, name: str, shape: Shape, *, grid: CellGrid, factor: int) -> None:
+def _write_coordinates(tree: TreeWriter, name: str, shape: Shape, *, grid: CellGrid, factor: Factor) -> None:
     """Add the centres of rows and columns, which a rotated image does not have in its CRS."""
     transform = grid.transform(factor)
     if grid.is_placed and (transform[1] or transform[3]):
