@@ -28,6 +28,20 @@ def write_stack(path, pixels: np.ndarray, *, axes: str, order: str = "<", levels
             writer.write(pixels[..., :: 2**level, :: 2**level], subfiletype=1, **options)
 
 
+def test_colours_of_channels(tmp_path):
+    """The schema's colour is a signed 32-bit integer: red, green, blue, alpha."""
+    colors = [-16776961, 0x00FF0080, 0x0102FFFF]
+    write_stack(tmp_path / "a.ome.tif", stack((3, 40, 40)), axes="CYX", Channel={"Name": CHANNELS, "Color": colors})
+    found = opened(tmp_path / "a.ome.tif").info.channels
+    assert [channel.color for channel in found] == ["FF0000", "00FF00", "0102FF"]
+    assert [channel.name for channel in found] == CHANNELS
+
+
+def test_channels_without_a_colour_have_none(tmp_path):
+    write_stack(tmp_path / "a.ome.tif", stack((2, 40, 40)), axes="CYX")
+    assert [channel.color for channel in opened(tmp_path / "a.ome.tif").info.channels] == [None, None]
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("axes", ["TZCYX", "ZTCYX", "CZTYX", "TCZYX"])
 def test_planes_are_found_on_every_order_of_axes(tmp_path, order, axes):

@@ -102,6 +102,24 @@ def test_channel_names_are_unique(tmp_path):
     assert len(set(names)) == 3
 
 
+def test_channel_colours_and_windows(tmp_path):
+    window = {"min": 0, "max": 65535, "start": 100, "end": 2000.5}
+    channels = [
+        {"label": "DAPI", "color": "0000ff", "window": window},
+        {"label": "CD3", "color": "red", "window": {"min": 0, "max": 1}},
+        {"label": "CD8", "color": 7, "window": {"start": 5, "end": 5}},
+        {"label": "CD4", "window": [1, 2]},
+    ]
+    path = save_ome(tmp_path / "a.zarr", [noise(4, 8, 8)], omero={"channels": channels})
+    found = open_source(str(path)).info.channels
+    assert [(channel.name, channel.color, channel.window) for channel in found] == [
+        ("DAPI", "0000FF", (100.0, 2000.5)),
+        ("CD3", None, None),
+        ("CD8", None, None),
+        ("CD4", None, None),
+    ]
+
+
 def test_series_of_bioformats2raw(tmp_path):
     root = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
     root.attrs["bioformats2raw.layout"] = 3

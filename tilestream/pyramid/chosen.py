@@ -28,7 +28,13 @@ class ChosenSource:
         """Return the description as chosen."""
         found = self.source.info
         if self.channels is not None:
-            found = replace(found, channels=tuple(found.channels[index] for index in self.channels))
+            # a pixel is not valid where any channel is not finite, also one that is left out
+            hides = found.validity == "nodata" and found.dtype.kind == "f"
+            found = replace(
+                found,
+                channels=tuple(found.channels[index] for index in self.channels),
+                validity="mask" if hides else found.validity,
+            )
         if self.mpp is not None:
             stated = "none" if found.mpp is None else f"{found.mpp:.4g}"
             note = f"{self.mpp:g} um/px as given by the user; the file states {stated}"

@@ -17,7 +17,7 @@ from tilestream.metrics import timed
 from tilestream.sources.address import checked_index, default_notes
 from tilestream.sources.fingerprint import digest
 from tilestream.sources.grids import Affine, grid_of
-from tilestream.sources.samples import canonical_dims, default_names, extra_axes, guess_dims, masked
+from tilestream.sources.samples import canonical_dims, default_names, extra_axes, guess_dims, masked, validity_of
 from tilestream.types import Array, Block, Channel, ImageInfo, Kind, Level, Shape
 
 BLOCK_PX = 1024
@@ -128,7 +128,7 @@ def array_source(
     mpp_yx = (mpp, mpp) if isinstance(mpp, int | float) else mpp or grid.mpp_yx
     if mpp_yx is None and (affine or grid.affine) is None:
         notes += ("pixel size unknown: the array states none",)
-    shape = Shape(y=sizes["y"], x=sizes["x"])
+    shape, nodata = Shape(y=sizes["y"], x=sizes["x"]), _nodata(data)
     info = ImageInfo(
         format="array",
         levels=(Level(index=0, shape=shape, block=_block(data, shape)),),
@@ -140,7 +140,8 @@ def array_source(
         mpp_yx=mpp_yx,
         crs=crs or grid.crs,
         affine=affine or grid.affine,
-        nodata=_nodata(data),
+        nodata=nodata,
+        validity=validity_of(nodata, data.dtype),
         axes=sizes,
         selection=dict.fromkeys(extra, 0),
         notes=notes,

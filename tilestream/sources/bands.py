@@ -22,7 +22,7 @@ from tilestream.sources.fingerprint import digest
 from tilestream.sources.opening import open_source
 from tilestream.sources.recognise import inside, list_folder, stac_item
 from tilestream.sources.samples import unique_names
-from tilestream.types import Array, Block, Box, Channel, ImageInfo, Level, Source
+from tilestream.types import Array, Block, Box, Channel, ImageInfo, Level, Source, Validity
 
 CACHE_BYTES = 64 << 20
 """Decoded blocks of coarse bands kept in a process: each serves several blocks of the scene."""
@@ -308,6 +308,14 @@ def _steps(info: ImageInfo, finest: ImageInfo, levels: tuple[Level, ...]) -> tup
     return steps if len(steps) == len(levels) else None
 
 
+def _validity(infos: list[ImageInfo], nodata: float | None) -> Validity | None:
+    """Return where validity comes from: where one band is not valid all are 0, so that only a nodata of 0 says it."""
+    kinds = {info.validity for info in infos}
+    if kinds == {None}:
+        return None
+    return "nodata" if nodata == 0 and "mask" not in kinds else "mask"
+
+
 def _describe(bands: tuple[Band, ...], finest: ImageInfo, levels: tuple[Level, ...], left_out: list[str]) -> ImageInfo:
     infos = [band.source.info for band in bands]
     coarse = [f"{band.channel.name} x{band.steps[0][1]}" for band in bands if band.steps[0][1] > 1]
@@ -324,6 +332,7 @@ def _describe(bands: tuple[Band, ...], finest: ImageInfo, levels: tuple[Level, .
         crs=finest.crs,
         affine=finest.affine,
         nodata=finest.nodata,
+        validity=_validity(infos, finest.nodata),
         axes={"c": len(bands), "y": finest.shape.y, "x": finest.shape.x},
         notes=notes,
     )

@@ -199,10 +199,17 @@ def describe(series: Series) -> ImageInfo:
         fingerprint=fingerprint_of(series),
         modality=_modality(first, samples),
         mpp_yx=mpp_yx,
+        validity="mask" if _is_sparse(series) else None,
         axes={"c": len(channels), "y": whole.y, "x": whole.x, **extra},
         selection=dict.fromkeys(extra, 0),
         notes=(*notes, *default_notes(extra, {})),
     )
+
+
+def _is_sparse(series: Series) -> bool:
+    """Return whether tiles of the finest level are not stored."""
+    stored = sum(int((part.index >= 0).sum()) for part in series.levels[0])
+    return stored < series.first.grid.area * series.paths * series.planes
 
 
 def _dtype(series: Series) -> np.dtype[Any]:

@@ -9,6 +9,8 @@ https://github.com/zarr-conventions.
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 from tilestream.errors import SourceError
 from tilestream.sources.files import File
 from tilestream.sources.recognise import LFS_MAGIC, inside, lfs_pointer
+from tilestream.types import Channel
 
 MOST_DOCUMENT_BYTES = 16 << 20
 """A larger metadata document is refused: consolidated metadata of a real store is far smaller."""
@@ -61,8 +64,8 @@ class Multiscale:
     """Axes; empty when the arrays must say."""
     scales: tuple[tuple[float, ...] | None, ...] = ()
     """Physical size of a pixel along each axis for each level, None where nothing is said."""
-    channels: tuple[str, ...] = ()
-    """Channel names; empty when none are given."""
+    channels: tuple[Channel, ...] = ()
+    """Channels with the names, colours and windows that are stated; empty when none are."""
     is_labels: bool = False
     """Whether the metadata say that samples are class numbers."""
     attrs: Mapping[str, Any] = field(default_factory=dict)
@@ -228,10 +231,24 @@ def _ome_zarr(ome: Mapping[str, Any], described: Sequence[Any], attrs: Mapping[s
         paths=tuple(str(dataset["path"]).strip("/") for dataset in first["datasets"]),
         axes=axes,
         scales=tuple(scales),
-        channels=tuple(str(channel.get("label", index)) for index, channel in enumerate(omero.get("channels") or ())),
+        channels=tuple(_channel(channel, index) for index, channel in enumerate(omero.get("channels") or ())),
         is_labels=is_labels,
         attrs=attrs,
         notes=notes,
+    )
+
+
+def _channel(described: Mapping[str, Any], index: int) -> Channel:
+    """Return a channel of `omero`; a colour or window that breaks the format is one that is not stated."""
+    color, window = described.get("color"), _mapping(described.get("window"))
+    low: Any = window.get("start")
+    high: Any = window.get("end")
+    is_color = isinstance(color, str) and re.fullmatch("[0-9A-Fa-f]{6}", color)
+    is_range = all(isinstance(value, int | float) and math.isfinite(value) for value in (low, high)) and low < high
+    return Channel(
+        name=str(described.get("label", index)),
+        color=str(color).upper() if is_color else None,
+        window=(float(low), float(high)) if is_range else None,
     )
 
 

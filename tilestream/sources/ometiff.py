@@ -35,6 +35,8 @@ class OmeImage:
     """Directory number by (z, c, t); -1 for one in another file."""
     channels: tuple[str, ...]
     """Names, one a sample."""
+    colors: tuple[str | None, ...]
+    """Colours, one a sample, six hex digits."""
     mpp_yx: tuple[float, float] | None
     """Micrometres per pixel."""
 
@@ -89,12 +91,14 @@ def ome_layout(ifds: Sequence[Ifd], *, series: int, z: int, t: int) -> Layout:
         if planes[0].same_kind == tables[0][0].same_kind:
             levels.append(LevelTables(tables=planes))
     sizes = {"series": len(images), "z": image.sizes["z"], "t": image.sizes["t"]}
+    is_told = len(image.channels) == sum(table[0].samples for table in tables)
     return Layout(
         format="ome-tiff",
         ifd=stacks[0][0],
         levels=tuple(sorted(levels, key=lambda level: -level.tables[0].shape.area)),
         axes={name: size for name, size in sizes.items() if size > 1},
-        channels=image.channels if len(image.channels) == sum(table[0].samples for table in tables) else (),
+        channels=image.channels if is_told else (),
+        colors=image.colors if is_told else (),
         mpp_yx=image.mpp_yx,
     )
 
@@ -137,13 +141,24 @@ def _image(pixels: ET.Element, *, name: str, uuid: str) -> OmeImage:
     if min(sizes.values()) < 1 or sizes["z"] * sizes["c"] * sizes["t"] > _MAX_PLANES:
         raise ValueError(f"sizes {sizes}")
     names: list[str] = []
+    colors: list[str | None] = []
     for index, count in enumerate(samples):
-        own = channels[index].get("Name") if index < len(channels) else None
-        names += list("RGB") if count == 3 else [own or f"channel{index}"] * count
+        own = channels[index] if index < len(channels) else ET.Element("Channel")
+        names += list("RGB") if count == 3 else [own.get("Name") or f"channel{index}"] * count
+        colors += [None if count == 3 else _color(own)] * count
     unique = names if len(set(names)) == len(names) else [f"{text}-{at}" for at, text in enumerate(names)]
     order = pixels.get("DimensionOrder", "XYZCT")[2:].lower()
     planes = _planes(pixels, sizes, order=order, name=name, uuid=uuid)
-    return OmeImage(sizes=sizes, planes=planes, channels=tuple(unique), mpp_yx=_mpp(pixels))
+    return OmeImage(sizes=sizes, planes=planes, channels=tuple(unique), colors=tuple(colors), mpp_yx=_mpp(pixels))
+
+
+def _color(channel: ET.Element) -> str | None:
+    """Return a channel's colour as six hex digits; the schema packs R, G, B and alpha into a signed integer."""
+    try:
+        packed = int(channel.get("Color", ""))
+    except ValueError:
+        return None
+    return f"{(packed >> 8) & 0xFFFFFF:06X}" if -(1 << 31) <= packed < 1 << 32 else None
 
 
 def _planes(

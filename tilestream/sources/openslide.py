@@ -41,6 +41,10 @@ SAFE_ASSOCIATED = frozenset({"thumbnail"})
 """Associated images that show the scanned area only; everything else may hold a label."""
 
 
+ALWAYS_WHOLE = frozenset({"hamamatsu"})
+"""Vendors whose formats have no way to leave a tile out; of all others OpenSlide's alpha may say so."""
+
+
 class _Pool(threading.local):
     """Open slides of one thread, dropped after a fork."""
 
@@ -221,6 +225,7 @@ def _describe(file: File, slide: OpenSlide) -> ImageInfo:
         fingerprint=_fingerprint(file, slide, levels),
         modality=_modality(properties),
         mpp_yx=mpp_yx,
+        validity=None if vendor in ALWAYS_WHOLE else "mask",
         axes={"c": 3, "y": levels[0].shape.y, "x": levels[0].shape.x},
         content=_bounds(properties, levels[0]),
         associated=tuple(sorted(SAFE_ASSOCIATED.intersection(slide.associated_images))),

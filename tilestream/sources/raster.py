@@ -111,6 +111,7 @@ def open_raster(file: File) -> RasterSource:
         crs=place.crs,
         affine=place.affine,
         gcps=place.gcps,
+        validity=None if head.alpha is None else "mask",
         axes={"c": colours, "y": head.shape.y, "x": head.shape.x},
         notes=(*head.notes, *notes),
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tilestream.errors import ConfigError
-from tilestream.types import Array, Block
+from tilestream.types import Array, Block, Validity
 
 MOST_INTERLEAVED = 4
 """A first or last axis of at most this many entries is taken as channels when nothing names the axes."""
@@ -44,6 +44,28 @@ def masked(pixels: Array, nodata: float | None) -> Block:
     if valid is None or valid.all():
         return Block(pixels=pixels)
     return Block(pixels=np.where(valid[..., None], pixels, pixels.dtype.type(0)), valid=valid)
+
+
+def validity_of(nodata: float | None, dtype: np.dtype[Any], *, has_mask: bool = False) -> Validity | None:
+    """Return where the validity of an image comes from.
+
+    Parameters
+    ----------
+    nodata : float or None
+        Stored value that means "no measurement".
+    dtype : dtype
+        Type of the samples; floats can say it by not being finite.
+    has_mask : bool
+        Whether something beside the samples can say it.
+
+    Returns
+    -------
+    Validity or None
+        None where every pixel was measured.
+    """
+    if has_mask:
+        return "mask"
+    return "nodata" if nodata is not None or dtype.kind == "f" else None
 
 
 def guess_dims(shape: tuple[int, ...]) -> tuple[str, ...]:

@@ -13,10 +13,10 @@ from tilestream.sources import tifftable as tt
 from tilestream.sources.address import default_notes
 from tilestream.sources.fingerprint import digest, file_edges, file_pieces
 from tilestream.sources.geokeys import GeoReference, read_georeference
-from tilestream.sources.samples import default_names, unique_names
+from tilestream.sources.samples import default_names, unique_names, validity_of
 from tilestream.sources.tiffifd import Ifd
 from tilestream.sources.tifflayout import Layout, scale_yx
-from tilestream.sources.tiffread import alpha_samples
+from tilestream.sources.tiffread import LevelReader, alpha_samples
 from tilestream.sources.tifftable import TileTable
 from tilestream.types import Channel, ImageInfo, Level, Modality
 
@@ -80,12 +80,27 @@ def describe(layout: Layout, *, selection: Mapping[str, int], chosen: Mapping[st
         affine=place.affine,
         gcps=place.gcps,
         nodata=nodata,
+        validity=validity_of(nodata, dtype, has_mask=_has_mask(layout, nodata, is_class_raster=is_class_raster)),
         axes={**layout.axes, "c": len(channels), "y": base.y, "x": base.x},
         selection=dict(selection),
         associated=() if layout.thumbnail is None else ("thumbnail",),
     )
     notes += [*_kind_notes(info), *_colour_notes(table, is_class_raster)]
     return replace(info, notes=tuple(dict.fromkeys(notes))), is_class_raster
+
+
+def _has_mask(layout: Layout, nodata: float | None, *, is_class_raster: bool) -> bool:
+    """Return whether more than the samples that are given says which were measured.
+
+    Where tiles are not stored, a nodata value can stand for them; where values are inverted or looked up in a palette,
+    it is none of those that are given.
+    """
+    level = layout.levels[0]
+    table = level.tables[0]
+    is_changed = LevelReader.changes_values(table, keep_classes=is_class_raster)
+    is_sparse = any(not table.counts.all() or not table.offsets.all() for table in level.tables)
+    by_value = is_changed if nodata is not None else is_sparse
+    return level.mask is not None or bool(alpha_samples(table)) or by_value
 
 
 def _format(layout: Layout, place: GeoReference) -> str:
@@ -130,14 +145,19 @@ def _channels(layout: Layout, *, is_class_raster: bool, place: GeoReference) -> 
     else:
         count = len(kept) * len(layout.levels[0].tables)
         names = [f"band{index + 1}" for index in kept] if place.exists else list(default_names(count, table.dtype))
-    items = _gdal_items(layout.ifd)
+    items, colors = _gdal_items(layout.ifd), dict(enumerate(layout.colors))
     if len(layout.levels[0].tables) == 1:
         names = [items.name.get(index) or name for index, name in zip(kept, names, strict=True)]
         return tuple(
-            Channel(name=name, scale=items.scale.get(index, 1.0), offset=items.offset.get(index, 0.0))
+            Channel(
+                name=name,
+                scale=items.scale.get(index, 1.0),
+                offset=items.offset.get(index, 0.0),
+                color=colors.get(index),
+            )
             for index, name in zip(kept, unique_names(names), strict=True)
         )
-    return tuple(Channel(name=name) for name in unique_names(names))
+    return tuple(Channel(name=name, color=colors.get(index)) for index, name in enumerate(unique_names(names)))
 
 
 def _gdal_items(ifd: Ifd) -> GdalItems:

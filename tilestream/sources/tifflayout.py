@@ -33,6 +33,8 @@ class Layout:
     """Small picture of the scan alone."""
     channels: tuple[str, ...] = ()
     """Names of channels where the file states them."""
+    colors: tuple[str | None, ...] = ()
+    """Colours of the same channels, six hex digits each; empty when the file states none."""
     mpp_yx: tuple[float, float] | None = None
     """Micrometres per pixel where the file states them."""
     notes: tuple[str, ...] = ()
@@ -74,6 +76,7 @@ def aperio_layout(ifds: Sequence[Ifd]) -> Layout:
         ifd=ifds[0],
         levels=tuple(LevelTables(tables=(table,)) for table in tables),
         thumbnail=thumbnail,
+        colors=_aperio_colors(ifds[0].text(270), base.samples),
         mpp_yx=_aperio_mpp(ifds[0].text(270)),
         notes=tuple(notes),
     )
@@ -83,6 +86,12 @@ def _aperio_mpp(description: str) -> tuple[float, float] | None:
     found = re.search(r"\|\s*MPP\s*=\s*([0-9]+(?:[.,][0-9]+)?)", description)
     value = float(found[1].replace(",", ".")) if found else 0.0
     return (value, value) if value > 0 else None
+
+
+def _aperio_colors(description: str, samples: int) -> tuple[str | None, ...]:
+    """Return the colour in which a fluorescence scan of one channel is shown: a number of 24 bits."""
+    found = re.search(r"\|\s*DisplayColor\s*=\s*(\d{1,8})\s*(?:\||$)", description)
+    return (f"{int(found[1]):06X}",) if samples == 1 and found and int(found[1]) < 1 << 24 else ()
 
 
 def generic_layout(ifds: Sequence[Ifd], *, page: int, outer: Sequence[Ifd] = (), mask: Sequence[Ifd] = ()) -> Layout:

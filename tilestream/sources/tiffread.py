@@ -181,16 +181,13 @@ class LevelReader:
             and self.nodata is None
             and table.dtype.kind != "f"
             and not alpha_samples(table)
-            and not self._inverts(table)
-            and not self._expands(table)
+            and not self.changes_values(table, keep_classes=self.keep_classes)
         )
 
-    def _expands(self, table: TileTable) -> bool:
-        return table.palette is not None and not self.keep_classes
-
     @staticmethod
-    def _inverts(table: TileTable) -> bool:
-        return table.photometric == tt.MINISWHITE and table.dtype.kind == "u"
+    def changes_values(table: TileTable, *, keep_classes: bool) -> bool:
+        """Return whether other values are given than are stored: inverted ones, or colours of a palette."""
+        return _inverts(table) or (table.palette is not None and not keep_classes)
 
     @staticmethod
     def _rows(stored: npt.NDArray[np.bool_], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
@@ -227,9 +224,9 @@ class LevelReader:
 
     def _coloured(self, pixels: Array) -> Array:
         table = self.level.tables[0]
-        if self._inverts(table):
+        if _inverts(table):
             pixels = ((1 << table.bits) - 1) - pixels
-        if table.palette is not None and self._expands(table):
+        if table.palette is not None and not self.keep_classes:
             pixels = table.palette[pixels[:, :, 0]]
         return pixels
 
@@ -263,6 +260,10 @@ class LevelReader:
         valid = np.zeros(shape[:2], np.bool_)
         valid[: box.height, : box.width] = self._mask_reader.window(box)[:, :, 0] != 0
         return valid
+
+
+def _inverts(table: TileTable) -> bool:
+    return table.photometric == tt.MINISWHITE and table.dtype.kind == "u"
 
 
 def alpha_samples(table: TileTable) -> tuple[int, ...]:

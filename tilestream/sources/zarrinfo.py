@@ -8,7 +8,7 @@ import math
 import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,14 @@ from tilestream.sources.fingerprint import PIECES, digest, file_pieces
 from tilestream.sources.grids import Affine, um_per_unit
 from tilestream.sources.ngff import Axis, Multiscale, Node, multiscale_of, read_node
 from tilestream.sources.recognise import inside, list_folder
-from tilestream.sources.samples import canonical_dims, default_names, extra_axes, guess_dims, unique_names
+from tilestream.sources.samples import (
+    canonical_dims,
+    default_names,
+    extra_axes,
+    guess_dims,
+    unique_names,
+    validity_of,
+)
 from tilestream.sources.scales import level_scale
 from tilestream.types import Channel, ImageInfo, Kind, Level, Shape
 
@@ -146,6 +153,7 @@ def describe(node: Node, image: Multiscale, arrays: Sequence[zarr.Array[Any]]) -
     mpp_yx = _mpp(image, dims) if crs is None else None  # a scene's pixel size is that of its affine
     if mpp_yx is None and affine is None:
         notes += ("pixel size unknown: the metadata state no unit of length",)
+    nodata = _nodata(attrs, image, nodes[0])
     kind, hints = _kind(node, image, first.dtype)
     extra = extra_axes(sizes)
     info = ImageInfo(
@@ -159,7 +167,8 @@ def describe(node: Node, image: Multiscale, arrays: Sequence[zarr.Array[Any]]) -
         mpp_yx=mpp_yx,
         crs=crs,
         affine=affine,
-        nodata=_nodata(attrs, image, nodes[0]),
+        nodata=nodata,
+        validity=validity_of(nodata, first.dtype),
         axes=sizes,
         selection=dict.fromkeys(extra, 0),
         notes=(*image.notes, *notes, *hints, *default_notes(extra, {})),
@@ -260,11 +269,12 @@ def _place(attrs: Mapping[str, Any], group_attrs: Mapping[str, Any], node: Node)
 
 def _channels(image: Multiscale, attrs: Mapping[str, Any], size: int, dtype: np.dtype[Any]) -> tuple[Channel, ...]:
     given = image.channels if len(image.channels) == size else ()
-    names = unique_names(list(given or default_names(size, dtype)))
+    names = unique_names([channel.name for channel in given] or list(default_names(size, dtype)))
     scale, offset = _number_in(attrs, "scale_factor"), _number_in(attrs, "add_offset")
+    stated = given or tuple(Channel(name=name) for name in names)
     return tuple(
-        Channel(name=name, scale=1.0 if scale is None else scale, offset=0.0 if offset is None else offset)
-        for name in names
+        replace(channel, name=name, scale=1.0 if scale is None else scale, offset=0.0 if offset is None else offset)
+        for name, channel in zip(names, stated, strict=True)
     )
 
 

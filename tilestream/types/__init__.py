@@ -11,6 +11,7 @@ from tilestream.types.image import Level as Level
 from tilestream.types.image import Modality as Modality
 from tilestream.types.image import Region as Region
 from tilestream.types.image import Source as Source
+from tilestream.types.image import Validity as Validity
 from tilestream.types.stages import Batch as Batch
 from tilestream.types.stages import Stage as Stage
 from tilestream.types.stages import StageContract as StageContract
@@ -44,4 +45,5 @@ __all__ = [
     "StageSpec",
     "SuperTile",
     "TileStatus",
+    "Validity",
 ]

@@ -14,6 +14,9 @@ from tilestream.types.geometry import Box, Shape
 Array: TypeAlias = npt.NDArray[Any]
 Kind: TypeAlias = Literal["intensity", "labels"]
 Modality: TypeAlias = Literal["brightfield", "fluorescence", "scene", "unknown"]
+Validity: TypeAlias = Literal["nodata", "mask"]
+"""Where validity comes from: `nodata`, the samples: who writes nodata (NaN for floats that have none) wherever a pixel
+is not valid need say no more; `mask`, something beside them (a mask, alpha, tiles that are not stored, other bands)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,10 @@ class Channel:
     """Factor from stored to physical value (product scale)."""
     offset: float = 0.0
     """Offset from stored to physical value, added after the factor."""
+    color: str | None = None
+    """Colour that the format gives it for display, six hex digits (`00FF00`); None where it states none."""
+    window: tuple[float, float] | None = None
+    """Stored values that the format shows as darkest and as brightest; None where it states none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +87,8 @@ class ImageInfo:
     """Ground control points `(row, col, x, y, z)`, kept as given."""
     nodata: float | None = None
     """Stored value that means "no measurement"."""
+    validity: Validity | None = None
+    """What may say that a pixel was not measured; None where every pixel was."""
     axes: Mapping[str, int] = field(default_factory=dict)
     """Sizes of all axes that exist, also those that were selected away (`t`, `z`, `scene` …)."""
     selection: Mapping[str, int] = field(default_factory=dict)
