@@ -11,6 +11,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+# fixtures for all tests
+from tests.servers import http_server as http_server
+from tests.servers import s3 as s3
+from tests.servers import s3_environment as s3_environment
+from tests.servers import s3_server as s3_server
+
 IN_CI = bool(os.environ.get("CI"))
 REPO = Path(__file__).resolve().parents[1]
 

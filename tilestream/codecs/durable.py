@@ -15,7 +15,7 @@ from typing import Self
 from tilestream.errors import OutputError
 
 PARTIAL_SUFFIX = ".partial"
-_CHECKSUM_BYTES = 16
+CHECKSUM_BYTES = 16
 _READ_BYTES = 1 << 20
 # File systems that cannot fsync a folder say one of these; the rename itself is still atomic there.
 _NO_DIRECTORY_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
@@ -119,7 +119,7 @@ def checksum(data: bytes | bytearray | memoryview) -> str:
     str
         32 hex digits.
     """
-    return hashlib.blake2b(data, digest_size=_CHECKSUM_BYTES).hexdigest()
+    return hashlib.blake2b(data, digest_size=CHECKSUM_BYTES).hexdigest()
 
 
 def checksum_file(path: Path) -> str:
@@ -135,7 +135,7 @@ def checksum_file(path: Path) -> str:
     str
         32 hex digits.
     """
-    digest = hashlib.blake2b(digest_size=_CHECKSUM_BYTES)
+    digest = hashlib.blake2b(digest_size=CHECKSUM_BYTES)
     with path.open("rb") as file:
         while piece := file.read(_READ_BYTES):
             digest.update(piece)
@@ -206,7 +206,7 @@ class DurableFile:
         self.path = path
         # Not derived from the final name, which may already be as long as the file system allows.
         self._temporary = path.parent / f".{uuid.uuid4().hex[:16]}{PARTIAL_SUFFIX}"
-        self._digest = hashlib.blake2b(digest_size=_CHECKSUM_BYTES)
+        self._digest = hashlib.blake2b(digest_size=CHECKSUM_BYTES)
         self.size_bytes = 0
         with explained(path):
             self._file = self._temporary.open("xb")

@@ -14,6 +14,7 @@ from numcodecs import Zstd
 
 from tilestream.codecs.durable import DurableFile
 from tilestream.codecs.metadata import ZSTD_LEVEL
+from tilestream.codecs.place import WholeFile
 from tilestream.errors import ConfigError
 from tilestream.types import Array
 
@@ -25,12 +26,12 @@ class ShardWriter:
     """A shard file that is appended to in C order of its chunks; use it as a context manager.
 
     Zarr libraries write shards by reading, changing and rewriting them, and lose pixels when two tasks do so at once.
-    Here one owner writes the whole object once: chunks, then the index, fsync, rename.
+    Here one owner writes the whole object once: chunks, then the index; it appears under its name at the end.
 
     Parameters
     ----------
-    path : Path
-        Final name of the shard; its folder is created.
+    target : Path or WholeFile
+        Final name of the shard, whose folder is created, or a file in the making (`Place.writer`).
     chunk_shape : sequence of int
         Shape of the inner chunks; edge chunks are padded by the caller.
     dtype : numpy.dtype
@@ -50,7 +51,7 @@ class ShardWriter:
 
     def __init__(
         self,
-        path: Path,
+        target: Path | WholeFile,
         *,
         chunk_shape: Sequence[int],
         dtype: np.dtype[Any],
@@ -61,7 +62,7 @@ class ShardWriter:
         self._transpose = tuple(transpose) if transpose is not None else None
         self._compressor = Zstd(level=ZSTD_LEVEL, checksum=True)
         self._index: list[tuple[int, int]] = []
-        self._file = DurableFile(path)
+        self._file: WholeFile = DurableFile(target) if isinstance(target, Path) else target
 
     @property
     def chunks(self) -> int:
