@@ -7,6 +7,7 @@ VENV ?= .venv
 OUT ?= demo-out
 SLIDE ?=
 PYTEST_FLAGS ?=
+PYTEST_PROCESSES ?= -n logical --maxprocesses 4
 PIP_FLAGS ?=
 # the default python first, so that a chosen environment is respected
 PYTHONS := python3 python python3.13 python3.12 python3.11 python3.14
@@ -25,8 +26,8 @@ help: ## this list
 demo: $(VENV)/base.stamp ## run the main job on SLIDE=path, or on a sample slide; results in OUT=demo-out
 	$(BIN)/tilestream demo $(if $(SLIDE),"$(SLIDE)") --out "$(OUT)"
 
-test: $(VENV)/dev.stamp ## all tests (PYTEST_FLAGS=... to choose)
-	$(BIN)/python -m pytest -q $(PYTEST_FLAGS)
+test: $(VENV)/dev.stamp ## all tests in several processes (PYTEST_FLAGS=... to choose, PYTEST_PROCESSES= for one)
+	$(BIN)/python -m pytest -q $(PYTEST_PROCESSES) $(PYTEST_FLAGS)
 
 check: lint types imports docstrings ## everything static, under a minute
 	$(BIN)/validate-pyproject pyproject.toml

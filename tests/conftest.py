@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# fixtures for all tests
+# hooks and fixtures for all tests
+from tests.parallel import in_order
+from tests.parallel import pytest_runtest_protocol as pytest_runtest_protocol
+from tests.parallel import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
 from tests.servers import http_server as http_server
 from tests.servers import s3 as s3
 from tests.servers import s3_environment as s3_environment
@@ -43,6 +46,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if mark in item.keywords:
                 item.add_marker(pytest.mark.skip(reason=f"needs {option}"))
+    items[:] = in_order(items)
 
 
 @pytest.fixture(scope="session")

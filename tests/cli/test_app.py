@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -31,14 +31,20 @@ def test_help_names_every_flag_of_the_design(call: Call) -> None:
     assert "default: what the" in " ".join(text.replace("│", " ").split())  # brackets are no markup
 
 
+def processor_s() -> float:
+    """Processor time of all child processes so far, which other work on the machine does not change."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_starts_quickly() -> None:
     code = f"import sys; import tilestream.cli; print([m for m in {HEAVY!r} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout == "[]\n"
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = processor_s()
         subprocess.run([sys.executable, "-m", "tilestream.cli", "--help"], capture_output=True, check=True)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(processor_s() - start)
     assert min(seconds) < 0.6
 
 

@@ -105,9 +105,9 @@ def test_a_large_field_in_time() -> None:
     fixations = np.array([[70000.0, 60000.0]], np.float32)
     seconds = []
     for _ in range(4):
-        start = time.perf_counter()
+        start = time.thread_time()  # of the processor, which other work on the machine does not change
         fovea_levels(fixations, (512, 512), e0_px=1024, max_level=9, step_px=256, threads=1)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.thread_time() - start)
     assert min(seconds) < 0.05
 
 

@@ -140,8 +140,8 @@ def test_calibration_is_quick_and_plausible() -> None:
     import time
 
     calibrate()
-    start = time.perf_counter()
+    start = time.process_time()
     rates = calibrate()
-    assert time.perf_counter() - start < 3  # less than one on a machine that is not busy
+    assert time.process_time() - start < 3  # whatever else the machine does
     assert 1e6 < rates.decode_px_s < 1e11
     assert 1e6 < rates.stage_px_s < 1e11

@@ -1,0 +1,80 @@
+"""How tests share the machine where several processes run them (pytest-xdist, `make test`).
+
+A file is run by one process, so that what its tests share is made once and most kernels are compiled by one process.
+Long files start first. What measures time beside a rival is marked `alone`: it runs last, while no other test does.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LONG = ("tests/kernels/test_simulator.py", "tests/kernels/test_compile.py", "tests/pipelines/test_main_job.py")
+"""Files that take minutes: begun last they would be waited for."""
+MAIN_JOB = "tests/pipelines/test_main_"
+"""Files with this prefix look at one run of the main job, so one process takes them."""
+
+
+def in_order(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Return the tests, those of long files first and those marked `alone` last, otherwise in order."""
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        path = _file(item.nodeid)
+        return "alone" in item.keywords, LONG.index(path) if path in LONG else len(LONG)
+
+    return sorted(items, key=place)
+
+
+def _file(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Return a scheduler that hands out files in the order of their collection."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class FilesInOrder(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return MAIN_JOB if nodeid.startswith(MAIN_JOB) else _file(nodeid)
+
+    config.option.loadscopereorder = False  # which goes by numbers of tests, and these say nothing of time
+    return FilesInOrder(config, log)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # around the clock of pytest-timeout: no test pays for its waiting
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Run a test marked `alone` while the other processes wait."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    with _turn(alone="alone" in item.keywords):
+        return (yield)
+
+
+@contextmanager
+def _turn(*, alone: bool) -> Iterator[None]:
+    """Hold the room, with others or alone. Who waits for it keeps the door shut, so that nobody overtakes."""
+    room, door = _locks()
+    fcntl.flock(door, fcntl.LOCK_EX)
+    try:
+        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+    finally:
+        fcntl.flock(door, fcntl.LOCK_UN)
+    try:
+        yield
+    finally:
+        fcntl.flock(room, fcntl.LOCK_UN)
+
+
+@cache
+def _locks() -> tuple[int, int]:
+    """Return descriptors that stand for room and door; the system lets go of them when a process dies."""
+    file = Path(__file__)
+    return os.open(file, os.O_RDONLY), os.open(file.parent, os.O_RDONLY)

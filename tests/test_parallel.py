@@ -1,0 +1,36 @@
+import subprocess
+import sys
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[1]
+CONFTEST = """
+from tests.parallel import in_order, pytest_runtest_protocol, pytest_xdist_make_scheduler
+def pytest_collection_modifyitems(items): items[:] = in_order(items)
+"""
+TESTS = """
+import time, pytest
+@pytest.mark.parametrize("n", range({count}))
+{mark}
+def test_takes_a_moment(n, request):
+    start = time.monotonic()
+    time.sleep(0.05)
+    with open({log!r}, "a") as log:
+        log.write(f"{{start}} {{time.monotonic()}} {alone}\\n")
+"""
+
+
+def test_those_marked_alone_run_last_while_no_other_does(tmp_path: Path) -> None:
+    log, mark = tmp_path / "log", "@pytest.mark.alone"
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\nmarkers = alone\npythonpath = {REPO}\n")
+    for name, count, marked in (("a", 2, True), ("b", 3, False), ("c", 3, False), ("d", 2, True)):
+        text = TESTS.format(count=count, mark=mark if marked else "", alone=marked, log=str(log))
+        (tmp_path / f"test_{name}.py").write_text(text)
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", "-c", "pytest.ini", "."]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert "10 passed" in done.stdout, done.stdout + done.stderr
+    rows = [line.split() for line in log.read_text().splitlines()]
+    spans = sorted((float(start), float(end), alone == "True") for start, end, alone in rows)
+    assert [alone for *_, alone in spans] == [False] * 6 + [True] * 4
+    for place, (start, _, alone) in enumerate(spans):
+        assert not alone or start >= max(end for _, end, _ in spans[:place])
