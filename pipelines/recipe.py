@@ -33,6 +33,7 @@ def image_recipe(image: ImageInfo) -> dict[str, Any]:
         "kind": image.kind,
         "selection": dict(sorted(image.selection.items())),
         "mpp_yx": None if image.mpp_yx is None else list(image.mpp_yx),
+        "derived": list(image.derived),
     }
 
 

@@ -94,6 +94,13 @@ def image_facts(image: ImageInfo) -> dict[str, Any]:
         "content_yxhw": None
         if image.content is None
         else (image.content.y, image.content.x, image.content.height, image.content.width),
+        "datetime": image.datetime,
+        "classes": [
+            {"name": band.name, "values": {str(value): name for value, name in band.values.items()}, "bits": band.bits}
+            for band in image.classes
+        ],
+        "absent": image.absent,
+        "derived": image.derived,
         "notes": image.notes,
     }
     return {name: json_value(value) for name, value in known.items()}

@@ -5,6 +5,7 @@ from tilestream.types.geometry import Shape as Shape
 from tilestream.types.image import Array as Array
 from tilestream.types.image import Block as Block
 from tilestream.types.image import Channel as Channel
+from tilestream.types.image import ClassBand as ClassBand
 from tilestream.types.image import ImageInfo as ImageInfo
 from tilestream.types.image import Kind as Kind
 from tilestream.types.image import Level as Level
@@ -29,6 +30,7 @@ __all__ = [
     "Block",
     "Box",
     "Channel",
+    "ClassBand",
     "ImageInfo",
     "Kind",
     "Level",

@@ -60,6 +60,18 @@ class Channel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClassBand:
+    """A layer of class numbers or bit fields beside an image's channels (`SCL`, `QA_PIXEL`)."""
+
+    name: str
+    """Name by which users choose it."""
+    values: Mapping[int, str] = field(default_factory=dict)
+    """Name of each class by its number, where the product states them."""
+    bits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """First bit and number of bits of each field by its name, for a layer of bit fields."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageInfo:
     """What is known of one 2-D image before any pixel is read; unknown things are None, never guessed."""
 
@@ -99,6 +111,14 @@ class ImageInfo:
     """Names of associated images that cannot identify a patient (never `label` or `macro`)."""
     notes: tuple[str, ...] = ()
     """What a user should know: wrong tags that were seen through, axes chosen by default, unknown mpp."""
+    datetime: str | None = None
+    """When a scene was taken, ISO 8601. Never that of a slide or series, which can identify a patient."""
+    classes: tuple[ClassBand, ...] = ()
+    """Layers of classes beside the channels of a scene, on its grid."""
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """Channels and layers that the metadata of a scene names and that cannot be had, with the reason."""
+    derived: tuple[str, ...] = ()
+    """What a user's choice makes of the stored pixels (`invalid SCL=3,8`, `decibels of power`); in the fingerprint."""
 
     @property
     def shape(self) -> Shape:
