@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import Any
 
 from tilestream.errors import ConfigError
+from tilestream.sources.encoded import encoded_level, read_encoded
 from tilestream.sources.samples import masked
-from tilestream.types import Array, Block, ImageInfo, Source
+from tilestream.types import Array, Block, Cell, Encoded, EncodedLevel, ImageInfo, Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,16 @@ class ChosenSource:
         measured = masked(pixels, self.info.nodata)
         both = measured.valid if measured.valid is None or block.valid is None else measured.valid & block.valid
         return Block(pixels=measured.pixels, valid=block.valid if both is None else both)
+
+    def encoded(self, level: int) -> EncodedLevel:
+        """Return how the tiles of a level decode by themselves, or why they cannot be copied."""
+        if self.channels is not None:
+            return EncodedLevel(reason="some channels are chosen, and tiles hold all of them")
+        return encoded_level(self.source, level)
+
+    def read_encoded(self, level: int, cells: Sequence[Cell]) -> list[Encoded]:
+        """Return tiles as they are stored, with all channels."""
+        return read_encoded(self.source, level, cells)
 
     def isel(self, **index: int) -> ChosenSource:
         """Return the same choices on another selection."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import parse_qsl
 
 from tilestream.errors import ConfigError
-from tilestream.types import Array, Block, ImageInfo, Kind, Source
+from tilestream.sources.encoded import encoded_level, read_encoded
+from tilestream.types import Array, Block, Cell, Encoded, EncodedLevel, ImageInfo, Kind, Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +138,14 @@ class KindView:
     def read_block(self, level: int, iy: int, ix: int, out: Array | None = None) -> Block | None:
         """Return one decoded block."""
         return self.source.read_block(level, iy, ix, out)
+
+    def encoded(self, level: int) -> EncodedLevel:
+        """Return how the tiles of a level decode by themselves, or why they cannot be copied."""
+        return encoded_level(self.source, level)
+
+    def read_encoded(self, level: int, cells: Sequence[Cell]) -> list[Encoded]:
+        """Return tiles as they are stored."""
+        return read_encoded(self.source, level, cells)
 
     def isel(self, **index: int) -> KindView:
         """Return the source with another choice on its extra axes."""

@@ -42,23 +42,13 @@ class JpegHead:
     """Whether a JFIF or Adobe marker says what the components are."""
 
 
-def restart_interval(tables: bytes | None) -> int:
-    """Return the restart interval that a stream of shared tables defines, 0 for none."""
-    if not tables:
-        return 0
-    found = re.search(rb"\xff\xdd\x00\x04(..)", tables, re.DOTALL)
-    return int.from_bytes(found[1], "big") if found else 0
-
-
-def read_head(data: bytes, *, interval: int = 0) -> JpegHead:
+def read_head(data: bytes) -> JpegHead:
     """Return what the markers before the first scan's data say.
 
     Parameters
     ----------
     data : bytes
         The stream.
-    interval : int
-        Restart interval from shared tables, MCUs; 0 for none.
 
     Returns
     -------
@@ -74,9 +64,10 @@ def read_head(data: bytes, *, interval: int = 0) -> JpegHead:
         raise DamagedError(
             f"JPEG stream does not start with its marker (FF D8) but with {data[:2].hex(' ') or 'nothing'}"
         )
-    position, frame, marked = 2, b"", False
+    # An interval in shared tables does not count: decoders set it to none at every start of an image.
+    position, frame, marked, interval = 2, b"", False, 0
     while True:
-        code, body, position = _segment(data, position)
+        code, body, position = segment(data, position)
         if code in _FRAMES:
             frame = bytes([code]) + body
         elif code in _OTHER_FRAMES:
@@ -137,12 +128,30 @@ def declared_size(data: bytes) -> tuple[int, int, int]:
     code, position = 0, 2 if data[:2] == SOI else len(data)
     body = b""
     while code not in _LOSSLESS:
-        code, body, position = _segment(data, position)
+        code, body, position = segment(data, position)
     return int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big"), body[5] if len(body) > 5 else 0
 
 
-def _segment(data: bytes, position: int) -> tuple[int, bytes, int]:
-    """Return code, content and end of the marker segment at `position`."""
+def segment(data: bytes, position: int) -> tuple[int, bytes, int]:
+    """Return code, content and end of the marker segment at `position`.
+
+    Parameters
+    ----------
+    data : bytes
+        The stream.
+    position : int
+        Where the segment's marker starts.
+
+    Returns
+    -------
+    int, bytes, int
+        Second byte of the marker, content without its length, position behind it.
+
+    Raises
+    ------
+    DamagedError
+        When there is no segment, or it reaches beyond the end.
+    """
     start = position
     while data[position : position + 1] == b"\xff":
         position += 1
@@ -193,7 +202,7 @@ def _walk(data: bytes, head: JpegHead) -> None:
                 raise DamagedError(f"JPEG restart marker {code - 0xD0} at byte {found.start()}, expected {seen % 8}")
             seen += 1
         elif head.restarts < 0 and code in (0xC4, 0xDA, 0xDB, 0xDD, 0xFE):
-            _, _, position = _segment(data, found.start())
+            _, _, position = segment(data, found.start())
             seen = 0 if code == 0xDA else seen
         else:
             raise DamagedError(f"JPEG marker FF {code:02X} inside the data at byte {found.start()}")

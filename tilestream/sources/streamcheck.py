@@ -26,8 +26,22 @@ class WebpHead:
     """Whether there is an alpha channel."""
 
 
-def check_jpeg2000(data: bytes, *, most: Shape | None = None, samples: int | None = None) -> bool:
-    """Return whether components are subsampled, after checking that the codestream holds every tile-part whole.
+@dataclass(frozen=True, kw_only=True)
+class Jpeg2000Head:
+    """What a JPEG 2000 codestream declares."""
+
+    shape: Shape
+    """Size, px."""
+    components: int
+    """Components."""
+    depths: tuple[int, ...]
+    """Of each component: bits a sample less 1, and 128 more where samples have a sign."""
+    is_subsampled: bool
+    """Whether a component has fewer samples than the image has pixels."""
+
+
+def check_jpeg2000(data: bytes, *, most: Shape | None = None, samples: int | None = None) -> Jpeg2000Head:
+    """Return what a codestream declares, after checking that it holds every tile-part whole.
 
     Parameters
     ----------
@@ -40,8 +54,8 @@ def check_jpeg2000(data: bytes, *, most: Shape | None = None, samples: int | Non
 
     Returns
     -------
-    bool
-        Whether a component has fewer samples than the image has pixels.
+    Jpeg2000Head
+        Size, type and subsampling.
 
     Raises
     ------
@@ -49,18 +63,10 @@ def check_jpeg2000(data: bytes, *, most: Shape | None = None, samples: int | Non
         When a marker is missing, a tile-part reaches beyond the end, or the image is too large.
     """
     position = _codestream(data)
-    if data[position : position + 4] != b"\xff\x4f\xff\x51":
-        raise DamagedError("JPEG 2000 stream does not start with its markers (FF 4F FF 51)")
-    size = [int.from_bytes(data[position + at : position + at + 4], "big") for at in range(8, 40, 4)]
-    width, height, x0, y0, tile_width, tile_height, tile_x0, tile_y0 = size
-    if not tile_width or not tile_height or width <= x0 or height <= y0:
-        raise DamagedError("JPEG 2000 stream declares an empty image")
-    check_size("JPEG 2000", Shape(y=height - y0, x=width - x0), most)
-    components = int.from_bytes(data[position + 40 : position + 42], "big")
-    if samples is not None and components != samples:
-        raise DamagedError(f"JPEG 2000 stream of {components} components, the image has {samples}")
-    factors = data[position + 42 : position + 42 + 3 * components]
-    tiles = -(-(width - tile_x0) // tile_width) * -(-(height - tile_y0) // tile_height)
+    head, tiles = _jpeg2000_head(data, position)
+    check_size("JPEG 2000", head.shape, most)
+    if samples is not None and head.components != samples:
+        raise DamagedError(f"JPEG 2000 stream of {head.components} components, the image has {samples}")
     position, seen = position + 2, set()
     while (marker := data[position : position + 2]) != b"\xff\xd9":
         if marker == b"\xff\x90":
@@ -78,7 +84,26 @@ def check_jpeg2000(data: bytes, *, most: Shape | None = None, samples: int | Non
             position += 2 + length
     if len(seen) != tiles:
         raise DamagedError(f"JPEG 2000 stream holds {len(seen)} of {tiles} tiles: it is cut")
-    return any(factors[at] > 1 or factors[at + 1] > 1 for at in range(1, len(factors) - 1, 3))
+    return head
+
+
+def _jpeg2000_head(data: bytes, position: int) -> tuple[Jpeg2000Head, int]:
+    """Return what the codestream at `position` declares, and in how many tiles."""
+    if data[position : position + 4] != b"\xff\x4f\xff\x51":
+        raise DamagedError("JPEG 2000 stream does not start with its markers (FF 4F FF 51)")
+    size = [int.from_bytes(data[position + at : position + at + 4], "big") for at in range(8, 40, 4)]
+    width, height, x0, y0, tile_width, tile_height, tile_x0, tile_y0 = size
+    if not tile_width or not tile_height or width <= x0 or height <= y0:
+        raise DamagedError("JPEG 2000 stream declares an empty image")
+    components = int.from_bytes(data[position + 40 : position + 42], "big")
+    factors = data[position + 42 : position + 42 + 3 * components]
+    head = Jpeg2000Head(
+        shape=Shape(y=height - y0, x=width - x0),
+        components=components,
+        depths=tuple(factors[::3]),
+        is_subsampled=any(factors[at] > 1 or factors[at + 1] > 1 for at in range(1, len(factors) - 1, 3)),
+    )
+    return head, -(-(width - tile_x0) // tile_width) * -(-(height - tile_y0) // tile_height)
 
 
 def _codestream(data: bytes) -> int:

@@ -20,12 +20,13 @@ from tilestream.sources.address import checked_index
 from tilestream.sources.files import File
 from tilestream.sources.ometiff import is_ome, ome_layout
 from tilestream.sources.samples import extra_axes
+from tilestream.sources.tiffcopy import TiffCopy
 from tilestream.sources.tiffifd import Ifd, iter_ifds, refuse
 from tilestream.sources.tiffinfo import describe
 from tilestream.sources.tifflayout import Layout, aperio_layout, generic_layout
 from tilestream.sources.tiffread import LevelReader, TableReader
 from tilestream.sources.tifftable import TileTable
-from tilestream.types import Array, Block, Box, ImageInfo
+from tilestream.types import Array, Block, Box, Cell, Encoded, EncodedLevel, ImageInfo
 
 PARSED = 64
 """Images whose tables a process keeps; one of 100,000² pixels takes about 2 MB."""
@@ -39,6 +40,10 @@ class _Parsed:
     levels: tuple[LevelReader, ...]
     thumbnail: TileTable | None
     stamp: tuple[int, int]
+
+    @cached_property
+    def copies(self) -> tuple[TiffCopy, ...]:
+        return tuple(TiffCopy(reader=reader) for reader in self.levels)
 
 
 _parsed: LRU[tuple[object, ...], _Parsed] = LRU(PARSED, {})
@@ -105,6 +110,34 @@ class TiffSource:
         if min(level, iy, ix) < 0:  # would count from the end without a word
             raise IndexError(f"level {level}, block {iy}, {ix}: negative")
         return self._image.levels[level].read_block(iy, ix, out)
+
+    def encoded(self, level: int) -> EncodedLevel:
+        """Return how the tiles of a level decode by themselves, or why they cannot be copied."""
+        return self._image.copies[level].spec
+
+    def read_encoded(self, level: int, cells: Sequence[Cell]) -> list[Encoded]:
+        """Return tiles as they are stored, each made to stand for itself.
+
+        Parameters
+        ----------
+        level : int
+            A level whose `encoded` gives no reason against it.
+        cells : sequence of tuple
+            Indices `(c, y, x)` of tiles.
+
+        Returns
+        -------
+        list of bytes, DamagedError or None
+            One a cell: a Zarr chunk, the reason why the tile is damaged, or None where none is stored.
+
+        Raises
+        ------
+        IndexError
+            When there is no such level or tile.
+        SourceError
+            When the file cannot be read.
+        """
+        return self._image.copies[level].read(cells)
 
     def isel(self, **index: int) -> TiffSource:
         """Return the source with another choice on its extra axes; raise `ConfigError` for one that is not there."""

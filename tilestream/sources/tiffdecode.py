@@ -1,8 +1,4 @@
-"""Bytes of one stored tile or strip into samples, by compression; anything but exact pixels raises `DamagedError`.
-
-Colour rules of JPEG are tifffile's: Aperio stores RGB as RGB; elsewhere RGB inside JPEG is YCbCr when the stream says
-so. Samples that are no colour are never converted.
-"""
+"""Bytes of one stored tile or strip into samples, by compression; anything but exact pixels raises `DamagedError`."""
 
 from __future__ import annotations
 
@@ -17,8 +13,8 @@ import numpy.typing as npt
 
 from tilestream.errors import DamagedError
 from tilestream.sources import tifftable as tt
-from tilestream.sources.jpegcheck import JpegHead, check_scan, read_head, restart_interval
 from tilestream.sources.streamcheck import check_jpeg2000, check_jpegxl, check_webp
+from tilestream.sources.tiffjpeg import JpegDecoder
 from tilestream.sources.tifftable import TileTable
 from tilestream.types import Array
 
@@ -38,7 +34,6 @@ _BOUNDED = frozenset({tt.LZW, tt.ADOBE_DEFLATE, tt.DEFLATE, tt.PACKBITS})
 MOST_PACKED = 4096
 """Above any factor by which LZW (2,560), deflate (1,032) or PackBits (64) can shrink: nothing is allocated for more."""
 _DECODER_ERRORS = (RuntimeError, ValueError, OverflowError)
-_JPEG_UNKNOWN, _JPEG_GREY, _JPEG_RGB = 0, 1, 2
 
 
 def decoder(table: TileTable) -> Decode:
@@ -69,64 +64,11 @@ def decoder(table: TileTable) -> Decode:
     return partial(_packed, table)
 
 
-class JpegDecoder:
-    """Decodes the JPEG pieces of one table; remembers the last good head, which hardly ever changes."""
-
-    def __init__(self, table: TileTable) -> None:
-        self._table = table
-        self._tables = table.jpeg_tables
-        self._interval = restart_interval(table.jpeg_tables)
-        # head bytes, head, rows it was checked for; replaced whole, so safe under threads
-        self._known: tuple[bytes, JpegHead | None, int] = (b"\0", None, 0)
-
-    def __call__(self, data: bytes, rows: int, out: Array | None = None) -> Array:
-        """Return the pixels of a piece, in `out` when that has their size."""
-        start, head, checked_rows = self._known
-        if head is None or checked_rows != rows or not data.startswith(start):
-            head = read_head(data, interval=self._interval)
-            self._check_frame(head.height, head.width, head.components, rows)
-            self._known = (data[: head.size], head, rows)
-        check_scan(data, head)
-        stored, wanted = self._colours(head.has_colour_mark)
-        if out is not None and out.shape != (head.height, head.width, 3):
-            out = None
-        try:
-            pixels = imagecodecs.jpeg8_decode(
-                data, tables=self._tables, colorspace=stored, outcolorspace=wanted, out=out
-            )
-        except _DECODER_ERRORS as error:
-            raise DamagedError(f"JPEG stream does not decode: {error}") from error
-        if pixels.ndim == 2:
-            pixels = pixels[:, :, None]
-        if pixels.shape != (head.height, head.width, self._table.piece_samples):
-            raise DamagedError(f"JPEG stream decodes to {pixels.shape}, not to what its frame declares")
-        return pixels
-
-    def _check_frame(self, height: int, width: int, components: int, rows: int) -> None:
-        table = self._table
-        if components != table.piece_samples:
-            raise DamagedError(f"JPEG frame of {components} components, the image has {table.piece_samples}")
-        if width != table.piece.x or not rows <= height <= table.piece.y:
-            raise DamagedError(
-                f"JPEG frame of {height} x {width} pixels, the image is stored in {table.piece.y} x {table.piece.x}"
-            )
-
-    def _colours(self, marked: bool) -> tuple[int | None, int | None]:
-        table = self._table
-        if table.planar or table.samples == 1:
-            return None, _JPEG_GREY
-        if table.samples == 3 and table.photometric == tt.YCBCR:
-            return None, _JPEG_RGB
-        if table.samples == 3 and table.photometric == tt.RGB:
-            return None if marked else _JPEG_RGB, _JPEG_RGB
-        return _JPEG_UNKNOWN, _JPEG_UNKNOWN
-
-
 def _jpeg2000(table: TileTable, data: bytes, rows: int) -> Array:
-    is_subsampled = check_jpeg2000(data, most=table.piece, samples=table.piece_samples)
+    head = check_jpeg2000(data, most=table.piece, samples=table.piece_samples)
     pixels = _image(imagecodecs.jpeg2k_decode, table, data, rows)
     # the decoder takes subsampled components for YCbCr and has converted them already
-    return _ycbcr_to_rgb(pixels) if table.compression == tt.APERIO_YCBCR and not is_subsampled else pixels
+    return _ycbcr_to_rgb(pixels) if table.compression == tt.APERIO_YCBCR and not head.is_subsampled else pixels
 
 
 def _ycbcr_to_rgb(pixels: Array) -> Array:

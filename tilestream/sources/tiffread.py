@@ -12,7 +12,8 @@ import numpy.typing as npt
 from tilestream.errors import DamagedError
 from tilestream.metrics import timed
 from tilestream.sources import tifftable as tt
-from tilestream.sources.tiffdecode import Decode, JpegDecoder, decoder
+from tilestream.sources.tiffdecode import Decode, decoder
+from tilestream.sources.tiffjpeg import JpegDecoder
 from tilestream.sources.tifftable import TileTable
 from tilestream.types import Array, Block, Box
 

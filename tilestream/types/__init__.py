@@ -1,5 +1,9 @@
 """Records and protocols that the layers hand to each other; every record is frozen and pickles small."""
 
+from tilestream.types.encoded import Cell as Cell
+from tilestream.types.encoded import Encoded as Encoded
+from tilestream.types.encoded import EncodedLevel as EncodedLevel
+from tilestream.types.encoded import EncodedSource as EncodedSource
 from tilestream.types.geometry import Box as Box
 from tilestream.types.geometry import Shape as Shape
 from tilestream.types.image import Array as Array
@@ -29,8 +33,12 @@ __all__ = [
     "Batch",
     "Block",
     "Box",
+    "Cell",
     "Channel",
     "ClassBand",
+    "Encoded",
+    "EncodedLevel",
+    "EncodedSource",
     "ImageInfo",
     "Kind",
     "Level",
