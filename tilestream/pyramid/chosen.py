@@ -9,6 +9,7 @@ from typing import Any
 
 from tilestream.errors import ConfigError
 from tilestream.sources.encoded import encoded_level, read_encoded
+from tilestream.sources.extras import Extras, read_associated, read_extras
 from tilestream.sources.samples import masked
 from tilestream.types import Array, Block, Cell, Encoded, EncodedLevel, ImageInfo, Source
 
@@ -74,6 +75,19 @@ class ChosenSource:
     def read_associated(self, name: str) -> Array:
         """Return an associated image as it is."""
         return self.source.read_associated(name)
+
+    def read_extras(self) -> Extras:
+        """Return what the headers say besides the pixels; facts of channels only of the chosen ones."""
+        found = read_extras(self.source)
+        facts = found.technical.get("channels", ())
+        if self.channels is None or len(facts) != len(self.source.info.channels):
+            return found
+        technical = {**found.technical, "channels": [facts[index] for index in self.channels]}
+        return replace(found, technical=technical)
+
+    def read_identifying(self, name: str) -> Array:
+        """Return a picture that may identify somebody."""
+        return read_associated(self.source, name, keep_identifying=True)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"source": self.source, "channels": self.channels, "mpp": self.mpp}

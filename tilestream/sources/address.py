@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 from tilestream.errors import ConfigError
 from tilestream.sources.encoded import encoded_level, read_encoded
+from tilestream.sources.extras import Extras, read_associated, read_extras
 from tilestream.types import Array, Block, Cell, Encoded, EncodedLevel, ImageInfo, Kind, Source
 
 
@@ -154,3 +155,11 @@ class KindView:
     def read_associated(self, name: str) -> Array:
         """Return an associated image `(y, x, c)`."""
         return self.source.read_associated(name)
+
+    def read_extras(self) -> Extras:
+        """Return what the headers say besides the pixels."""
+        return read_extras(self.source)
+
+    def read_identifying(self, name: str) -> Array:
+        """Return a picture that may identify somebody."""
+        return read_associated(self.source, name, keep_identifying=True)

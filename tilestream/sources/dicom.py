@@ -21,6 +21,7 @@ from tilestream.sources.dicomdecode import decode_frame
 from tilestream.sources.dicomfile import NEVER, WSI, Identity, identify
 from tilestream.sources.dicomframes import refuse
 from tilestream.sources.dicomseries import Series, describe, fingerprint_of, frame_of, parse_series
+from tilestream.sources.extras import Extras
 from tilestream.sources.files import File
 from tilestream.sources.recognise import inside, list_folder, suffix_of
 from tilestream.sources.samples import extra_axes
@@ -120,6 +121,18 @@ class DicomSource:
             do="Read the slide itself.",
         )
 
+    def read_extras(self) -> Extras:
+        """Return what the header of the finest level says besides the pixels."""
+        from tilestream.sources.dicomextras import dicom_extras
+
+        return dicom_extras(self._parsed().first.identity, _instances(self.file, self.series))
+
+    def read_identifying(self, name: str) -> Array:
+        """Return a picture `(y, x, c)` that may show a label; only for users who said that they want it."""
+        from tilestream.sources.dicomextras import picture_pixels, pictures_of
+
+        return picture_pixels(pictures_of(_instances(self.file, self.series))[name])
+
     def _parsed(self) -> Series:
         series = _tables.get(self.info.fingerprint)
         if series is None:
@@ -186,10 +199,15 @@ def _identities(folder: File) -> Iterable[Identity]:
             yield identify(file)
 
 
+def _instances(file: File, series: str) -> list[Identity]:
+    """Return the images of a series in a folder or beside a file, its pictures of the label too."""
+    folder = file if list_folder(file) is not None else File(url=_parent(file.url), options=file.options)
+    return [one for one in _identities(folder) if one.series == series and one.sop_class == WSI]
+
+
 def _members(file: File, series: str) -> list[Identity]:
     """Return the instances of a series that are part of its slide."""
-    folder = file if list_folder(file) is not None else File(url=_parent(file.url), options=file.options)
-    members = [one for one in _identities(folder) if one.series == series and one.sop_class == WSI]
+    members = _instances(file, series)
     kept = [one for one in members if one.flavour not in NEVER | {"THUMBNAIL"} and not one.shows_label]
     if not kept:
         raise refuse(file, got=f"{len(members)} files without a slide among them", expected="ImageType VOLUME")

@@ -124,12 +124,33 @@ class Instance:
         return joined(data, number) if self.is_encapsulated else data
 
 
+def read_header(file: File) -> Any:
+    """Return all elements before the pixels, those that identify a patient included.
+
+    Parameters
+    ----------
+    file : File
+        An instance.
+
+    Returns
+    -------
+    pydicom.Dataset
+        The header; for `read_extras` alone.
+
+    Raises
+    ------
+    SourceError
+        When it is no DICOM file, or its header is cut.
+    """
+    return _parse(file, ())[0]
+
+
 def _parse(file: File, names: tuple[str, ...]) -> tuple[Any, int]:
-    """Return the named elements and the position of the pixel data."""
+    """Return the named elements, or all without names, and the position of the pixel data."""
     try:
         # the header's size is unknown and its sequences are nested: a buffered handle for this one parse
         with fsspec.open(file.url, "rb", **file.options) as handle, _parsing, disable_value_validation():
-            header = pydicom.dcmread(handle, stop_before_pixels=True, specific_tags=list(names))
+            header = pydicom.dcmread(handle, stop_before_pixels=True, specific_tags=list(names) or None)
             position = handle.tell()
             # values are converted when they are first looked at: here, where odd ones do not warn, and only once
             for _ in (*header.file_meta, *header.iterall()):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tilestream.sources.tiffifd import Ifd, refuse
-from tilestream.sources.tifflayout import Layout
+from tilestream.sources.tifflayout import Layout, add_picture
 from tilestream.sources.tiffread import LevelTables
 from tilestream.sources.tifftable import parse_table
 
@@ -67,7 +67,7 @@ def ome_layout(ifds: Sequence[Ifd], *, series: int, z: int, t: int) -> Layout:
         When the XML is broken, contradicts the directories, or names planes of another file.
     """
     file = ifds[0].header.file
-    images = _images(ifds[0], file.name)
+    images, pictures = _images(ifds[0], file.name)
     if not images:
         raise refuse(file, got="OME-XML without an image", expected="at least one that is no label or macro image")
     if series >= len(images):
@@ -100,17 +100,52 @@ def ome_layout(ifds: Sequence[Ifd], *, series: int, z: int, t: int) -> Layout:
         channels=image.channels if is_told else (),
         colors=image.colors if is_told else (),
         mpp_yx=image.mpp_yx,
+        identifying=_pictures(ifds, pictures),
     )
 
 
-def _images(ifd: Ifd, name: str) -> list[OmeImage]:
-    file = ifd.header.file
+def _pictures(ifds: Sequence[Ifd], images: Sequence[tuple[str, OmeImage]]) -> dict[str, Ifd]:
+    """Return the first directory of each image that may show a label, as far as it is in this file."""
+    found: dict[str, Ifd] = {}
+    for name, image in images:
+        number = image.planes.get((0, 0, 0), -1)
+        if 0 <= number < len(ifds):
+            add_picture(found, ifds[number], name)
+    return found
+
+
+def ome_root(ifd: Ifd) -> ET.Element:
+    """Return the root of the OME-XML of a directory, namespaces taken off.
+
+    Parameters
+    ----------
+    ifd : Ifd
+        First directory of the file.
+
+    Returns
+    -------
+    Element
+        `OME`.
+
+    Raises
+    ------
+    SourceError
+        When it does not parse.
+    """
     try:
         root = ET.fromstring(ifd.data(270).rstrip(b"\0"))  # expat limits entity expansion by itself
     except ET.ParseError as error:
-        raise refuse(file, got=f"OME-XML that does not parse: {error}", expected="well-formed XML") from error
+        raise refuse(
+            ifd.header.file, got=f"OME-XML that does not parse: {error}", expected="well-formed XML"
+        ) from error
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
+    return root
+
+
+def _images(ifd: Ifd, name: str) -> tuple[list[OmeImage], list[tuple[str, OmeImage]]]:
+    """Return the images of the XML, and apart from them, with their names, those that may show a label."""
+    file, root = ifd.header.file, ome_root(ifd)
     if root.find("BinaryOnly") is not None:
         raise refuse(
             file,
@@ -119,16 +154,36 @@ def _images(ifd: Ifd, name: str) -> list[OmeImage]:
             do="Convert the set of files into one OME-TIFF or OME-Zarr.",
         )
     uuid = (root.get("UUID") or "").lower()
-    images = []
+    images, pictures = [], []
     for element in root.findall("Image"):
-        pixels = element.find("Pixels")
-        if pixels is None or _IDENTIFYING.search(element.get("Name") or ""):
-            continue
+        pixels, title = element.find("Pixels"), element.get("Name") or ""
         try:
-            images.append(_image(pixels, name=name, uuid=uuid))
+            image = None if pixels is None else _image(pixels, name=name, uuid=uuid)
         except (ValueError, KeyError) as error:
+            if is_picture(element):  # nobody asked for it
+                continue
             raise refuse(file, got=f"OME-XML with {error!r}", expected="whole numbers for sizes and indices") from error
-    return images
+        if image is not None and is_picture(element):
+            pictures.append((title, image))
+        elif image is not None:
+            images.append(image)
+    return images, pictures
+
+
+def is_picture(image: ET.Element) -> bool:
+    """Return whether an image of the XML is one that may show a label.
+
+    Parameters
+    ----------
+    image : Element
+        `Image`.
+
+    Returns
+    -------
+    bool
+        By its name.
+    """
+    return bool(_IDENTIFYING.search(image.get("Name") or ""))
 
 
 def _image(pixels: ET.Element, *, name: str, uuid: str) -> OmeImage:

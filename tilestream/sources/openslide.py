@@ -25,6 +25,7 @@ from openslide import OpenSlide, OpenSlideCache, OpenSlideError, OpenSlideUnsupp
 from tilestream.errors import DamagedError, SourceError
 from tilestream.metrics import count, timed
 from tilestream.sources.address import checked_index
+from tilestream.sources.extras import Extras
 from tilestream.sources.files import File
 from tilestream.sources.fingerprint import digest, file_edges
 from tilestream.types import Array, Block, Box, Channel, ImageInfo, Level, Modality, Shape
@@ -152,6 +153,22 @@ class OpenSlideSource:
                 do="Label and macro images are never read, since they can identify a patient.",
             )
         return np.asarray(_pool.get(self.file.path).associated_images[name].convert("RGB"))
+
+    def read_extras(self) -> Extras:
+        """Return what OpenSlide's properties say besides the pixels."""
+        from tilestream.sources.openslideextras import openslide_extras
+
+        slide = _pool.get(self.file.path)
+        names = tuple(sorted(set(slide.associated_images) - SAFE_ASSOCIATED))
+        return openslide_extras(slide, identifying_images=names)
+
+    def read_identifying(self, name: str) -> Array:
+        """Return a picture `(y, x, 3)` that may show a label; only for users who said that they want it."""
+        try:
+            return np.asarray(_pool.get(self.file.path).associated_images[name].convert("RGB"))
+        except OpenSlideError as error:
+            _pool.drop(self.file.path)
+            raise DamagedError(f"associated image `{name}`: OpenSlide: {error}") from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {"file": self.file}

@@ -14,6 +14,7 @@ from tilestream.errors import ConfigError, DamagedError, TilestreamError
 from tilestream.metrics import count, timed
 from tilestream.sources.address import checked_index
 from tilestream.sources.decoded import KEPT_BYTES, DecodedImages
+from tilestream.sources.extras import Extras
 from tilestream.sources.files import File
 from tilestream.sources.fingerprint import digest, file_edges
 from tilestream.sources.geokeys import GeoReference, read_georeference
@@ -76,6 +77,16 @@ class RasterSource:
         raise ConfigError.of(
             f"associated image `{name}`", got="a plain image", expected="a slide", do="Read it itself."
         )
+
+    def read_extras(self) -> Extras:
+        """Return the colour profile; comments, XMP and EXIF of such files are never read."""
+        from tilestream.sources.icc import checked_icc, file_icc
+
+        try:
+            icc, notes = checked_icc(file_icc(self.file, self.head.format))
+        except DamagedError as error:
+            icc, notes = None, (str(error),)
+        return Extras(icc=icc, notes=notes)
 
 
 def open_raster(file: File) -> RasterSource:

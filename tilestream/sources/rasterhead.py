@@ -182,8 +182,26 @@ def _webp(file: File) -> RasterHead:
 _GEOJP2 = bytes.fromhex("b14bf8bd083d4b43a5ae8cd7d5a6ce03")
 
 
-def _boxes(file: File, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield type, offset and length of the content of each box in a range."""
+def jp2_boxes(file: File, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield type, offset and length of the content of each box in a range of a JP2 file.
+
+    Parameters
+    ----------
+    file : File
+        A JP2 file.
+    start, stop : int
+        Range, bytes.
+
+    Yields
+    ------
+    tuple of bytes, int, int
+        Type, offset, length.
+
+    Raises
+    ------
+    DamagedError
+        When a box reaches beyond the range.
+    """
     while start + 8 <= stop:
         head = file.read(start, min(16, stop - start))
         length, skip = int.from_bytes(head[:4], "big"), 8
@@ -201,7 +219,7 @@ def _jp2(file: File) -> RasterHead:
     start, geo, alpha, notes = 0, [], None, []
     if file.read(0, 2) != b"\xff\x4f":
         start = -1
-        for kind, offset, length in _boxes(file, 0, file.size):
+        for kind, offset, length in jp2_boxes(file, 0, file.size):
             if kind == b"jp2h":
                 alpha, more = _jp2_header(file, offset, offset + length)
                 notes += more
@@ -221,7 +239,7 @@ def _jp2(file: File) -> RasterHead:
 def _jp2_header(file: File, start: int, stop: int) -> tuple[int | None, list[str]]:
     """Return which sample is alpha, and notes on the colour space."""
     alpha, notes = None, []
-    for kind, offset, length in _boxes(file, start, stop):
+    for kind, offset, length in jp2_boxes(file, start, stop):
         content = file.read(offset, min(length, 4096))
         if kind == b"cdef":
             for at in range(2, len(content) - 5, 6):

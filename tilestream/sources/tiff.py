@@ -17,6 +17,7 @@ from zict import LRU
 
 from tilestream.errors import ConfigError, SourceError
 from tilestream.sources.address import checked_index
+from tilestream.sources.extras import Extras
 from tilestream.sources.files import File
 from tilestream.sources.ometiff import is_ome, ome_layout
 from tilestream.sources.samples import extra_axes
@@ -25,7 +26,7 @@ from tilestream.sources.tiffifd import Ifd, iter_ifds, refuse
 from tilestream.sources.tiffinfo import describe
 from tilestream.sources.tifflayout import Layout, aperio_layout, generic_layout
 from tilestream.sources.tiffread import LevelReader, TableReader
-from tilestream.sources.tifftable import TileTable
+from tilestream.sources.tifftable import TileTable, parse_table
 from tilestream.types import Array, Block, Box, Cell, Encoded, EncodedLevel, ImageInfo
 
 PARSED = 64
@@ -173,6 +174,22 @@ class TiffSource:
                 do="Choose one of them, or make a thumbnail from a coarse level.",
             )
         return TableReader(table=table).window(Box(y=0, x=0, height=table.shape.y, width=table.shape.x))
+
+    def read_extras(self) -> Extras:
+        """Return what the tags and descriptions say besides the pixels."""
+        from tilestream.sources.tiffextras import tiff_extras  # most readers of pixels never need it
+
+        _ = self._image  # which finds out when the file has changed
+        fresh = File(url=self.file.url, options=self.file.options)
+        layout = _layout(fresh, self.chosen)
+        return tiff_extras(layout, next(iter_ifds(fresh)), series=self.chosen.get("series", 0))
+
+    def read_identifying(self, name: str) -> Array:
+        """Return a picture `(y, x, c)` that may show a label; only for users who said that they want it."""
+        layout = _layout(File(url=self.file.url, options=self.file.options), self.chosen)
+        table = parse_table(layout.identifying[name])
+        pixels = TableReader(table=table).window(Box(y=0, x=0, height=table.shape.y, width=table.shape.x))
+        return pixels if table.palette is None else table.palette[pixels[:, :, 0]]
 
     def __getstate__(self) -> dict[str, Any]:
         return {"file": self.file, "chosen": dict(self.chosen), "fingerprint": self.fingerprint}

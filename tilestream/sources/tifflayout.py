@@ -37,6 +37,8 @@ class Layout:
     """Colours of the same channels, six hex digits each; empty when the file states none."""
     mpp_yx: tuple[float, float] | None = None
     """Micrometres per pixel where the file states them."""
+    identifying: Mapping[str, Ifd] = field(default_factory=dict)
+    """Directories of pictures that may show a label, by name; never parsed unless the user asks for them."""
     notes: tuple[str, ...] = ()
     """What a user should know."""
 
@@ -61,13 +63,16 @@ def aperio_layout(ifds: Sequence[Ifd]) -> Layout:
     """
     base = parse_table(ifds[0])
     tables, thumbnail, notes = [base], None, list[str]()
+    identifying: dict[str, Ifd] = {}
     for index, ifd in enumerate(ifds[1:], 1):
-        if _IDENTIFYING.search(ifd.text(270).split("|")[0]) or ifd.one(254, 0) & 8:
+        text, kind = ifd.text(270).split("|")[0], ifd.one(254, 0)
+        if _IDENTIFYING.search(text) or kind & 8 or (kind & 1 and 322 not in ifd):
+            add_picture(identifying, ifd, text)
             continue
         table = parse_table(ifd)
         if table.tiled and table.same_kind == base.same_kind and _factor(tables[-1].shape, table.shape, 0.02):
             tables.append(table)
-        elif index == 1 and not table.tiled and not table.reduced and _factor(base.shape, table.shape, 0.02):
+        elif index == 1 and not table.tiled and _factor(base.shape, table.shape, 0.02):
             thumbnail = table
         elif table.tiled:
             notes.append(f"a tiled picture of {table.shape.y} x {table.shape.x} pixels is no level and is left out")
@@ -76,6 +81,7 @@ def aperio_layout(ifds: Sequence[Ifd]) -> Layout:
         ifd=ifds[0],
         levels=tuple(LevelTables(tables=(table,)) for table in tables),
         thumbnail=thumbnail,
+        identifying=identifying,
         colors=_aperio_colors(ifds[0].text(270), base.samples),
         mpp_yx=_aperio_mpp(ifds[0].text(270)),
         notes=tuple(notes),
@@ -121,7 +127,7 @@ def generic_layout(ifds: Sequence[Ifd], *, page: int, outer: Sequence[Ifd] = (),
     SourceError
         When the first directory of the page, or a mask, cannot be read.
     """
-    pages = _split(ifds)
+    pages, identifying = _split(ifds)
     if page >= len(pages):
         raise refuse(ifds[0].header.file, got=f"{len(pages)} pages", expected=f"page {page}", do="Open it again.")
     head, rest = pages[page]
@@ -144,6 +150,7 @@ def generic_layout(ifds: Sequence[Ifd], *, page: int, outer: Sequence[Ifd] = (),
         format="tiff",
         ifd=head,
         levels=_with_masks(ordered, masks, notes),
+        identifying=identifying,
         axes={"page": len(pages)} if len(pages) > 1 else {},
         notes=tuple(notes),
     )
@@ -170,16 +177,37 @@ def _imagej_notes(ifd: Ifd, pages: int) -> list[str]:
     return [f"an ImageJ stack of {found[1]} planes of which {pages} have a directory: the others are not read"]
 
 
-def _split(ifds: Sequence[Ifd]) -> list[tuple[Ifd, list[Ifd]]]:
-    """Return pages: a first directory each, and those that belong to it."""
+def add_picture(pictures: dict[str, Ifd], ifd: Ifd, text: str) -> None:
+    """Add the directory of a picture that may show a label, named by its text, else by Aperio's rule (1, 9).
+
+    Parameters
+    ----------
+    pictures : dict
+        Directories by name; gets one more, numbered where the name is taken.
+    ifd : Ifd
+        Its directory.
+    text : str
+        What describes it.
+    """
+    found = re.search(r"label|macro", text, re.IGNORECASE)
+    name = found[0].lower() if found else "macro" if ifd.one(254, 0) & 8 else "label"
+    taken = sum(known.partition("-")[0] == name for known in pictures)
+    pictures[f"{name}-{taken + 1}" if taken else name] = ifd
+
+
+def _split(ifds: Sequence[Ifd]) -> tuple[list[tuple[Ifd, list[Ifd]]], dict[str, Ifd]]:
+    """Return pages, a first directory each and those that belong to it; and pictures that may show a label."""
     pages: list[tuple[Ifd, list[Ifd]]] = []
+    identifying: dict[str, Ifd] = {}
     for ifd in ifds:
         subfile = ifd.one(254, 0)
         if pages and (subfile & 5 or ifd.one(255, 0) == 2 or _fits(pages[-1][0], ifd)):
             pages[-1][1].append(ifd)
-        elif not pages or not _IDENTIFYING.search(ifd.text(270)[:4096]):
+        elif pages and _IDENTIFYING.search(text := ifd.text(270)[:4096]):
+            add_picture(identifying, ifd, text)
+        else:
             pages.append((ifd, []))
-    return pages
+    return pages, identifying
 
 
 def _fits(base: Ifd, ifd: Ifd) -> bool:

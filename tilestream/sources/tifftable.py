@@ -99,8 +99,6 @@ class TileTable:
     """Sizes of pieces, bytes, shaped as `offsets`; 0 where none is stored."""
     orientation: int = 1
     """How the image is meant to be turned (tag 274); 1 is upright."""
-    reduced: bool = False
-    """Whether it is marked as a smaller version of another image."""
     mask: bool = False
     """Whether it is marked as a validity mask."""
     notes: tuple[str, ...] = field(default=())
@@ -192,7 +190,6 @@ def parse_table(ifd: Ifd) -> TileTable:
             offsets=stored.offsets,
             counts=stored.counts,
             orientation=ifd.one(274, 1),
-            reduced=bool(subfile & 1),
             mask=bool(subfile & 4) or photometric == MASK,
             notes=stored.notes,
         )

@@ -23,10 +23,12 @@ from zict import LRU
 from tilestream.errors import ConfigError, DamagedError, SourceError
 from tilestream.metrics import count, timed
 from tilestream.sources.address import checked_index, default_notes
+from tilestream.sources.extras import Extras
 from tilestream.sources.files import File
 from tilestream.sources.ngff import Node, checked_path, collection_of, read_node
 from tilestream.sources.recognise import LFS_MAGIC, inside
-from tilestream.sources.samples import extra_axes, masked
+from tilestream.sources.samples import canonical_dims, extra_axes, guess_dims, masked
+from tilestream.sources.zarrextras import FOLDER, zarr_extras
 from tilestream.sources.zarrinfo import describe, levels_of
 from tilestream.types import Array, Block, ImageInfo
 
@@ -169,10 +171,31 @@ class ZarrSource:
         return self._at(chosen, index)
 
     def read_associated(self, name: str) -> Array:
-        """Raise `ConfigError`: a Zarr store has no associated images."""
-        raise ConfigError.of(
-            f"associated image `{name}`", got="a Zarr store", expected="a slide file", do="Open the array itself."
-        )
+        """Return the thumbnail `(y, x, c)` of a store that has one."""
+        if name not in self.info.associated:
+            raise ConfigError.of(
+                f"associated image `{name}`",
+                got=f"a Zarr store with {list(self.info.associated)}",
+                expected="one of these",
+                do="Choose one of them, or open the array itself.",
+            )
+        return self.read_identifying(name)
+
+    def read_extras(self) -> Extras:
+        """Return what the attributes say besides the pixels."""
+        node = read_node(self.group)
+        return zarr_extras({} if node is None else node.attrs)
+
+    def read_identifying(self, name: str) -> Array:
+        """Return a picture `(y, x, c)` that may show a label; only for users who said that they want it."""
+        array = open_array(self.group, f"{FOLDER}/{name}")
+        try:
+            pixels = np.asarray(array[...])
+            node = read_node(inside(self.group, array.path))
+            dims = canonical_dims((node.dims if node else ()) or guess_dims(pixels.shape))
+        except Exception as error:  # each codec has its own errors
+            raise DamagedError(f"associated image `{name}`: {type(error).__name__}: {error}") from error
+        return pixels.transpose([dims.index(axis) for axis in "yxc"]) if "c" in dims else pixels[..., None]
 
     def _at(self, chosen: Mapping[str, int], asked: Mapping[str, int] | None = None) -> ZarrSource:
         axes = extra_axes(self.info.axes)

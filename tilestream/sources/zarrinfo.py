@@ -32,6 +32,7 @@ from tilestream.sources.samples import (
     validity_of,
 )
 from tilestream.sources.scales import level_scale
+from tilestream.sources.zarrextras import SAFE, pictures
 from tilestream.types import Channel, ImageInfo, Kind, Level, Shape
 
 LEAST_BLOCK_PX = 256
@@ -170,6 +171,7 @@ def describe(node: Node, image: Multiscale, arrays: Sequence[zarr.Array[Any]]) -
         nodata=nodata,
         validity=validity_of(nodata, first.dtype),
         axes=sizes,
+        associated=(SAFE,) if SAFE in pictures(image.attrs) else (),
         selection=dict.fromkeys(extra, 0),
         notes=(*image.notes, *notes, *hints, *default_notes(extra, {})),
     )
