@@ -94,8 +94,7 @@ def kept(facts: Mapping[str, Any], known: Mapping[str, Check]) -> dict[str, Any]
 
 
 _VERSION = r"v?\d{1,4}(?:\.\d{1,6}){1,4}(?:(?:a|b|rc|-beta|-alpha)\d{0,2})?"
-_DAY = r"(?:0?[1-9]|[12]\d|3[01])"
-_NO_DATE = rf"(?!(?:19|20)\d\d\.{_DAY}\.{_DAY}$)(?!{_DAY}\.{_DAY}\.(?:19|20)?\d\d$)"
+_NO_DATE = r"(?!(?:19|20)\d\d\.\d\d?\.\d)(?!\d\d?\.\d\d?\.(?:19|20)\d\d$)(?!\d\d\.\d\d\.\d\d$)"
 _PRODUCTS = (
     r"Aperio Image Library|Aperio Leica Biosystems GT450|ScanScope Console|NDP\.scan|NDP\.toolkit|NDP\.image|"
     r"OME Bio-Formats|QuPath|tifffile\.py|tifffile|ImageJ|GDAL|libvips|pix4dmapper|Philips DP|MedScan|"
@@ -188,7 +187,7 @@ KNOWN: Mapping[str, Check] = {
     "line_camera_skew": number(-10, 10),
     "line_area_offset_yx": several(number(-10, 10)),
     "slide_centre_offset_yx_mm": several(number(-1e3, 1e3)),
-    "original_shape_yx_px": several(number(0, 4e6)),
+    "original_shape_yx_px": several(number(0, 5e5)),
     "image_orientation": several(number(-1, 1)),
     "slice_thickness_um": _UM,
     "channels": several(record(CHANNEL)),
