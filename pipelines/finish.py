@@ -111,7 +111,7 @@ class FinishImage:
             outline=[list(ring.coords) for polygon in polygons for ring in (polygon.exterior, *polygon.interiors)],
             mpp=info.mpp,
         )
-        picture.save(self.journal.root / PICTURE)
+        picture.save(self.journal.place.path / PICTURE)
 
     def _summary(self, receipts: Sequence[Receipt]) -> dict[str, Any]:
         info, plan, places = self.pyramid.info, self.sink.plan, Places.of(self.out, self.key)

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tilestream.errors import OutputError
 from tilestream.stream import leases
+from tilestream.stream.leasefiles import LocalLease
 from tilestream.stream.leases import claim, is_held
 
 
@@ -53,6 +55,22 @@ def test_of_many_threads_one_gets_it(path: Path) -> None:
     assert sum(lease is not None for lease in got) == 1
 
 
+def test_leases_that_threads_take_as_the_first_of_their_process_do_not_look_dead(tmp_path: Path) -> None:
+    for _ in range(20):
+        leases._hearts.clear()
+        gate = threading.Barrier(8)
+
+        def take(number: int, gate: threading.Barrier = gate) -> object:
+            gate.wait()
+            return claim(tmp_path / f"{number}.lease")
+
+        with ThreadPoolExecutor(8) as pool:
+            held = list(pool.map(take, range(8)))
+        assert all(is_held(tmp_path / f"{number}.lease") for number in range(8))
+        for lease in held:
+            lease.__exit__()
+
+
 def test_of_many_takers_of_a_dead_lease_one_is_left_with_it(path: Path) -> None:
     path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": 0.0}))
     age(path, 2 * leases.LEASE_S)
@@ -65,7 +83,7 @@ def test_of_many_takers_of_a_dead_lease_one_is_left_with_it(path: Path) -> None:
 def test_the_heartbeat_keeps_a_long_claim(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "HEARTBEAT_S", 0.02)
     monkeypatch.setattr(leases, "LEASE_S", 1.0)
-    leases._heart_of.cache_clear()  # a thread that beats as fast as the test needs
+    leases._hearts.clear()  # a thread that beats as fast as the test needs
     try:
         with claim(path):
             stop = time.monotonic() + 2.2
@@ -73,7 +91,7 @@ def test_the_heartbeat_keeps_a_long_claim(path: Path, monkeypatch: pytest.Monkey
                 assert claim(path) is None
                 time.sleep(0.05)
     finally:
-        leases._heart_of.cache_clear()
+        leases._hearts.clear()
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"host": "x"}'])
@@ -113,7 +131,7 @@ def test_a_fresh_lease_put_in_place_of_a_dead_one_is_given_back(path: Path) -> N
     path.unlink()
     assert claim(path) is not None
     before = path.read_bytes()
-    leases._take_away(path, b"dead")  # what a slower taker does, who saw the dead one
+    LocalLease(path=path).take_away(b"dead")  # what a slower taker does, who saw the dead one
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 

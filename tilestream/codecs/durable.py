@@ -17,6 +17,7 @@ from tilestream.errors import OutputError
 PARTIAL_SUFFIX = ".partial"
 CHECKSUM_BYTES = 16
 _READ_BYTES = 1 << 20
+_MODE = 0o666  # before the user's mask
 # File systems that cannot fsync a folder say one of these; the rename itself is still atomic there.
 _NO_DIRECTORY_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 # errno → (what was found, what was expected, what to do)
@@ -285,3 +286,38 @@ def write_durable(path: Path, data: bytes) -> str:
     with DurableFile(path) as file:
         file.write(data)
     return file.checksum
+
+
+def create_file(path: Path, data: bytes) -> bool:
+    """Return whether a file was made that was not there before.
+
+    Parameters
+    ----------
+    path : Path
+        File whose folder must exist.
+    data : bytes
+        Whole content; another may see the file before all of it.
+
+    Returns
+    -------
+    bool
+        False when there is a file of that name.
+
+    Raises
+    ------
+    OutputError
+        When the file cannot be written; nothing is left behind then.
+    """
+    with explained(path):
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _MODE)
+        except FileExistsError:
+            return False
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(data)
+        except OSError:  # a full disk; half of a file must not stand for the whole
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            raise
+    return True

@@ -5,7 +5,6 @@ Object storage has no rename and needs none: a put is seen whole or not at all, 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -59,8 +58,8 @@ def words_of(error: BaseException) -> tuple[str, str, str]:
     tuple of str
         The parts `got`, `expected` and `do` of an error.
     """
-    kinds = {kind.__name__ for link in _chain(error) for kind in type(link).__mro__}
-    said = " ".join(str(link) for link in _chain(error))
+    kinds = {kind.__name__ for link in chain_of(error) for kind in type(link).__mro__}
+    said = " ".join(str(link) for link in chain_of(error))
     if isinstance(error, ImportError):
         return "a package that is not installed", str(error).lower(), "Run `pip install 'tilestream[cloud]'`."
     if kinds.intersection(_CREDENTIALS):
@@ -85,7 +84,19 @@ def words_of(error: BaseException) -> tuple[str, str, str]:
     return said, "an answer that can be used", "Run the same command again: finished work is kept."
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def chain_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what led to it.
+
+    Parameters
+    ----------
+    error : BaseException
+        Any.
+
+    Yields
+    ------
+    BaseException
+        The error itself first.
+    """
     link: BaseException | None = error
     while link is not None:
         yield link
@@ -120,27 +131,6 @@ def explained_store(url: str) -> Iterator[None]:
         explained = OutputError.of(f"`{url}`", got=got, expected=expected, do=do)
         explained.errno = getattr(error, "errno", None)
         raise explained from error
-
-
-def is_taken(error: BaseException) -> bool:
-    """Return whether an exclusive creation was refused because the object is there, or being made this moment.
-
-    Parameters
-    ----------
-    error : BaseException
-        What `pipe_file(mode="create")` raised.
-
-    Returns
-    -------
-    bool
-        False for every other failure.
-    """
-    if isinstance(error, FileExistsError):
-        return True
-    # S3 itself says 409 while two conditional puts cross; servers that imitate it leave out the condition that failed.
-    answers = [getattr(link, "response", None) for link in _chain(error)]
-    codes = {answer.get("Error", {}).get("Code") for answer in answers if isinstance(answer, dict)}
-    return bool(codes & {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
 
 
 class ObjectFile:
@@ -230,21 +220,3 @@ class ObjectFile:
         with suppress(Exception):  # the first error is the one to report
             self._upload.discard()
         self._upload.closed = True  # collecting it as garbage would close it, and on Azure commit it
-
-
-def missing(error: BaseException) -> bool:
-    """Return whether a storage service says that there is no such object.
-
-    Parameters
-    ----------
-    error : BaseException
-        What fsspec raised.
-
-    Returns
-    -------
-    bool
-        False also for a bucket that is not there, which is no answer about an object.
-    """
-    return (
-        isinstance(error, FileNotFoundError | NotADirectoryError) or getattr(error, "errno", None) == errno.ENOENT
-    ) and "bucket does not exist" not in str(error)

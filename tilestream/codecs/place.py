@@ -10,21 +10,15 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from tilestream.codecs.durable import DurableFile, checksum, ensure_directory, explained, write_durable
-from tilestream.codecs.objects import ObjectFile, explained_store, file_system, is_taken, missing
-
-MODE = 0o666
-"""What a new local file may be used for, before the user's mask."""
-REQUESTS = 10
-"""Most requests at once; botocore keeps as many connections."""
+from tilestream.codecs import remote
+from tilestream.codecs.durable import DurableFile, checksum, create_file, ensure_directory, explained, write_durable
+from tilestream.codecs.objects import ObjectFile
 
 
 class WholeFile(Protocol):
@@ -127,16 +121,7 @@ class Place:
         if self.is_local:
             ensure_directory(self.path)
             return
-        with explained_store(self.url):
-            system, path = file_system(self.url, self.options)
-            try:
-                system.ls(path, detail=False)
-            except Exception as error:
-                if not missing(error):
-                    raise
-                bucket = path.partition("/")[0]
-                if "/" in path and not system.exists(bucket):
-                    raise FileNotFoundError(f"the specified bucket does not exist: {bucket}") from error
+        remote.require_bucket(self.url, self.options)
 
     def put(self, name: str, data: bytes) -> str:
         """Return the checksum of `data` after it is whole and durable under its name.
@@ -160,9 +145,7 @@ class Place:
         """
         if self.is_local:
             return write_durable(self.path / name, data)
-        with explained_store(self._url(name)):
-            system, path = file_system(self._url(name), self.options)
-            system.pipe_file(path, data)
+        remote.put(self._url(name), self.options, data)
         return checksum(data)
 
     def create(self, name: str, data: bytes) -> bool:
@@ -192,16 +175,8 @@ class Place:
         to whom that matters writes something unique and reads it back.
         """
         if self.is_local:
-            return _create_local(self.path / name, data)
-        with explained_store(self._url(name)):
-            system, path = file_system(self._url(name), self.options)
-            try:
-                system.pipe_file(path, data, mode="create")
-            except Exception as error:
-                if is_taken(error):
-                    return False
-                raise
-        return True
+            return create_file(self.path / name, data)
+        return remote.create(self._url(name), self.options, data)
 
     def get(self, name: str) -> bytes | None:
         """Return the content of a file, None when there is none.
@@ -226,14 +201,7 @@ class Place:
                 return (self.path / name).read_bytes()
             except (FileNotFoundError, NotADirectoryError):
                 return None
-        with explained_store(self._url(name)):
-            system, path = file_system(self._url(name), self.options)
-            try:
-                return bytes(system.cat_file(path))
-            except Exception as error:
-                if missing(error):
-                    return None
-                raise
+        return remote.get(self._url(name), self.options)
 
     def get_many(self, names: Iterable[str]) -> dict[str, bytes]:
         """Return the contents of several files by name, on object storage got at once; absent ones are left out.
@@ -251,17 +219,7 @@ class Place:
         wanted = list(names)
         if self.is_local or len(wanted) < 2:
             return {name: data for name in wanted if (data := self.get(name)) is not None}
-        with explained_store(self.url):
-            system, root = file_system(self.url, self.options)
-            by_path = {f"{root}/{name}": name for name in wanted}
-            found = system.cat(list(by_path), on_error="return")
-            result: dict[str, bytes] = {}
-            for path, data in found.items():
-                if not isinstance(data, BaseException):
-                    result[by_path[path]] = bytes(data)
-                elif not missing(data):
-                    raise data
-        return result
+        return remote.get_many(self.url, self.options, wanted)
 
     def exists(self, name: str = "") -> bool:
         """Return whether there is a file or folder of that name; without a name, whether the place itself is there.
@@ -278,9 +236,48 @@ class Place:
         """
         if self.is_local:
             return (self.path / name).exists()
-        with explained_store(self._url(name)):
-            system, path = file_system(self._url(name), self.options)
-            return bool(system.exists(path))
+        return remote.exists(self._url(name), self.options)
+
+    def version(self, name: str) -> str | None:
+        """Return a text that differs when the file was replaced, None when there is none.
+
+        Parameters
+        ----------
+        name : str
+            Relative path.
+
+        Returns
+        -------
+        str or None
+            Inode and time of change on a disk, entity tag or its like on object storage.
+        """
+        if self.is_local:
+            try:
+                found = os.stat(self.path / name)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            return f"{found.st_ino}-{found.st_mtime_ns}"
+        return remote.version(self._url(name), self.options)
+
+    def modified_s(self, name: str) -> float | None:
+        """Return when a file was written, None when there is none.
+
+        Parameters
+        ----------
+        name : str
+            Relative path.
+
+        Returns
+        -------
+        float or None
+            Seconds since 1970 on the clock of the disk's machine or of the storage service.
+        """
+        if self.is_local:
+            try:
+                return os.stat(self.path / name).st_mtime
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        return remote.modified_s(self._url(name), self.options)
 
     def names(self, pattern: str = "*") -> list[str]:
         """Return the names of the files directly in the place, sorted.
@@ -301,8 +298,7 @@ class Place:
             except (FileNotFoundError, NotADirectoryError):
                 return []
         else:
-            entries = self._listed()
-            found = [entry["name"].rpartition("/")[2] for entry in entries if entry["type"] != "directory"]
+            found = remote.names(self.url, self.options)
         return sorted(name for name in found if name and fnmatchcase(name, pattern))
 
     def sizes(self) -> dict[str, int]:
@@ -316,10 +312,7 @@ class Place:
         if self.is_local:
             files = (file for file in self.path.rglob("*") if file.is_file())
             return {file.relative_to(self.path).as_posix(): file.stat().st_size for file in files}
-        with explained_store(self.url):
-            system, root = file_system(self.url, self.options)
-            found = system.find(root, detail=True)
-        return {path[len(root) + 1 :]: int(entry["size"]) for path, entry in found.items() if path != root}
+        return remote.sizes(self.url, self.options)
 
     def remove(self, *names: str) -> None:
         """Remove files; those that are not there are passed over.
@@ -339,7 +332,7 @@ class Place:
                 with explained(self.path / name):
                     (self.path / name).unlink(missing_ok=True)
         elif names:
-            self._remove([f"{self._path}/{name}" for name in names])
+            remote.remove(self.url, self.options, names)
 
     def clear(self, *names: str) -> None:
         """Remove files and whole folders; those that are not there are passed over.
@@ -358,8 +351,7 @@ class Place:
             if not name.strip("/."):
                 raise ValueError(f"`{name}` names the place itself")
             if not self.is_local:
-                below = self.at(name)
-                self._remove([f"{below._path}/{path}" for path in below.sizes()] + [below._path])
+                remote.remove(self.url, self.options, [name, *(f"{name}/{path}" for path in self.at(name).sizes())])
                 continue
             path = self.path / name
             with explained(path):
@@ -405,43 +397,3 @@ class Place:
 
     def _url(self, name: str) -> str:
         return f"{self.url}/{name}" if name else self.url
-
-    @property
-    def _path(self) -> str:
-        return file_system(self.url, self.options)[1]
-
-    def _listed(self) -> list[dict[str, Any]]:
-        with explained_store(self.url):
-            system, path = file_system(self.url, self.options)
-            try:
-                return [entry for entry in system.ls(path, detail=True) if entry["name"].rstrip("/") != path]
-            except Exception as error:
-                if missing(error):
-                    return []
-                raise
-
-    def _remove(self, paths: list[str]) -> None:
-        with explained_store(self.url):
-            system, _ = file_system(self.url, self.options)
-            # One by one: a bulk request of S3 tells of those it was not allowed to remove, and s3fs does not look.
-            with ThreadPoolExecutor(min(len(paths), REQUESTS)) as pool:
-                for removed in [pool.submit(system.rm_file, path) for path in paths]:
-                    error = removed.exception()
-                    if error is not None and not missing(error):
-                        raise error
-
-
-def _create_local(path: Path, data: bytes) -> bool:
-    with explained(path):
-        try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, MODE)
-        except FileExistsError:
-            return False
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(data)
-        except OSError:  # a full disk; half of a file must not stand for the whole
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-            raise
-    return True

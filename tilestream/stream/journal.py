@@ -11,8 +11,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tilestream.codecs.durable import PARTIAL_SUFFIX, checksum, ensure_directory, write_durable
+from tilestream.codecs.durable import PARTIAL_SUFFIX, checksum
+from tilestream.codecs.place import Place
 from tilestream.errors import OutputError
+from tilestream.stream.leasefiles import lease_file
 from tilestream.stream.leases import LEASE_S, Lease, claim, is_held
 from tilestream.types import Receipt
 
@@ -29,10 +31,15 @@ BEGIN_WAIT_S = 0.02
 class Journal:
     """The folder of one image's receipts; picklable, used by the starter and by all workers."""
 
-    root: Path
-    """Folder owned by tilestream (`OUT/receipts/<relative path>`)."""
+    root: Place | Path | str
+    """Folder owned by tilestream (`OUT/receipts/<relative path>`), on a disk or on object storage."""
     recipe: str
     """Digest of all that the outputs are a function of."""
+
+    @property
+    def place(self) -> Place:
+        """Return the folder."""
+        return Place.of(self.root)
 
     def open(self, document: Mapping[str, Any], *, replace: bool = False) -> None:
         """Make the folder, or check that the one there was begun with the same recipe.
@@ -50,42 +57,53 @@ class Journal:
             When another recipe has begun here, another run is at work here that would be forgotten, or the folder
             cannot be written.
         """
-        ensure_directory(self.root)
+        self.place.prepare()
         with self._sole():
-            found = _load(self.root / RECIPE)
-            if found is not None and found.get("digest") != self.recipe and not replace:
+            found = _load(self.place, RECIPE)
+            if found is not None and replace:
+                self._require_idle()
+                self._forget()
+                found = None
+            if found is None:
+                found = self._begin(document)
+            if found.get("digest") != self.recipe:
                 raise OutputError.of(
-                    f"`{self.root}`",
+                    f"`{self.place.url}`",
                     got=f"results of another recipe ({difference(found.get('recipe'), document)})",
                     expected="results of this one",
                     do="Choose another --out, or give --no-resume to compute them anew.",
                 )
-            if found is not None and replace:
-                self._require_idle()
-                self._forget()
-            if found is None or replace:
-                write_durable(self.root / RECIPE, _json({"digest": self.recipe, "recipe": dict(document)}))
+
+    def _begin(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the recipe; return the one that stands there, which is another's when that came first."""
+        ours = {"digest": self.recipe, "recipe": dict(document)}
+        if self.place.is_local:
+            self.place.put(RECIPE, _json(ours))
+        elif not self.place.create(RECIPE, _json(ours)):  # where a lease does not rule out that two begin (leasefiles)
+            return _load(self.place, RECIPE) or ours
+        return ours
 
     def receipts(self) -> dict[str, Receipt]:
         """Return the receipts of finished super-tiles by key; those of other recipes do not count."""
         # The single files first: another run that finishes meanwhile removes them, but only after the ledger is there.
-        single = [receipt for path in self.root.glob("L*.json") if (receipt := _receipt(_load(path))) is not None]
-        found = dict(_listed(self.root / LEDGER))
-        found.update((receipt.key, receipt) for receipt in single)
+        place = self.place
+        single = [_receipt(_parsed(data, is_sealed=True)) for data in place.get_many(place.names("L*.json")).values()]
+        found = dict(_listed(place))
+        found.update((receipt.key, receipt) for receipt in single if receipt is not None)
         return {key: receipt for key, receipt in found.items() if receipt.recipe == self.recipe}
 
     def receipt(self, key: str) -> Receipt | None:
         """Return the receipt of one super-tile, None when it is not done."""
-        receipt = _receipt(_load(self.root / f"{key}.json")) or _listed(self.root / LEDGER).get(key)
+        receipt = _receipt(_load(self.place, f"{key}.json")) or _listed(self.place).get(key)
         return receipt if receipt is not None and receipt.recipe == self.recipe else None
 
     def commit(self, receipt: Receipt) -> None:
-        """Write a receipt; its outputs must be on disk before."""
-        write_durable(self.root / f"{receipt.key}.json", _sealed(asdict(receipt)))
+        """Write a receipt; its outputs must be durable before."""
+        self.place.put(f"{receipt.key}.json", _sealed(asdict(receipt)))
 
     def summary(self) -> dict[str, Any] | None:
         """Return what `close` kept, None when the image is not finished under this recipe."""
-        ledger = _load(self.root / LEDGER)
+        ledger = _load(self.place, LEDGER)
         found = ledger.get("summary") if ledger is not None and ledger.get("digest") == self.recipe else None
         return found if isinstance(found, dict) else None
 
@@ -101,8 +119,7 @@ class Journal:
         """
         ordered = sorted(receipts, key=lambda receipt: receipt.key)
         self._write_ledger(ordered, summary)
-        for receipt in ordered:
-            (self.root / f"{receipt.key}.json").unlink(missing_ok=True)
+        self.place.remove(*(f"{receipt.key}.json" for receipt in ordered))
         self._sweep()
 
     def reopen(self, lost: Iterable[str] = ()) -> None:
@@ -114,11 +131,10 @@ class Journal:
             Keys of super-tiles that have to be done again.
         """
         gone = frozenset(lost)
-        if (self.root / LEDGER).exists():
-            kept = [receipt for key, receipt in _listed(self.root / LEDGER).items() if key not in gone]
+        if self.place.exists(LEDGER):
+            kept = [receipt for key, receipt in _listed(self.place).items() if key not in gone]
             self._write_ledger(kept, None)
-        for key in gone:
-            (self.root / f"{key}.json").unlink(missing_ok=True)
+        self.place.remove(*(f"{key}.json" for key in gone))
 
     def claim(self, key: str) -> Lease | None:
         """Return a lease on a super-tile, or on a step of the image, None while another process holds one.
@@ -133,7 +149,7 @@ class Journal:
         Lease or None
             To be used as a context manager; released at its end.
         """
-        return claim(self.root / f"{key}.lease")
+        return claim(lease_file(self.place, f"{key}.lease"))
 
     @contextmanager
     def _sole(self) -> Iterator[None]:
@@ -142,7 +158,7 @@ class Journal:
         while (lease := self.claim(BEGIN)) is None:
             if time.monotonic() > stop:
                 raise OutputError.of(
-                    f"`{self.root / BEGIN}.lease`",
+                    f"`{self.place.url}/{BEGIN}.lease`",
                     got="a lease that another run holds on and on",
                     expected="one that ends in milliseconds",
                     do="End that run, then run the same command again.",
@@ -152,10 +168,10 @@ class Journal:
             yield
 
     def _require_idle(self) -> None:
-        for path in self.root.glob("*.lease"):
-            if path.stem != BEGIN and is_held(path):
+        for name in self.place.names("*.lease"):
+            if name != f"{BEGIN}.lease" and is_held(lease_file(self.place, name)):
                 raise OutputError.of(
-                    f"`{self.root}`",
+                    f"`{self.place.url}`",
                     got="another run at work there",
                     expected="none, since its results are to be replaced",
                     do="Wait for it or stop it, then run the same command again.",
@@ -164,8 +180,7 @@ class Journal:
     def _forget(self) -> None:
         """Remove the receipts and leases of an earlier run; nothing else is touched."""
         for pattern in ("L*.json", "L*.lease", f"{FINISH}.lease", LEDGER, RECIPE):
-            for path in self.root.glob(pattern):
-                path.unlink(missing_ok=True)
+            self.place.remove(*self.place.names(pattern))
 
     def _write_ledger(self, receipts: Iterable[Receipt], summary: Mapping[str, Any] | None) -> None:
         document = {
@@ -173,14 +188,15 @@ class Journal:
             "receipts": [asdict(receipt) for receipt in receipts],
             "summary": None if summary is None else dict(summary),
         }
-        write_durable(self.root / LEDGER, _sealed(document))
+        self.place.put(LEDGER, _sealed(document))
 
     def _sweep(self) -> None:
         """Remove what processes killed in the middle of a write have left, long enough ago to be nobody's."""
-        for path in self.root.glob(f".*{PARTIAL_SUFFIX}"):
+        for name in self.place.names(f".*{PARTIAL_SUFFIX}"):
             with suppress(OSError):
-                if time.time() - path.stat().st_mtime > LEASE_S:
-                    path.unlink(missing_ok=True)
+                modified_s = self.place.modified_s(name)
+                if modified_s is not None and time.time() - modified_s > LEASE_S:
+                    self.place.remove(name)
 
 
 def difference(old: object, new: object, *, most: int = 4) -> str:
@@ -218,30 +234,32 @@ def _short(value: object) -> str:
     return text if len(text) <= 28 else f"{text[:24]}…"
 
 
-def _load(path: Path) -> dict[str, Any] | None:
+def _load(place: Place, name: str) -> dict[str, Any] | None:
     """Return a JSON object, None where there is none, or one whose checksum does not fit."""
+    data = place.get(name)
+    return None if data is None else _parsed(data, is_sealed=name != RECIPE)
+
+
+def _parsed(data: bytes, *, is_sealed: bool) -> dict[str, Any] | None:
     try:
-        loaded = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        loaded = json.loads(data)
+    except ValueError:
         return None
     if not isinstance(loaded, dict):
         return None
     seal = loaded.pop(SEAL, None)
-    return loaded if path.name == RECIPE or seal == checksum(_json(loaded)) else None
+    return loaded if not is_sealed or seal == checksum(_json(loaded)) else None
 
 
-def _listed(path: Path) -> Mapping[str, Receipt]:
-    """Return the receipts in a ledger, kept while the file stays the same: workers ask for one at a time."""
-    try:
-        found = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    return _ledger(path, found.st_ino, found.st_mtime_ns)
+def _listed(place: Place) -> Mapping[str, Receipt]:
+    """Return the receipts in the ledger, kept while the file stays the same: workers ask for one at a time."""
+    version = place.version(LEDGER)
+    return {} if version is None else _ledger(place, version)
 
 
 @lru_cache(maxsize=4)
-def _ledger(path: Path, _inode: int, _mtime_ns: int) -> Mapping[str, Receipt]:
-    documents = (_load(path) or {}).get("receipts", [])
+def _ledger(place: Place, _version: str) -> Mapping[str, Receipt]:
+    documents = (_load(place, LEDGER) or {}).get("receipts", [])
     receipts = [_receipt(document) for document in documents]
     return {receipt.key: receipt for receipt in receipts if receipt is not None}
 

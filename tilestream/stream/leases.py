@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 import os
 import socket
-import time
 import uuid
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
 
 import psutil
 
-from tilestream.codecs.durable import PARTIAL_SUFFIX, explained
+from tilestream.stream.leasefiles import LeaseFile, LocalLease
 
 LEASE_S = 60.0
 """A lease without a heartbeat for this long may be taken by anybody."""
 HEARTBEAT_S = 10.0
-"""How often a process touches the leases that it holds; a sixth of the limit rides out slow shared disks."""
+"""How often a process refreshes the leases that it holds; a sixth of the limit rides out slow shared disks."""
 EMPTY_S = 5.0
 """A lease in which nothing stands for this long was left by a process killed between creating and writing it."""
 
@@ -33,16 +31,16 @@ class Lease:
 
     Parameters
     ----------
-    path : Path
-        The lease file.
+    file : LeaseFile
+        Where it lies.
     text : bytes
         What stands in it.
     name : str
         Its own name in there; no two leases have the same.
     """
 
-    def __init__(self, path: Path, text: bytes, name: str) -> None:
-        self._path = path
+    def __init__(self, file: LeaseFile, text: bytes, name: str) -> None:
+        self._file = file
         self._text = text
         self._name = name
 
@@ -51,19 +49,18 @@ class Lease:
 
     def __exit__(self, *_: object) -> None:
         _heart().remove(self._name)
-        # After a long pause of this machine it may be another's by now, which must not be released.
-        if _read(self._path) == self._text:
-            with suppress(OSError):
-                self._path.unlink(missing_ok=True)
+        # After a long pause of this machine it may be another's by now, which is not released.
+        with suppress(OSError):
+            self._file.release(self._text)
 
 
-def claim(path: Path) -> Lease | None:
+def claim(at: Path | LeaseFile) -> Lease | None:
     """Return a lease, None while another process holds it.
 
     Parameters
     ----------
-    path : Path
-        Lease file; its folder must exist.
+    at : Path or LeaseFile
+        A file, whose folder must exist, or `lease_file` of a place.
 
     Returns
     -------
@@ -75,109 +72,107 @@ def claim(path: Path) -> Lease | None:
     OutputError
         When the file cannot be written.
     """
+    file = LocalLease(path=at) if isinstance(at, Path) else at
     name = uuid.uuid4().hex
     text = json.dumps({**_owner(), "lease": name}).encode()
-    _heart().add(name, path)  # before it can be seen: a lease of ours that we do not know of is a dead one
+    _heart().add(name, file, text)  # before it can be seen: a lease of ours that we do not know of is a dead one
     is_ours = False
     try:
         for _ in range(2):
-            is_ours = _create(path, text)
+            is_ours = file.create(text)
             if is_ours:
-                return Lease(path, text, name)
-            found = _read(path)
-            if found is not None and not _is_expired(path, found):
-                return None
-            _take_away(path, found)
+                return Lease(file, text, name)
+            found = file.look()
+            if found is not None:
+                if not _is_expired(*found):
+                    return None
+                file.take_away(found[0])
         return None
     finally:
         if not is_ours:
             _heart().remove(name)
 
 
-def is_held(path: Path) -> bool:
+def is_held(at: Path | LeaseFile) -> bool:
     """Return whether a living process, this one included, holds the lease.
 
     Parameters
     ----------
-    path : Path
-        Lease file.
+    at : Path or LeaseFile
+        Where it lies.
 
     Returns
     -------
     bool
         False also where there is no lease.
     """
-    found = _read(path)
-    return found is not None and not _is_expired(path, found)
+    found = (LocalLease(path=at) if isinstance(at, Path) else at).look()
+    return found is not None and not _is_expired(*found)
 
 
-def _create(path: Path, text: bytes) -> bool:
-    with explained(path):
-        try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-        except FileExistsError:
-            return False
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(text)
-        except OSError:  # a full disk; an empty lease would keep others waiting
-            path.unlink(missing_ok=True)
-            raise
-    return True
+class _Held:
+    """A lease held in this process, or about to be."""
 
-
-def _take_away(path: Path, found: bytes | None) -> None:
-    """Remove a dead lease unless another taker has put a new one in its place meanwhile."""
-    aside = path.parent / f".{uuid.uuid4().hex[:16]}{PARTIAL_SUFFIX}"
-    try:
-        path.rename(aside)
-    except FileNotFoundError:
-        return
-    if _read(aside) != found:
-        with suppress(OSError):  # where a file can have but one name the work is done twice, which is harmless
-            os.link(aside, path)
-    aside.unlink(missing_ok=True)
+    def __init__(self, file: LeaseFile, text: bytes) -> None:
+        self.file = file
+        self.text = text
+        self.lock = Lock()
 
 
 class _Heart:
-    """One daemon thread a process that touches the leases held there."""
+    """One daemon thread a process that refreshes the leases held there."""
 
     def __init__(self) -> None:
-        self._held: dict[str, Path] = {}
+        self._held: dict[str, _Held] = {}
         self._lock = Lock()
         self._wake = Event()
-        Thread(target=self._beat, name="tilestream-leases", daemon=True).start()
+        self._thread: Thread | None = None
 
-    def add(self, name: str, path: Path) -> None:
+    def start(self) -> None:
         with self._lock:
-            self._held[name] = path
+            if self._thread is None:
+                self._thread = Thread(target=self._beat, name="tilestream-leases", daemon=True)
+                self._thread.start()
+
+    def add(self, name: str, file: LeaseFile, text: bytes) -> None:
+        with self._lock:
+            self._held[name] = _Held(file, text)
 
     def holds(self, name: object) -> bool:
         with self._lock:
             return name in self._held
 
     def remove(self, name: str) -> None:
+        """Forget a lease; when this returns no refreshing of it is under way that could bring it back to life."""
         with self._lock:
-            self._held.pop(name, None)
+            held = self._held.pop(name, None)
+        if held is not None:
+            with held.lock:
+                pass
 
     def _beat(self) -> None:
         while not self._wake.wait(HEARTBEAT_S):
             with self._lock:
-                held = list(self._held.values())
-            for path in held:
-                try:
-                    os.utime(path)
-                except OSError:
-                    continue  # taken by another after a long pause of this machine: the work is done twice
+                held = list(self._held.items())
+            for name, one in held:
+                with one.lock:
+                    if not self.holds(name):
+                        continue
+                    try:
+                        one.file.refresh(one.text)
+                    except OSError:
+                        continue  # taken by another after a long pause of this machine: the work is done twice
+
+
+_hearts: dict[int, _Heart] = {}  # one a process id: threads do not survive a fork
 
 
 def _heart() -> _Heart:
-    return _heart_of(os.getpid())
-
-
-@cache
-def _heart_of(_: int) -> _Heart:
-    return _Heart()  # one a process id: threads do not survive a fork
+    pid = os.getpid()
+    if pid not in _hearts:
+        # Of threads that come here at once all get the same one: a lease that another heart holds looks dead.
+        _hearts.setdefault(pid, _Heart()).start()
+    return _hearts[pid]
 
 
 def _owner() -> dict[str, Any]:
@@ -189,13 +184,9 @@ def _owner() -> dict[str, Any]:
     }
 
 
-def _is_expired(path: Path, found: bytes) -> bool:
+def _is_expired(text: bytes, age_s: float) -> bool:
     try:
-        age_s = time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return True
-    try:
-        owner = json.loads(found)
+        owner = json.loads(text)
         host, pid, started = owner["host"], int(owner["pid"]), float(owner["started"])
     except (ValueError, TypeError, KeyError):
         return age_s > EMPTY_S  # its holder is just writing it, or never came to that
@@ -210,10 +201,3 @@ def _is_expired(path: Path, found: bytes) -> bool:
         return is_other or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return None

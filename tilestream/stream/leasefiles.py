@@ -1,0 +1,158 @@
+"""Where leases lie: as files on a disk, or as objects on remote storage.
+
+On a disk a dead lease is taken away by renaming it, which only one taker can do. Object storage has no such step, and
+what it has instead (conditional deletion) is not behind fsspec. So a taker looks once more, removes the dead lease and
+then creates its own, which only one can do. Between that look and the removal, milliseconds, another taker may have
+put a fresh lease there, which is then removed as if it were the dead one: two hold the claim. The same can happen when
+a holder comes back from a pause longer than a lease lives. Nothing is lost by it: outputs are a function of source and
+recipe, each is put whole, and so are receipts; the work of one super-tile is done twice. The one thing that must not
+happen twice, beginning with two different recipes, does not rest on a lease there but on exclusive creation of the
+recipe itself (`Journal.open`).
+
+The age of an object is counted on the server's clock: machines that share a bucket need not agree on the time.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+from tilestream.codecs.durable import PARTIAL_SUFFIX, create_file
+from tilestream.codecs.place import Place
+
+
+class LeaseFile(Protocol):
+    """A lease as it lies somewhere; its text is unique to one claim."""
+
+    def create(self, text: bytes) -> bool:
+        """Return whether it was made; False when there is one already."""
+
+    def look(self) -> tuple[bytes, float] | None:
+        """Return its text and the seconds since it was last refreshed, None when there is none."""
+
+    def refresh(self, text: bytes) -> None:
+        """Make it young again as long as it is the one with this text."""
+
+    def release(self, text: bytes) -> None:
+        """Remove it if it is the one with this text."""
+
+    def take_away(self, found: bytes) -> None:
+        """Remove a dead one with this text, so that a new one can be created."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalLease:
+    """A lease as a file on a disk; its folder must exist."""
+
+    path: Path
+    """The file."""
+
+    def create(self, text: bytes) -> bool:
+        """Return whether it was made; an empty one may be seen before its text is."""
+        return create_file(self.path, text)
+
+    def look(self) -> tuple[bytes, float] | None:
+        """Return its text and age, None when there is none."""
+        try:
+            text = self.path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            return text, time.time() - self.path.stat().st_mtime
+        except FileNotFoundError:
+            return None
+
+    def refresh(self, text: bytes) -> None:  # a later owner's lease is not harmed by it
+        """Set its time."""
+        os.utime(self.path)
+
+    def release(self, text: bytes) -> None:
+        """Remove it if it is ours."""
+        found = self.look()
+        if found is not None and found[0] == text:
+            self.path.unlink(missing_ok=True)
+
+    def take_away(self, found: bytes) -> None:
+        """Remove a dead one unless another taker has put a new one in its place meanwhile."""
+        aside = self.path.parent / f".{uuid.uuid4().hex[:16]}{PARTIAL_SUFFIX}"
+        try:
+            self.path.rename(aside)
+        except FileNotFoundError:
+            return
+        if aside.read_bytes() != found:
+            with suppress(OSError):  # where a file can have but one name the work is done twice, which is harmless
+                os.link(aside, self.path)
+        aside.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectLease:
+    """A lease as an object on remote storage."""
+
+    place: Place
+    """Folder that it lies in."""
+    name: str
+    """Its name there."""
+
+    def create(self, text: bytes) -> bool:
+        """Return whether it was made, also where the answer to that got lost and the put was sent again."""
+        return self.place.create(self.name, text) or self.place.get(self.name) == text
+
+    def look(self) -> tuple[bytes, float] | None:
+        """Return its text and age on the server's clock, None when there is none."""
+        text = self.place.get(self.name)
+        modified_s = None if text is None else self.place.modified_s(self.name)
+        if text is None or modified_s is None:
+            return None
+        return text, time.time() + _clock_ahead_s(self.place, os.getpid()) - modified_s
+
+    def refresh(self, text: bytes) -> None:
+        """Put it once more, unless it is another's by now."""
+        if self.place.get(self.name) == text:
+            self.place.put(self.name, text)
+
+    def release(self, text: bytes) -> None:
+        """Remove it if it is ours."""
+        if self.place.get(self.name) == text:
+            self.place.remove(self.name)
+
+    def take_away(self, found: bytes) -> None:
+        """Remove it if it is still the dead one."""
+        self.release(found)
+
+
+def lease_file(place: Place, name: str) -> LeaseFile:
+    """Return the lease of that name in a place.
+
+    Parameters
+    ----------
+    place : Place
+        Folder of the leases.
+    name : str
+        File name.
+
+    Returns
+    -------
+    LeaseFile
+        Nothing is looked at yet.
+    """
+    return LocalLease(path=place.path / name) if place.is_local else ObjectLease(place=place, name=name)
+
+
+@lru_cache(maxsize=16)
+def _clock_ahead_s(place: Place, _pid: int) -> float:
+    """Return by how much the server's clock is ahead of ours: asked once a process, with an object put for it."""
+    name = f".{uuid.uuid4().hex[:16]}{PARTIAL_SUFFIX}"
+    before_s = time.time()
+    place.put(name, b"")
+    try:
+        modified_s = place.modified_s(name)
+    finally:
+        place.remove(name)
+    return 0.0 if modified_s is None else modified_s - before_s
