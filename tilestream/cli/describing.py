@@ -49,9 +49,39 @@ def _lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("nodata", "" if facts["nodata"] is None else f"{facts['nodata']}"),
         ("content", _box(facts["content_yxhw"])),
         ("associated", ", ".join(facts["associated"])),
+        ("colour profile", _profile(facts["icc"])),
+        *_technical(facts),
+        ("kept back", _kept_back(facts["kept_back"])),
         ("fingerprint", facts["fingerprint"]),
     ]
     return [(name, value) for name, value in lines if value]
+
+
+def _profile(icc: Mapping[str, Any] | None) -> str:
+    return "" if icc is None else f"ICC, {icc['bytes']:,} bytes, {icc['description'] or 'without a name'}"
+
+
+def _technical(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the technical facts, some to a line, and those of channels behind their names."""
+    technical = dict(facts["technical"])
+    of_channels = technical.pop("channels", [])
+    names = [channel["name"] for channel in facts["channels"]]
+    lines = [("technical", ", ".join(_fact(name, value) for name, value in technical.items()))]
+    for number, own in enumerate(of_channels[:MOST_CHANNELS]):
+        of = names[number] if len(of_channels) == len(names) else f"path {number}"
+        told = ", ".join(_fact(name, value) for name, value in own.items())
+        lines.append(("", f"{of}: {told}" if told else ""))
+    return lines
+
+
+def _fact(name: str, value: Any) -> str:
+    text = " ".join(map(str, value)) if isinstance(value, list) else f"{value}"
+    return f"{name.replace('_', ' ')} {text}"
+
+
+def _kept_back(kept: Mapping[str, Any]) -> str:
+    fields = [f"header fields that may identify somebody ({kept['fields']})"] if kept["fields"] else []
+    return ", ".join([*kept["images"], *fields])
 
 
 def _channels(channels: Sequence[Mapping[str, Any]]) -> str:
@@ -59,7 +89,8 @@ def _channels(channels: Sequence[Mapping[str, Any]]) -> str:
     for channel in channels[:MOST_CHANNELS]:
         factor = f" × {channel['scale']:g}" if channel["scale"] != 1 else ""
         offset = f" + {channel['offset']:g}" if channel["offset"] else ""
-        names.append(channel["name"] + factor + offset)
+        color = f" #{channel['color']}" if channel["color"] else ""
+        names.append(channel["name"] + factor + offset + color)
     more = f" and {len(channels) - MOST_CHANNELS} more" if len(channels) > MOST_CHANNELS else ""
     return ", ".join(names) + more
 

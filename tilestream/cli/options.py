@@ -189,6 +189,13 @@ Resume = Annotated[
 Strict = Annotated[
     bool, typer.Option("--strict", help="Exit with 3 also when tiles were damaged.", rich_help_panel=RUNNING)
 ]
+KeepIdentifying = Annotated[
+    bool,
+    typer.Option(
+        "--keep-identifying",
+        help="Copy label and macro images and all header fields too, which can identify a patient.",
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output and nothing else there.")
 ]

@@ -7,11 +7,13 @@ DICOM PS3.3 A.32.8 (whole slide microscopy image), C.8.12.5 (optical path).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from tilestream.errors import SourceError
 from tilestream.sources.dicomdecode import decode_frame, sample_dtype
 from tilestream.sources.dicomfile import Identity, frame_index, read_header, read_instance
 from tilestream.sources.extras import Extras
@@ -57,13 +59,12 @@ def dicom_extras(identity: Identity, others: Sequence[Identity]) -> Extras:
     -------
     Extras
         Elements by keyword: technical where the whitelist knows them, identifying where not.
-
-    Raises
-    ------
-    SourceError
-        When the header cannot be read.
     """
-    header = read_header(identity.file)
+    names = tuple(pictures_of(others))
+    try:
+        header = read_header(identity.file)
+    except SourceError:  # elements that no pixel needs; the reason may quote them and is not told
+        return Extras(identifying_images=names, notes=("the header has elements that cannot be read: no facts of it",))
     paths = header.get("OpticalPathSequence") or ()
     profiles = [path.get("ICCProfile") for path in paths] + [header.get("ICCProfile")]
     icc, notes = checked_icc(next((bytes(profile) for profile in profiles if profile), b""))
@@ -76,7 +77,7 @@ def dicom_extras(identity: Identity, others: Sequence[Identity]) -> Extras:
         icc=icc,
         technical=technical,
         identifying=identifying,
-        identifying_images=tuple(pictures_of(others)),
+        identifying_images=names,
         notes=notes,
     )
 
@@ -153,7 +154,7 @@ def _value(value: Any) -> Any:
         return [_value(entry) for entry in value]
     if isinstance(value, int) and not isinstance(value, bool):
         return int(value)
-    if isinstance(value, float):
+    if isinstance(value, float) and math.isfinite(value):
         return float(value)
     text = str(value)
     return text if len(text) <= MOST_TEXT else None

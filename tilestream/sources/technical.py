@@ -65,11 +65,13 @@ def several(check: Check) -> Check:
     return check_all
 
 
-def record(known: Mapping[str, Check]) -> Check:
-    """Return the check for a mapping: entries that pass are kept, others are left out."""
+def records(known: Mapping[str, Check]) -> Check:
+    """Return the check for a list of mappings, of which the entries that pass are kept; None when none does."""
+    check_all = several(lambda value: kept(value, known) if isinstance(value, Mapping) else None)
 
-    def check(value: Any) -> dict[str, Any] | None:
-        return kept(value, known) if isinstance(value, Mapping) else None
+    def check(values: Any) -> list[Any] | None:
+        found: list[Any] | None = check_all(values)
+        return found if found and any(found) else None
 
     return check
 
@@ -190,7 +192,7 @@ KNOWN: Mapping[str, Check] = {
     "original_shape_yx_px": several(number(0, 5e5)),
     "image_orientation": several(number(-1, 1)),
     "slice_thickness_um": _UM,
-    "channels": several(record(CHANNEL)),
+    "channels": records(CHANNEL),
     **_PRODUCT,
 }  # fmt: skip
 """Names and checks of all technical facts."""
@@ -220,4 +222,4 @@ def sort_out(found: Iterable[tuple[str, Any]], names: Mapping[str, str]) -> tupl
             others[name] = value
         else:
             technical.setdefault(known, checked)
-    return technical, others
+    return {name: technical[name] for name in KNOWN if name in technical}, others

@@ -12,7 +12,7 @@ from tilestream.sources.extras import Extras
 from tilestream.sources.icc import checked_icc
 from tilestream.sources.omeextras import ome_facts
 from tilestream.sources.ometiff import ome_root
-from tilestream.sources.technical import sort_out
+from tilestream.sources.technical import KNOWN, kept, sort_out
 from tilestream.sources.tiffifd import Ifd
 from tilestream.sources.tifflayout import Layout
 
@@ -65,7 +65,7 @@ def tiff_extras(layout: Layout, first: Ifd, *, series: int = 0) -> Extras:
         more, _ = sort_out(_gdal_items(texts.get("GDAL_METADATA", "")), _GDAL)
     return Extras(
         icc=icc,
-        technical={**technical, **more},
+        technical=kept({**technical, **more}, KNOWN),
         identifying=identifying,
         identifying_images=tuple(layout.identifying),
         notes=notes,
@@ -88,7 +88,7 @@ def aperio_facts(description: str) -> tuple[dict[str, Any], dict[str, Any]]:
     head, *fields = description.split("|")
     found: list[tuple[str, Any]] = [("Vendor", "Aperio")]
     found += [("Library", line) for line in re.split(r"[\r\n;]+", head) if line.strip()]
-    found += [("Quality", quality) for quality in re.findall(r"\bQ=(\d{1,3})\b", head)[:1]]
+    found += [("Quality", quality) for quality in re.findall(r"\bQ=(\d{1,3})(?![^\s;])", head)[:1]]
     pairs = [(name.strip(), value.strip()) for name, _, value in (field.partition("=") for field in fields)]
     names = {**APERIO, "Vendor": "vendor", "Library": "software", "Quality": "compression_quality"}
     technical, others = sort_out([*found, *pairs], names)

@@ -89,7 +89,7 @@ def aperio_layout(ifds: Sequence[Ifd]) -> Layout:
 
 
 def _aperio_mpp(description: str) -> tuple[float, float] | None:
-    found = re.search(r"\|\s*MPP\s*=\s*([0-9]+(?:[.,][0-9]+)?)", description)
+    found = re.search(r"\|\s*MPP\s*=\s*([0-9]+(?:[.,][0-9]+)?)\s*(?:[|;\r\n]|$)", description)
     value = float(found[1].replace(",", ".")) if found else 0.0
     return (value, value) if value > 0 else None
 
