@@ -77,7 +77,8 @@ def test_class_layers_are_no_channels(tmp_path):
     save_band(tmp_path / "s" / "scl.tif", noise(60, 3))
     info = open_source(path).info
     assert [channel.name for channel in info.channels] == ["red"]
-    assert info.notes == ("not channels (class or quality layers, or on another grid): scl",)
+    assert [band.name for band in info.classes] == ["SCL"]
+    assert info.notes == ("left out: aot (an asset)",)
 
 
 def test_order_is_that_of_wavelength_and_names_are_unique(tmp_path):
@@ -116,7 +117,7 @@ def test_an_item_without_bands(tmp_path):
     item = json.loads((tmp_path / "s" / "item.json").read_text())
     item["assets"]["red"]["eo:bands"] *= 3
     (tmp_path / "s" / "item.json").write_text(json.dumps(item))
-    with pytest.raises(SourceError, match="no single-band file"):
+    with pytest.raises(SourceError, match="without a single-band file"):
         open_source(path)
 
 

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 from tilestream.errors import ConfigError
 from tilestream.sources.encoded import encoded_level, read_encoded
 from tilestream.sources.extras import Extras, read_associated, read_extras
+from tilestream.sources.layers import class_layer
 from tilestream.types import Array, Block, Cell, Encoded, EncodedLevel, ImageInfo, Kind, Source
 
 
@@ -23,6 +24,12 @@ class Address:
     """Index by axis name."""
     kind: Kind | None = None
     """What the samples are, where the user says so."""
+    layer: str | None = None
+    """Name of a class layer that is wanted instead of the channels."""
+    invalid: tuple[str, ...] = ()
+    """Classes whose pixels are not valid, as `LAYER=CLASS,CLASS`."""
+    decibels: str | None = None
+    """What radar values are (`power`, `amplitude`) that are wanted in decibels."""
 
 
 def parse_address(text: str) -> Address:
@@ -31,8 +38,8 @@ def parse_address(text: str) -> Address:
     Parameters
     ----------
     text : str
-        `image.zarr#t=3&z=1`, `cells.zarr#kind=labels`, or no `#` at all. A local file whose name really holds a `#` is
-        taken as it is.
+        `image.zarr#t=3&z=1`, `cells.zarr#kind=labels`, `scene#classes=SCL`, `scene#invalid=SCL=3,8,9,10`,
+        `radar#db=power`, or no `#` at all. A local file whose name really holds a `#` is taken as it is.
 
     Returns
     -------
@@ -42,26 +49,39 @@ def parse_address(text: str) -> Address:
     Raises
     ------
     ConfigError
-        When what stands behind `#` is not `axis=number` or `kind=labels|intensity`.
+        When what stands behind `#` is none of these.
     """
     url, mark, fragment = text.rpartition("#")
     if not mark or Path(text).exists():
         return Address(url=text)
-    index: dict[str, int] = {}
-    kind: Kind | None = None
+    address = Address(url=url)
     for name, value in parse_qsl(fragment, keep_blank_values=True) or [(fragment, "")]:
-        if name == "kind" and value in ("labels", "intensity"):
-            kind = "labels" if value == "labels" else "intensity"
-        elif value.isascii() and value.isdigit():
-            index[name] = int(value)
-        else:
+        known = _with(address, name, value)
+        if known is None:
             raise ConfigError.of(
                 f"`{text}`",
                 got=f"`#{fragment}`",
-                expected="`#axis=number`, joined by `&`, or `#kind=labels`",
+                expected="`#axis=number`, `#kind=labels`, `#classes=SCL`, `#invalid=SCL=3,8` or `#db=power`, "
+                "joined by `&`",
                 do="Correct the selection, or rename the file if the `#` belongs to its name.",
             )
-    return Address(url=url, index=index, kind=kind)
+        address = known
+    return address
+
+
+def _with(address: Address, name: str, value: str) -> Address | None:
+    """Return an address with one more word of its selection, None when it is not understood."""
+    if name == "kind" and value in ("labels", "intensity"):
+        return replace(address, kind="labels" if value == "labels" else "intensity")
+    if name == "classes" and value:
+        return replace(address, layer=value)
+    if name == "invalid" and value:
+        return replace(address, invalid=(*address.invalid, value))
+    if name == "db" and value:
+        return replace(address, decibels=value)
+    if value.isascii() and value.isdigit():
+        return replace(address, index={**address.index, name: int(value)})
+    return None
 
 
 def checked_index(index: Mapping[str, int], axes: Mapping[str, int]) -> dict[str, int]:
@@ -163,3 +183,7 @@ class KindView:
     def read_identifying(self, name: str) -> Array:
         """Return a picture that may identify somebody."""
         return read_associated(self.source, name, keep_identifying=True)
+
+    def class_layer(self, name: str) -> Source:
+        """Return a class layer as it is stored."""
+        return class_layer(self.source, name)

@@ -15,11 +15,12 @@ from tilestream.sources.recognise import (
     HEAD_BYTES,
     SUFFIXES,
     Folder,
-    family_of_folder,
     family_of_head,
     list_folder,
     suffix_of,
 )
+from tilestream.sources.scene import Scene
+from tilestream.sources.scenefolder import family_of_folder, product_of_file, products_in
 
 OWN_OUTPUTS = (".features.zarr", ".entropy.zarr")
 """Endings of what this program writes; such a folder is never read as an image when it is come across."""
@@ -178,7 +179,25 @@ def _owned(place: Path, names: frozenset[str]) -> dict[str, str]:
             owned[stem] = f"data of {name}"
         elif suffix in ("vms", "vmu"):
             owned |= dict.fromkeys(_listed_in_text(place / name, names), f"data of {name}")
+    return owned | _owned_by_scenes(place, names)
+
+
+def _owned_by_scenes(place: Path, names: frozenset[str]) -> dict[str, str]:
+    """Return the files of scenes of which several lie in one folder, so that each is named by its metadata."""
+    owned: dict[str, str] = {}
+    for product in products_in(Folder(file=File(url=str(place)), names=names)):
+        try:
+            scene = product.read()
+        except SourceError:
+            continue  # an input that fails and says why; what its files are is not known
+        for url in _urls(scene):
+            if Path(url).parent == place:
+                owned[Path(url).name] = f"a band of {product.file.name}"
     return owned
+
+
+def _urls(scene: Scene) -> list[str]:
+    return [band.file.url for band in scene.bands] + [layer.file.url for layer in scene.layers]
 
 
 def _listed_in_text(path: Path, names: frozenset[str]) -> list[str]:
@@ -199,7 +218,8 @@ def _file(path: Path, relative: str) -> Found:
         reason = "a broken link" if path.is_symlink() else "no regular file"
         return Found(path=str(path), relative=relative, state="input" if is_known else "ignored", reason=reason)
     try:
-        recognised = is_known or family_of_head(file.read(0, min(file.size, HEAD_BYTES)), path.name) is not None
+        head = b"" if is_known else file.read(0, min(file.size, HEAD_BYTES))
+        recognised = is_known or family_of_head(head, path.name) is not None or _is_scene(file, head)
     except SourceError as error:
         return Found(path=str(path), relative=relative, state="ignored", reason=f"cannot be read: {error.__cause__}")
     if recognised:
@@ -207,6 +227,11 @@ def _file(path: Path, relative: str) -> Found:
     return Found(
         path=str(path), relative=relative, state="ignored", reason="no image: neither content nor suffix is known"
     )
+
+
+def _is_scene(file: File, head: bytes) -> bool:
+    """Return whether a file that lies in a folder is the metadata of a scene; only JSON is looked into for that."""
+    return product_of_file(file, head if suffix_of(file.name) == "json" else None) is not None
 
 
 def _dicom_series(place: Path, names: frozenset[str]) -> Mapping[str, Found | None]:

@@ -8,17 +8,20 @@ from typing import Any, cast
 from tilestream.errors import ConfigError, SourceError
 from tilestream.registry import resolve
 from tilestream.sources.address import KindView, parse_address
+from tilestream.sources.classes import parse_invalid
+from tilestream.sources.decibels import in_decibels
 from tilestream.sources.files import File
+from tilestream.sources.layers import class_layer, without_classes
 from tilestream.sources.recognise import (
     FAMILIES,
     HEAD_BYTES,
     SUFFIXES,
-    family_of_folder,
     family_of_head,
     list_folder,
     suffix_of,
     unknown_content,
 )
+from tilestream.sources.scenefolder import family_of_folder, product_of_file
 from tilestream.types import Source
 
 ENTRY_POINTS = "tilestream.sources"
@@ -32,7 +35,8 @@ def open_source(url: str, *, source: str | None = None, options: Mapping[str, An
     ----------
     url : str
         Local path or fsspec URL; `#t=3&z=1` behind it selects on extra axes, `#kind=labels` says that the samples are
-        class numbers.
+        class numbers, `#classes=SCL` takes a class layer, `#invalid=SCL=3,8` leaves classes out, and `#db=power` or
+        `#db=amplitude` gives radar in decibels.
     source : str, optional
         Family that must read it (`tiff`, `openslide`, `dicom`, `zarr`, `raster`, `bands`, or `module:callable`).
     options : Mapping, optional
@@ -55,7 +59,13 @@ def open_source(url: str, *, source: str | None = None, options: Mapping[str, An
     opened = _open(file, source or recognise(file))
     if address.index:
         opened = opened.isel(**address.index)
-    return KindView(source=opened, kind=address.kind) if address.kind else opened
+    if address.kind:
+        opened = KindView(source=opened, kind=address.kind)
+    if address.layer is not None:
+        opened = class_layer(opened, address.layer)
+    if address.invalid:
+        opened = without_classes(opened, parse_invalid(address.invalid))
+    return opened if address.decibels is None else in_decibels(opened, address.decibels)
 
 
 def recognise(file: File) -> str:
@@ -83,7 +93,7 @@ def recognise(file: File) -> str:
             raise SourceError.of(
                 f"`{file.url}`",
                 got="a folder that is no image itself" if folder.names else "an empty folder",
-                expected="an image: a file, a Zarr root, a DICOM series, or a scene with a STAC item",
+                expected="an image: a file, a Zarr root, a DICOM series, or a scene (STAC item, SAFE, Landsat)",
                 do="Give an image in it, or let `tilestream embed` look through the folder.",
             )
         return family
@@ -103,6 +113,8 @@ def _family_of_file(file: File, head: bytes) -> str:
         return "openslide" if needs_openslide(file) else "tiff"
     if family is not None:
         return family
+    if product_of_file(file, head) is not None:
+        return "bands"
     if SUFFIXES.get(suffix_of(file.name)) == "openslide" or not head.startswith(b"version https"):
         from tilestream.sources.openslide import detect  # loads the library: not for a PNG
 

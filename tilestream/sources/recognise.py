@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import fsspec
 
@@ -19,7 +16,7 @@ FAMILIES = {
     "dicom": "tilestream.sources.dicom:open_dicom",
     "zarr": "tilestream.sources.zarr:open_zarr",
     "raster": "tilestream.sources.raster:open_raster",
-    "bands": "tilestream.sources.bands:open_bands",
+    "bands": "tilestream.sources.bandsopen:open_bands",
 }
 """Family → function that opens a `File` as a `Source`; the user's word for `source=`."""
 
@@ -133,23 +130,24 @@ def inside(folder: File, name: str) -> File:
     return File(url=f"{folder.url.rstrip('/')}/{name}", options=folder.options)
 
 
-def family_of_folder(folder: Folder) -> str | None:
-    """Return the family of a folder that is one image, None when it is only a place where images lie.
+def is_zarr(folder: Folder) -> bool:
+    """Return whether a folder is a Zarr root, by its metadata or its name."""
+    return bool(folder.names.intersection(ZARR_MARKERS)) or suffix_of(folder.file.name) == "zarr"
+
+
+def family_of_plain(folder: Folder) -> str | None:
+    """Return the family of a folder that is one image by the files in it alone, None when it is none.
 
     Parameters
     ----------
     folder : Folder
-        Its entries.
+        Its entries; no Zarr root and no scene.
 
     Returns
     -------
     str or None
-        `zarr`, `bands` or `dicom`.
+        `dicom`.
     """
-    if folder.names.intersection(ZARR_MARKERS) or suffix_of(folder.file.name) == "zarr":
-        return "zarr"
-    if stac_item(folder) is not None:
-        return "bands"
     if any(suffix_of(name) in ("dcm", "dicom") for name in folder.names) or _has_bare_dicom(folder):
         return "dicom"
     return None
@@ -163,43 +161,6 @@ def _has_bare_dicom(folder: Folder) -> bool:
         if file.exists and file.size > 132:
             return file.read(128, 4) == b"DICM"
     return False
-
-
-def stac_item(folder: Folder) -> dict[str, Any] | None:
-    """Return the STAC item in a folder whose assets lie beside it, None when there is none.
-
-    Parameters
-    ----------
-    folder : Folder
-        Its entries.
-
-    Returns
-    -------
-    dict or None
-        The parsed item.
-    """
-    for name in sorted(folder.names):
-        if suffix_of(name) != "json" or name == "zarr.json":
-            continue
-        file = inside(folder.file, name)
-        if not file.exists or file.size > 8 << 20:
-            continue
-        try:
-            item = json.loads(file.read(0, file.size))
-        except (ValueError, RecursionError):  # nested without end
-            continue
-        is_item = isinstance(item, dict) and item.get("type") == "Feature" and "stac_version" in item
-        if is_item and _local_assets(item, folder.names):
-            return cast("dict[str, Any]", item)
-    return None
-
-
-def _local_assets(item: dict[str, Any], names: Iterable[str]) -> bool:
-    assets = item.get("assets")
-    if not isinstance(assets, dict):
-        return False
-    here = frozenset(names)
-    return any(isinstance(a, dict) and str(a.get("href", "")).rpartition("/")[2] in here for a in assets.values())
 
 
 def family_of_head(head: bytes, name: str) -> str | None:

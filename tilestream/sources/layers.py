@@ -1,0 +1,154 @@
+"""A source without the pixels of some classes, and how a class layer of any source is found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from tilestream.errors import DamagedError
+from tilestream.sources.classes import ClassRule, Rules, class_rule, find_band
+from tilestream.sources.fingerprint import digest
+from tilestream.types import Array, Block, ImageInfo, Source
+
+
+@runtime_checkable
+class HasLayers(Protocol):
+    """A source with class layers, or a view of one."""
+
+    def class_layer(self, name: str) -> Source:
+        """Return the layer that `info.classes` names, as labels on the same levels and blocks."""
+
+
+def class_layer(source: Source, name: str) -> Source:
+    """Return a class layer of a source as a source of its own.
+
+    Parameters
+    ----------
+    source : Source
+        The image.
+    name : str
+        Name of the layer.
+
+    Returns
+    -------
+    Source
+        Labels on the levels and blocks of the image.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such layer.
+    """
+    band = find_band(name, source.info.classes, source.info.absent)
+    if not isinstance(source, HasLayers):
+        raise TypeError(f"{type(source).__name__} names class layers in its info and cannot give them")
+    return source.class_layer(band.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvalidSource:
+    """Another source in which the pixels of some classes are not valid."""
+
+    source: Source
+    """What reads the pixels."""
+    rules: tuple[tuple[ClassRule, Source], ...]
+    """Classes and the layer that each is looked for in."""
+
+    @cached_property
+    def info(self) -> ImageInfo:
+        """Return the description; the fingerprint is another one, since validity is."""
+        found = self.source.info
+        words = tuple(f"invalid {rule.text}" for rule, _ in self.rules)
+        layers = [layer.info.fingerprint for _, layer in self.rules]
+        mark = digest(found.fingerprint, *words, *layers)
+        return replace(found, fingerprint=mark, derived=(*found.derived, *words))
+
+    def read_block(self, level: int, iy: int, ix: int, out: Array | None = None) -> Block | None:
+        """Return one block without the pixels of the classes.
+
+        Parameters
+        ----------
+        level, iy, ix : int
+            Level, and row and column in its grid of blocks.
+        out : ndarray, optional
+            Memory that the source may decode into.
+
+        Returns
+        -------
+        Block or None
+            Pixels, 0 where not valid.
+
+        Raises
+        ------
+        DamagedError
+            When a layer cannot be decoded there: what its pixels are is not known then.
+        """
+        block = self.source.read_block(level, iy, ix, out)
+        if block is None:
+            return None
+        height, width = block.pixels.shape[:2]
+        valid = np.ones((height, width), np.bool_) if block.valid is None else block.valid.copy()
+        for rule, layer in self.rules:
+            try:
+                found = layer.read_block(level, iy, ix)
+            except DamagedError as error:
+                raise DamagedError(f"class layer {rule.band}: {error}") from error
+            if found is not None:
+                # Where the layer itself has no data it holds 0, which is the number that its product gives to that.
+                classes = rule.matches(found.pixels[:height, :width, 0])
+                valid[: classes.shape[0], : classes.shape[1]] &= ~classes
+        if valid.all():
+            return block
+        return Block(pixels=np.where(valid[..., None], block.pixels, block.pixels.dtype.type(0)), valid=valid)
+
+    def isel(self, **index: int) -> InvalidSource:
+        """Return the same rules on another selection."""
+        return replace(self, source=self.source.isel(**index))
+
+    def read_associated(self, name: str) -> Array:
+        """Return an associated image as it is."""
+        return self.source.read_associated(name)
+
+    def class_layer(self, name: str) -> Source:
+        """Return a class layer as it is stored."""
+        return class_layer(self.source, name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"source": self.source, "rules": self.rules}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+def without_classes(source: Source, rules: Rules) -> Source:
+    """Return a source in which the pixels of some classes are not valid.
+
+    Parameters
+    ----------
+    source : Source
+        The image, with the class layers that the rules name.
+    rules : Mapping
+        Layer → classes: numbers, names, `bit3`, or `bits8-9:3`.
+
+    Returns
+    -------
+    Source
+        The source itself when no rule is given.
+
+    Raises
+    ------
+    ConfigError
+        When a layer or a class does not exist; the message lists those that do.
+    """
+    made = [_rule(source, name, words) for name, words in rules.items()]
+    made.sort(key=lambda pair: pair[0].text)
+    return InvalidSource(source=source, rules=tuple(made)) if made else source
+
+
+def _rule(source: Source, name: str, words: Sequence[int | str]) -> tuple[ClassRule, Source]:
+    layer = class_layer(source, name)
+    return class_rule(layer.info.classes[0], words, layer.info.dtype), layer
