@@ -14,7 +14,7 @@ from tilestream.errors import ConfigError, TilestreamError
 from tilestream.pipelines.calibrate import calibrate
 from tilestream.pipelines.cohort import Cohort, Entry
 from tilestream.pipelines.forecast import Forecast, Machine, forecast_run, project_run
-from tilestream.pipelines.image import encoder_for, plan_image
+from tilestream.pipelines.image import chosen, encoder_for, plan_image
 from tilestream.pipelines.keys import is_remote
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.stream.budget import memory_limit
@@ -169,8 +169,7 @@ class _Check:
         """Return the verdict on an input."""
         row = CheckRow(path=entry.key, url=entry.url, verdict="fails")
         try:
-            pyramid = open_pyramid(entry.url, cache_bytes=self.config.cache_bytes)
-            pyramid = pyramid.choose(bands=entry.bands, mpp=entry.mpp)
+            pyramid = chosen(open_pyramid(entry.url, cache_bytes=self.config.cache_bytes), entry, self.config)
             row = _described(row, pyramid)
             return self._planned(row, entry, pyramid)
         except TilestreamError as error:

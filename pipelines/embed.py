@@ -42,6 +42,10 @@ class EmbedConfig:
     """Micrometres per plan pixel; None = what the contract says."""
     halo_px: int = 0
     """Overlap around each tile."""
+    invalid: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Class layer → classes whose pixels are not valid, in every image."""
+    decibels: str | None = None
+    """`power` or `amplitude`: what the values of radar images are that are to be used in decibels."""
     region_px: int | None = None
     """Edge of the regions that vectors are pooled over; None = the super-tile."""
     super_tile_px: int | None = None

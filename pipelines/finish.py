@@ -125,6 +125,7 @@ class FinishImage:
             "shape_yx": list(info.shape.yx),
             "mpp": info.mpp,
             "crs": info.crs,
+            "datetime": info.datetime,
             "tile_px": plan.grid.tile_px,
             "plan_mpp": None if plan.mpp_yx is None else float(np.sqrt(plan.mpp_yx[0] * plan.mpp_yx[1])),
             "tiles": plan.rows,

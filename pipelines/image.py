@@ -48,6 +48,26 @@ def encoder_for(config: EmbedConfig, image: ImageInfo) -> Encoder:
     return choose_encoder(config.encoder, config.encoder_params, image, tile_px=config.tile_px)
 
 
+def chosen(pyramid: Pyramid, entry: Entry, config: EmbedConfig) -> Pyramid:
+    """Return an image as the entry and the options of a run want it.
+
+    Parameters
+    ----------
+    pyramid : Pyramid
+        The image as opened.
+    entry : Entry
+        Its bands and resolution by a manifest.
+    config : EmbedConfig
+        Classes that are not valid, and decibels.
+
+    Returns
+    -------
+    Pyramid
+        What is planned and read.
+    """
+    return pyramid.choose(bands=entry.bands, mpp=entry.mpp, invalid=config.invalid, decibels=config.decibels)
+
+
 def plan_image(pyramid: Pyramid, encoder: Encoder, config: EmbedConfig, *, where: str) -> TilePlan:
     """Return the tiles of one image under the options of a run.
 
@@ -104,7 +124,7 @@ class ImageJob:
         config, places = self.config, Places.of(self.config.out, self.key)
         pyramid = open_pyramid(self.entry.url, cache_bytes=config.cache_bytes)
         stamps = stamps_of(pyramid.source)
-        pyramid = pyramid.choose(bands=self.entry.bands, mpp=self.entry.mpp)
+        pyramid = chosen(pyramid, self.entry, config)
         encoder = encoder_for(config, pyramid.info)
         recipe = self._recipe(pyramid, encoder)
         journal = Journal(root=places.journal, recipe=digest(recipe))

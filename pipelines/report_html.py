@@ -160,6 +160,8 @@ def image_line(row: InputRow) -> list[str]:
         line.append("pixel size unknown")
     if row.crs is not None:
         line.append(row.crs if len(row.crs) <= 40 else "CRS in the store")
+    if row.datetime is not None:
+        line.append(f"taken {row.datetime}")
     if row.format:
         line.append(row.format)
     if row.tile_px is not None:

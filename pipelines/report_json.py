@@ -91,6 +91,7 @@ def _input(row: InputRow) -> dict[str, Any]:
         "shape_yx": None if row.shape_yx is None else list(row.shape_yx),
         "mpp": row.mpp,
         "crs": row.crs,
+        "datetime": row.datetime,
         "tile_px": row.tile_px,
         "plan_mpp": row.plan_mpp,
         "tiles": row.tiles,

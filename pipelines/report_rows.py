@@ -53,6 +53,8 @@ class InputRow:
     """Micrometres per pixel of level 0."""
     crs: str | None = None
     """CRS of a scene."""
+    datetime: str | None = None
+    """When a scene was taken, ISO 8601."""
     tile_px: int | None = None
     """Edge of a tile, plan pixels."""
     plan_mpp: float | None = None

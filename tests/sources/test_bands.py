@@ -73,12 +73,14 @@ def test_bands_that_do_not_fit_are_left_out_and_named(tmp_path, step, size, more
 
 def test_class_layers_are_no_channels(tmp_path):
     scl = {"href": "./scl.tif", "type": "image/tiff", "roles": ["data"]}
-    path = save_scene(tmp_path / "s", {"red": (noise(60, 1), 10, {})}, scl=scl, gone={"href": "gone.tif"})
+    picture = {"href": "./tci.tif", "type": "image/tiff"}
+    path = save_scene(tmp_path / "s", {"red": (noise(60, 1), 10, {})}, scl=scl, visual=picture)
+    save_band(tmp_path / "s" / "tci.tif", noise(60, 4))
     save_band(tmp_path / "s" / "scl.tif", noise(60, 3))
     info = open_source(path).info
     assert [channel.name for channel in info.channels] == ["red"]
     assert [band.name for band in info.classes] == ["SCL"]
-    assert info.notes == ("left out: aot (an asset)",)
+    assert info.notes == ("neither bands nor class layers: visual",)
 
 
 def test_order_is_that_of_wavelength_and_names_are_unique(tmp_path):

@@ -55,6 +55,8 @@ def check(
     halo: opt.Halo = 0,
     region: opt.Region = None,
     super_tile: opt.SuperTile = None,
+    invalid: opt.Invalid = None,
+    decibels: opt.Decibels = None,
     encoder: opt.Encoder = "handcrafted",
     value_range: opt.ValueRange = None,
     cluster: opt.Cluster = "threads",
@@ -76,6 +78,8 @@ def check(
             halo_px=halo,
             region_px=region,
             super_tile_px=super_tile,
+            invalid=invalid,
+            decibels=decibels,
             encoder=encoder,
             value_range=value_range,
             cluster=cluster,
@@ -94,7 +98,9 @@ def check(
 
 @app.command()
 def info(
-    image: Annotated[str, typer.Argument(metavar="IMAGE", show_default=False, help="Path or URL; #t=3 selects.")],
+    image: Annotated[
+        str, typer.Argument(metavar="IMAGE", show_default=False, help="Path or URL; #t=3 selects, #classes=SCL too.")
+    ],
     as_json: opt.Json = False,
 ) -> None:
     """Show what is known of one image: levels, resolution, axes, channels, coordinates and notes."""
@@ -120,6 +126,8 @@ def embed(
     halo: opt.Halo = 0,
     region: opt.Region = None,
     super_tile: opt.SuperTile = None,
+    invalid: opt.Invalid = None,
+    decibels: opt.Decibels = None,
     encoder: opt.Encoder = "handcrafted",
     value_range: opt.ValueRange = None,
     cluster: opt.Cluster = "threads",
@@ -147,6 +155,8 @@ def embed(
             halo_px=halo,
             region_px=region,
             super_tile_px=super_tile,
+            invalid=invalid,
+            decibels=decibels,
             encoder=encoder,
             value_range=value_range,
             cluster=cluster,

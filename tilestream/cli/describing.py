@@ -46,6 +46,10 @@ def _lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("crs", facts["crs"] or ""),
         ("affine", ", ".join(f"{value:.10g}" for value in facts["affine"] or ())),
         ("control points", f"{len(facts['gcps'])}" if facts["gcps"] else ""),
+        ("taken", facts["datetime"] or ""),
+        ("class layers", ", ".join(band["name"] for band in facts["classes"]) if facts["kind"] != "labels" else ""),
+        ("classes", _classes(facts)),
+        ("derived", ", ".join(facts["derived"])),
         ("nodata", "" if facts["nodata"] is None else f"{facts['nodata']}"),
         ("content", _box(facts["content_yxhw"])),
         ("associated", ", ".join(facts["associated"])),
@@ -88,18 +92,31 @@ def _channels(channels: Sequence[Mapping[str, Any]]) -> str:
     names = []
     for channel in channels[:MOST_CHANNELS]:
         factor = f" × {channel['scale']:g}" if channel["scale"] != 1 else ""
-        offset = f" + {channel['offset']:g}" if channel["offset"] else ""
+        offset = f" {'+' if channel['offset'] > 0 else '-'} {abs(channel['offset']):g}" if channel["offset"] else ""
         color = f" #{channel['color']}" if channel["color"] else ""
         names.append(channel["name"] + factor + offset + color)
     more = f" and {len(channels) - MOST_CHANNELS} more" if len(channels) > MOST_CHANNELS else ""
     return ", ".join(names) + more
 
 
+def _classes(facts: Mapping[str, Any]) -> str:
+    """Return what the numbers of a class layer mean, when the image is one."""
+    if facts["kind"] != "labels" or len(facts["classes"]) != 1:
+        return ""
+    band = facts["classes"][0]
+    values = [f"{value} {name}" for value, name in band["values"].items()]
+    bits = [
+        f"bit{first} {name}" if count == 1 else f"bits{first}-{first + count - 1} {name}"
+        for name, (first, count) in band["bits"].items()
+    ]
+    return ", ".join([*values, *bits])
+
+
 def _pixel_size(facts: Mapping[str, Any]) -> str:
     if facts["mpp_yx"] is not None:
         return _pair(facts["mpp_yx"], "µm/px")
     if facts["affine"] is None:
-        return "unknown"
+        return "as the control points say" if facts["gcps"] else "unknown"
     a, b, _, d, e, _ = facts["affine"]
     return _pair((math.hypot(b, e), math.hypot(a, d)), "units of the CRS")
 

@@ -129,6 +129,25 @@ Region = Annotated[
         rich_help_panel=CHOICES,
     ),
 ]
+Invalid = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--invalid",
+        metavar="LAYER=CLASSES",
+        help="Classes of a scene whose pixels do not count, such as SCL=3,8,9,10, QA_PIXEL=cloud,snow or "
+        "QA_PIXEL=bit3,bits8-9:3; may be given again for another layer.",
+        rich_help_panel=CHOICES,
+    ),
+]
+Decibels = Annotated[
+    str | None,
+    typer.Option(
+        "--db",
+        metavar="power|amplitude",
+        help="Radar in decibels: 10 log10 of power, or 20 log10 of amplitude.",
+        rich_help_panel=CHOICES,
+    ),
+]
 Encoder = Annotated[
     str,
     typer.Option(
@@ -201,13 +220,17 @@ Json = Annotated[
 ]
 
 
-def embed_config(*, value_range: tuple[float, float] | None, **options: Any) -> EmbedConfig:
+def embed_config(
+    *, value_range: tuple[float, float] | None, invalid: list[str] | None = None, **options: Any
+) -> EmbedConfig:
     """Return the configuration of a run, its options checked as far as one can without an image.
 
     Parameters
     ----------
     value_range : tuple of float, optional
         Fixed range of sample values, handed to the encoder.
+    invalid : list of str, optional
+        Classes that are not valid, as `LAYER=CLASSES`.
     **options : object
         Fields of `EmbedConfig`.
 
@@ -219,12 +242,16 @@ def embed_config(*, value_range: tuple[float, float] | None, **options: Any) -> 
     Raises
     ------
     ConfigError
-        When `where` is neither a word nor a file, `mpp` is not above 0, there is no such encoder, or super-tiles cannot
-        be cut into tiles and regions.
+        When `where` is neither a word nor a file, `mpp` is not above 0, `invalid` or `decibels` is not understood,
+        there is no such encoder, or super-tiles cannot be cut into tiles and regions.
     """
     from tilestream.pipelines.embed import EmbedConfig
+    from tilestream.sources.classes import parse_invalid
+    from tilestream.sources.decibels import require_quantity
 
     _require_encoder(options)
+    if options.get("decibels") is not None:
+        require_quantity(options["decibels"])
     where, mpp = options.get("where", "tissue"), options.get("mpp")
     if where not in ("tissue", "all") and not Path(where).is_file():
         raise ConfigError.of(
@@ -236,7 +263,7 @@ def embed_config(*, value_range: tuple[float, float] | None, **options: Any) -> 
     if mpp is not None and not 0 < mpp < math.inf:
         raise ConfigError.of("`--mpp`", got=mpp, expected="micrometres per pixel above 0", do="Correct it.")
     params = {} if value_range is None else {"value_range": list(value_range)}
-    return EmbedConfig(encoder_params=params, **options)
+    return EmbedConfig(encoder_params=params, invalid=parse_invalid(invalid or ()), **options)
 
 
 def _require_encoder(options: dict[str, Any]) -> None:

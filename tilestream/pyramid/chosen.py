@@ -1,17 +1,28 @@
-"""A source seen through a user's choices: fewer channels, or a resolution that the file does not state."""
+"""A source seen through a user's choices: fewer channels, classes that do not count, decibels, another resolution."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from tilestream.errors import ConfigError
+from tilestream.sources.classes import Rules
+from tilestream.sources.decibels import in_decibels
 from tilestream.sources.encoded import encoded_level, read_encoded
 from tilestream.sources.extras import Extras, read_associated, read_extras
+from tilestream.sources.layers import class_layer, without_classes
 from tilestream.sources.samples import masked
 from tilestream.types import Array, Block, Cell, Encoded, EncodedLevel, ImageInfo, Source
+
+
+@runtime_checkable
+class PicksChannels(Protocol):
+    """A source that can leave channels unread."""
+
+    def pick(self, channels: tuple[int, ...]) -> Source:
+        """Return the source with some of its channels, in that order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +100,10 @@ class ChosenSource:
         """Return a picture that may identify somebody."""
         return read_associated(self.source, name, keep_identifying=True)
 
+    def class_layer(self, name: str) -> Source:
+        """Return a class layer as it is stored."""
+        return class_layer(self.source, name)
+
     def __getstate__(self) -> dict[str, Any]:
         return {"source": self.source, "channels": self.channels, "mpp": self.mpp}
 
@@ -96,8 +111,15 @@ class ChosenSource:
         self.__dict__.update(state)
 
 
-def choose(source: Source, *, bands: Sequence[str] = (), mpp: float | None = None) -> Source:
-    """Return the source with the named channels and the given resolution.
+def choose(
+    source: Source,
+    *,
+    bands: Sequence[str] = (),
+    mpp: float | None = None,
+    invalid: Rules | None = None,
+    decibels: str | None = None,
+) -> Source:
+    """Return the source with the named channels, without some classes, in decibels, at the given resolution.
 
     Parameters
     ----------
@@ -107,6 +129,10 @@ def choose(source: Source, *, bands: Sequence[str] = (), mpp: float | None = Non
         Names of the channels to keep, in order; empty = all.
     mpp : float, optional
         Micrometres per pixel of level 0.
+    invalid : Mapping, optional
+        Class layer → classes whose pixels are not valid.
+    decibels : str, optional
+        `power` or `amplitude`: what the values are that are wanted in decibels.
 
     Returns
     -------
@@ -116,16 +142,29 @@ def choose(source: Source, *, bands: Sequence[str] = (), mpp: float | None = Non
     Raises
     ------
     ConfigError
-        When a name is not there, or the resolution is not above 0.
+        When a channel, layer or class is not there, or the resolution is not above 0.
     """
     if mpp is not None and not 0 < mpp < float("inf"):
         raise ConfigError.of("`mpp`", got=mpp, expected="micrometres per pixel above 0", do="Correct the number.")
-    names = [channel.name for channel in source.info.channels]
+    found = _with_channels(source, _positions(source.info, bands)) if bands else source
+    if mpp is not None:
+        found = ChosenSource(source=found, mpp=mpp)
+    found = without_classes(found, invalid or {})
+    return found if decibels is None else in_decibels(found, decibels)
+
+
+def _positions(info: ImageInfo, bands: Sequence[str]) -> tuple[int, ...]:
+    names = [channel.name for channel in info.channels]
     missing = [name for name in bands if name not in names]
     if missing:
+        reasons = [f"{name}, {info.absent[name]}" if name in info.absent else name for name in missing]
         raise ConfigError.of(
-            "`bands`", got=", ".join(missing), expected=f"names among {', '.join(names)}", do="Check the spelling."
+            "`bands`", got="; ".join(reasons), expected=f"names among {', '.join(names)}", do="Check the spelling."
         )
-    if not bands and mpp is None:
-        return source
-    return ChosenSource(source=source, channels=tuple(map(names.index, bands)) if bands else None, mpp=mpp)
+    return tuple(map(names.index, bands))
+
+
+def _with_channels(source: Source, channels: tuple[int, ...]) -> Source:
+    if isinstance(source, PicksChannels):
+        return source.pick(channels)
+    return ChosenSource(source=source, channels=channels)

@@ -13,11 +13,13 @@ import numpy.typing as npt
 
 from tilestream.cache import RecentBlocks, block_cache
 from tilestream.errors import ConfigError, DamagedError
-from tilestream.kernels.resample import resample
 from tilestream.pyramid.chosen import choose
 from tilestream.pyramid.filled import WHOLE, Filled
 from tilestream.pyramid.overview import crop
+from tilestream.pyramid.planned import read_plan
+from tilestream.sources.classes import Rules
 from tilestream.sources.grids import gsd_of
+from tilestream.sources.layers import class_layer
 from tilestream.sources.opening import open_source
 from tilestream.types import Array, Block, Box, Channel, ImageInfo, Kind, Level, PlanLevel, Region, Source
 
@@ -112,22 +114,38 @@ class Pyramid:
         """
         return replace(self, source=self.source.isel(**index))
 
-    def choose(self, *, bands: Sequence[str] = (), mpp: float | None = None) -> Pyramid:
-        """Return the pyramid with some of its channels, or with a resolution that the file does not state.
+    def choose(
+        self,
+        *,
+        bands: Sequence[str] = (),
+        mpp: float | None = None,
+        invalid: Rules | None = None,
+        decibels: str | None = None,
+    ) -> Pyramid:
+        """Return the pyramid with some of its channels, without some classes, in decibels, or at another resolution.
 
         Parameters
         ----------
         bands : sequence of str
             Names of the channels to keep, in order; empty = all.
         mpp : float, optional
-            Micrometres per pixel of level 0.
+            Micrometres per pixel of level 0, where the file states none or a wrong one.
+        invalid : Mapping, optional
+            Class layer → classes whose pixels are not valid: `{"SCL": (3, 8, 9)}`, `{"QA_PIXEL": ("bit3", "snow")}`.
+        decibels : str, optional
+            `power` (10 log10) or `amplitude` (20 log10): what the stored values of a radar image are.
 
         Returns
         -------
         Pyramid
             The same pixels as chosen.
         """
-        return replace(self, source=choose(self.source, bands=bands, mpp=mpp))
+        chosen = choose(self.source, bands=bands, mpp=mpp, invalid=invalid, decibels=decibels)
+        return replace(self, source=chosen)
+
+    def classes(self, name: str) -> Pyramid:
+        """Return a class layer of a scene (`SCL`, a name in `info.classes`) as a pyramid of labels on its levels."""
+        return replace(self, source=class_layer(self.source, name), address=f"{self.address}#classes={name}")
 
     def read(self, box: Box) -> Array:
         """Return the pixels of a box.
@@ -261,30 +279,7 @@ class Pyramid:
         Filled
             The reason of each damaged block, and whether everything is valid.
         """
-        if level.is_stored:
-            filled = self.read_into(box, pixels, valid, recent=recent)
-            if not filled.is_whole:
-                pixels[~valid] = 0
-            return filled
-        (ratio_y, ratio_x) = level.ratio_yx
-        y, x = int(box.y * ratio_y // 1), int(box.x * ratio_x // 1)
-        y_stop, x_stop = -int(-(box.y_stop * ratio_y) // 1), -int(-(box.x_stop * ratio_x) // 1)
-        footprint = Box(level=level.stored, y=y, x=x, height=y_stop - y, width=x_stop - x)
-        stored = np.empty((footprint.height, footprint.width, len(self.channels)), self.dtype)
-        stored_valid = np.ones(stored.shape[:2], np.bool_)
-        filled = self.read_into(footprint, stored, stored_valid, recent=recent)
-        resample(
-            stored,
-            None if filled.is_whole else stored_valid,
-            ratio_yx=level.ratio_yx,
-            src_yx=(footprint.y, footprint.x),
-            dst_yx=(box.y, box.x),
-            out=pixels,
-            out_valid=valid,
-            kind=self.kind,
-            threads=1,
-        )
-        return filled
+        return read_plan(self, level, box, pixels, valid, recent)
 
     def thumbnail(self, max_px: int = 512) -> Region:
         """Return the whole image at most `max_px` wide and high, from the coarsest level that is large enough.

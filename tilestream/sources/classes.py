@@ -79,6 +79,16 @@ class ClassTest:
     mask: int | None = None
     """Bits that count; None = all."""
 
+    @property
+    def word(self) -> str:
+        """Return the class in the one spelling that recipes have: `8`, `bit3` or `bits8-9:3`."""
+        if self.mask is None:
+            return str(self.value)
+        last, first = self.mask.bit_length() - 1, (self.mask & -self.mask).bit_length() - 1
+        if last == first and self.value:
+            return f"bit{first}"
+        return f"bits{first}-{last}:{self.value >> first}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassRule:
@@ -86,15 +96,13 @@ class ClassRule:
 
     band: str
     """Name of the layer."""
-    words: tuple[str, ...]
-    """The classes as text, sorted, so that their order makes no other recipe."""
     tests: tuple[ClassTest, ...]
-    """What is compared."""
+    """What is compared, in one order whatever the user's was."""
 
     @property
     def text(self) -> str:
-        """Return the rule as a user writes it."""
-        return f"{self.band}={','.join(self.words)}"
+        """Return the rule as a user may write it."""
+        return f"{self.band}={','.join(test.word for test in self.tests)}"
 
     def matches(self, pixels: Array) -> npt.NDArray[np.bool_]:
         """Return where any of the classes is.
@@ -212,9 +220,8 @@ def class_rule(band: ClassBand, words: Sequence[int | str], dtype: np.dtype[Any]
     texts = [str(word).strip() for word in ([words] if isinstance(words, str) else words)]
     if not texts:
         raise ConfigError.of(f"classes of `{band.name}`", got="none", expected=_choices(band), do="Name some.")
-    tests = {text: _test(band, text, dtype) for text in texts}
-    order = sorted(tests, key=lambda text: (tests[text].mask or 0, tests[text].value, text))
-    return ClassRule(band=band.name, words=tuple(order), tests=tuple(tests[text] for text in order))
+    tests = {_test(band, text, dtype) for text in texts}
+    return ClassRule(band=band.name, tests=tuple(sorted(tests, key=lambda test: (test.mask or 0, test.value))))
 
 
 def _test(band: ClassBand, text: str, dtype: np.dtype[Any]) -> ClassTest:

@@ -113,12 +113,34 @@ def in_decibels(source: Source, quantity: str) -> Source:
     ConfigError
         When it is neither, or the image holds classes or is in decibels already.
     """
-    if quantity not in FACTORS:
-        raise ConfigError.of(
-            "`db`", got=quantity, expected="power or amplitude", do="Say what the stored values are; it is not guessed."
-        )
+    known = require_quantity(quantity)
     info = source.info
     if info.kind == "labels" or any(word.startswith("decibels") for word in info.derived):
         got = "class numbers" if info.kind == "labels" else "an image that is in decibels already"
         raise ConfigError.of("`db`", got=got, expected="measured values", do="Leave `db` out.")
-    return DecibelSource(source=source, quantity="power" if quantity == "power" else "amplitude")
+    return DecibelSource(source=source, quantity=known)
+
+
+def require_quantity(word: str) -> Quantity:
+    """Return what stored values are, by the user's word.
+
+    Parameters
+    ----------
+    word : str
+        `power` or `amplitude`.
+
+    Returns
+    -------
+    str
+        The same.
+
+    Raises
+    ------
+    ConfigError
+        When it is another word.
+    """
+    if word not in FACTORS:
+        raise ConfigError.of(
+            "`db`", got=word, expected="power or amplitude", do="Say what the stored values are; it is not guessed."
+        )
+    return "power" if word == "power" else "amplitude"

@@ -66,7 +66,7 @@ def product_of_folder(folder: Folder) -> Product | None:
     described = [product for file in _metadata_files(folder) if (product := product_of_file(file)) is not None]
     if described:
         return described[0] if len(described) == 1 else None
-    items = [product for file, item in _items(folder) if has_copies(file, item) and (product := _item(file, item))]
+    items = [_item(file, item) for file, item in _items(folder) if has_copies(file, item)]
     if items:
         return items[0] if len(items) == 1 else None
     return _product_by_names(folder)
@@ -203,4 +203,6 @@ def products_in(folder: Folder) -> list[Product]:
         Sorted by name.
     """
     described = [product_of_file(file) for file in _metadata_files(folder)]
-    return [product for product in described if product] + [_item(file, item) for file, item in _items(folder)]
+    return [product for product in described if product is not None] + [
+        _item(file, item) for file, item in _items(folder)
+    ]

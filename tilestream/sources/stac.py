@@ -199,14 +199,13 @@ def _scene(item: Json, assets: list[Asset]) -> Scene:
     spectral = [asset for asset in assets if asset.is_spectral]
     there = [asset for asset in spectral if asset.file is not None]
     names = _names(spectral)
-    wavelengths = [asset.wavelength_um for asset in there]
-    if all(value is not None for value in wavelengths):
-        there = [asset for _, _, asset in sorted(zip(wavelengths, range(len(there)), there, strict=True))]  # type: ignore[type-var]
+    if all(asset.wavelength_um is not None for asset in there):
+        there.sort(key=lambda asset: asset.wavelength_um or 0.0)
     labels = unique_names([names[asset.key] for asset in there])
     factors = [_factors(properties, asset) for asset in there]
     served = {asset.band_name for asset in there}
     missing = {asset.band_name: names[asset.key] for asset in reversed(spectral) if asset.band_name not in served}
-    layers = [(asset, asset.layer) for asset in assets if asset.layer is not None]
+    layers, missing_layers = _layers(assets)
     return Scene(
         format="stac-bands",
         bands=tuple(
@@ -218,18 +217,29 @@ def _scene(item: Json, assets: list[Asset]) -> Scene:
             for asset, label, (scale, offset, _) in zip(there, labels, factors, strict=True)
             if asset.file is not None
         ),
-        layers=tuple(LayerFile(file=asset.file, band=band) for asset, band in layers if asset.file and band),
-        absent=not_there(
-            dict.fromkeys(
-                [*reversed(missing.values()), *(band.name for asset, band in layers if not asset.file and band)]
-            )
-        ),
+        layers=layers,
+        absent=not_there([*reversed(missing.values()), *missing_layers]),
         left_out=tuple(
             asset.key for asset in assets if asset.file is not None and not asset.is_spectral and asset.layer is None
         ),
         datetime=iso_time(properties.get("datetime") or properties.get("start_datetime")),
         notes=tuple(dict.fromkeys(note for *_, note in factors if note)),
     )
+
+
+def _layers(assets: list[Asset]) -> tuple[tuple[LayerFile, ...], list[str]]:
+    """Return the class layers, and the names of those that are not there."""
+    found: dict[str, LayerFile] = {}
+    missing: dict[str, None] = {}
+    for asset in assets:
+        band = asset.layer
+        if band is None:
+            continue
+        if asset.file is None:
+            missing[band.name] = None
+        else:
+            found.setdefault(band.name, LayerFile(file=asset.file, band=band))
+    return tuple(found.values()), [name for name in missing if name not in found]
 
 
 def _names(spectral: list[Asset]) -> dict[str, str]:

@@ -1,0 +1,51 @@
+"""Boxes of a plan's level: as they are stored, or resampled from the stored level behind a virtual one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from tilestream.cache import RecentBlocks
+from tilestream.kernels.resample import resample
+from tilestream.pyramid.filled import Filled
+from tilestream.types import Array, Box, PlanLevel
+
+if TYPE_CHECKING:
+    from tilestream.pyramid.pyramid import Pyramid
+
+
+def read_plan(
+    pyramid: Pyramid,
+    level: PlanLevel,
+    box: Box,
+    pixels: Array,
+    valid: npt.NDArray[np.bool_],
+    recent: RecentBlocks | None,
+) -> Filled:
+    """Fill `pixels` and `valid` with a box of a plan's level, and return what was damaged; see `Pyramid.read_plan`."""
+    if level.is_stored:
+        filled = pyramid.read_into(box, pixels, valid, recent=recent)
+        if not filled.is_whole:
+            pixels[~valid] = 0
+        return filled
+    (ratio_y, ratio_x) = level.ratio_yx
+    y, x = int(box.y * ratio_y // 1), int(box.x * ratio_x // 1)
+    y_stop, x_stop = -int(-(box.y_stop * ratio_y) // 1), -int(-(box.x_stop * ratio_x) // 1)
+    footprint = Box(level=level.stored, y=y, x=x, height=y_stop - y, width=x_stop - x)
+    stored = np.empty((footprint.height, footprint.width, len(pyramid.channels)), pyramid.dtype)
+    stored_valid = np.ones(stored.shape[:2], np.bool_)
+    filled = pyramid.read_into(footprint, stored, stored_valid, recent=recent)
+    resample(
+        stored,
+        None if filled.is_whole else stored_valid,
+        ratio_yx=level.ratio_yx,
+        src_yx=(footprint.y, footprint.x),
+        dst_yx=(box.y, box.x),
+        out=pixels,
+        out_valid=valid,
+        kind=pyramid.kind,
+        threads=1,
+    )
+    return filled
