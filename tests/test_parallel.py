@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,8 +27,11 @@ def test_those_marked_alone_run_last_while_no_other_does(tmp_path: Path) -> None
     for name, count, marked in (("a", 2, True), ("b", 3, False), ("c", 3, False), ("d", 2, True)):
         text = TESTS.format(count=count, mark=mark if marked else "", alone=marked, log=str(log))
         (tmp_path / f"test_{name}.py").write_text(text)
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", "-c", "pytest.ini", "."]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "xdist", "-n", "2", "-c", "pytest.ini", "."],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+    )  # fmt: skip
     assert "10 passed" in done.stdout, done.stdout + done.stderr
     rows = [line.split() for line in log.read_text().splitlines()]
     spans = sorted((float(start), float(end), alone == "True") for start, end, alone in rows)

@@ -101,10 +101,27 @@ def info(
     image: Annotated[
         str, typer.Argument(metavar="IMAGE", show_default=False, help="Path or URL; #t=3 selects, #classes=SCL too.")
     ],
+    validate: Annotated[
+        bool,
+        typer.Option(
+            "--validate",
+            help="Read every tile, and run the validators that are installed; exit code 3 when one says invalid.",
+        ),
+    ] = False,
     as_json: opt.Json = False,
 ) -> None:
     """Show what is known of one image: levels, resolution, axes, channels, coordinates and notes."""
     with guarded(as_json=as_json):
+        if validate:
+            from tilestream.cli.validating import print_validation, validation_document
+            from tilestream.pipelines.validate import validate_image
+
+            validation = validate_image(image)
+            if as_json:
+                print_json(validation_document(validation))
+            else:
+                print_validation(validation)
+            raise typer.Exit(validation.exit_code)
         from tilestream.cli.describing import print_image
         from tilestream.pipelines.describe import describe_image
 
