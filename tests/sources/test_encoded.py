@@ -20,6 +20,8 @@ COPIED = [
     "slides/OS-1-detail.ome.tif",
     "slides/OS-2-ndpi.ome.tif",
     "satellite/cogeo.tif",
+    "slides/camelyon-jpeg2000.dcm",
+    "slides/dicom-cmu-1-small-region",
 ]
 FILL = 7
 

@@ -6,7 +6,7 @@ Label, overview and localizer images are never opened, whatever their size, sinc
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 
@@ -17,6 +17,7 @@ from zict import LRU
 
 from tilestream.errors import ConfigError, SourceError, TilestreamError
 from tilestream.sources.address import checked_index, default_notes
+from tilestream.sources.dicomcopy import DicomCopy
 from tilestream.sources.dicomdecode import decode_frame
 from tilestream.sources.dicomfile import NEVER, WSI, Identity, identify
 from tilestream.sources.dicomframes import refuse
@@ -25,7 +26,7 @@ from tilestream.sources.extras import Extras
 from tilestream.sources.files import File
 from tilestream.sources.recognise import inside, list_folder, suffix_of
 from tilestream.sources.samples import extra_axes
-from tilestream.types import Array, Block, ImageInfo, Source
+from tilestream.types import Array, Block, Cell, Encoded, EncodedLevel, ImageInfo, Source
 
 OPEN_SERIES = 64
 """Series whose frame tables stay in one process; a table is 20 bytes a frame."""
@@ -101,6 +102,38 @@ class DicomSource:
         decoded = [decode_frame(*frame) for frame in found]
         pixels = decoded[0] if len(decoded) == 1 else np.concatenate(decoded, axis=2)
         return Block(pixels=pixels[:height, :width])
+
+    def encoded(self, level: int) -> EncodedLevel:
+        """Return how the frames of a level decode by themselves, or why they cannot be copied."""
+        return self._copy(level).spec
+
+    def read_encoded(self, level: int, cells: Sequence[Cell]) -> list[Encoded]:
+        """Return frames as they are stored, each made to stand for itself.
+
+        Parameters
+        ----------
+        level : int
+            A level whose `encoded` gives no reason against it.
+        cells : sequence of tuple
+            Indices `(c, y, x)` of tiles.
+
+        Returns
+        -------
+        list of bytes, DamagedError or None
+            One a cell: a Zarr chunk, the reason why the frame is damaged, or None where none is stored.
+
+        Raises
+        ------
+        IndexError
+            When there is no such level or tile.
+        SourceError
+            When a file cannot be read.
+        """
+        return self._copy(level).read(cells)
+
+    def _copy(self, level: int) -> DicomCopy:
+        selection = self.info.selection
+        return DicomCopy(series=self._parsed(), level=level, plane=selection.get("z", 0), path=selection.get("path", 0))
 
     def isel(self, **index: int) -> Source:
         """Return the source with another focal plane (`z`), optical path (`path`) or slide (`series`)."""

@@ -16,7 +16,7 @@ from tilestream.errors import DamagedError
 from tilestream.metrics import count, timed
 from tilestream.sources.dicomfile import Instance
 from tilestream.sources.dicomframes import refuse
-from tilestream.sources.jpegcheck import check_scan, declared_size, read_head
+from tilestream.sources.jpegcheck import JpegHead, check_scan, declared_size, read_head
 from tilestream.sources.streamcheck import check_jpeg2000
 from tilestream.types import Array
 
@@ -161,12 +161,55 @@ def _decoded(instance: Instance, data: bytes, dtype: np.dtype[Any], shape: tuple
 
 
 def _jpeg(instance: Instance, data: bytes, shape: tuple[int, int, int]) -> Array:
+    data, head = checked_jpeg(instance, data)
+    if shape[2] == 1:
+        return np.asarray(imagecodecs.jpeg8_decode(data, outcolorspace="GRAYSCALE"))
+    stored = "RGB" if is_raw_rgb(instance, head) else None
+    return np.asarray(imagecodecs.jpeg8_decode(data, colorspace=stored, outcolorspace="RGB"))
+
+
+def checked_jpeg(instance: Instance, data: bytes) -> tuple[bytes, JpegHead]:
+    """Return the JPEG stream of a frame without padding, and its head.
+
+    Parameters
+    ----------
+    instance : Instance
+        The instance.
+    data : bytes
+        Content of the frame's fragments.
+
+    Returns
+    -------
+    bytes, JpegHead
+        Stream and head.
+
+    Raises
+    ------
+    DamagedError
+        When it is cut, malformed, or of another size than the header states.
+    """
     data = data[:-1] if data.endswith(b"\xff\xd9\0") else data  # fragments have an even length
     head = read_head(data)
+    shape = (*instance.tile.yx, int(instance.get("SamplesPerPixel", 1)))
     if (head.height, head.width, head.components) != shape:
         raise DamagedError(f"JPEG frame of {(head.height, head.width, head.components)}, the header states {shape}")
     check_scan(data, head)
-    if shape[2] == 1:
-        return np.asarray(imagecodecs.jpeg8_decode(data, outcolorspace="GRAYSCALE"))
-    is_rgb = instance.get("PhotometricInterpretation") == "RGB" and not head.has_colour_mark
-    return np.asarray(imagecodecs.jpeg8_decode(data, colorspace="RGB" if is_rgb else None, outcolorspace="RGB"))
+    return data, head
+
+
+def is_raw_rgb(instance: Instance, head: JpegHead) -> bool:
+    """Return whether the components of a frame are RGB, which nothing in its stream says.
+
+    Parameters
+    ----------
+    instance : Instance
+        The instance.
+    head : JpegHead
+        Head of the stream.
+
+    Returns
+    -------
+    bool
+        False where the stream says what they are, or the header says YCbCr or grey.
+    """
+    return instance.get("PhotometricInterpretation") == "RGB" and head.components == 3 and not head.has_colour_mark
