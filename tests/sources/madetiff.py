@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 
 from tilestream.sources.files import File
@@ -117,3 +118,36 @@ def photo(height: int, width: int, *, channels: int = 3, seed: int = 0) -> np.nd
     waves = [np.sin(y / rng.uniform(5, 20)) + np.cos(x / rng.uniform(5, 20)) for _ in range(channels)]
     noise = rng.normal(0, 6, (height, width, channels))
     return np.clip(150 + 45 * np.stack(waves, -1) + noise, 0, 255).astype("u1")
+
+
+def split_tables(stream: bytes) -> tuple[bytes, bytes]:
+    """Return the tables of a JPEG stream on their own, and the stream without them."""
+    tables, rest, position = b"", b"", 2
+    while stream[position + 1] != 0xDA:
+        stop = position + 2 + int.from_bytes(stream[position + 2 : position + 4], "big")
+        if stream[position + 1] in (0xC4, 0xDB):
+            tables += stream[position:stop]
+        else:
+            rest += stream[position:stop]
+        position = stop
+    return b"\xff\xd8" + tables + b"\xff\xd9", b"\xff\xd8" + rest + stream[position:]
+
+
+def subsampled_jpeg2000(planes: list[np.ndarray]) -> bytes:
+    """Return a 4:2:2 codestream, put together from streams of one component each: encoders at hand make none."""
+    segments, packets = {}, []
+    for plane in planes:
+        stream = imagecodecs.jpeg2k_encode(plane, codecformat="j2k", reversible=True, level=0, resolutions=1)
+        position, own = 2, {}
+        while stream[position + 1] != 0x90:
+            stop = position + 2 + int.from_bytes(stream[position + 2 : position + 4], "big")
+            own[stream[position + 1]] = stream[position:stop]
+            position = stop
+        end = position + int.from_bytes(stream[position + 6 : position + 10], "big")
+        packets.append(stream[stream.index(b"\xff\x93", position) + 2 : end])
+        segments = segments or own
+    size = segments[0x51][4:38] + struct.pack(">H", 3) + b"".join(bytes([7, dx, 1]) for dx in (1, 2, 2))
+    data = b"".join(packets)
+    start = struct.pack(">HHHIBB", 0xFF90, 10, 0, 14 + len(data), 0, 1)
+    head = b"\xff\x4f\xff\x51" + struct.pack(">H", 2 + len(size)) + size + segments[0x52] + segments[0x5C]
+    return head + start + b"\xff\x93" + data + b"\xff\xd9"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import struct
 import warnings
 
 import imagecodecs
@@ -15,8 +14,17 @@ import tifffile
 from PIL import Image
 
 from tests.sources.assembled import whole_level
-from tests.sources.madetiff import Page, image_tags, opened, photo, tiles_of, write_tiff
-from tilestream.errors import SourceError
+from tests.sources.madetiff import (
+    Page,
+    image_tags,
+    opened,
+    photo,
+    split_tables,
+    subsampled_jpeg2000,
+    tiles_of,
+    write_tiff,
+)
+from tilestream.errors import DamagedError, SourceError
 
 CODECS = ("none", "lzw", "adobe_deflate", "deflate", "zstd", "lzma", "packbits")
 DTYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "f2", "f4", "f8")
@@ -71,19 +79,6 @@ def test_samples_that_are_not_whole_bytes(tmp_path, bits, fill_order):
     assert not damage
 
 
-def split_tables(stream: bytes) -> tuple[bytes, bytes]:
-    """Return the tables of a JPEG stream on their own, and the stream without them."""
-    tables, rest, position = b"", b"", 2
-    while stream[position + 1] != 0xDA:
-        stop = position + 2 + int.from_bytes(stream[position + 2 : position + 4], "big")
-        if stream[position + 1] in (0xC4, 0xDB):
-            tables += stream[position:stop]
-        else:
-            rest += stream[position:stop]
-        position = stop
-    return b"\xff\xd8" + tables + b"\xff\xd9", b"\xff\xd8" + rest + stream[position:]
-
-
 def jpeg(tile: np.ndarray, *, restart: int = 0, progressive: bool = False) -> bytes:
     out = io.BytesIO()
     Image.fromarray(tile).save(out, "JPEG", quality=80, restart_marker_blocks=restart, progressive=progressive)
@@ -136,6 +131,32 @@ def test_rgb_stored_as_rgb_and_rgb_tag_over_jfif(tmp_path):
         assert np.abs(got.astype(int) - pixels).mean() < 4, name
 
 
+@pytest.mark.parametrize("bands", [2, 3, 4])
+def test_interleaved_jpeg_bands_equal_gdal(tmp_path, bands):
+    """Decoders take three components for YCbCr unless they are told; bands of a scene are none."""
+    pixels = photo(150, 130, channels=bands)
+    profile = {"driver": "GTiff", "height": 150, "width": 130, "count": bands, "dtype": "uint8", "tiled": True}
+    profile |= {"blockxsize": 64, "blockysize": 64, "compress": "JPEG", "photometric": "MINISBLACK"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # not georeferenced
+        with rasterio.open(tmp_path / "a.tif", "w", interleave="pixel", **profile) as written:
+            written.write(pixels.transpose(2, 0, 1))
+        with rasterio.open(tmp_path / "a.tif") as reference:
+            expected = reference.read().transpose(1, 2, 0)
+    np.testing.assert_array_equal(whole_level(opened(tmp_path / "a.tif"))[0], expected)
+
+
+def test_a_restart_interval_in_shared_tables_does_not_count(tmp_path):
+    """Decoders forget it at the start of each tile, and would give noise."""
+    stream = jpeg(photo(64, 64), restart=1)
+    at = stream.index(b"\xff\xdd\x00\x04")
+    tags = image_tags(64, 64, piece=(64, 64), samples=3, compression=7, photometric=YCBCR)
+    tags[347] = ("B", b"\xff\xd8" + stream[at : at + 6] + b"\xff\xd9")
+    source = opened(write_tiff(tmp_path / "a.tif", Page(tags=tags, pieces=[stream[:at] + stream[at + 6 :]])))
+    with pytest.raises(DamagedError, match="restart"):
+        source.read_block(0, 0, 0)
+
+
 @pytest.mark.parametrize("samples", [2, 4, 5])
 def test_jpeg_samples_that_are_no_colour_stay_as_they_are(tmp_path, samples):
     pixels = photo(64, 64, channels=samples)
@@ -170,26 +191,6 @@ def test_jpeg2000(tmp_path, compression, dtype):
     red, blue = y + 1.402 * (cr - 128), y + 1.772 * (cb - 128)
     np.testing.assert_allclose(got[..., 0], np.clip(red, 0, 255), atol=0.51)
     np.testing.assert_allclose(got[..., 2], np.clip(blue, 0, 255), atol=0.51)
-
-
-def subsampled_jpeg2000(planes: list[np.ndarray]) -> bytes:
-    """Return a 4:2:2 codestream, put together from streams of one component each: encoders at hand make none."""
-    segments, packets = {}, []
-    for plane in planes:
-        stream = imagecodecs.jpeg2k_encode(plane, codecformat="j2k", reversible=True, level=0, resolutions=1)
-        position, own = 2, {}
-        while stream[position + 1] != 0x90:
-            stop = position + 2 + int.from_bytes(stream[position + 2 : position + 4], "big")
-            own[stream[position + 1]] = stream[position:stop]
-            position = stop
-        end = position + int.from_bytes(stream[position + 6 : position + 10], "big")
-        packets.append(stream[stream.index(b"\xff\x93", position) + 2 : end])
-        segments = segments or own
-    size = segments[0x51][4:38] + struct.pack(">H", 3) + b"".join(bytes([7, dx, 1]) for dx in (1, 2, 2))
-    data = b"".join(packets)
-    start = struct.pack(">HHHIBB", 0xFF90, 10, 0, 14 + len(data), 0, 1)
-    head = b"\xff\x4f\xff\x51" + struct.pack(">H", 2 + len(size)) + size + segments[0x52] + segments[0x5C]
-    return head + start + b"\xff\x93" + data + b"\xff\xd9"
 
 
 def test_subsampled_aperio_jpeg2000_is_converted_once(tmp_path):

@@ -1,7 +1,7 @@
 """JPEG pieces of a TIFF: checked, then decoded, or made into streams that stand for themselves.
 
-Colour rules are tifffile's: Aperio stores RGB as RGB; elsewhere RGB inside JPEG is YCbCr when the stream says so.
-Samples that are no colour are never converted.
+Aperio stores RGB as RGB; elsewhere RGB inside JPEG is YCbCr when the stream says so (tifffile's rule). Samples that are
+no colour are never converted (libtiff's).
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from tilestream.sources.jpegsplice import MOST_COMPONENTS, JpegSplicer, lossless
 from tilestream.sources.tifftable import TileTable
 from tilestream.types import Array
 
-_UNKNOWN, _GREY, _RGB = 0, 1, 2
+_GREY, _RGB, _CMYK = 1, 2, 4
+_AS_STORED = {3: (_RGB, _RGB), 4: (_CMYK, _CMYK)}
+"""Colours that make a decoder leave components alone; told nothing, or that they are unknown, it guesses YCbCr."""
 _ERRORS = (RuntimeError, ValueError, OverflowError)
 
 
@@ -80,7 +82,7 @@ class JpegDecoder:
             return None, _RGB
         if table.samples == 3 and table.photometric == tt.RGB:
             return None if marked else _RGB, _RGB
-        return _UNKNOWN, _UNKNOWN
+        return _AS_STORED.get(table.samples, (None, None))
 
 
 class JpegCopy:
