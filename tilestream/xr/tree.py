@@ -1,0 +1,233 @@
+"""An image as xarray sees it: a tree with one dataset a level, nothing read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any, cast
+
+import numpy as np
+import xarray as xr
+from xarray.core import indexing
+
+from tilestream.errors import DamagedError, SourceError
+from tilestream.pyramid import Pyramid
+from tilestream.types import PlanLevel
+from tilestream.xr.index import PixelGridIndex
+from tilestream.xr.lazy import LevelArray, View, nodata_of
+from tilestream.xr.place import Place, place_of
+
+DIMS = ("c", "y", "x")
+"""Axes of an image."""
+
+
+def to_datatree(pyr: Pyramid, *, mask_and_scale: bool = True) -> xr.DataTree:
+    """Return an image as a lazy tree: a dataset with the variable `image` for each level; no pixel is read.
+
+    Parameters
+    ----------
+    pyr : Pyramid
+        Any image: what `ts.open_pyramid` returns.
+    mask_and_scale : bool
+        Whether nodata becomes NaN, and factor and offset of the product are applied where all channels have the same,
+        as xarray does with every file. False keeps samples as they are stored.
+
+    Returns
+    -------
+    DataTree
+        Root attributes that describe the image; children `0`, `1` … with `image` (c, y, x), coordinates of pixel
+        centres in µm or in units of the CRS, `spatial_ref`, and `valid` (y, x) where something beside the samples says
+        what was measured; associated images that cannot identify a patient under `associated`.
+
+    Notes
+    -----
+    The tree pickles to a few kB and can be used on any Dask cluster that reaches the file. `.chunk()` it, or open it by
+    `xr.open_datatree(url, engine="tilestream", chunks={})`, for parallel work.
+    """
+    return xr.DataTree.from_dict(to_datasets(pyr, mask_and_scale=mask_and_scale))
+
+
+def to_datasets(pyr: Pyramid, *, mask_and_scale: bool = True) -> dict[str, xr.Dataset]:
+    """Return the datasets of an image's tree by their path.
+
+    Parameters
+    ----------
+    pyr : Pyramid
+        The image.
+    mask_and_scale : bool
+        See `to_datatree`.
+
+    Returns
+    -------
+    dict
+        The root, the levels and the associated images.
+    """
+    attrs = image_attrs(pyr)
+    found: dict[str, xr.Dataset] = {}
+    for level in pyr.levels:
+        own = stored_level(pyr, level.index)
+        found[f"/{level.index}"] = level_dataset(pyr, own, mask_and_scale=mask_and_scale)
+    for name in pyr.associated:
+        try:
+            found[f"/associated/{name}"] = _associated(pyr, name)
+        except (DamagedError, SourceError) as error:  # it must not cost the image
+            attrs["notes"] = [*attrs.get("notes", []), f"associated image {name}: {error}"]
+    root = xr.Dataset(attrs=attrs)
+    root.encoding = {"source": pyr.address} if pyr.address else {}
+    return {"/": root, **found}
+
+
+def stored_level(pyr: Pyramid, index: int) -> PlanLevel:
+    """Return a stored level as the level of a plan.
+
+    Parameters
+    ----------
+    pyr : Pyramid
+        The image.
+    index : int
+        Its number.
+
+    Returns
+    -------
+    PlanLevel
+        Nothing is resampled.
+    """
+    level = pyr.levels[index]
+    return PlanLevel(
+        stored=index, ratio_yx=(Fraction(1), Fraction(1)), shape=level.shape, scale_yx=level.scale_yx
+    )
+
+
+def level_dataset(pyr: Pyramid, level: PlanLevel, *, mask_and_scale: bool = True) -> xr.Dataset:
+    """Return one level as a dataset; no pixel is read.
+
+    Parameters
+    ----------
+    pyr : Pyramid
+        The image.
+    level : PlanLevel
+        Stored or virtual level.
+    mask_and_scale : bool
+        See `to_datatree`.
+
+    Returns
+    -------
+    Dataset
+        `image` and, where something beside the samples says what was measured, `valid`.
+    """
+    view, place = View(pyramid=pyr, level=level), place_of(pyr.info, level)
+    coding, attrs = coding_of(pyr)
+    encoding: dict[str, Any] = {"preferred_chunks": dict(zip(DIMS, (len(pyr.channels), *view.chunk.yx), strict=True))}
+    if pyr.address:
+        encoding["source"] = pyr.address
+    if place.grid_mapping is not None:
+        encoding["grid_mapping"] = "spatial_ref"
+    array = LevelArray(view, decoding=coding if mask_and_scale else None)
+    if mask_and_scale and coding:
+        encoding |= {**coding, "dtype": pyr.dtype}
+    else:
+        attrs |= coding
+    variables = {"image": _lazy(array, attrs, encoding)}
+    if pyr.info.validity == "mask":
+        said = {"long_name": "whether the pixel was measured"}
+        own = {**encoding, "preferred_chunks": dict(zip(DIMS[1:], view.chunk.yx, strict=True))}
+        variables["valid"] = _lazy(LevelArray(view, what="valid"), said, {k: own[k] for k in own if k not in coding})
+        variables["valid"].encoding.pop("dtype", None)
+    dataset = xr.Dataset(variables, coords=_coords(pyr, place), attrs=_level_attrs(pyr, level))
+    if pyr.address:
+        dataset.encoding["source"] = pyr.address
+    return dataset
+
+
+def coding_of(pyr: Pyramid) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return how samples are to be read by CF, and what else is to be known of them.
+
+    Parameters
+    ----------
+    pyr : Pyramid
+        The image.
+
+    Returns
+    -------
+    coding : dict
+        `_FillValue` where there is nodata, `scale_factor` and `add_offset` where all channels have the same.
+    attrs : dict
+        `channel_scale` and `channel_offset` where channels differ; `nodata` where no sample can hold it.
+    """
+    coding: dict[str, Any] = {}
+    attrs: dict[str, Any] = {}
+    nodata = nodata_of(pyr)
+    if nodata is not None:
+        coding["_FillValue"] = nodata
+    elif pyr.info.nodata is not None:
+        attrs["nodata"] = pyr.info.nodata
+    scales, offsets = ([getattr(channel, name) for channel in pyr.channels] for name in ("scale", "offset"))
+    if len(set(scales)) == len(set(offsets)) == 1:
+        if (scales[0], offsets[0]) != (1.0, 0.0):
+            coding |= {"scale_factor": scales[0], "add_offset": offsets[0]}
+    else:
+        attrs |= {"channel_scale": scales, "channel_offset": offsets}
+    return coding, attrs
+
+
+def image_attrs(pyr: Pyramid) -> dict[str, Any]:
+    """Return what is known of an image as attributes that any store can hold.
+
+    Parameters
+    ----------
+    pyr : Pyramid
+        The image.
+
+    Returns
+    -------
+    dict
+        Only what is known.
+    """
+    info = pyr.info
+    extra = {axis: size for axis, size in info.axes.items() if axis not in DIMS}
+    known: dict[str, Any] = {
+        "source": pyr.address,
+        "fingerprint": info.fingerprint,
+        "format": info.format,
+        "kind": info.kind,
+        "modality": info.modality,
+        "mpp": info.mpp,
+        "gsd_m": pyr.gsd_m,
+        "crs": info.crs,
+        "axes": ", ".join(f"{axis} {size}" for axis, size in extra.items()),
+        "selection": "&".join(f"{axis}={index}" for axis, index in info.selection.items()),
+        "notes": list(info.notes),
+    }
+    return {name: value for name, value in known.items() if value not in (None, "", [])}
+
+
+def _level_attrs(pyr: Pyramid, level: PlanLevel) -> dict[str, Any]:
+    attrs = {"level": level.stored, "scale_yx": list(level.scale_yx)}
+    if pyr.info.mpp_yx is not None:
+        attrs["mpp_yx"] = [mpp * scale for mpp, scale in zip(pyr.info.mpp_yx, level.scale_yx, strict=True)]
+    return attrs
+
+
+def _lazy(array: LevelArray, attrs: Mapping[str, Any], encoding: Mapping[str, Any]) -> xr.Variable:
+    data = indexing.LazilyIndexedArray(array)
+    return xr.Variable(DIMS[-len(array.shape) :], data, attrs=attrs, encoding=encoding)
+
+
+def _coords(pyr: Pyramid, place: Place) -> xr.Coordinates:
+    coords = xr.Coordinates({"c": ("c", np.array([channel.name for channel in pyr.channels]))})
+    if place.grid_mapping is not None:
+        coords = coords.assign(spatial_ref=((), np.int64(0), dict(place.grid_mapping)))
+    for dim, grid, attrs in (("y", place.y, place.y_attrs), ("x", place.x, place.x_attrs)):
+        if grid is not None:
+            index = PixelGridIndex(grid, dim=dim)
+            variables = index.create_variables()
+            variables[dim].attrs.update(attrs)
+            coords = coords.assign(xr.Coordinates(variables, indexes={dim: index}))
+    return cast("xr.Coordinates", coords)
+
+
+def _associated(pyr: Pyramid, name: str) -> xr.Dataset:
+    pixels = pyr.read_associated(name)
+    channels = ["R", "G", "B", "A"][: pixels.shape[2]] if pixels.shape[2] > 1 else ["grey"]
+    coords = {"c": channels} if len(channels) == pixels.shape[2] else {}
+    return xr.Dataset({"image": (DIMS, pixels.transpose(2, 0, 1))}, coords=coords, attrs={"associated": name})
