@@ -15,10 +15,11 @@ import numpy.typing as npt
 from tilestream.codecs.durable import write_durable
 from tilestream.errors import OutputError
 from tilestream.pipelines.places import Places
-from tilestream.pipelines.report_picture import HEAT_PX, THUMBNAIL_PX, display_pixels, make_picture
+from tilestream.pipelines.report_picture import HEAT_PX, THUMBNAIL_PX, make_picture
 from tilestream.plan.geojson import read_geojson, to_geojson
 from tilestream.plan.outline import mask_outline
 from tilestream.plan.tiles import TilePlan
+from tilestream.pyramid.display import display_pixels
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.sinks.features import FeatureSink
 from tilestream.sinks.raster import build_raster

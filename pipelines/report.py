@@ -10,7 +10,7 @@ from pathlib import Path
 from tilestream.codecs.durable import explained, write_durable
 from tilestream.pipelines.report_html import page_name, render_page, render_report
 from tilestream.pipelines.report_json import report_document
-from tilestream.pipelines.report_picture import Picture, display_pixels, make_picture
+from tilestream.pipelines.report_picture import Picture, make_picture
 from tilestream.pipelines.report_rows import InputRow, RunFacts
 
 HTML = "report.html"
@@ -21,7 +21,7 @@ MAX_ON_ONE_PAGE = 50
 """Most inputs shown on one page; with more the report is an index with one page each."""
 _PAGE = re.compile(r"\d{5,}-[a-z0-9-]+\.html")
 
-__all__ = ["InputRow", "Picture", "RunFacts", "display_pixels", "make_picture", "write_report"]
+__all__ = ["InputRow", "Picture", "RunFacts", "make_picture", "write_report"]
 
 
 def write_report(out: Path, facts: RunFacts, rows: Sequence[InputRow]) -> tuple[Path, Path]:

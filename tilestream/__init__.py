@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tilestream.pyramid.pyramid import open_pyramid as open_pyramid
     from tilestream.stream.batches import stream_tiles as stream_tiles
     from tilestream.types import Box as Box
+    from tilestream.xr.tree import to_datatree as to_datatree
 
 __version__ = "0.1.0"
 
@@ -24,9 +25,10 @@ _HOMES = {
     "open_pyramid": "tilestream.pyramid.pyramid",
     "plan_tiles": "tilestream.plan.tiles",
     "stream_tiles": "tilestream.stream.batches",
+    "to_datatree": "tilestream.xr.tree",
 }
 
-__all__ = ["Box", "Pyramid", "kernels", "map_tiles", "open_pyramid", "plan_tiles", "stream_tiles"]
+__all__ = ["Box", "Pyramid", "kernels", "map_tiles", "open_pyramid", "plan_tiles", "stream_tiles", "to_datatree"]
 
 
 def __getattr__(name: str) -> Any:

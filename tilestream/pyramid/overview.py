@@ -42,13 +42,34 @@ def crop(pyramid: Pyramid, box: Box, out_px: int) -> Region:
             expected="at least one pixel of each",
             do="Give a larger box or size.",
         )
-    stored = _level_for(pyramid.levels, box, out_px)
-    inside = _on_level(box, pyramid.levels[box.level], stored)
+    return _reduce(pyramid, *view_of(pyramid.levels, box, out_px))
+
+
+def view_of(levels: tuple[Level, ...], box: Box, out_px: int) -> tuple[PlanLevel, Box]:
+    """Return how a box is reduced so that its longest edge is at most `out_px`.
+
+    Parameters
+    ----------
+    levels : tuple of Level
+        The image's levels.
+    box : Box
+        What to show, in pixels of its level.
+    out_px : int
+        Longest edge of the result, px.
+
+    Returns
+    -------
+    view : PlanLevel
+        The level that is read, the ratio, and the size of the result. Its first pixel begins where the box does.
+    inside : Box
+        The box in stored pixels of that level.
+    """
+    stored = _level_for(levels, box, out_px)
+    inside = _on_level(box, levels[box.level], stored)
     ratio = max(Fraction(max(inside.height, inside.width), out_px), Fraction(1))
     shape = Shape(y=max(1, -int(-inside.height // ratio)), x=max(1, -int(-inside.width // ratio)))
     # Phase is measured from the level's origin everywhere else; a picture starts at its own box instead.
-    view = PlanLevel(stored=stored.index, ratio_yx=(ratio, ratio), shape=shape, scale_yx=stored.scale_yx)
-    return _reduce(pyramid, view, inside)
+    return PlanLevel(stored=stored.index, ratio_yx=(ratio, ratio), shape=shape, scale_yx=stored.scale_yx), inside
 
 
 def _level_for(levels: tuple[Level, ...], box: Box, out_px: int) -> Level:

@@ -26,7 +26,7 @@ class TilestreamBackend(BackendEntrypoint):
     url: ClassVar[str] = ""
     supports_groups: ClassVar[bool] = True
 
-    def open_dataset(  # type: ignore[override]  # noqa: PLR0913 - xarray hands over each option of a user as a keyword
+    def open_dataset(  # noqa: PLR0913 - xarray hands over each option of a user as a keyword
         self,
         filename_or_obj: Any,
         *,
@@ -73,7 +73,7 @@ class TilestreamBackend(BackendEntrypoint):
         dataset.attrs = {**image_attrs(pyramid), **dataset.attrs}
         return dataset.drop_vars(_names(drop_variables), errors="ignore")
 
-    def open_datatree(  # type: ignore[override]
+    def open_datatree(
         self,
         filename_or_obj: Any,
         *,
@@ -92,7 +92,7 @@ class TilestreamBackend(BackendEntrypoint):
         )
         return xr.DataTree.from_dict(groups)
 
-    def open_groups_as_dict(  # type: ignore[override]
+    def open_groups_as_dict(
         self,
         filename_or_obj: Any,
         *,

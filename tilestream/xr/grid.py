@@ -49,12 +49,12 @@ class PixelGrid:
     @property
     def start(self) -> float:
         """Return the first centre."""
-        return self._centre(self.cells.start)
+        return float(self._centre(self.cells.start))
 
     @property
     def last(self) -> float:
         """Return the last centre; that before the first where there is no pixel."""
-        return self._centre(self.cells.start + (self.size - 1) * self.cells.step)
+        return float(self._centre(self.cells.start + (self.size - 1) * self.cells.step))
 
     def values(self, positions: Any = None) -> Floats:
         """Return centres.
@@ -90,8 +90,8 @@ class PixelGrid:
         labels : array of float
             Coordinates.
         method : str, optional
-            `nearest` (of two equally near the one behind), `pad` or `ffill` (the largest centre not above),
-            `backfill` or `bfill` (the smallest not below). Exact without it, up to `ALIKE`.
+            `nearest` (of two equally near the one behind), `pad` or `ffill` (the pixel before in the order of the
+            axis), `backfill` or `bfill` (the one behind). Exact without it, up to `ALIKE`.
         tolerance : float or array, optional
             Largest distance in units of the coordinate; needs a method.
 
@@ -109,7 +109,7 @@ class PixelGrid:
             known &= np.abs(at - found) <= ALIKE
         elif method == "nearest":
             found = np.clip(np.floor(at + 0.5), 0, self.size - 1)
-        elif (method in ("pad", "ffill")) == (self.step > 0):
+        elif method in ("pad", "ffill"):
             found = np.minimum(np.floor(at + ALIKE), self.size - 1)
         else:
             found = np.maximum(np.ceil(at - ALIKE), 0)
@@ -194,7 +194,8 @@ class PixelGrid:
         theirs, step = _directed(theirs, own.step), own.step
         first, last = (min, max) if step > 0 else (max, min)
         cells = range(first(own.start, theirs.start), last(own.stop, theirs.stop), step)
-        if theirs.step != step or len(cells) != len(own) + len(theirs) - shared:
+        is_even = theirs.step == step and (theirs.start - own.start) % step == 0
+        if not is_even or len(cells) != len(own) + len(theirs) - shared:
             raise ConfigError.of(
                 "alignment of pixels",
                 got=f"grids {self} and {other}, which leave a gap or interleave",
@@ -217,7 +218,7 @@ class PixelGrid:
             "alignment of pixels",
             got=f"grids {self} and {other}",
             expected="pixels of one size that lie on each other",
-            do="Bring one to the other's grid first (`.tiles.at(mpp=…)`, `.interp_like`, or `.sel(…, method='nearest')`).",
+            do="Bring one to the other's grid first: `.tiles.at(mpp=…)`, or `.sel(…, method='nearest')`.",
         )
 
     def _cells_of(self, other: PixelGrid) -> range | None:
@@ -278,7 +279,7 @@ def _intersect(own: range, other: range) -> range:
     """Return what is in both, in the order of the first."""
     first, second = _directed(own, 1), _directed(other, 1)
     step, low = lcm(first.step, second.step), max(first.start, second.start)
-    high = min(first.stop - first.step, second.stop - second.step) if first and second else low - 1
+    high = min(first[-1], second[-1]) if first and second else low - 1
     tries = second.step // gcd(first.step, second.step)
     begin = first.start + -(-max(0, low - first.start) // first.step) * first.step
     candidates = range(begin, begin + tries * first.step, first.step)

@@ -55,7 +55,7 @@ def is_ours(target: object) -> bool:
 
 
 def _head(path: str) -> bytes:
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         return file.read(_HEAD_BYTES)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Self, cast
 
 import numpy as np
 import xarray as xr
-from xarray.core.indexes import IndexSelResult
+from xarray.core.indexing import IndexSelResult
 from xarray.indexes import CoordinateTransform, CoordinateTransformIndex, PandasIndex
 
 from tilestream.errors import ConfigError
@@ -100,9 +100,7 @@ class PixelGridIndex(xr.Index):
         positions = np.where(positions < 0, positions + self.grid.size, positions)
         return PandasIndex(self.grid.values(positions), dim)
 
-    def sel(
-        self, labels: dict[Any, Any], method: str | None = None, tolerance: Any = None
-    ) -> IndexSelResult:
+    def sel(self, labels: dict[Any, Any], method: str | None = None, tolerance: Any = None) -> IndexSelResult:
         """Return the positions of labels.
 
         Parameters
@@ -170,9 +168,7 @@ class PixelGridIndex(xr.Index):
         return type(self)(self.grid, dim=str(dim), name=name)
 
     @classmethod
-    def concat(
-        cls, indexes: Sequence[Self], dim: Hashable, positions: Iterable[Iterable[int]] | None = None
-    ) -> Self:
+    def concat(cls, indexes: Sequence[Self], dim: Hashable, positions: Iterable[Iterable[int]] | None = None) -> Self:
         """Return the index of several parts behind each other: a grid where they adjoin, else xarray's own."""
         first = indexes[0]
         grids = [index.grid for index in indexes if index.grid.size] or [first.grid]
@@ -185,9 +181,9 @@ class PixelGridIndex(xr.Index):
         # any index may stand for the result: xarray asks it for the coordinates and nothing else
         return cast("Self", PandasIndex(values, dim))
 
-    def roll(self, shifts: Mapping[Any, int]) -> xr.Index:
+    def roll(self, shifts: Mapping[Any, int]) -> Self:
         """Return xarray's own index of rolled coordinates, which are no grid any more."""
-        return PandasIndex(np.roll(self.grid.values(), shifts[self.dim]), self.dim)  # type: ignore[return-value]
+        return cast("Self", PandasIndex(np.roll(self.grid.values(), shifts[self.dim]), self.dim))
 
     def __repr__(self) -> str:
         return f"PixelGridIndex ({self.grid})"

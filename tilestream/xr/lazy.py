@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -40,18 +41,6 @@ class View:
         block, (ratio_y, ratio_x) = self.pyramid.levels[self.level.stored].block, self.level.ratio_yx
         return Shape(y=max(1, int(block.y // ratio_y)), x=max(1, int(block.x // ratio_x)))
 
-    @property
-    def chunk(self) -> Shape:
-        """Return the part of the level that is best read at once: whole blocks, near `SUPER_TILE_PX` square."""
-        block, shape = self.block, self.level.shape
-        ratio = float(self.level.ratio_yx[0] * self.level.ratio_yx[1])
-        sample_bytes = self.pyramid.dtype.itemsize * len(self.pyramid.channels)
-        most = min(SUPER_TILE_PX**2, CHUNK_BYTES // sample_bytes) / max(1.0, ratio)  # the stored pixels are held too
-        edge = min(SUPER_TILE_PX, int(most**0.5))
-        x = min(shape.x, max(block.x, edge // block.x * block.x))
-        y = min(shape.y, max(block.y, int(most / x) // block.y * block.y if x > edge else edge // block.y * block.y))
-        return Shape(y=y, x=x)
-
     def read(self, box: Box, pixels: Array, valid: npt.NDArray[np.bool_]) -> None:
         """Fill pixels `(y, x, c)` and their validity; see `Pyramid.read_plan`.
 
@@ -69,6 +58,29 @@ class View:
             )
         if not filled.is_whole:
             pixels[~valid] = fill_of(self.pyramid)
+
+
+def chunk_of(view: View, pixel_bytes: int) -> Shape:
+    """Return the part of a level that is best read at once: whole blocks, near `SUPER_TILE_PX` square.
+
+    Parameters
+    ----------
+    view : View
+        The level.
+    pixel_bytes : int
+        Size of a pixel of all channels, as it is given.
+
+    Returns
+    -------
+    Shape
+        At most the level. Smaller where pixels are large, or where many stored ones make one.
+    """
+    block, shape = view.block, view.level.shape
+    area = min(SUPER_TILE_PX**2, CHUNK_BYTES // pixel_bytes) / max(1.0, float(math.prod(view.level.ratio_yx)))
+    edge = max(1, int(area**0.5))
+    x = min(shape.x, max(block.x, edge // block.x * block.x))
+    rows = int(area / x) if x > edge else edge  # a block as wide as the image: strips
+    return Shape(y=min(shape.y, max(block.y, rows // block.y * block.y)), x=x)
 
 
 def fill_of(pyramid: Pyramid) -> Any:
@@ -89,7 +101,7 @@ def nodata_of(pyramid: Pyramid) -> float | int | None:
     return int(nodata) if np.iinfo(dtype).min <= nodata <= np.iinfo(dtype).max else None
 
 
-class LevelArray(BackendArray):  # type: ignore[misc]  # untyped in xarray
+class LevelArray(BackendArray):
     """Samples `(c, y, x)` or validity `(y, x)` of one level; small, picklable, read-only.
 
     Parameters
@@ -151,13 +163,43 @@ class LevelArray(BackendArray):  # type: ignore[misc]  # untyped in xarray
         return np.asarray(xr.conventions.decode_cf_variable("image", variable, decode_times=False).data)
 
 
+class AssociatedArray(BackendArray):
+    """An associated image `(c, y, x)`; read once for its size, and again when its pixels are asked for.
+
+    Parameters
+    ----------
+    pyramid : Pyramid
+        The image.
+    name : str
+        One of `pyramid.associated`.
+    """
+
+    def __init__(self, pyramid: Pyramid, name: str) -> None:
+        self.pyramid = pyramid
+        self.name = name
+        pixels = self._pixels()
+        self.shape: tuple[int, ...] = pixels.shape
+        self.dtype = pixels.dtype
+
+    def __getitem__(self, key: Any) -> Any:
+        return indexing.explicit_indexing_adapter(
+            key, self.shape, indexing.IndexingSupport.BASIC, lambda part: self._pixels()[part]
+        )
+
+    def __dask_tokenize__(self) -> object:
+        return "tilestream.AssociatedArray", self.pyramid.address, self.pyramid.fingerprint, self.name
+
+    def _pixels(self) -> Array:
+        return self.pyramid.read_associated(self.name).transpose(2, 0, 1)
+
+
 def read_only() -> OutputError:
     """Return the error for a write into an image that was opened."""
     return OutputError.of(
         "an image that was opened",
         got="a write into it",
         expected="reads only: sources are never changed, and writers that share a shard lose pixels",
-        do="Write to a new store: `ts.build_pyramid`, or `Dataset.to_zarr` into another place.",
+        do="Write into another store; to change values here, `.load()` them or compute with them (`where`) first.",
     )
 
 
@@ -184,8 +226,9 @@ def read_outer(view: View, rows: Ints, columns: Ints) -> tuple[Array, npt.NDArra
     """
     pixels = np.empty((len(rows), len(columns), len(view.pyramid.channels)), view.pyramid.dtype)
     valid = np.ones(pixels.shape[:2], np.bool_)
-    for own_y in _windows(rows, view.block.y, view.chunk.y):
-        for own_x in _windows(columns, view.block.x, view.chunk.x):
+    chunk = chunk_of(view, pixels.itemsize * pixels.shape[2])
+    for own_y in _windows(rows, view.block.y, chunk.y):
+        for own_x in _windows(columns, view.block.x, chunk.x):
             at_y, at_x = rows[own_y], columns[own_x]
             y, x = int(at_y[0]), int(at_x[0])
             box = Box(level=view.level.stored, y=y, x=x, height=int(at_y[-1]) + 1 - y, width=int(at_x[-1]) + 1 - x)

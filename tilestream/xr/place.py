@@ -31,7 +31,7 @@ class Place:
     """Attributes of `spatial_ref`; None without a CRS."""
 
 
-def place_of(info: ImageInfo, level: PlanLevel) -> Place:
+def place_of(info: ImageInfo, level: PlanLevel, *, corner_yx: tuple[float, float] = (0.0, 0.0)) -> Place:
     """Return where the pixels of a level lie.
 
     Parameters
@@ -40,6 +40,8 @@ def place_of(info: ImageInfo, level: PlanLevel) -> Place:
         The image.
     level : PlanLevel
         Stored or virtual level.
+    corner_yx : tuple of float
+        Where its first pixel begins, pixels of level 0.
 
     Returns
     -------
@@ -47,9 +49,9 @@ def place_of(info: ImageInfo, level: PlanLevel) -> Place:
         Coordinates in the units of the CRS; else in micrometres from the image's corner; else in pixels of level 0
         from there.
     """
-    scale_y, scale_x = level.scale_yx
+    (scale_y, scale_x), (corner_y, corner_x) = level.scale_yx, corner_yx
     if info.crs is not None and info.affine is not None:
-        affine = scaled(info.affine, level.scale_yx)
+        affine = scaled(info.affine, level.scale_yx, corner_yx)
         a, b, c, d, e, f = affine
         mapping = grid_mapping(info.crs, affine)
         if b or d:
@@ -57,25 +59,40 @@ def place_of(info: ImageInfo, level: PlanLevel) -> Place:
         y_attrs, x_attrs = _crs_parts(info.crs)[1:]
         grids = _grid(f, e, level.shape.y), _grid(c, a, level.shape.x)
         return Place(y=grids[0], x=grids[1], y_attrs=y_attrs, x_attrs=x_attrs, grid_mapping=mapping)
-    mapping = None
+    stated = None
     if info.crs is not None:
-        mapping = {**_crs_parts(info.crs)[0], **_control_points(info, level)}
+        stated = {**_crs_parts(info.crs)[0], **_control_points(info, level, corner_yx)}
     mpp_y, mpp_x = info.mpp_yx or (1.0, 1.0)
     unit = "pixel" if info.mpp_yx is None else "micrometer"
     return Place(
-        y=_grid(0.0, mpp_y * scale_y, level.shape.y),
-        x=_grid(0.0, mpp_x * scale_x, level.shape.x),
+        y=_grid(corner_y * mpp_y, mpp_y * scale_y, level.shape.y),
+        x=_grid(corner_x * mpp_x, mpp_x * scale_x, level.shape.x),
         y_attrs={"axis": "Y", "units": unit, "long_name": "distance from the top edge"},
         x_attrs={"axis": "X", "units": unit, "long_name": "distance from the left edge"},
-        grid_mapping=mapping,
+        grid_mapping=stated,
     )
 
 
-def scaled(affine: Affine, scale_yx: tuple[float, float]) -> Affine:
-    """Return the pixel-corner affine of a level whose pixels are `scale_yx` pixels of level 0."""
+def scaled(affine: Affine, scale_yx: tuple[float, float], corner_yx: tuple[float, float] = (0.0, 0.0)) -> Affine:
+    """Return the pixel-corner affine of a level.
+
+    Parameters
+    ----------
+    affine : tuple of 6 float
+        That of level 0.
+    scale_yx : tuple of float
+        Size of a pixel, pixels of level 0.
+    corner_yx : tuple of float
+        Where the first pixel begins, pixels of level 0.
+
+    Returns
+    -------
+    tuple of 6 float
+        From pixel corners of the level.
+    """
     a, b, c, d, e, f = affine
-    scale_y, scale_x = scale_yx
-    return a * scale_x, b * scale_y, c, d * scale_x, e * scale_y, f
+    (scale_y, scale_x), (y, x) = scale_yx, corner_yx
+    return a * scale_x, b * scale_y, a * x + b * y + c, d * scale_x, e * scale_y, d * x + e * y + f
 
 
 def grid_mapping(crs: str, affine: Affine) -> dict[str, Any]:
@@ -121,15 +138,15 @@ def _crs_parts(crs: str) -> tuple[dict[str, Any], dict[str, str], dict[str, str]
     return mapping, by_axis.get("Y", y), by_axis.get("X", x)
 
 
-def _control_points(info: ImageInfo, level: PlanLevel) -> dict[str, str]:
+def _control_points(info: ImageInfo, level: PlanLevel, corner_yx: tuple[float, float]) -> dict[str, str]:
     """Return ground control points as rioxarray writes them, in pixels of the level."""
     if not info.gcps:
         return {}
-    scale_y, scale_x = level.scale_yx
+    (scale_y, scale_x), (y0, x0) = level.scale_yx, corner_yx
     features = [
         {
             "type": "Feature",
-            "properties": {"id": str(number), "info": "", "row": row / scale_y, "col": col / scale_x},
+            "properties": {"id": str(number), "info": "", "row": (row - y0) / scale_y, "col": (col - x0) / scale_x},
             "geometry": {"type": "Point", "coordinates": [x, y, z] if math.isfinite(z) else [x, y]},
         }
         for number, (row, col, x, y, z) in enumerate(info.gcps, 1)

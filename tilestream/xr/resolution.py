@@ -43,7 +43,9 @@ def level_at(
     """
     named = {name: value for name, value in (("level", level), ("mpp", mpp), ("gsd_m", gsd_m)) if value is not None}
     if len(named) > 1:
-        raise ConfigError.of("`level`, `mpp` and `gsd_m`", got=named, expected="one of them", do="Leave out the others.")
+        raise ConfigError.of(
+            "`level`, `mpp` and `gsd_m`", got=named, expected="one of them", do="Leave out the others."
+        )
     if not named or level is not None:
         count = len(pyr.levels)
         if not 0 <= (level or 0) < count:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -14,7 +14,8 @@ from tilestream.errors import DamagedError, SourceError
 from tilestream.pyramid import Pyramid
 from tilestream.types import PlanLevel
 from tilestream.xr.index import PixelGridIndex
-from tilestream.xr.lazy import LevelArray, View, nodata_of
+from tilestream.xr.lazy import AssociatedArray, LevelArray, View, chunk_of, nodata_of
+from tilestream.xr.link import StoredVariable
 from tilestream.xr.place import Place, place_of
 
 DIMS = ("c", "y", "x")
@@ -93,9 +94,7 @@ def stored_level(pyr: Pyramid, index: int) -> PlanLevel:
         Nothing is resampled.
     """
     level = pyr.levels[index]
-    return PlanLevel(
-        stored=index, ratio_yx=(Fraction(1), Fraction(1)), shape=level.shape, scale_yx=level.scale_yx
-    )
+    return PlanLevel(stored=index, ratio_yx=(Fraction(1), Fraction(1)), shape=level.shape, scale_yx=level.scale_yx)
 
 
 def level_dataset(pyr: Pyramid, level: PlanLevel, *, mask_and_scale: bool = True) -> xr.Dataset:
@@ -117,25 +116,23 @@ def level_dataset(pyr: Pyramid, level: PlanLevel, *, mask_and_scale: bool = True
     """
     view, place = View(pyramid=pyr, level=level), place_of(pyr.info, level)
     coding, attrs = coding_of(pyr)
-    encoding: dict[str, Any] = {"preferred_chunks": dict(zip(DIMS, (len(pyr.channels), *view.chunk.yx), strict=True))}
-    if pyr.address:
-        encoding["source"] = pyr.address
+    encoding: dict[str, Any] = {"source": pyr.address} if pyr.address else {}
+    shared = dict(encoding)
     if place.grid_mapping is not None:
-        encoding["grid_mapping"] = "spatial_ref"
+        shared["grid_mapping"] = "spatial_ref"
     array = LevelArray(view, decoding=coding if mask_and_scale else None)
-    if mask_and_scale and coding:
-        encoding |= {**coding, "dtype": pyr.dtype}
-    else:
-        attrs |= coding
-    variables = {"image": _lazy(array, attrs, encoding)}
+    chunk = chunk_of(view, len(pyr.channels) * array.dtype.itemsize)
+    chunks = dict(zip(DIMS, (len(pyr.channels), *chunk.yx), strict=True))
+    decoded = {**coding, "dtype": pyr.dtype} if mask_and_scale and coding else {}
+    image = _lazy(array, attrs if decoded else {**attrs, **coding}, {**shared, **decoded, "preferred_chunks": chunks})
+    variables = {"image": image}
     if pyr.info.validity == "mask":
         said = {"long_name": "whether the pixel was measured"}
-        own = {**encoding, "preferred_chunks": dict(zip(DIMS[1:], view.chunk.yx, strict=True))}
-        variables["valid"] = _lazy(LevelArray(view, what="valid"), said, {k: own[k] for k in own if k not in coding})
-        variables["valid"].encoding.pop("dtype", None)
-    dataset = xr.Dataset(variables, coords=_coords(pyr, place), attrs=_level_attrs(pyr, level))
-    if pyr.address:
-        dataset.encoding["source"] = pyr.address
+        variables["valid"] = _lazy(
+            LevelArray(view, what="valid"), said, {**shared, "preferred_chunks": {"y": chunk.y, "x": chunk.x}}
+        )
+    dataset = xr.Dataset(variables, coords=coords_of(pyr, place), attrs=_level_attrs(pyr, level))
+    dataset.encoding = encoding
     return dataset
 
 
@@ -163,8 +160,9 @@ def coding_of(pyr: Pyramid) -> tuple[dict[str, Any], dict[str, Any]]:
         attrs["nodata"] = pyr.info.nodata
     scales, offsets = ([getattr(channel, name) for channel in pyr.channels] for name in ("scale", "offset"))
     if len(set(scales)) == len(set(offsets)) == 1:
-        if (scales[0], offsets[0]) != (1.0, 0.0):
-            coding |= {"scale_factor": scales[0], "add_offset": offsets[0]}
+        # without an offset xarray decodes 16 bits to float32, with one to float64: only what is there is said
+        coding |= {} if scales[0] == 1 else {"scale_factor": scales[0]}
+        coding |= {} if offsets[0] == 0 else {"add_offset": offsets[0]}
     else:
         attrs |= {"channel_scale": scales, "channel_offset": offsets}
     return coding, attrs
@@ -210,10 +208,24 @@ def _level_attrs(pyr: Pyramid, level: PlanLevel) -> dict[str, Any]:
 
 def _lazy(array: LevelArray, attrs: Mapping[str, Any], encoding: Mapping[str, Any]) -> xr.Variable:
     data = indexing.LazilyIndexedArray(array)
-    return xr.Variable(DIMS[-len(array.shape) :], data, attrs=attrs, encoding=encoding)
+    return StoredVariable(DIMS[-len(array.shape) :], data, attrs=attrs, encoding=encoding)
 
 
-def _coords(pyr: Pyramid, place: Place) -> xr.Coordinates:
+def coords_of(pyr: Pyramid, place: Place) -> xr.Coordinates:
+    """Return the coordinates of one level: channel names, lazy pixel centres, and the CRS.
+
+    Parameters
+    ----------
+    pyr : Pyramid
+        The image.
+    place : Place
+        Where its pixels lie.
+
+    Returns
+    -------
+    Coordinates
+        With the index of each.
+    """
     coords = xr.Coordinates({"c": ("c", np.array([channel.name for channel in pyr.channels]))})
     if place.grid_mapping is not None:
         coords = coords.assign(spatial_ref=((), np.int64(0), dict(place.grid_mapping)))
@@ -223,11 +235,14 @@ def _coords(pyr: Pyramid, place: Place) -> xr.Coordinates:
             variables = index.create_variables()
             variables[dim].attrs.update(attrs)
             coords = coords.assign(xr.Coordinates(variables, indexes={dim: index}))
-    return cast("xr.Coordinates", coords)
+    return coords
 
 
 def _associated(pyr: Pyramid, name: str) -> xr.Dataset:
-    pixels = pyr.read_associated(name)
-    channels = ["R", "G", "B", "A"][: pixels.shape[2]] if pixels.shape[2] > 1 else ["grey"]
-    coords = {"c": channels} if len(channels) == pixels.shape[2] else {}
-    return xr.Dataset({"image": (DIMS, pixels.transpose(2, 0, 1))}, coords=coords, attrs={"associated": name})
+    array = AssociatedArray(pyr, name)
+    names = {1: ["grey"], 3: ["R", "G", "B"], 4: ["R", "G", "B", "A"]}.get(array.shape[0])
+    return xr.Dataset(
+        {"image": (DIMS, indexing.LazilyIndexedArray(array))},
+        coords={} if names is None else {"c": names},
+        attrs={"associated": name},
+    )

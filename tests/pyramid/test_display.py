@@ -1,0 +1,32 @@
+"""Pixels as people can look at them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tilestream.pyramid.display import display_pixels
+from tilestream.types import Channel, Region
+
+
+@pytest.mark.parametrize(("dtype", "channels"), [("uint8", 3), ("uint16", 1), ("uint16", 4), ("float32", 2)])
+def test_anything_can_be_looked_at(dtype, channels):
+    pixels = (np.arange(channels * 30).reshape(channels, 5, 6) * 2).astype(dtype)
+    valid = np.ones((5, 6), np.bool_)
+    valid[0, 0] = False
+    names = "RGB" if channels == 3 else "abcd"[:channels]
+    shown = display_pixels(Region(pixels=pixels, valid=valid), [Channel(name=name) for name in names])
+    assert shown.shape == (5, 6, 3)
+    assert shown.dtype == np.uint8
+    assert (shown[0, 0] == (255 if channels == 3 else 0)).all()
+    if channels == 3:
+        np.testing.assert_array_equal(shown[1:], pixels.transpose(1, 2, 0)[1:])
+    else:
+        assert shown.max() == 255
+
+
+def test_pixels_without_contrast_or_values_do_not_fail():
+    valid = np.ones((2, 2), np.bool_)
+    assert display_pixels(Region(pixels=np.full((1, 2, 2), np.nan), valid=valid)).max() == 0
+    assert display_pixels(Region(pixels=np.full((1, 2, 2), 7.0), valid=valid)).shape == (2, 2, 3)
+    assert display_pixels(Region(pixels=np.full((1, 2, 2), 7.0), valid=~valid)).max() == 0
