@@ -127,6 +127,8 @@ class LevelArray(BackendArray):
             self.dtype = self._decoded(np.empty((0, 0, 0), view.pyramid.dtype)).dtype
 
     def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, indexing.BasicIndexer | indexing.OuterIndexer):
+            return self._read(key.tuple)  # the adapter below fails on an empty slice that runs backwards
         return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
 
     async def async_getitem(self, key: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import dask.array
 import xarray as xr
+from dask.base import normalize_token
 from xarray.core import indexing
 
 from tilestream.xr.lazy import LevelArray, read_only
@@ -37,6 +38,16 @@ class StoredVariable(xr.Variable):
         if stored_in(self) is not None:
             raise read_only()
         super().__setitem__(key, value)  # type: ignore[no-untyped-call]
+
+    def __dask_tokenize__(self) -> object:
+        """Return what the pixels are, without reading them: `dask.delayed` asks, and xarray would load the image."""
+        data, keys = self._data, []
+        while isinstance(data, _WRAPPERS):
+            keys += [key for key in [getattr(data, "key", None)] if key is not None]
+            data = data.array
+        if not isinstance(data, LevelArray):
+            return super().__dask_tokenize__()  # type: ignore[no-untyped-call]
+        return normalize_token((type(self), self._dims, data, [key.tuple for key in keys], self._attrs))
 
 
 def stored_in(variable: xr.Variable) -> LevelArray | None:

@@ -160,7 +160,6 @@ def coding_of(pyr: Pyramid) -> tuple[dict[str, Any], dict[str, Any]]:
         attrs["nodata"] = pyr.info.nodata
     scales, offsets = ([getattr(channel, name) for channel in pyr.channels] for name in ("scale", "offset"))
     if len(set(scales)) == len(set(offsets)) == 1:
-        # without an offset xarray decodes 16 bits to float32, with one to float64: only what is there is said
         coding |= {} if scales[0] == 1 else {"scale_factor": scales[0]}
         coding |= {} if offsets[0] == 0 else {"add_offset": offsets[0]}
     else:
@@ -192,6 +191,8 @@ def image_attrs(pyr: Pyramid) -> dict[str, Any]:
         "mpp": info.mpp,
         "gsd_m": pyr.gsd_m,
         "crs": info.crs,
+        "datetime": info.datetime,
+        "derived": list(info.derived),
         "axes": ", ".join(f"{axis} {size}" for axis, size in extra.items()),
         "selection": "&".join(f"{axis}={index}" for axis, index in info.selection.items()),
         "notes": list(info.notes),
@@ -200,7 +201,8 @@ def image_attrs(pyr: Pyramid) -> dict[str, Any]:
 
 
 def _level_attrs(pyr: Pyramid, level: PlanLevel) -> dict[str, Any]:
-    attrs = {"level": level.stored, "scale_yx": list(level.scale_yx)}
+    attrs: dict[str, Any] = {"level": level.stored} if level.is_stored else {}
+    attrs["scale_yx"] = list(level.scale_yx)
     if pyr.info.mpp_yx is not None:
         attrs["mpp_yx"] = [mpp * scale for mpp, scale in zip(pyr.info.mpp_yx, level.scale_yx, strict=True)]
     return attrs
