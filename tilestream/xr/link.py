@@ -47,7 +47,7 @@ class StoredVariable(xr.Variable):
             data = data.array
         if not isinstance(data, LevelArray):
             return super().__dask_tokenize__()  # type: ignore[no-untyped-call]
-        return normalize_token((type(self), self._dims, data, [key.tuple for key in keys], self._attrs))
+        return normalize_token((type(self), self._dims, data, [key.tuple for key in keys], self._attrs or None))
 
 
 def stored_in(variable: xr.Variable) -> LevelArray | None:
