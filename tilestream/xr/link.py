@@ -46,7 +46,7 @@ class StoredVariable(xr.Variable):
             keys += [key for key in [getattr(data, "key", None)] if key is not None]
             data = data.array
         if not isinstance(data, LevelArray):
-            return super().__dask_tokenize__()  # type: ignore[no-untyped-call]
+            return super().__dask_tokenize__()
         return normalize_token((type(self), self._dims, data, [key.tuple for key in keys], self._attrs or None))
 
 
