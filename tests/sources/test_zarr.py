@@ -174,8 +174,10 @@ def test_sharded(tmp_path):
 
 
 def test_small_chunks_are_read_together(tmp_path):
-    zarr.create_array(tmp_path / "a.zarr", data=noise(900, 90), chunks=(50, 50), dimension_names=["y", "x"])
-    assert open_source(str(tmp_path / "a.zarr")).info.levels[0].block == Shape(y=300, x=90)
+    for number, (chunk, block) in enumerate([(50, 250), (128, 256), (240, 240), (300, 300)]):
+        path = tmp_path / f"{number}.zarr"
+        zarr.create_array(path, data=noise(900, 90), chunks=(chunk, 50), dimension_names=["y", "x"])
+        assert open_source(str(path)).info.levels[0].block == Shape(y=block, x=90)
 
 
 def test_geozarr(tmp_path):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import fsspec
 
@@ -16,6 +17,18 @@ from tilestream.metrics import count, timed
 
 OPEN_FILES = 128
 """Local handles kept open in one process; well under the usual limit of 1,024 a process."""
+
+_READ_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+
+
+class FileVersion(NamedTuple):
+    """What tells a file from another that takes its name later."""
+
+    size_bytes: int
+    """Its size."""
+    marks: tuple[object, ...]
+    """Number and time of change of a local file, tag or time of a remote one as far as its server tells."""
 
 
 class _Handles:
@@ -58,7 +71,7 @@ class _Descriptor:
     """One open file; closed when the last user lets go, so that eviction cannot pull it from under a reader."""
 
     def __init__(self, path: str) -> None:
-        self.number = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+        self.number = os.open(path, _READ_FLAGS)
 
     def __del__(self) -> None:
         number = getattr(self, "number", None)
@@ -166,15 +179,129 @@ class File:
         count("bytes_read", sum(map(len, parts)))
         return cast("list[bytes]", parts)
 
-    def _pread(self, offset: int, nbytes: int) -> bytes:
-        descriptor = _handles.get(self.path)
-        data = os.pread(descriptor.number, nbytes, offset)
-        while 0 < len(data) < nbytes:  # one call returns at most about 2 GiB
-            more = os.pread(descriptor.number, nbytes - len(data), offset + len(data))
-            if not more:
-                break
-            data += more
+    def read_whole(self, most_bytes: int) -> bytes | None:
+        """Return the content of a small file, None when there is none of that name.
+
+        Parameters
+        ----------
+        most_bytes : int
+            A larger file is not read.
+
+        Returns
+        -------
+        bytes or None
+            The content. No handle stays open: chunks are files by the thousand.
+
+        Raises
+        ------
+        DamagedError
+            When it is larger.
+        SourceError
+            When it is there and cannot be read.
+        """
+        with timed("read"):
+            try:
+                data = self._slurp(most_bytes) if self.is_local else self._get(0, most_bytes + 1)
+            except _ABSENT:
+                return None
+            except OSError as error:
+                raise SourceError.of(
+                    f"`{self.url}`", got=_reason(error), expected="readable bytes", do="Check the disk or network."
+                ) from error
+        if len(data) > most_bytes:
+            raise DamagedError(f"`{self.url}` holds more than {most_bytes:,} bytes, more than it can need")
+        count("bytes_read", len(data))
         return data
+
+    def version(self) -> FileVersion | None:
+        """Return what tells this file from another that takes its name later, None when there is none now.
+
+        Returns
+        -------
+        FileVersion or None
+            Asked anew at each call.
+
+        Raises
+        ------
+        SourceError
+            When it is there and cannot be read.
+        """
+        try:
+            if self.is_local:
+                found = os.stat(self.path)
+                _handles.drop_replaced(self.path, found)
+                return None if stat.S_ISDIR(found.st_mode) else _version_of(found)
+            info = self._remote.info(self._remote_path)
+        except _ABSENT:
+            return None
+        except (OSError, ValueError) as error:
+            raise SourceError.of(
+                f"`{self.url}`", got=_reason(error), expected="a readable file", do="Check the path and permissions."
+            ) from error
+        if info.get("type") == "directory":
+            return None
+        marks = tuple(str(info[name]) for name in ("ETag", "etag", "mtime", "LastModified") if info.get(name))
+        return FileVersion(size_bytes=int(info["size"]), marks=marks)
+
+    def read_version(self, version: FileVersion, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the bytes of several ranges of a file that is still the one it was.
+
+        Parameters
+        ----------
+        version : FileVersion
+            What it was; of a remote file it is not asked for again.
+        ranges : sequence of tuple
+            `(offset, nbytes)`.
+
+        Returns
+        -------
+        list of bytes
+            One for each range.
+
+        Raises
+        ------
+        DamagedError
+            When a range reaches outside the file.
+        SourceError
+            When the file was replaced or changed, or cannot be read.
+        """
+        for offset, nbytes in ranges:
+            if offset + nbytes > version.size_bytes:
+                raise DamagedError(
+                    f"bytes {offset}..{offset + nbytes} lie outside the file of {version.size_bytes} bytes"
+                )
+        if not self.is_local:
+            return self.read_ranges(ranges)
+        with timed("read"):
+            try:
+                handle = _handles.get(self.path)
+                is_same = _version_of(os.fstat(handle.number)) == version
+                parts = [_pread(handle.number, offset, nbytes) for offset, nbytes in ranges] if is_same else []
+            except OSError as error:
+                _handles.drop(self.path)
+                raise SourceError.of(
+                    f"`{self.url}`", got=_reason(error), expected="readable bytes", do="Check the disk or network."
+                ) from error
+        if not is_same or any(len(part) != nbytes for part, (_, nbytes) in zip(parts, ranges, strict=True)):
+            raise SourceError.of(
+                f"`{self.url}` changed while it was read",
+                got="another file of that name",
+                expected=f"the {version.size_bytes:,} bytes that it had",
+                do="Open the image again when it is at rest.",
+            )
+        count("bytes_read", sum(map(len, parts)))
+        return parts
+
+    def _slurp(self, most_bytes: int) -> bytes:
+        descriptor = os.open(self.path, _READ_FLAGS)
+        try:
+            size = os.fstat(descriptor).st_size
+            return _pread(descriptor, 0, min(size, most_bytes + 1))
+        finally:
+            os.close(descriptor)
+
+    def _pread(self, offset: int, nbytes: int) -> bytes:
+        return _pread(_handles.get(self.path).number, offset, nbytes)
 
     def _get(self, offset: int, nbytes: int) -> bytes:
         return cast("bytes", self._remote.cat_file(self._remote_path, start=offset, end=offset + nbytes))
@@ -192,6 +319,20 @@ class File:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+
+
+def _pread(descriptor: int, offset: int, nbytes: int) -> bytes:
+    data = os.pread(descriptor, nbytes, offset)
+    while 0 < len(data) < nbytes:  # one call returns at most about 2 GiB
+        more = os.pread(descriptor, nbytes - len(data), offset + len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def _version_of(found: os.stat_result) -> FileVersion:
+    return FileVersion(size_bytes=found.st_size, marks=(found.st_dev, found.st_ino, found.st_mtime_ns))
 
 
 def _reason(error: BaseException) -> str:

@@ -15,13 +15,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tilestream.errors import SourceError
+from tilestream.errors import DamagedError, SourceError
 from tilestream.sources.files import File
 from tilestream.sources.recognise import LFS_MAGIC, inside, lfs_pointer
 from tilestream.types import Channel
 
 MOST_DOCUMENT_BYTES = 16 << 20
 """A larger metadata document is refused: consolidated metadata of a real store is far smaller."""
+NEWEST_ZARR, NEWEST_OME = (3, 0), (0, 6)
+"""Newest versions of Zarr and OME-Zarr that are known here."""
 LABEL_WORDS = frozenset({"label", "labels", "segmentation", "segmentations", "mask", "masks"})
 """A multiscale image whose metadata give it one of these names holds class numbers, not intensities."""
 
@@ -90,13 +92,14 @@ def read_node(file: File) -> Node | None:
     Raises
     ------
     SourceError
-        When a document is a Git LFS pointer, no JSON, or absurdly large.
+        When a document is a Git LFS pointer, no JSON, absurdly large, or of a format that is not known yet.
     """
     main = _document(file, "zarr.json")
     if main is not None:
         content = _parsed(file, "zarr.json", main)
-        dims = tuple(str(name) for name in content.get("dimension_names") or () if name)
+        dims = tuple(str(name) for name in _listed(content.get("dimension_names")) if name)
         attrs = _mapping(content.get("attributes"))
+        _require_known(file, "OME-Zarr", _mapping(attrs.get("ome")).get("version"), NEWEST_OME)
         return Node(file=file, is_array=content.get("node_type") == "array", attrs=attrs, documents=(main,), dims=dims)
     array, group, attributes = (_document(file, name) for name in (".zarray", ".zgroup", ".zattrs"))
     documents = tuple(document for document in (array, group, attributes) if document is not None)
@@ -106,20 +109,27 @@ def read_node(file: File) -> Node | None:
         if document is not None:
             _parsed(file, name, document)
     attrs = _parsed(file, ".zattrs", attributes) if attributes is not None else {}
-    dims = tuple(map(str, attrs.get("_ARRAY_DIMENSIONS") or ()))
+    dims = tuple(map(str, _listed(attrs.get("_ARRAY_DIMENSIONS"))))
     return Node(file=file, is_array=array is not None, attrs=attrs, documents=documents, dims=dims)
 
 
 def _document(file: File, name: str) -> bytes | None:
     document = inside(file, name)
-    if not document.exists:
-        return None
-    size = document.size
-    if size > MOST_DOCUMENT_BYTES:
+    try:
+        if document.is_local:  # told apart: none of that name, and one that may not be read
+            return document.read_whole(MOST_DOCUMENT_BYTES)
+        if not document.exists:
+            return None
+        if document.size > MOST_DOCUMENT_BYTES:
+            raise DamagedError(f"{document.size:,} bytes")
+        return document.read(0, document.size)
+    except DamagedError as error:
         raise SourceError.of(
-            f"`{document.url}`", got=f"{size:,} bytes", expected="a metadata document", do="Check the store."
-        )
-    return document.read(0, size)
+            f"`{document.url}`",
+            got=f"more than {MOST_DOCUMENT_BYTES:,} bytes",
+            expected="a metadata document",
+            do="Check the store.",
+        ) from error
 
 
 def _parsed(file: File, name: str, document: bytes) -> dict[str, Any]:
@@ -138,7 +148,24 @@ def _parsed(file: File, name: str, document: bytes) -> dict[str, Any]:
         raise SourceError.of(
             f"`{inside(file, name).url}`", got="JSON that is no object", expected="Zarr metadata", do="Check the store."
         )
+    _require_known(file, "Zarr format", content.get("zarr_format"), NEWEST_ZARR)
     return content
+
+
+def _require_known(file: File, name: str, found: Any, newest: tuple[int, int]) -> None:
+    """Raise `SourceError` for a version of a format that came after what is known here; odd texts pass."""
+    numbers = re.match(r"(\d+)(?:\.(\d+))?", str(found))
+    if numbers is not None and (int(numbers[1]), int(numbers[2] or 0)) > newest:
+        raise SourceError.of(
+            f"`{file.url}`",
+            got=f"{name} {found}",
+            expected=f"version {newest[0]}.{newest[1]} at most",
+            do="Install a newer tilestream, or have the store written in an older version.",
+        )
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else ()
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

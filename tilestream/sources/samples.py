@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tilestream.errors import ConfigError
 from tilestream.types import Array, Block, Validity
@@ -19,7 +20,7 @@ X_NAMES = ("x", "lon", "longitude", "col", "column", "easting")
 C_NAMES = ("c", "band", "bands", "channel", "channels", "s", "sample", "variable")
 
 
-def masked(pixels: Array, nodata: float | None) -> Block:
+def masked(pixels: Array, nodata: float | None, seen: npt.NDArray[np.bool_] | None = None) -> Block:
     """Return pixels as a block with their validity.
 
     Parameters
@@ -29,18 +30,25 @@ def masked(pixels: Array, nodata: float | None) -> Block:
     nodata : float or None
         A pixel all of whose channels hold this value is not valid (the mask of a GDAL dataset); one with any channel
         that is not finite is not valid either, since no statistic survives it.
+    seen : ndarray of bool, optional
+        `(y, x)`, False where a mask beside the samples says that nothing was measured.
 
     Returns
     -------
     Block
         Pixels, 0 where not valid; `valid` is None when everything is.
     """
-    valid: Any = None
+    valid = seen
+    # channel by channel: a reduction over so short an axis takes ten times as long
     if nodata is not None and not math.isnan(nodata):
-        valid = np.any(pixels != nodata, axis=2)
+        measured = np.asarray(pixels[:, :, 0] != nodata)
+        for channel in range(1, pixels.shape[2]):
+            measured |= pixels[:, :, channel] != nodata
+        valid = measured if valid is None else valid & measured
     if np.issubdtype(pixels.dtype, np.inexact):
-        finite = np.isfinite(pixels).all(axis=2)
-        valid = finite if valid is None else valid & finite
+        for channel in range(pixels.shape[2]):
+            finite = np.asarray(np.isfinite(pixels[:, :, channel]))
+            valid = finite if valid is None else valid & finite
     if valid is None or valid.all():
         return Block(pixels=pixels)
     return Block(pixels=np.where(valid[..., None], pixels, pixels.dtype.type(0)), valid=valid)

@@ -1,110 +1,41 @@
 """Zarr images: OME-Zarr, GeoZarr, plain groups of levels and single arrays, of Zarr 2 and 3, local or remote.
 
 A chunk that is not stored reads as the array's fill value, which is Zarr's own rule: writers leave out chunks that
-hold nothing else, so its absence is no damage. Pixels are not valid where they hold the value that an attribute calls
-missing (`_FillValue`, `missing_value`, `nodata`) or are not finite.
+hold nothing else, so its absence is no damage, unless the store says which files were written. Pixels are not valid
+where they hold the value that an attribute calls missing (`_FillValue`, `missing_value`, `nodata`), where they are not
+finite, and where a store of ours says so in `labels/valid`.
+
+Chunks are read by `chunkread` where layout and codecs are known to the last word, by zarr-python elsewhere.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from threading import Lock
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
-from zarr.abc.store import ByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import FsspecStore, LocalStore, WrapperStore
-from zict import LRU
+import numpy.typing as npt
 
+from tilestream.codecs.shardmap import decode_shard_map
 from tilestream.errors import ConfigError, DamagedError, SourceError
-from tilestream.metrics import count, timed
+from tilestream.metrics import count
 from tilestream.sources.address import checked_index, default_notes
+from tilestream.sources.chunkread import ChunkReader
 from tilestream.sources.extras import Extras
 from tilestream.sources.files import File
-from tilestream.sources.ngff import Node, checked_path, collection_of, read_node
-from tilestream.sources.recognise import LFS_MAGIC, inside
+from tilestream.sources.fingerprint import digest
+from tilestream.sources.ngff import Multiscale, Node, checked_path, collection_of, read_node
+from tilestream.sources.ownstore import check_format, shard_maps, valid_path
+from tilestream.sources.recognise import inside
 from tilestream.sources.samples import canonical_dims, extra_axes, guess_dims, masked
 from tilestream.sources.zarrextras import FOLDER, zarr_extras
-from tilestream.sources.zarrinfo import describe, levels_of
-from tilestream.types import Array, Block, ImageInfo
-
-OPEN_ARRAYS = 256
-"""Zarr arrays whose metadata stay parsed in one process."""
-
-
-class _MeteredStore(WrapperStore[Any]):
-    """A store that counts the bytes it gives, for the figures of the task that asked."""
-
-    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        buffer = await super().get(key, prototype, byte_range)
-        if buffer is not None:
-            count("bytes_read", len(buffer))
-        return buffer
-
-
-class _Arrays:
-    """Open arrays of this process by fingerprint and path; a forked child opens its own."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._open: LRU[tuple[int, str, str], zarr.Array[Any]] = LRU(OPEN_ARRAYS, {})
-
-    def get(self, root: File, path: str, fingerprint: str) -> zarr.Array[Any]:
-        key = (os.getpid(), fingerprint, f"{root.url}/{path}")
-        with self._lock:
-            if key in self._open:
-                return self._open[key]
-        array = open_array(root, path)
-        with self._lock:
-            self._open[key] = array
-        return array
-
-    def renew(self) -> None:
-        self.__init__()  # type: ignore[misc]  # the parent may have held the lock when it forked
-
-
-_arrays = _Arrays()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_arrays.renew)
-
-
-def open_array(root: File, path: str) -> zarr.Array[Any]:
-    """Return one array of a store, opened for reading.
-
-    Parameters
-    ----------
-    root : File
-        Folder of the store.
-    path : str
-        Path of the array in it; empty for the root itself.
-
-    Returns
-    -------
-    zarr.Array
-        The array; nothing but its metadata has been read.
-
-    Raises
-    ------
-    SourceError
-        When it is missing or zarr cannot make sense of its metadata.
-    """
-    try:
-        if root.is_local:
-            store: Any = LocalStore(root.path, read_only=True)
-        else:
-            store = FsspecStore.from_url(root.url, storage_options=dict(root.options), read_only=True)
-        return zarr.open_array(_MeteredStore(store), path=path, mode="r")
-    except Exception as error:  # codecs and stores raise what they like
-        raise SourceError.of(
-            f"`{root.url}`",
-            got=f"array `{path or '/'}`: {type(error).__name__}: {error}",
-            expected="a Zarr array whose metadata and codecs are known",
-            do="Check that the store is complete and its codecs are installed.",
-        ) from error
+from tilestream.sources.zarrinfo import ArrayForm, describe, levels_of
+from tilestream.sources.zarrlayout import ChunkLayout, layout_of
+from tilestream.sources.zarrstored import stored_notes
+from tilestream.types import Array, Block, Box, ImageInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,12 +48,18 @@ class ZarrSource:
     """Folder of the image in it."""
     paths: tuple[str, ...]
     """Array of each level, relative to `group`, finest first."""
+    layouts: tuple[ChunkLayout | None, ...]
+    """Where the chunks of each level lie; None where zarr-python has to know."""
     dims: tuple[str, ...]
     """Axes of the arrays."""
     info: ImageInfo
     """Description of the selected 2-D image."""
     collections: Mapping[str, int] = field(default_factory=dict)
     """Sizes of the axes that choose among images of the store (`series`, `well`, `field`, `label`)."""
+    written: tuple[str | None, ...] = ()
+    """Map of the files that were written of each level, as the store has it."""
+    valid: ZarrSource | None = None
+    """Mask of a store of ours: what is not 0 was measured."""
 
     def read_block(self, level: int, iy: int, ix: int, out: Array | None = None) -> Block:
         """Return one block with all channels.
@@ -132,7 +69,8 @@ class ZarrSource:
         level, iy, ix : int
             Level, and row and column in its grid of blocks.
         out : ndarray, optional
-            Not used: what is decoded here does not fit into a caller's buffer as it is.
+            Memory of a block `(y, x, c)`: filled, and returned as the pixels, where a chunk holds whole pixels or a
+            block is made of several chunks.
 
         Returns
         -------
@@ -142,26 +80,71 @@ class ZarrSource:
         Raises
         ------
         DamagedError
-            When a chunk cannot be read or decoded.
+            When a chunk cannot be read or decoded, or is gone although it was written.
+        IndexError
+            When there is no such level or block.
         """
         stored = self.info.levels[level]
-        bounds = {
-            "y": slice(iy * stored.block.y, min((iy + 1) * stored.block.y, stored.shape.y)),
-            "x": slice(ix * stored.block.x, min((ix + 1) * stored.block.x, stored.shape.x)),
-            "c": slice(None),
-        }
-        index: list[Any] = [bounds.get(name, self.info.selection.get(name, 0)) for name in self.dims]
-        array = _arrays.get(self.group, self.paths[level], self.info.fingerprint)
-        try:
-            with timed("decode"):
-                pixels = np.asarray(array[tuple(index)])
-        except Exception as error:  # each codec has its own errors, some of them plain RuntimeError
-            raise DamagedError(self._reason(array, index, error)) from error
+        y, x = iy * stored.block.y, ix * stored.block.x
+        height, width = min(stored.block.y, stored.shape.y - y), min(stored.block.x, stored.shape.x - x)
+        if min(level, iy, ix) < 0 or min(height, width) <= 0:
+            raise IndexError(f"level {level}, block {iy}, {ix}: there is none")
+        box = Box(level=level, y=y, x=x, height=height, width=width)
+        pixels = self.read_window(box, out)
         count("blocks_decoded")
+        seen = None if self.valid is None else self.valid.read_window(box)[:, :, 0] != 0
+        return masked(pixels, self.info.nodata, seen)
+
+    def read_window(self, box: Box, out: Array | None = None) -> Array:
+        """Return the samples of a box inside a level as they are stored.
+
+        Parameters
+        ----------
+        box : Box
+            What to read.
+        out : ndarray, optional
+            `(y, x, c)` memory of the size of the box or of a chunk that may be filled and returned.
+
+        Returns
+        -------
+        ndarray
+            Samples `(y, x, c)` of the box.
+
+        Raises
+        ------
+        DamagedError
+            When a chunk cannot be read or decoded.
+        """
+        reader = self._readers[box.level]
+        return self._by_zarr(box) if reader is None else reader.read(box, self.info.selection, out)
+
+    @cached_property
+    def _readers(self) -> tuple[ChunkReader | None, ...]:
+        """Return what reads each level; made in each process."""
+        written = self.written or (None,) * len(self.paths)
+        return tuple(
+            None
+            if layout is None
+            else ChunkReader(
+                inside(self.group, path) if path else self.group,
+                layout,
+                dims=self.dims,
+                fingerprint=self.info.fingerprint,
+                written=None if text is None else written_files(text, layout, self.dims),
+            )
+            for path, layout, text in zip(self.paths, self.layouts, written, strict=True)
+        )
+
+    def _by_zarr(self, box: Box) -> Array:
+        from tilestream.sources.zarrpython import read_with_zarr  # zarr takes 0.2 s to load
+
+        bounds = {"y": slice(box.y, box.y_stop), "x": slice(box.x, box.x_stop), "c": slice(None)}
+        index = tuple(bounds.get(name, self.info.selection.get(name, 0)) for name in self.dims)
+        pixels = read_with_zarr(self.group, self.paths[box.level], self.info.fingerprint, index)
         left = [name for name in self.dims if name in bounds]
         if "c" not in left:
             pixels, left = pixels[..., None], [*left, "c"]
-        return masked(pixels.transpose([left.index(name) for name in ("y", "x", "c")]), self.info.nodata)
+        return pixels.transpose([left.index(name) for name in ("y", "x", "c")])
 
     def isel(self, **index: int) -> ZarrSource:
         """Return the source with another choice on its extra axes."""
@@ -188,6 +171,8 @@ class ZarrSource:
 
     def read_identifying(self, name: str) -> Array:
         """Return a picture `(y, x, c)` that may show a label; only for users who said that they want it."""
+        from tilestream.sources.zarrpython import open_array
+
         array = open_array(self.group, f"{FOLDER}/{name}")
         try:
             pixels = np.asarray(array[...])
@@ -204,17 +189,11 @@ class ZarrSource:
         notes = tuple(note for note in self.info.notes if not any(note.startswith(f"axis {n} has") for n in asked))
         return replace(self, info=replace(self.info, selection=index, notes=notes))
 
-    def _reason(self, array: zarr.Array[Any], index: list[Any], error: Exception) -> str:
-        if self.root.is_local:
-            chunk = [
-                (part.start or 0 if isinstance(part, slice) else part) // size
-                for part, size in zip(index, array.chunks, strict=True)
-            ]
-            key = array.metadata.encode_chunk_key(tuple(chunk))
-            file = File(url=f"{self.group.path}/{array.path}/{key}")
-            if file.exists and file.size < 512 and file.read(0, file.size).startswith(LFS_MAGIC):
-                return "a Git LFS pointer stands in place of the chunk: run `git lfs pull`"
-        return f"Zarr chunk: {type(error).__name__}: {error}"
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_readers"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
 
 
 def open_zarr(file: File) -> ZarrSource:
@@ -260,15 +239,103 @@ def _open(root: File, chosen: Mapping[str, int]) -> ZarrSource:
     image = levels_of(node)
     for path in image.paths:
         checked_path(node.file, path)
-    arrays = [open_array(node.file, path) for path in image.paths]
-    described = describe(node, image, arrays)
+    source = _source(root, node, image)
     info = replace(
-        described.info,
-        axes={**described.info.axes, **sizes},
-        selection={**described.info.selection, **{name: chosen.get(name, 0) for name in sizes}},
-        notes=(*described.info.notes, *default_notes(sizes, chosen)),
+        source.info,
+        axes={**source.info.axes, **sizes},
+        selection={**source.info.selection, **{name: chosen.get(name, 0) for name in sizes}},
+        notes=(*source.info.notes, *default_notes(sizes, chosen)),
     )
-    return ZarrSource(root=root, group=node.file, paths=image.paths, dims=described.dims, info=info, collections=sizes)
+    return replace(source, info=info, collections=sizes)
+
+
+def _source(root: File, node: Node, image: Multiscale) -> ZarrSource:
+    """Return the source of one image, at the first index of its further axes."""
+    check_format(node)
+    nodes = [read_node(inside(node.file, path) if path else node.file) for path in image.paths]
+    layouts = tuple(None if level is None else layout_of(level) for level in nodes)
+    forms: list[ArrayForm] = [
+        _by_zarr_python(node.file, path) if layout is None else layout
+        for path, layout in zip(image.paths, layouts, strict=True)
+    ]
+    described = describe(node, image, forms)
+    maps = shard_maps(node, image.paths)
+    written = [
+        None if layout is None or text is None else written_files(text, layout, described.dims)
+        for layout, text in zip(layouts, maps, strict=True)
+    ]
+    notes: tuple[str, ...] = ()
+    if node.file.is_local:
+        notes = stored_notes([Path(node.file.path) / path for path in image.paths], layouts, written)
+    info = replace(described.info, notes=(*described.info.notes, *notes))
+    source = ZarrSource(
+        root=root,
+        group=node.file,
+        paths=image.paths,
+        layouts=layouts,
+        dims=described.dims,
+        info=info,
+        written=maps if any(maps) else (),
+    )
+    path = valid_path(node)
+    return source if path is None else _with_validity(source, open_zarr(inside(node.file, path)))
+
+
+def _by_zarr_python(folder: File, path: str) -> ArrayForm:
+    from tilestream.sources.zarrpython import open_array  # zarr takes 0.2 s to load
+
+    return open_array(folder, path)
+
+
+def _with_validity(source: ZarrSource, valid: ZarrSource) -> ZarrSource:
+    """Return the source with its mask, which has to lie on the same grid."""
+    shapes, own = ([level.shape.yx for level in one.info.levels] for one in (valid, source))
+    if shapes != own or valid.dims.count("c") * valid.info.axes.get("c", 1) > 1:
+        raise SourceError.of(
+            f"`{valid.group.url}`",
+            got=f"a mask of levels {shapes} (y, x) with axes {dict(valid.info.axes)}",
+            expected=f"one channel on the levels of the image, {own}",
+            do="The store is damaged: make it again.",
+        )
+    fingerprint = digest(source.info.fingerprint, valid.info.fingerprint)
+    return replace(source, valid=valid, info=replace(source.info, fingerprint=fingerprint, validity="mask"))
+
+
+def written_files(text: str, layout: ChunkLayout, dims: Sequence[str]) -> npt.NDArray[np.bool_] | None:
+    """Return the map of the files that were written of a level.
+
+    Parameters
+    ----------
+    text : str
+        The map as the store has it.
+    layout : ChunkLayout
+        Layout of the level.
+    dims : sequence of str
+        Names of its axes.
+
+    Returns
+    -------
+    ndarray of bool or None
+        `(y, x)`; None where several files lie at one place of it, so that the map does not speak of each.
+
+    Raises
+    ------
+    SourceError
+        When it is no map of this level.
+    """
+    files = dict(zip(dims, layout.files, strict=True))
+    shape = files.pop("y"), files.pop("x")
+    if any(size != 1 for size in files.values()):
+        return None
+    try:
+        return decode_shard_map(text, shape)
+    except DamagedError as error:
+        raise SourceError.of(
+            "`tilestream.shards` of the store",
+            got=str(error),
+            expected=f"the {shape[0]} x {shape[1]} files of a level",
+            do="Check that the store is whole.",
+        ) from error
 
 
 def _child(node: Node, path: str) -> Node:

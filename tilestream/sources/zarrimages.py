@@ -12,8 +12,8 @@ from tilestream.errors import SourceError
 from tilestream.sources.files import File
 from tilestream.sources.ngff import Multiscale, Node, checked_path, collection_of, read_node
 from tilestream.sources.recognise import inside
-from tilestream.sources.zarr import open_array
 from tilestream.sources.zarrinfo import levels_of
+from tilestream.sources.zarrpython import open_array
 
 
 @dataclass(kw_only=True)

@@ -10,10 +10,9 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import zarr
 
 from tilestream.errors import SourceError
 from tilestream.sources.address import default_notes
@@ -36,11 +35,27 @@ from tilestream.sources.zarrextras import SAFE, pictures
 from tilestream.types import Channel, ImageInfo, Kind, Level, Shape
 
 LEAST_BLOCK_PX = 256
-"""Smaller chunks are read several at a time, since a call costs about as much as decoding this many pixels."""
+"""As many chunks as fit into this are read at once, since a call costs about as much as decoding so many pixels."""
 MOST_BLOCK_BYTES = 4 << 30
 """Most decoded bytes of the unit that is read at once; metadata can claim any, and absent chunks are made."""
 MOST_LISTED = 4096
 """Chunk files whose sizes enter the fingerprint, coarsest level first."""
+
+
+class ArrayForm(Protocol):
+    """What has to be known of an array: zarr's own, or a layout."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return its shape."""
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Return the shape of what is decoded at once."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Return the type of its samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +137,7 @@ def _ndim(node: Node) -> int:
     return len(shape) if isinstance(shape, list) else 0
 
 
-def describe(node: Node, image: Multiscale, arrays: Sequence[zarr.Array[Any]]) -> Described:
+def describe(node: Node, image: Multiscale, arrays: Sequence[ArrayForm]) -> Described:
     """Return the description of an image.
 
     Parameters
@@ -131,7 +146,7 @@ def describe(node: Node, image: Multiscale, arrays: Sequence[zarr.Array[Any]]) -
         Group or array of the image.
     image : Multiscale
         Its levels.
-    arrays : sequence of zarr.Array
+    arrays : sequence of ArrayForm
         The array of each level.
 
     Returns
@@ -178,7 +193,7 @@ def describe(node: Node, image: Multiscale, arrays: Sequence[zarr.Array[Any]]) -
     return Described(info=info, dims=dims)
 
 
-def _dims(node: Node, image: Multiscale, arrays: Sequence[zarr.Array[Any]], first: Node | None) -> tuple[str, ...]:
+def _dims(node: Node, image: Multiscale, arrays: Sequence[ArrayForm], first: Node | None) -> tuple[str, ...]:
     shapes = [array.shape for array in arrays]
     dims = tuple(axis.name for axis in image.axes) or (first.dims if first else ())
     if len(dims) != len(shapes[0]) and not image.axes:
@@ -196,7 +211,7 @@ def _dims(node: Node, image: Multiscale, arrays: Sequence[zarr.Array[Any]], firs
 
 
 def _levels(
-    image: Multiscale, arrays: Sequence[zarr.Array[Any]], dims: tuple[str, ...]
+    image: Multiscale, arrays: Sequence[ArrayForm], dims: tuple[str, ...]
 ) -> tuple[tuple[Level, ...], tuple[str, ...]]:
     at = dims.index("y"), dims.index("x")
     levels: list[Level] = []
@@ -236,7 +251,7 @@ def _ratio(
 
 
 def _block_edge(chunk: int, size: int) -> int:
-    return min(chunk * max(1, -(-LEAST_BLOCK_PX // chunk)), size)
+    return min(chunk * max(1, LEAST_BLOCK_PX // chunk), size)
 
 
 def _mpp(image: Multiscale, dims: tuple[str, ...]) -> tuple[float, float] | None:
