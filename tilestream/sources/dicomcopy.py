@@ -20,6 +20,9 @@ from tilestream.sources.jpegsplice import JpegSplicer
 from tilestream.sources.streamcheck import check_jpeg2000
 from tilestream.types import Cell, Encoded, EncodedLevel
 
+_ADDED_BYTES = 20
+"""What a mark of colour and a checksum take at most."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DicomCopy:
@@ -43,7 +46,12 @@ class DicomCopy:
             return EncodedLevel(reason="frames are not JPEG or JPEG 2000 throughout")
         first = instances[0]
         name = JPEG_CODEC if kinds == {1} else JPEG2K_CODEC
-        return image_level(name, channels=int(first.get("SamplesPerPixel", 1)), tile=first.tile)
+        stored = 0
+        for part in self.series.levels[self.level]:
+            index = part.index[:, min(self.plane, part.index.shape[1] - 1)]
+            stored += int((part.instance.table[index[index >= 0], 1].clip(0) + _ADDED_BYTES).sum())
+        channels = int(first.get("SamplesPerPixel", 1))
+        return image_level(name, channels=channels, tile=first.tile, stored_bytes=stored)
 
     def read(self, cells: Sequence[Cell]) -> list[Encoded]:
         """Return one chunk a cell, the reason why it is damaged, or None where none is stored."""

@@ -19,7 +19,7 @@ _TRIED = 64
 """Tiles that are looked at to find one that is stored, before a level is taken on trust."""
 
 
-def image_level(name: str, *, channels: int, tile: Shape) -> EncodedLevel:
+def image_level(name: str, *, channels: int, tile: Shape, stored_bytes: int) -> EncodedLevel:
     """Return how chunks decode that are one image each.
 
     Parameters
@@ -30,6 +30,8 @@ def image_level(name: str, *, channels: int, tile: Shape) -> EncodedLevel:
         Channels in one chunk.
     tile : Shape
         Size of a tile, px.
+    stored_bytes : int
+        What all chunks of the level take.
 
     Returns
     -------
@@ -37,7 +39,11 @@ def image_level(name: str, *, channels: int, tile: Shape) -> EncodedLevel:
         Codecs for an array `(c, y, x)`.
     """
     order = [{"name": "transpose", "configuration": {"order": [1, 2, 0]}}] if channels > 1 else []
-    return EncodedLevel(codecs=(*order, {"name": name}, {"name": "crc32c"}), chunk_shape=(channels, *tile.yx))
+    return EncodedLevel(
+        codecs=(*order, {"name": name}, {"name": "crc32c"}),
+        chunk_shape=(channels, *tile.yx),
+        stored_bytes=stored_bytes,
+    )
 
 
 def copied(stored: Encoded, copy: Callable[[bytes], bytes]) -> Encoded:
@@ -135,16 +141,22 @@ def archive_reason(source: Source) -> str | None:
         When the file cannot be read.
     """
     for level in source.info.levels:
-        reason = encoded_level(source, level.index).reason or _difference(source, level.index)
+        reason = _reason(source, level.index)
         if reason:
             return f"level {level.index}: {reason}" if len(source.info.levels) > 1 else reason
     return None
 
 
+def _reason(source: Source, level: int) -> str:
+    spec = encoded_level(source, level)
+    if not spec.reason and spec.chunk_shape[0] < len(source.info.channels):
+        return "channels are stored apart"  # the layout of stores has all channels of a place in one chunk
+    return spec.reason or _difference(source, level)
+
+
 def _difference(source: Source, level: int) -> str:
     """Return what is wrong with the first stored tile of a level when it is decoded from its copy."""
     spec, shape = encoded_level(source, level), source.info.levels[level]
-    channels, _, _ = spec.chunk_shape
     middle_y, middle_x = shape.blocks.y // 2, shape.blocks.x // 2
     along = ((iy, ix) for iy, ix in product(range(shape.blocks.y), range(shape.blocks.x)))
     for iy, ix in [(middle_y, middle_x), *islice(along, _TRIED)]:
@@ -158,7 +170,7 @@ def _difference(source: Source, level: int) -> str:
             continue
         if block is None:
             continue
-        pixels = block.pixels.transpose(2, 0, 1)[:channels]
+        pixels = block.pixels.transpose(2, 0, 1)
         if not np.array_equal(copy[:, : pixels.shape[1], : pixels.shape[2]], pixels):
             return f"tile {iy}, {ix} decodes to other pixels by itself than within its file"
         return ""

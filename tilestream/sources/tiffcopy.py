@@ -23,6 +23,8 @@ from tilestream.sources.tifftable import TileTable
 from tilestream.types import Cell, Encoded, EncodedLevel
 
 _JPEG2000 = frozenset({tt.APERIO_YCBCR, tt.APERIO_RGB, tt.JPEG2000})
+_ADDED_BYTES = 20
+"""What a mark of colour and a checksum take at most."""
 _TRIED = 16
 """Tiles that are looked at to find one that is whole."""
 
@@ -42,7 +44,10 @@ class TiffCopy:
             return EncodedLevel(reason=reason)
         table = self._tables[0]
         name = JPEG if table.compression == tt.JPEG else JPEG2K
-        return image_level(name, channels=table.piece_samples, tile=table.piece)
+        # each tile gets the shared tables, a mark of colour and a checksum
+        more = _ADDED_BYTES + len(table.jpeg_tables or b"")
+        stored = sum(int(one.counts.sum()) + more * int(np.count_nonzero(one.counts)) for one in self._tables)
+        return image_level(name, channels=table.piece_samples, tile=table.piece, stored_bytes=stored)
 
     def read(self, cells: Sequence[Cell]) -> list[Encoded]:
         """Return one chunk a cell, the reason why it is damaged, or None where none is stored."""

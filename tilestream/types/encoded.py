@@ -22,6 +22,8 @@ class EncodedLevel:
     """Metadata of the Zarr v3 codecs of one chunk, in encoding order; empty where chunks cannot be copied."""
     chunk_shape: tuple[int, int, int] = (0, 0, 0)
     """Shape `(c, y, x)` of every chunk; those at the edges are full too."""
+    stored_bytes: int = 0
+    """About what all chunks of the level take together, as the source's tables say."""
     reason: str = ""
     """Why chunks cannot be copied; empty where they can."""
 
