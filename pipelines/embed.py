@@ -137,8 +137,8 @@ def run_embed(
     with ExitStack() as stack:
         if client is None:
             client = stack.enter_context(open_client(config.cluster))
-        threads = _threads(client)
-        jobs = (ImageJob(entry=_placed(entry), config=config, tasks=threads) for entry in cohort.entries)
+        threads = threads_of(client)
+        jobs = (ImageJob(entry=placed(entry), config=config, tasks=threads) for entry in cohort.entries)
 
         listeners = [] if on_event is None else [on_event]
 
@@ -153,7 +153,8 @@ def run_embed(
     return RunOutcome(rows=rows, facts=facts, report_html=html, report_json=json)
 
 
-def _threads(client: Client) -> int:
+def threads_of(client: Client) -> int:
+    """Return the threads of the cluster's largest process, at least 1."""
     threads: dict[str, int] = client.nthreads()  # type: ignore[no-untyped-call]  # distributed types only some methods
     return max([1, *threads.values()])
 
@@ -167,7 +168,8 @@ def _heard(listener: Callable[[Event], None], event: Event) -> bool:
     return True
 
 
-def _placed(entry: Entry) -> Entry:
+def placed(entry: Entry) -> Entry:
+    """Return an entry whose paths do not depend on the working folder."""
     url = entry.url if "://" in entry.url else str(Path(entry.url).absolute())
     return replace(entry, url=url, mask=None if entry.mask is None else _absolute(entry.mask))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tilestream import kernels as kernels
+    from tilestream.pipelines.ingest import build_pyramid as build_pyramid
     from tilestream.pipelines.map import map_tiles as map_tiles
     from tilestream.plan.tiles import plan_tiles as plan_tiles
     from tilestream.pyramid.pyramid import Pyramid as Pyramid
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Box": "tilestream.types",
     "Pyramid": "tilestream.pyramid.pyramid",
+    "build_pyramid": "tilestream.pipelines.ingest",
     "map_tiles": "tilestream.pipelines.map",
     "open_pyramid": "tilestream.pyramid.pyramid",
     "plan_tiles": "tilestream.plan.tiles",
@@ -28,7 +30,17 @@ _HOMES = {
     "to_datatree": "tilestream.xr.tree",
 }
 
-__all__ = ["Box", "Pyramid", "kernels", "map_tiles", "open_pyramid", "plan_tiles", "stream_tiles", "to_datatree"]
+__all__ = [
+    "Box",
+    "Pyramid",
+    "build_pyramid",
+    "kernels",
+    "map_tiles",
+    "open_pyramid",
+    "plan_tiles",
+    "stream_tiles",
+    "to_datatree",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -131,9 +131,29 @@ def shard_layout(
     Layout
         One sharding codec with the index at the end and a CRC-32C on it.
     """
+    return sharded(chunk_shape, inner_codecs(dtype, transpose), counts=counts)
+
+
+def sharded(chunk_shape: Sequence[int], codecs: Sequence[Mapping[str, Any]], *, counts: Sequence[int]) -> Layout:
+    """Return the layout of an array in shards, whatever the codecs of its chunks.
+
+    Parameters
+    ----------
+    chunk_shape : sequence of int
+        Shape of the inner chunks.
+    codecs : sequence of Mapping
+        Codecs of a chunk in encoding order.
+    counts : sequence of int
+        Chunks along each axis of a shard.
+
+    Returns
+    -------
+    Layout
+        One sharding codec with the index at the end and a CRC-32C on it.
+    """
     configuration = {
         "chunk_shape": [int(n) for n in chunk_shape],
-        "codecs": inner_codecs(dtype, transpose),
+        "codecs": [dict(codec) for codec in codecs],
         "index_codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
         "index_location": "end",
     }

@@ -143,17 +143,19 @@ def ome_attributes(
     The origin of OME is the centre of the first pixel, so that a cell of n pixels begins at (n - 1)/2 of them.
     """
     unit = {} if grid.unit is None else {"unit": grid.unit}
+    first = 1 if channels else 0  # whether there is a channel axis
     datasets = [
         {
             "path": f"{level}/image",
             "coordinateTransformations": [
-                {"type": "scale", "scale": [1.0, *grid.scale_yx(factor)]},
-                {"type": "translation", "translation": [0.0, *grid.translation_yx(factor)]},
+                {"type": "scale", "scale": [1.0] * first + list(grid.scale_yx(factor))},
+                {"type": "translation", "translation": [0.0] * first + list(grid.translation_yx(factor))},
             ],
         }
         for level, factor in enumerate(factors)
     ]
-    axes = [{"name": "c", "type": "channel"}, *({"name": axis, "type": "space", **unit} for axis in "yx")]
+    axes = [{"name": "c", "type": "channel"}] * first
+    axes += [{"name": axis, "type": "space", **unit} for axis in "yx"]
     kind, description = method
     document: dict[str, Any] = {
         "version": "0.5",

@@ -6,10 +6,11 @@ import json
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tilestream.codecs.durable import PARTIAL_SUFFIX, ensure_directory, explained, sync_directory, write_durable
 from tilestream.codecs.metadata import encode_json, group_metadata
+from tilestream.codecs.place import Place
 from tilestream.errors import OutputError
 
 OWNER = "tilestream"
@@ -85,14 +86,7 @@ class TreeWriter:
         for path, node in nodes.items():
             write_durable(self.partial / path / "zarr.json", encode_json(node))
         write_durable(self.partial / "zarr.json", encode_json(group_metadata(attributes, consolidated=nodes)))
-        with explained(self.root):
-            if self.root.exists():
-                check_replaceable(self.root, replace=replace)
-                _remove(_aside(self.root), self._names)
-                self.root.rename(_aside(self.root))
-            self.partial.rename(self.root)
-            sync_directory(self.root.parent)
-        _remove(_aside(self.root), self._names)
+        _rename(self.root, self._names, replace=replace)
 
 
 def remove_leftovers(root: Path, *, names: Collection[str]) -> None:
@@ -154,8 +148,15 @@ def root_attributes(root: Path) -> dict[str, Any] | None:
         User attributes.
     """
     try:
-        document = json.loads((root / "zarr.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return _attributes((root / "zarr.json").read_bytes())
+    except OSError:
+        return None
+
+
+def _attributes(text: bytes | None) -> dict[str, Any] | None:
+    try:
+        document = json.loads(text or b"")
+    except (ValueError, RecursionError):
         return None
     attributes = document.get("attributes") if isinstance(document, dict) else None
     return attributes if isinstance(attributes, dict) else None
@@ -178,16 +179,137 @@ def check_replaceable(root: Path, *, replace: bool) -> None:
     """
     attributes = root_attributes(root)
     if attributes is None or OWNER not in attributes:
-        raise OutputError.of(
-            f"`{root}`",
-            got="something that tilestream has not written",
-            expected="nothing there, or a store of ours",
-            do="Move it away, or choose another `--out`.",
-        )
+        raise _foreign(str(root))
     if not replace:
-        raise OutputError.of(
-            f"`{root}`",
-            got="the finished store of another run",
-            expected="nothing there, or a store of the same recipe",
-            do="Choose another `--out`, or give `--no-resume` to replace it.",
-        )
+        refuse_replacing(str(root))
+
+
+def refuse_replacing(root: str) -> NoReturn:
+    """Raise the error for a finished store that must be kept.
+
+    Parameters
+    ----------
+    root : str
+        Path or URL of the store.
+
+    Raises
+    ------
+    OutputError
+        Always.
+    """
+    raise OutputError.of(
+        f"`{root}`",
+        got="the finished store of another run",
+        expected="nothing there, or a store of the same recipe",
+        do="Choose another `--out`, or give `--no-resume` to replace it.",
+    )
+
+
+def _foreign(root: str) -> OutputError:
+    return OutputError.of(
+        f"`{root}`",
+        got="something that tilestream has not written",
+        expected="nothing there, or a store of ours",
+        do="Move it away, or choose another `--out`.",
+    )
+
+
+def staging_of(root: Place) -> Place:
+    """Return where a store is built: beside its place on a disk, in its place on object storage, which cannot rename.
+
+    Parameters
+    ----------
+    root : Place
+        Final place of the store.
+
+    Returns
+    -------
+    Place
+        Without a `zarr.json` at its root nobody takes what lies there for a store.
+    """
+    return Place.of(_partial(root.path)) if root.is_local else root
+
+
+def check_place(root: Place) -> Mapping[str, Any] | None:
+    """Return our own record of the store at a place, None where there is none.
+
+    Parameters
+    ----------
+    root : Place
+        Place of a store.
+
+    Returns
+    -------
+    Mapping or None
+        What stands under `OWNER` in its root.
+
+    Raises
+    ------
+    OutputError
+        When something lies there that is not ours.
+    """
+    text = root.get("zarr.json")
+    if text is None and not (root.is_local and root.exists()):
+        return None
+    attributes = _attributes(text)
+    if attributes is None or OWNER not in attributes:
+        raise _foreign(root.url)
+    record: Mapping[str, Any] = attributes[OWNER]
+    return record
+
+
+def clear_staging(root: Place, *, names: Collection[str]) -> None:
+    """Remove what an earlier run has left where a store is built; on object storage the store itself.
+
+    Parameters
+    ----------
+    root : Place
+        Final place of the store.
+    names : collection of str
+        Top-level names that the store can have.
+
+    Raises
+    ------
+    OutputError
+        When something else lies there.
+    """
+    if root.is_local:
+        _remove(_partial(root.path), frozenset(names) | {"zarr.json"})
+        return
+    root.remove("zarr.json")  # first, so that nothing is a store that is not whole
+    root.clear(*names)
+
+
+def put_in_place(root: Place, document: bytes, *, names: Collection[str], replace: bool = False) -> None:
+    """Write the root's metadata, and put a store that is built in its place.
+
+    Parameters
+    ----------
+    root : Place
+        Final place of the store.
+    document : bytes
+        Its `zarr.json`.
+    names : collection of str
+        Top-level names that the store can have.
+    replace : bool
+        Put aside and remove an older store of ours.
+
+    Raises
+    ------
+    OutputError
+        When the disk is full or the place is taken.
+    """
+    staging_of(root).put("zarr.json", document)
+    if root.is_local:
+        _rename(root.path, frozenset(names) | {"zarr.json"}, replace=replace)
+
+
+def _rename(root: Path, names: frozenset[str], *, replace: bool) -> None:
+    with explained(root):
+        if root.exists():
+            check_replaceable(root, replace=replace)
+            _remove(_aside(root), names)
+            root.rename(_aside(root))
+        _partial(root).rename(root)
+        sync_directory(root.parent)
+    _remove(_aside(root), names)

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tilestream.cache import RecentBlocks
+from tilestream.plan.tiles import TilePlan
 from tilestream.pyramid.pyramid import Pyramid
-from tilestream.types import Array, Batch, Box, Plan, SuperTile, TileStatus
+from tilestream.types import Array, Batch, Box, SuperTile, TileStatus
 
 
 @dataclass
@@ -162,15 +163,15 @@ def _gather(
     )
 
 
-def stream_tiles(pyramid: Pyramid, plan: Plan, *, batch: int = 64, reuse: bool = False) -> Iterator[Batch]:
+def stream_tiles(pyramid: Pyramid, plan: TilePlan, *, batch: int = 64, reuse: bool = False) -> Iterator[Batch]:
     """Yield the tiles of a plan in batches, one unit after the other, in this thread.
 
     Parameters
     ----------
     pyramid : Pyramid
         The image.
-    plan : Plan
-        Which tiles; those that only a receipt would open are not among them.
+    plan : TilePlan
+        Which tiles.
     batch : int
         Most tiles in a batch.
     reuse : bool

@@ -17,8 +17,8 @@ from distributed import Client, Future, KilledWorker
 from tilestream.errors import TilestreamError
 from tilestream.stream.events import Event, Job, Prepared, Ready
 from tilestream.stream.interrupts import Interrupts, held_back
-from tilestream.stream.work import Again, Busy, Failure, Found, TileWork
-from tilestream.types import Plan, Receipt, SuperTile
+from tilestream.stream.work import Again, Busy, Failure, Found, Work
+from tilestream.types import Plan, Receipt, Unit
 
 BUSY_WAIT_S = 1.0
 """How long a unit that another run holds is left alone before it is asked for again."""
@@ -41,15 +41,15 @@ class _Running:
     job: Job
     prepared: Prepared | None = None
     work: Any = None
-    units: Iterator[SuperTile] = field(default_factory=lambda: iter(()))
-    opened: deque[SuperTile] = field(default_factory=deque)
-    busy: deque[tuple[float, SuperTile]] = field(default_factory=deque)
+    units: Iterator[Unit] = field(default_factory=lambda: iter(()))
+    opened: deque[Unit] = field(default_factory=deque)
+    busy: deque[tuple[float, Unit]] = field(default_factory=deque)
     pending: int = 0
     is_over: bool = False
     finish_at: float = 0.0
     repeats: int = 0
 
-    def next_unit(self) -> SuperTile | None:
+    def next_unit(self) -> Unit | None:
         """Return a unit that can be submitted now."""
         if self.busy and self.busy[0][0] <= time.monotonic():
             return self.busy.popleft()[1]
@@ -70,7 +70,7 @@ class _Task:
     running: _Running
     step: str
     function: Callable[..., Any]
-    unit: SuperTile | None = None
+    unit: Unit | None = None
     is_alone: bool = False
 
 
@@ -280,7 +280,7 @@ class Engine:
         running.units = (unit for unit in prepared.plan.start() if not self._is_done(running, unit, done))
         return done
 
-    def _portable(self, work: TileWork) -> Any:
+    def _portable(self, work: Work) -> Any:
         """Return the work, or a future of it when it holds an array and would travel with every unit."""
         if pickled_bytes(work) <= LARGE_BYTES:
             return work
@@ -300,7 +300,7 @@ class Engine:
         else:
             self._end(running, "finished", result=result)
 
-    def _is_done(self, running: _Running, unit: SuperTile, done: dict[str, Receipt]) -> bool:
+    def _is_done(self, running: _Running, unit: Unit, done: dict[str, Receipt]) -> bool:
         receipt = done.get(unit.key)
         if receipt is None:
             return False

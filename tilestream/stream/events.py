@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tilestream.stream.work import Failure, TileWork
+from tilestream.stream.work import Failure, Work
 from tilestream.types import Plan, Receipt
 
 
@@ -16,7 +16,7 @@ class Prepared:
 
     plan: Plan
     """Which units."""
-    work: TileWork
+    work: Work
     """Does one unit."""
     finish: Callable[[], Any]
     """Runs on a worker after the last receipt; picklable."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -41,7 +41,9 @@ class Journal:
         """Return the folder."""
         return Place.of(self.root)
 
-    def open(self, document: Mapping[str, Any], *, replace: bool = False) -> None:
+    def open(
+        self, document: Mapping[str, Any], *, replace: bool = False, begin: Callable[[], None] | None = None
+    ) -> None:
         """Make the folder, or check that the one there was begun with the same recipe.
 
         Parameters
@@ -50,6 +52,8 @@ class Journal:
             The recipe as JSON values, kept to show what differs.
         replace : bool
             Forget what an earlier run has done.
+        begin : callable, optional
+            Called when nothing is done yet, while no other run can begin here: clears what lies about.
 
         Raises
         ------
@@ -65,6 +69,8 @@ class Journal:
                 self._forget()
                 found = None
             if found is None:
+                if begin is not None:
+                    begin()
                 found = self._begin(document)
             if found.get("digest") != self.recipe:
                 raise OutputError.of(

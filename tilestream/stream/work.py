@@ -6,9 +6,10 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -60,6 +61,42 @@ class Failure:
     """Traceback of an error that nobody foresaw."""
 
 
+class Work(Protocol):
+    """Does any unit of one image; picklable and small."""
+
+    @property
+    def journal(self) -> Journal:
+        """Return what takes the receipts and gives the leases."""
+
+    def __call__(self, unit: Any) -> Receipt | Found | Busy:
+        """Return the receipt of a unit."""
+
+
+def once(journal: Journal, key: str, run: Callable[[], Receipt]) -> Receipt | Found | Busy:
+    """Return the receipt of a unit, done by this call unless another run has done it or is at it.
+
+    Parameters
+    ----------
+    journal : Journal
+        Holds the receipts and gives the leases.
+    key : str
+        Key of the unit.
+    run : callable
+        Does it and commits its receipt.
+
+    Returns
+    -------
+    Receipt, Found or Busy
+        `Found` when another run has finished it meanwhile, `Busy` when another run is at it.
+    """
+    lease = journal.claim(key)
+    if lease is None:
+        return Busy(key=key)
+    with lease:
+        done = journal.receipt(key)
+        return Found(receipt=done) if done is not None else run()
+
+
 @dataclass(frozen=True, kw_only=True)
 class TileWork:
     """Runs stages on the tiles of any unit of one image; picklable and small."""
@@ -97,12 +134,7 @@ class TileWork:
         SourceError
             When a file of the image was changed during the run.
         """
-        lease = self.journal.claim(unit.key)
-        if lease is None:
-            return Busy(key=unit.key)
-        with lease:
-            done = self.journal.receipt(unit.key)
-            return Found(receipt=done) if done is not None else self._run(unit)
+        return once(self.journal, unit.key, lambda: self._run(unit))
 
     def _run(self, unit: SuperTile) -> Receipt:
         with collect() as meter:

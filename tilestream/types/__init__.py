@@ -27,6 +27,7 @@ from tilestream.types.work import Receipt as Receipt
 from tilestream.types.work import Sink as Sink
 from tilestream.types.work import SuperTile as SuperTile
 from tilestream.types.work import TileStatus as TileStatus
+from tilestream.types.work import Unit as Unit
 
 __all__ = [
     "Array",
@@ -55,5 +56,6 @@ __all__ = [
     "StageSpec",
     "SuperTile",
     "TileStatus",
+    "Unit",
     "Validity",
 ]

@@ -107,8 +107,16 @@ class Receipt:
     """Host and process that did it."""
 
 
+class Unit(Protocol):
+    """What one task does; a super-tile, or a piece of a store."""
+
+    @property
+    def key(self) -> str:
+        """Return its name, unique in its plan."""
+
+
 class Plan(Protocol):
-    """Which tiles at which level; pure and deterministic."""
+    """Which units; pure and deterministic."""
 
     @property
     def digest(self) -> str:
@@ -117,10 +125,10 @@ class Plan(Protocol):
     def __len__(self) -> int:
         """Return the number of tiles (or tokens) known so far."""
 
-    def start(self) -> Iterable[SuperTile]:
+    def start(self) -> Iterable[Unit]:
         """Yield the units that can run at once, in the order in which they should."""
 
-    def after(self, receipt: Receipt) -> Iterable[SuperTile]:
+    def after(self, receipt: Receipt) -> Iterable[Unit]:
         """Yield the units that a finished one opens; none for a plan of tiles."""
 
 

@@ -1,0 +1,208 @@
+"""Images into pyramids: one store a slide or scene that OME-Zarr tools, GeoZarr tools, GDAL and xarray open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from distributed import Client
+
+from tilestream.cluster.client import open_client
+from tilestream.codecs.place import Place
+from tilestream.errors import ConfigError, OutputError
+from tilestream.pipelines.cohort import Cohort, Entry
+from tilestream.pipelines.embed import placed, threads_of
+from tilestream.pipelines.ingest_image import IngestJob, StorePlaces
+from tilestream.pyramid.pyramid import Pyramid, open_pyramid
+from tilestream.sinks.layout import PROFILES, Profile
+from tilestream.stream.engine import Engine, Event
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestConfig:
+    """How images are stored."""
+
+    out: Place
+    """Folder of all stores."""
+    profile: Profile | None = None
+    """None = `archive` where the tiles of the source can be copied, else `portable`."""
+    fill_levels: bool = False
+    """Whether an archive gets the halvings too that its source does not have."""
+    keep_identifying: bool = False
+    """Whether label and macro images and identifying metadata go into the store."""
+    cluster: str = "threads"
+    """Profile of `tilestream.cluster.client.open_client`."""
+    memory_bytes: int | None = None
+    """Most bytes one process may hold; None = half of what is free."""
+    resume: bool = True
+    """Go on from receipts; False replaces what an earlier run has made."""
+
+    def __post_init__(self) -> None:
+        if self.profile is not None and self.profile not in PROFILES:
+            raise ConfigError.of(
+                "`profile`", got=repr(self.profile), expected=f"one of {', '.join(PROFILES)}", do="Choose one."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreRow:
+    """What became of one input."""
+
+    key: str
+    """Its name."""
+    url: str
+    """Where it was read."""
+    store: str
+    """Where its store is, or would be."""
+    status: str
+    """`done` or `failed`."""
+    reason: str = ""
+    """Why it failed."""
+    summary: Mapping[str, Any] | None = None
+    """What the finished store is."""
+
+    @property
+    def damaged(self) -> tuple[str, ...]:
+        """Return the reason of each block that could not be decoded."""
+        return tuple((self.summary or {}).get("damaged", ()))
+
+
+def run_ingest(
+    cohort: Cohort,
+    config: IngestConfig,
+    *,
+    on_event: Callable[[Event], None] | None = None,
+    client: Client | None = None,
+) -> tuple[StoreRow, ...]:
+    """Return what became of each input when all are stored.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        The inputs.
+    config : IngestConfig
+        How they are stored.
+    on_event : callable, optional
+        Hears of every unit and image; for progress.
+    client : distributed.Client, optional
+        Where to run; by default one is opened for `config.cluster` and closed again.
+
+    Returns
+    -------
+    tuple of StoreRow
+        In the order of the inputs; one that fails never stops the others.
+
+    Raises
+    ------
+    ConfigError
+        When there is nothing to do.
+    OutputError
+        When `config.out` cannot be written.
+
+    Notes
+    -----
+    An interrupt leaves receipts behind: the same call goes on from there, and several processes that make it at once
+    share the work.
+    """
+    if not cohort.entries:
+        raise ConfigError.of(
+            "inputs",
+            got=f"no image among {len(cohort.ignored)} files",
+            expected="at least one slide, scene, Zarr or picture",
+            do="Check the path; `tilestream check` says what each file is.",
+        )
+    out = Place.of(str(config.out.path.absolute())) if config.out.is_local else config.out
+    config = replace(config, out=out)
+    out.prepare()
+    rows: dict[str, StoreRow] = {}
+
+    def hear(event: Event) -> None:
+        if event.kind in ("skipped", "finished", "failed"):
+            entry = entries[event.job.key]
+            rows[entry.key] = _row(entry, config, event)
+        if on_event is not None:
+            on_event(event)
+
+    entries = {entry.key: entry for entry in map(placed, cohort.entries)}
+    with ExitStack() as stack:
+        client = client or stack.enter_context(open_client(config.cluster))
+        tasks = threads_of(client)
+        Engine(client, hear).run(IngestJob(entry=entry, config=config, tasks=tasks) for entry in entries.values())
+    return tuple(rows[key] for key in entries)
+
+
+def _row(entry: Entry, config: IngestConfig, event: Event) -> StoreRow:
+    store = StorePlaces.of(config.out, entry.key).root.url
+    if event.failure is not None:
+        reason = event.failure.reason + event.failure.trace
+        return StoreRow(key=entry.key, url=entry.url, store=store, status="failed", reason=reason)
+    return StoreRow(key=entry.key, url=entry.url, store=store, status="done", summary=event.result)
+
+
+def build_pyramid(  # noqa: PLR0913 - the public call: each option of a store is one keyword
+    src: str | Path,
+    dst: str | Path,
+    *,
+    profile: Profile | None = None,
+    fill_levels: bool = False,
+    keep_identifying: bool = False,
+    resume: bool = True,
+    client: Client | None = None,
+) -> Pyramid:
+    """Return the pyramid of an image after it is stored.
+
+    Parameters
+    ----------
+    src : str or path
+        Any slide, scene, Zarr or picture, local or an fsspec URL.
+    dst : str or path
+        The store, a folder whose name ends in `.zarr`, local or an fsspec URL. `receipts/` beside it is how a call that
+        was interrupted goes on.
+    profile : {"archive", "portable", "gdal"}, optional
+        Undecoded tiles of the source in shards; zstd in shards; zstd without shards. By default the first where it can
+        be, else the second.
+    fill_levels : bool
+        Whether an archive gets the halvings too that its source does not have.
+    keep_identifying : bool
+        Whether label and macro images and identifying metadata are stored.
+    resume : bool
+        Go on from an earlier call; False replaces what that has made.
+    client : distributed.Client, optional
+        Where to run; by default one thread a core of this process.
+
+    Returns
+    -------
+    Pyramid
+        The stored image.
+
+    Raises
+    ------
+    ConfigError
+        When the profile cannot be met.
+    OutputError
+        When the image cannot be opened or stored, or another recipe has been begun there; the message says why.
+
+    Examples
+    --------
+    >>> import tilestream as ts
+    >>> ts.build_pyramid("slide.svs", "slide.zarr", profile="portable")  # doctest: +SKIP
+    """
+    place = Place.of(str(dst))
+    out, _, name = place.url.rpartition("/")
+    if not name.endswith(".zarr"):
+        raise ConfigError.of("`dst`", got=f"`{dst}`", expected="a name that ends in .zarr", do="Name it so.")
+    config = IngestConfig(
+        out=Place.of(out or "."),
+        profile=profile,
+        fill_levels=fill_levels,
+        keep_identifying=keep_identifying,
+        resume=resume,
+    )
+    entry = Entry(key=name, url=str(src), id=name, is_explicit=True)
+    (row,) = run_ingest(Cohort(entries=(entry,)), config, client=client)
+    if row.status == "failed":
+        raise OutputError(row.reason)
+    return open_pyramid(row.store)

@@ -1,0 +1,223 @@
+"""The last step of a store: coarse tiers, what could not be known before, and the root that makes it a store."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tilestream.codecs.metadata import encode_json, group_metadata
+from tilestream.codecs.place import Place
+from tilestream.codecs.shardmap import encode_shard_map
+from tilestream.pipelines.ingest_work import VALID, IngestWork
+from tilestream.pyramid.pyramid import open_pyramid
+from tilestream.sinks.layout import Profile, store_names
+from tilestream.sinks.pyramid import LevelWriter
+from tilestream.sinks.store import display_windows, owner_record, root_attributes
+from tilestream.sinks.tree import put_in_place
+from tilestream.sources.stamps import require_unchanged
+from tilestream.stream.journal import FINISH
+from tilestream.stream.work import Again, Busy
+from tilestream.types import Array, Receipt
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishStore:
+    """Turns the receipts of a store into the store; picklable, runs on a worker, may be run again at any time."""
+
+    work: IngestWork
+    """Writes what is missing."""
+    root: Place
+    """Final place of the store."""
+    profile: Profile
+    """How it is stored."""
+    documents: Mapping[str, Any]
+    """Metadata of all groups and arrays below the root, masks included, by path."""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Further entries of our own record in the root."""
+    replace: bool = False
+    """Whether an older store of ours may be replaced."""
+
+    def __call__(self) -> Mapping[str, Any] | Busy | Again:
+        """Return the summary of the finished store; the last thing written is that it is finished.
+
+        Returns
+        -------
+        Mapping, Busy or Again
+            `Busy` while another run finishes it, `Again` when units have to be done once more since their outputs are
+            missing.
+        """
+        journal = self.work.journal
+        lease = journal.claim(FINISH)
+        if lease is None:
+            return Busy(key=FINISH)
+        with lease:
+            return journal.summary() or self._finish()
+
+    def _finish(self) -> Mapping[str, Any] | Again:
+        work, journal = self.work, self.work.journal
+        plan = work.image.plan
+        receipts = journal.receipts()
+        if any(unit.key not in receipts for unit in plan.start()):
+            return Again(keys=("some units",))
+        lost = _lost(work.staging, receipts.values())
+        if lost:
+            journal.reopen(lost)
+            return Again(keys=lost)
+        for tier in plan.tiers[1:]:
+            for unit in plan.tier(tier):
+                if unit.key not in receipts:
+                    work(unit)
+        receipts = journal.receipts()
+        require_unchanged(work.stamps)
+        self.commit(list(receipts.values()))
+        summary = self.summary(list(receipts.values()))
+        journal.close(receipts.values(), summary)
+        return summary
+
+    def commit(self, receipts: Sequence[Receipt]) -> None:
+        """Write what only the end knows, and the root last.
+
+        Parameters
+        ----------
+        receipts : sequence of Receipt
+            All of them.
+        """
+        written = {path for receipt in receipts for path in receipt.outputs}
+        documents = dict(self.documents)
+        names = self._label_names(written)
+        if VALID not in names:  # its metadata stood there for the coarse tiers
+            documents = {path: node for path, node in documents.items() if not path.startswith(f"labels/{VALID}")}
+            self.work.staging.clear(f"labels/{VALID}" if names else "labels")
+        if names:
+            documents["labels"] = group_metadata({"ome": {"version": "0.5", "labels": names}})
+            self.work.staging.put("labels/zarr.json", encode_json(documents["labels"]))
+        image = self.work.image
+        info, layout = image.pyramid.info, image.writer.layout
+        owner = owner_record(
+            info,
+            profile=self.profile,
+            recipe_digest=self.work.journal.recipe,
+            more={**self.more, "shards": shard_maps(image.writer, written), "damage": damage_of(receipts)},
+        )
+        windows = display_windows(info, self._coarsest() if info.dtype != np.uint8 else None)
+        attributes = root_attributes(info, layout, owner=owner, windows=windows)
+        root = encode_json(group_metadata(attributes, consolidated=dict(sorted(documents.items()))))
+        put_in_place(self.root, root, names=store_names(layout), replace=self.replace)
+
+    def summary(self, receipts: Sequence[Receipt]) -> dict[str, Any]:
+        """Return what a report shows of the store.
+
+        Parameters
+        ----------
+        receipts : sequence of Receipt
+            All of them.
+
+        Returns
+        -------
+        dict
+            JSON values.
+        """
+        image = self.work.image
+        info, layout = image.pyramid.info, image.writer.layout
+        return {
+            "format": info.format,
+            "profile": self.profile,
+            "shape_yx": list(info.shape.yx),
+            "levels": len(layout.levels),
+            "mpp": info.mpp,
+            "crs": info.crs,
+            "damaged": damage_of(receipts),
+            "bytes_read": sum(receipt.bytes_read for receipt in receipts),
+            "seconds": _add(receipt.seconds for receipt in receipts),
+            "units": len(receipts),
+            "notes": list(info.notes),
+        }
+
+    def _label_names(self, written: set[str]) -> list[str]:
+        names = [member.writer.prefix.split("/")[1] for member in self.work.labels]
+        has_mask = any(path.startswith(f"labels/{VALID}/") for path in written)
+        return sorted([*names, *([VALID] if has_mask else [])])
+
+    def _coarsest(self) -> Array:
+        """Return the coarsest level as floats, NaN where not valid."""
+        level = self.work.image.writer.layout.levels[-1]
+        place = self.work.staging.at(f"{level.index}/image")
+        stored = open_pyramid(place.url, options=place.options, cache_bytes=0)
+        region = stored.thumbnail(max(level.shape.yx))
+        pixels = region.pixels.transpose(1, 2, 0).astype(np.float64)
+        pixels[~region.valid] = np.nan
+        return pixels
+
+
+def summary_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what our own record of a finished store tells a report, where its receipts are gone.
+
+    Parameters
+    ----------
+    record : Mapping
+        Of the store's root.
+
+    Returns
+    -------
+    dict
+        As `FinishStore.summary`, without what only the run knew.
+    """
+    image = record["image"]
+    return {name: image[name] for name in ("format", "crs")} | {
+        "profile": record["profile"],
+        "damaged": record.get("damage", []),
+    }
+
+
+def shard_maps(writer: LevelWriter, written: set[str]) -> dict[str, str]:
+    """Return which shards of each level hold something, so that one that is lost is not taken for background.
+
+    Parameters
+    ----------
+    writer : LevelWriter
+        Knows the names.
+    written : set of str
+        Paths of all objects.
+
+    Returns
+    -------
+    dict
+        Text of the map by level; nothing for a store without shards.
+    """
+    if not writer.layout.has_shards:
+        return {}
+    maps = {}
+    for level in writer.layout.levels:
+        grid = np.zeros(level.shards.yx, np.bool_)
+        for iy, ix in np.ndindex(grid.shape):
+            grid[iy, ix] = writer.name(level, iy, ix) in written
+        maps[str(level.index)] = encode_shard_map(grid)
+    return maps
+
+
+def damage_of(receipts: Iterable[Receipt]) -> list[str]:
+    """Return the reason of each damaged block once, sorted."""
+    return sorted({reason for receipt in receipts for reason in receipt.damaged})
+
+
+def icc_entry(profile: bytes | None) -> dict[str, str]:
+    """Return the entry of an ICC profile in our own record, nothing where there is none."""
+    return {} if profile is None else {"icc": base64.b64encode(profile).decode()}
+
+
+def _lost(staging: Place, receipts: Iterable[Receipt]) -> tuple[str, ...]:
+    """Return the keys of units of which an output is not there any more."""
+    there = staging.sizes()
+    return tuple(receipt.key for receipt in receipts if not there.keys() >= receipt.outputs.keys())
+
+
+def _add(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for part in parts:
+        for name, value in part.items():
+            total[name] = total.get(name, 0.0) + value
+    return total

@@ -1,0 +1,219 @@
+"""One image on its way into a store: opened, laid out, and finished when all its units are done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from tilestream.codecs.metadata import encode_json, group_metadata
+from tilestream.codecs.place import Place
+from tilestream.errors import ConfigError
+from tilestream.pipelines.cohort import Entry
+from tilestream.pipelines.ingest_finish import FinishStore, icc_entry, summary_of
+from tilestream.pipelines.ingest_size import Projected, project_store
+from tilestream.pipelines.ingest_work import IngestWork, Member
+from tilestream.pipelines.recipe import digest, image_recipe, new_recipe
+from tilestream.pyramid.pyramid import Pyramid, open_pyramid
+from tilestream.sinks.layout import Profile, StoreLayout, archive_layout, label_layout, made_layout, store_names
+from tilestream.sinks.pyramid import LevelWriter
+from tilestream.sinks.store import coordinates, encode_values, label_attributes, nodes
+from tilestream.sinks.tree import check_place, clear_staging, refuse_replacing, staging_of
+from tilestream.sources.encoded import archive_reason
+from tilestream.sources.extras import read_extras
+from tilestream.sources.stamps import Stamp, stamps_of
+from tilestream.stream.engine import Prepared
+from tilestream.stream.journal import Journal
+
+if TYPE_CHECKING:
+    from tilestream.pipelines.ingest import IngestConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorePlaces:
+    """Where a store and its receipts lie."""
+
+    root: Place
+    """The store."""
+    journal: Place
+    """Its receipts."""
+
+    @classmethod
+    def of(cls, out: Place, key: str) -> StorePlaces:
+        """Return the places of the image `key` under `out`."""
+        name = key if key.endswith(".zarr") else f"{key}.zarr"
+        return cls(root=out.at(name), journal=out.at("receipts", name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """An image that is open and laid out; nothing is written yet."""
+
+    pyramid: Pyramid
+    """The image."""
+    profile: Profile
+    """How it is stored."""
+    layout: StoreLayout
+    """Its arrays."""
+    labels: Mapping[str, Pyramid]
+    """Class rasters on its grid by name."""
+    projected: Projected
+    """Bytes that it will hold and take."""
+    recipe: Mapping[str, Any]
+    """All that its bytes are a function of."""
+
+
+def open_image(entry: Entry, config: IngestConfig) -> Opened:
+    """Return an image laid out for its store.
+
+    Parameters
+    ----------
+    entry : Entry
+        The input.
+    config : IngestConfig
+        How it is to be stored.
+
+    Returns
+    -------
+    Opened
+        Only headers, and a few tiles that tell how well it compresses, were read.
+
+    Raises
+    ------
+    ConfigError
+        When the profile cannot be met.
+    SourceError
+        When it cannot be opened.
+    """
+    pyramid = open_pyramid(entry.url, cache_bytes=0)
+    pyramid = pyramid.choose(bands=entry.bands, mpp=entry.mpp)
+    reason = archive_reason(pyramid.source)
+    profile: Profile = config.profile or ("portable" if reason else "archive")
+    if profile == "archive" and reason:
+        raise ConfigError.of(
+            f"`--profile archive` of `{entry.url}`",
+            got=reason,
+            expected="tiles that can be copied as they are stored",
+            do="Leave --profile out, or choose portable.",
+        )
+    layout = _layout(pyramid, profile, config)
+    return Opened(
+        pyramid=pyramid,
+        profile=profile,
+        layout=layout,
+        labels={},
+        projected=project_store(pyramid, layout),
+        recipe=_recipe(pyramid, profile, layout, config),
+    )
+
+
+def _layout(pyramid: Pyramid, profile: Profile, config: IngestConfig) -> StoreLayout:
+    if profile == "archive":
+        return archive_layout(pyramid.source, fill_levels=config.fill_levels)
+    return made_layout(pyramid.info, has_shards=profile == "portable")
+
+
+def _recipe(pyramid: Pyramid, profile: Profile, layout: StoreLayout, config: IngestConfig) -> dict[str, Any]:
+    return new_recipe(
+        image=image_recipe(pyramid.info),
+        channels=[channel.name for channel in pyramid.channels],
+        store={
+            "profile": profile,
+            "keep_identifying": config.keep_identifying,
+            "levels": [
+                {"shape": list(level.shape.yx), "chunk": list(level.chunk.yx), "chunks": level.chunks}
+                for level in layout.levels
+            ],
+        },
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestJob:
+    """One input of a run; `prepare` runs on a worker."""
+
+    entry: Entry
+    """The input."""
+    config: IngestConfig
+    """How it is to be stored."""
+    tasks: int
+    """Tasks that run at once in one process."""
+
+    @property
+    def key(self) -> str:
+        """Return the name of the input, which its store carries too."""
+        return self.entry.key
+
+    def prepare(self) -> Prepared | Mapping[str, Any]:
+        """Return the image ready to be written, or the summary of one that an earlier run has finished."""
+        places = StorePlaces.of(self.config.out, self.key)
+        opened = open_image(self.entry, self.config)
+        stamps = stamps_of(opened.pyramid.source)
+        journal = Journal(root=places.journal, recipe=digest(opened.recipe))
+        record = check_place(places.root)
+        if self.config.resume and record is not None and record.get("recipe_digest") == journal.recipe:
+            return journal.summary() or summary_of(record)
+        opened.projected.require(places.root, tasks=self.tasks, memory_bytes=self.config.memory_bytes, what=self.key)
+        journal.open(
+            opened.recipe,
+            replace=not self.config.resume,
+            begin=lambda: clear_staging(places.root, names=store_names(opened.layout)),
+        )
+        if record is not None and self.config.resume:
+            refuse_replacing(places.root.url)
+        staging = staging_of(places.root)
+        work = _work(opened, staging, journal, stamps)
+        documents = _write_documents(opened, staging, work)
+        finish = FinishStore(
+            work=work,
+            root=places.root,
+            profile=opened.profile,
+            documents=documents,
+            more=_more(opened, keep_identifying=self.config.keep_identifying),
+            replace=not self.config.resume,
+        )
+        plan = work.image.plan
+        return Prepared(plan=plan, work=work, finish=finish, facts={"units": len(plan), **asdict(opened.projected)})
+
+
+def _work(opened: Opened, staging: Place, journal: Journal, stamps: tuple[Stamp, ...]) -> IngestWork:
+    image = Member(pyramid=opened.pyramid, writer=LevelWriter(place=staging, prefix="", layout=opened.layout))
+    labels = tuple(
+        Member(
+            pyramid=raster,
+            writer=LevelWriter(
+                place=staging,
+                prefix=f"labels/{name}/",
+                layout=label_layout(raster.info, opened.layout),
+            ),
+        )
+        for name, raster in sorted(opened.labels.items())
+    )
+    return IngestWork(image=image, labels=labels, staging=staging, journal=journal, stamps=stamps)
+
+
+def _write_documents(opened: Opened, staging: Place, work: IngestWork) -> dict[str, Any]:
+    """Write the metadata of all groups and arrays but the root's, and return them: the same whoever writes them."""
+    info = opened.pyramid.info
+    documents = nodes(info, opened.layout)
+    for member in (*work.labels, None):
+        writer = work.mask if member is None else member.writer
+        about = info if member is None else member.pyramid.info
+        documents |= nodes(about, writer.layout, prefix=writer.prefix, is_mapped=member is not None)
+        documents[writer.prefix.rstrip("/")] = group_metadata(label_attributes(about, writer.layout))
+    if opened.profile == "gdal":
+        for path, document, values in coordinates(info, opened.layout):
+            documents[path] = document
+            staging.put(f"{path}/c/0", encode_values(values))
+    for path, document in sorted(documents.items()):
+        staging.put(f"{path}/zarr.json", encode_json(document))
+    return documents
+
+
+def _more(opened: Opened, *, keep_identifying: bool) -> dict[str, Any]:
+    """Return what our own record says besides the image: how its colours are meant, and what made it."""
+    extras = read_extras(opened.pyramid.source)
+    more: dict[str, Any] = {"technical": dict(extras.technical)} if extras.technical else {}
+    if keep_identifying and extras.identifying:
+        more["identifying"] = dict(extras.identifying)
+    return {**more, **icc_entry(extras.icc)}

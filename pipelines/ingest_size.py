@@ -1,0 +1,122 @@
+"""How many bytes a store will take and its making will hold, known before the first of them is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tilestream.codecs.place import Place
+from tilestream.errors import BudgetError, DamagedError, OutputError
+from tilestream.pyramid.pyramid import Pyramid
+from tilestream.pyramid.supertile import read_base
+from tilestream.sinks.layout import StoreLayout
+from tilestream.sinks.pyramid import LevelWriter
+from tilestream.stream.budget import memory_limit
+from tilestream.types import Box
+
+SAMPLES = 4
+"""Squares along each axis from which the share that zstd leaves is told."""
+SAMPLE_CHUNKS = 1
+"""Chunks along the edge of such a square."""
+MARGIN = 1.1
+"""A destination must have that much more room than is projected: the share is told from a few squares."""
+COARSE = 4 / 3
+"""All levels of a pyramid take that many times the bytes of its finest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Projected:
+    """Bytes of one store."""
+
+    store_bytes: int
+    """About what it will take on disk."""
+    task_bytes: int
+    """Most that one task holds."""
+
+    def require(self, root: Place, *, tasks: int, memory_bytes: int | None, what: str) -> None:
+        """Raise unless there is room for the store and for the work on it.
+
+        Parameters
+        ----------
+        root : Place
+            Where the store goes.
+        tasks : int
+            Tasks that run at once in one process.
+        memory_bytes : int, optional
+            Most bytes that one process may hold; half of what is free by default.
+        what : str
+            Name of the input.
+
+        Raises
+        ------
+        OutputError
+            When the disk is too full.
+        BudgetError
+            When the work holds too much.
+        """
+        free = root.free_bytes()
+        if free is not None and free < self.store_bytes * MARGIN:
+            raise OutputError.of(
+                f"`{root.url}`",
+                got=f"{free:,} bytes free",
+                expected=f"about {int(self.store_bytes * MARGIN):,} for `{what}`",
+                do="Free some space, or choose another `--out` or `--profile`.",
+            )
+        limit = memory_limit(memory_bytes)
+        if tasks * self.task_bytes > limit:
+            raise BudgetError.of(
+                f"memory for `{what}`",
+                got=f"{tasks * self.task_bytes >> 20:,} MiB projected ({tasks} tasks)",
+                expected=f"at most {limit >> 20:,} MiB",
+                do="Raise --memory, or use --cluster threads:1.",
+            )
+
+
+def project_store(pyramid: Pyramid, layout: StoreLayout, *, copied_bytes: int = 0) -> Projected:
+    """Return the bytes that a store will take and its making will hold.
+
+    Parameters
+    ----------
+    pyramid : Pyramid
+        The image.
+    layout : StoreLayout
+        Its arrays.
+    copied_bytes : int
+        What copied tiles take, as the source's tables say.
+
+    Returns
+    -------
+    Projected
+        Made levels are projected from a few squares of the image; nothing is guessed of its content.
+    """
+    pixel_bytes = layout.channels * layout.dtype.itemsize
+    made = [level for level in layout.levels if level.copied is None]
+    raw = sum(level.shape.area for level in made) * pixel_bytes
+    share = _share(pyramid, layout) if made else 0.0
+    block = pyramid.levels[0].block
+    strips = block.y * (layout.unit_px + 2 * block.x) * pixel_bytes
+    task = int(layout.unit_px**2 * (pixel_bytes + 1) * COARSE) + strips
+    return Projected(store_bytes=copied_bytes + int(raw * share), task_bytes=task)
+
+
+def _share(pyramid: Pyramid, layout: StoreLayout) -> float:
+    """Return the share of its bytes that some of the image takes when it is encoded."""
+    made = next(level for level in layout.levels if level.copied is None)
+    writer = LevelWriter(place=Place.of(""), prefix="", layout=layout)
+    whole, edge = pyramid.levels[0].shape, made.chunk.y * SAMPLE_CHUNKS
+    raw = encoded = 0
+    for y in _spread(whole.y, edge):
+        for x in _spread(whole.x, edge):
+            try:
+                pixels = read_base(pyramid, Box(y=y, x=x, height=edge, width=edge)).pixels
+            except DamagedError:
+                continue
+            raw += pixels.nbytes
+            encoded += len(writer.encode(made, pixels)) if np.any(pixels != layout.fill_value) else 0
+    return encoded / raw if raw else 1.0
+
+
+def _spread(length: int, edge: int) -> Sequence[int]:
+    return sorted({int(at) for at in np.linspace(0, max(0, length - edge), SAMPLES)})

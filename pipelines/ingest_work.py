@@ -1,0 +1,188 @@
+"""What a worker does with one piece of a store: copy stored tiles, or make levels from pixels; then the receipt."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from tilestream.codecs.place import Place
+from tilestream.errors import DamagedError
+from tilestream.metrics import Meter, collect, timed
+from tilestream.pyramid.pyramid import Pyramid, open_pyramid
+from tilestream.pyramid.supertile import Base, levels_of_base, read_base
+from tilestream.sinks.layout import StoreLevel, mask_layout
+from tilestream.sinks.members import StorePlan, StoreUnit
+from tilestream.sinks.pyramid import LevelWriter
+from tilestream.sources.stamps import Stamp, require_unchanged
+from tilestream.stream.journal import Journal
+from tilestream.stream.work import Busy, Found, once
+from tilestream.types import Box, EncodedSource, Receipt
+
+VALID = "valid"
+"""Name of the labels that say where an image was measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One image of a store: the image itself, or a class raster on the same grid."""
+
+    pyramid: Pyramid
+    """What is read."""
+    writer: LevelWriter
+    """What takes it."""
+
+    @property
+    def plan(self) -> StorePlan:
+        """Return the units of its arrays."""
+        return StorePlan(layout=self.writer.layout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestWork:
+    """Writes any unit of one store; picklable and small."""
+
+    image: Member
+    """The image."""
+    labels: tuple[Member, ...] = ()
+    """Its class rasters."""
+    staging: Place
+    """Folder of the store under construction."""
+    journal: Journal
+    """Takes the receipts and gives the leases."""
+    stamps: tuple[Stamp, ...] = ()
+    """Files of the image as they were when it was opened."""
+
+    def __call__(self, unit: StoreUnit) -> Receipt | Found | Busy:
+        """Return the receipt of the unit.
+
+        Parameters
+        ----------
+        unit : StoreUnit
+            What to do.
+
+        Returns
+        -------
+        Receipt, Found or Busy
+            As `once` gives it.
+
+        Raises
+        ------
+        SourceError
+            When a file of the image was changed during the run.
+        """
+        return once(self.journal, unit.key, lambda: self._run(unit))
+
+    def _run(self, unit: StoreUnit) -> Receipt:
+        with collect() as meter:
+            try:
+                outputs, damage = self.write(unit)
+            finally:
+                require_unchanged(self.stamps)
+        receipt = Receipt(
+            key=unit.key,
+            recipe=self.journal.recipe,
+            outputs=outputs,
+            tiles=1,
+            damaged=dict.fromkeys(damage, (0,)),
+            counts=dict(meter.counts),
+            bytes_read=meter.counts.get("bytes_read", 0),
+            seconds=_seconds(meter),
+            worker=f"{socket.gethostname()}:{os.getpid()}",
+        )
+        self.journal.commit(receipt)
+        return receipt
+
+    def write(self, unit: StoreUnit) -> tuple[dict[str, str], tuple[str, ...]]:
+        """Write the outputs of a unit.
+
+        Parameters
+        ----------
+        unit : StoreUnit
+            What to do.
+
+        Returns
+        -------
+        dict and tuple of str
+            Checksum of each object by its path in the store, and the reason of each damaged block.
+        """
+        if unit.step == "copy":
+            return self._copy(unit)
+        outputs: dict[str, str] = {}
+        damage: tuple[str, ...] = ()
+        for member in (self.image, *self.labels):
+            base = self._base(member, unit)
+            levels = member.plan.made(unit.tier)
+            made = levels_of_base(base, max(levels, default=0))
+            for times, level in levels.items():
+                outputs |= member.writer.write(level, unit.iy, unit.ix, made[times].pixels)
+                valid = made[times].valid
+                if member is self.image and base.void is None and valid is not None:
+                    outputs |= self._write_mask(level, unit, valid)
+            damage += base.damage
+        return outputs, damage
+
+    @property
+    def mask(self) -> LevelWriter:
+        """Return the writer of the image's validity, used where no value of its samples says it."""
+        layout = mask_layout(self.image.writer.layout)
+        return LevelWriter(place=self.staging, prefix=f"labels/{VALID}/", layout=layout)
+
+    def _base(self, member: Member, unit: StoreUnit) -> Base:
+        box = member.plan.box(unit)
+        if not unit.tier:
+            return read_base(member.pyramid, box)
+        base = read_base(self._stored(member.writer.prefix, unit.level), box)
+        if member is not self.image or base.void is not None:
+            return base
+        valid = read_base(self._stored(self.mask.prefix, unit.level), box).pixels[..., 0] != 0
+        return base if valid.all() else replace(base, valid=valid)
+
+    def _stored(self, prefix: str, level: int) -> Pyramid:
+        place = self.staging.at(f"{prefix}{level}/image")
+        return open_pyramid(place.url, options=place.options, cache_bytes=0)
+
+    def _write_mask(self, level: StoreLevel, unit: StoreUnit, valid: npt.NDArray[np.bool_]) -> dict[str, str]:
+        mask = self.mask
+        return mask.write(mask.layout.levels[level.index], unit.iy, unit.ix, valid.view(np.uint8)[..., None])
+
+    def _copy(self, unit: StoreUnit) -> tuple[dict[str, str], tuple[str, ...]]:
+        writer = self.image.writer
+        level = writer.layout.levels[unit.level]
+        source = self.image.pyramid.source
+        if level.copied is None or not isinstance(source, EncodedSource):
+            raise TypeError(f"{unit.key} is no level of stored tiles")
+        cells = [
+            (iy, ix)
+            for iy in range(unit.iy * level.chunks, (unit.iy + 1) * level.chunks)
+            for ix in range(unit.ix * level.chunks, (unit.ix + 1) * level.chunks)
+        ]
+        inside = [(0, iy, ix) for iy, ix in cells if level.has_chunk(iy, ix)]
+        with timed("read"):
+            found = dict(zip(inside, source.read_encoded(level.copied, inside), strict=True))
+        chunks = [found.get((0, iy, ix)) for iy, ix in cells]
+        outputs = writer.write_encoded(
+            level, unit.iy, unit.ix, [None if isinstance(chunk, DamagedError) else chunk for chunk in chunks]
+        )
+        damage = tuple(
+            f"block y={iy} x={ix} of level {level.copied}: {chunk}"
+            for (iy, ix), chunk in zip(cells, chunks, strict=True)
+            if isinstance(chunk, DamagedError)
+        )
+        if self.image.pyramid.info.validity == "mask" or damage:
+            outputs |= self._copy_mask(level, unit)
+        return outputs, damage
+
+    def _copy_mask(self, level: StoreLevel, unit: StoreUnit) -> dict[str, str]:
+        """Write where the tiles of a shard are valid: what was copied does not say it."""
+        shard = level.shard
+        box = Box(level=level.copied or 0, y=unit.iy * shard.y, x=unit.ix * shard.x, height=shard.y, width=shard.x)
+        valid = read_base(self.image.pyramid, box).valid
+        return {} if valid is None else self._write_mask(level, unit, valid)
+
+
+def _seconds(meter: Meter) -> dict[str, float]:
+    return {name: round(value, 6) for name, value in meter.seconds.items()}

@@ -1,0 +1,165 @@
+"""Pyramids: what stands in a store is what the source decodes to, at every level, in every profile."""
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+import tilestream as ts
+from tests.sinks.build import tree_bytes
+from tilestream.errors import ConfigError, OutputError
+from tilestream.kernels import mip
+from tilestream.pipelines.ingest import build_pyramid
+
+FILES = (
+    "slides/CMU-1-Small-Region.svs",
+    "slides/OS-1-detail.ome.tif",
+    "slides/camelyon-jpeg2000.dcm",
+    "slides/dicom-cmu-1-small-region",
+    "slides/dicom-annotated/sm_image_control.dcm",
+    "satellite/cogeo.tif",
+    "satellite/RGB.byte.tif",
+    "satellite/cog_nodata.tif",
+    "satellite/cog_nodata_nan.tif",
+    "satellite/cog_scale_epsg4326.tif",
+    "satellite/S2A_29RKH_20200219_0_L2A",
+    "satellite/S2_L2A_19UDP_20170729_TCI.jp2",
+    "zarr/exemplar-001.crop.image.ome.zarr",
+    "zarr/skimage-2dt.segmentation.ome.zarr",
+    "zarr/blobs_multiscale_image.v05.ome.zarr",
+    "photos/kodim01.png",
+)
+
+
+def _same(one, two):
+    a, b = (pyramid.read_region(pyramid.levels[0].box) for pyramid in (one, two))
+    np.testing.assert_array_equal(a.pixels, b.pixels)
+    np.testing.assert_array_equal(a.valid, b.valid)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("profile", [None, "portable"])
+def test_level_0_is_what_the_source_decodes_to(shared_data, tmp_path, name, profile):
+    source = ts.open_pyramid(str(shared_data / name))
+    stored = build_pyramid(shared_data / name, tmp_path / "x.zarr", profile=profile)
+    _same(source, stored)
+    assert stored.mpp == source.mpp
+    assert stored.crs == source.crs
+    assert [channel.name for channel in stored.channels] == [channel.name for channel in source.channels]
+
+
+@pytest.fixture(scope="module")
+def picture():
+    """Smooth and noisy, of odd sizes, with a corner of white glass; seven levels."""
+    rng = np.random.default_rng(4)
+    y, x = np.mgrid[:5003, :4711]
+    base = 120 + 60 * np.sin(y / 97) + 50 * np.cos(x / 61)
+    pixels = np.clip(base[..., None] + rng.normal(0, 8, (5003, 4711, 3)), 0, 254).astype("u1")
+    pixels[4096:, 4096:] = 0
+    return pixels
+
+
+@pytest.fixture(scope="module")
+def made(picture, tmp_path_factory):
+    """The picture as a portable store, and where its receipts lie."""
+    folder = tmp_path_factory.mktemp("made")
+    np.save(folder / "picture.npy", picture)
+    zarr.save_array(folder / "picture.zarr", picture.transpose(2, 0, 1)[:, :5003], zarr_format=3)
+    build_pyramid(folder / "picture.zarr", folder / "out" / "x.zarr", profile="portable")
+    return folder
+
+
+def _levels(root):
+    with xr.open_datatree(root, engine="zarr") as tree:
+        return [tree[str(n)]["image"].values for n in range(len(tree.children) - ("labels" in tree.children))]
+
+
+def test_every_level_is_the_mean_of_what_lies_under_it(made, picture):
+    levels = _levels(made / "out" / "x.zarr")
+    wanted = [picture.transpose(2, 0, 1), *mip(picture.transpose(2, 0, 1), levels=5)]
+    assert [level.shape for level in levels] == [level.shape for level in wanted]
+    for level, expected in zip(levels, wanted, strict=True):
+        np.testing.assert_array_equal(level, expected)
+
+
+def test_a_shard_of_nothing_but_fill_is_not_stored(made):
+    root = made / "out" / "x.zarr"
+    assert not (root / "0" / "image" / "c" / "0" / "1" / "1").exists()
+    assert (root / "0" / "image" / "c" / "0" / "1" / "0").exists()
+    assert not (root / "labels").exists()
+
+
+def test_the_same_bytes_whoever_makes_it(made, tmp_path):
+    build_pyramid(made / "picture.zarr", tmp_path / "again.zarr", profile="portable")
+    assert tree_bytes(made / "out" / "x.zarr") == tree_bytes(tmp_path / "again.zarr")
+
+
+def test_another_recipe_is_refused(made):
+    before = tree_bytes(made / "out" / "x.zarr")
+    with pytest.raises(OutputError, match="gdal"):
+        build_pyramid(made / "picture.zarr", made / "out" / "x.zarr", profile="gdal")
+    assert tree_bytes(made / "out" / "x.zarr") == before
+
+
+def test_a_finished_store_is_not_made_again(made, monkeypatch):
+    monkeypatch.setattr("tilestream.pipelines.ingest_work.IngestWork.write", None)
+    build_pyramid(made / "picture.zarr", made / "out" / "x.zarr", profile="portable")
+
+
+def test_a_place_that_is_taken_by_others_is_left_alone(made, tmp_path):
+    (tmp_path / "x.zarr").mkdir()
+    (tmp_path / "x.zarr" / "zarr.json").write_text("{}")
+    with pytest.raises(OutputError, match="has not written"):
+        build_pyramid(made / "picture.zarr", tmp_path / "x.zarr", resume=False)
+    assert [path.name for path in (tmp_path / "x.zarr").iterdir()] == ["zarr.json"]
+
+
+def test_a_slide_that_cannot_be_copied_says_why(made, tmp_path):
+    with pytest.raises((ConfigError, OutputError), match="archive"):
+        build_pyramid(made / "picture.zarr", tmp_path / "x.zarr", profile="archive")
+    with pytest.raises(ConfigError, match="zip"):
+        build_pyramid(made / "picture.zarr", tmp_path / "x.zarr", profile="zip")
+    with pytest.raises(ConfigError, match=r"\.zarr"):
+        build_pyramid(made / "picture.zarr", tmp_path / "x")
+
+
+@pytest.mark.parametrize("profile", ["portable", "gdal"])
+def test_places_are_the_same_in_ome_geozarr_and_cf(tmp_path, profile):
+    """A pixel's value is its own level-0 place, so that means of pixels say where a coarse pixel should lie."""
+    y, x = np.mgrid[:1003, :701].astype("f4")
+    affine = (10.0, 0.0, 5e5, 0.0, -10.0, 5e6)
+    scene = xr.DataArray(
+        np.stack([y, x]), dims=("band", "y", "x"), attrs={"spatial:transform": list(affine), "proj:code": "EPSG:32633"}
+    )
+    scene.to_dataset(name="image").to_zarr(tmp_path / "scene.zarr", zarr_format=3, consolidated=False)
+    root = tmp_path / "x.zarr"
+    build_pyramid(tmp_path / "scene.zarr", root, profile=profile)
+    attributes = json.loads((root / "zarr.json").read_bytes())["attributes"]
+    datasets = attributes["ome"]["multiscales"][0]["datasets"]
+    for dataset, entry, values in zip(datasets, attributes["multiscales"]["layout"], _levels(root), strict=True):
+        scale, translation = (t[t["type"]][1:] for t in dataset["coordinateTransformations"])
+        a, _, c, _, e, f = entry["spatial:transform"]
+        inner = tuple(slice(0, n - 1) for n in values.shape[1:])  # the last pixel may cover less than a whole one
+        for axis in (0, 1):
+            index = np.arange(values.shape[1 + axis] - 1)
+            level0 = np.moveaxis(values[axis][inner], axis, 0)[:, 0]
+            np.testing.assert_allclose((translation[axis] + index * scale[axis]) / 10, level0, atol=1e-3)
+            origin, step = ((f, e), (c, a))[axis]
+            np.testing.assert_allclose(
+                (origin + (index + 0.5) * step - affine[(5, 2)[axis]]) / affine[(4, 0)[axis]] - 0.5, level0, atol=1e-3
+            )
+
+
+def test_stock_xarray_sees_places_in_the_gdal_profile(tmp_path, shared_data):
+    root = tmp_path / "x.zarr"
+    build_pyramid(shared_data / "satellite" / "cog_nodata.tif", root, profile="gdal")
+    with xr.open_datatree(root, engine="zarr") as tree:
+        for level in ("0", "1", "2"):
+            transform = tree[level].attrs["spatial:transform"]
+            np.testing.assert_allclose(tree[level]["x"][0], transform[2] + transform[0] / 2)
+            np.testing.assert_allclose(
+                tree[level]["y"][-1], transform[5] + transform[4] * (tree[level].sizes["y"] - 0.5)
+            )
+        assert np.isnan(tree["0"]["image"].values).any()

@@ -1,0 +1,149 @@
+"""Writes the pixels of super-tiles into a store: whole shards, or whole chunks where there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numcodecs import Zstd
+
+from tilestream.codecs.metadata import ZSTD_LEVEL, is_fill
+from tilestream.codecs.place import Place
+from tilestream.codecs.shards import ShardWriter
+from tilestream.metrics import timed
+from tilestream.sinks.layout import StoreLayout, StoreLevel
+from tilestream.types import Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class LevelWriter:
+    """Writes what one task owns of the levels of one image; picklable."""
+
+    place: Place
+    """Folder of the store under construction."""
+    prefix: str
+    """Path of the image in it: empty, or `labels/<name>/`."""
+    layout: StoreLayout
+    """Its arrays."""
+
+    def name(self, level: StoreLevel, iy: int, ix: int) -> str:
+        """Return the path of a shard, or of a chunk where there are none."""
+        first = "0/" if "c" in self.layout.dims else ""
+        return f"{self.prefix}{level.index}/image/c/{first}{iy}/{ix}"
+
+    def write(self, level: StoreLevel, iy: int, ix: int, pixels: Array) -> dict[str, str]:
+        """Write one unit's pixels of a level and return the checksum of each object by path.
+
+        Parameters
+        ----------
+        level : StoreLevel
+            Which level.
+        iy, ix : int
+            Position in the grid of shards.
+        pixels : ndarray
+            `(y, x, c)`, at most the size of a shard, less at the edges of the image.
+
+        Returns
+        -------
+        dict
+            Empty when there is nothing but the fill value.
+
+        Raises
+        ------
+        OutputError
+            When the place cannot be written.
+        """
+        with timed("encode"):
+            if self.layout.has_shards:
+                return self._write_shard(level, iy, ix, pixels)
+            return self._write_chunks(level, iy, ix, pixels)
+
+    def _write_shard(self, level: StoreLevel, iy: int, ix: int, pixels: Array) -> dict[str, str]:
+        if is_fill(pixels, self.layout.fill_value):
+            return {}
+        parts = (
+            None if part is None or is_fill(part, self.layout.fill_value) else self.encode(level, part)
+            for part in self.parts(level, pixels)
+        )
+        return self._pack(level, iy, ix, parts)
+
+    def write_encoded(self, level: StoreLevel, iy: int, ix: int, chunks: Sequence[bytes | None]) -> dict[str, str]:
+        """Write the chunks of one unit that are encoded already; see `write`.
+
+        Parameters
+        ----------
+        level, iy, ix
+            As for `write`.
+        chunks : sequence of bytes or None
+            In C order, None for a chunk that is not stored.
+
+        Returns
+        -------
+        dict
+            Checksum of each object by path; empty when there is no chunk.
+        """
+        return {} if all(chunk is None for chunk in chunks) else self._pack(level, iy, ix, chunks)
+
+    def _pack(self, level: StoreLevel, iy: int, ix: int, chunks: Iterable[bytes | None]) -> dict[str, str]:
+        name = self.name(level, iy, ix)
+        shape = (*([self.layout.channels] if "c" in self.layout.dims else []), *level.chunk.yx)
+        with ShardWriter(self.place.writer(name), chunk_shape=shape, dtype=self.layout.dtype) as shard:
+            for chunk in chunks:
+                if chunk is None:
+                    shard.append_missing()
+                else:
+                    shard.append_encoded(chunk)
+        return {name: shard.checksum}
+
+    def _write_chunks(self, level: StoreLevel, iy: int, ix: int, pixels: Array) -> dict[str, str]:
+        written = {}
+        for number, part in enumerate(self.parts(level, pixels)):
+            if part is None or is_fill(part, self.layout.fill_value):
+                continue
+            y, x = iy * level.chunks + number // level.chunks, ix * level.chunks + number % level.chunks
+            name = self.name(level, y, x)
+            written[name] = self.place.put(name, self.encode(level, part))
+        return written
+
+    def parts(self, level: StoreLevel, pixels: Array) -> Iterator[Array | None]:
+        """Yield the pixels `(y, x, c)` under each chunk of a unit in C order, None for chunks outside the image."""
+        for iy, ix in np.ndindex(level.chunks, level.chunks):
+            y, x = iy * level.chunk.y, ix * level.chunk.x
+            part = pixels[y : y + level.chunk.y, x : x + level.chunk.x]
+            yield part if part.size else None
+
+    def encode(self, level: StoreLevel, part: Array) -> bytes:
+        """Return a chunk as bytes; the rest of an edge chunk is filled up.
+
+        Parameters
+        ----------
+        level : StoreLevel
+            Its level.
+        part : ndarray
+            `(y, x, c)`, at most the size of a chunk.
+
+        Returns
+        -------
+        bytes
+            What the codecs of the level decode.
+        """
+        shape = (*level.chunk.yx, part.shape[2])
+        if part.shape != shape or not part.flags.c_contiguous:
+            whole = np.full(shape, self.layout.fill_value, self.layout.dtype) if part.shape != shape else None
+            if whole is not None:
+                whole[: part.shape[0], : part.shape[1]] = part
+            part = np.ascontiguousarray(part) if whole is None else whole
+        return bytes(self._compressor.encode(part.astype(self.layout.dtype, copy=False)))
+
+    @cached_property
+    def _compressor(self) -> Any:  # numcodecs has no types
+        return Zstd(level=ZSTD_LEVEL, checksum=True)
+
+    def __getstate__(self) -> Mapping[str, Any]:
+        return {"place": self.place, "prefix": self.prefix, "layout": self.layout}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
