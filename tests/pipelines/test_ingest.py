@@ -24,6 +24,8 @@ FILES = (
     "satellite/cog_nodata.tif",
     "satellite/cog_nodata_nan.tif",
     "satellite/cog_scale_epsg4326.tif",
+    "satellite/pix4d_alpha_nodata.tif",
+    "satellite/colorado_15cm_mask.tif",
     "satellite/S2A_29RKH_20200219_0_L2A",
     "satellite/S2_L2A_19UDP_20170729_TCI.jp2",
     "zarr/exemplar-001.crop.image.ome.zarr",
