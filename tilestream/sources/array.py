@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dask
@@ -15,6 +15,7 @@ import xarray as xr
 from tilestream.errors import ConfigError, DamagedError
 from tilestream.metrics import timed
 from tilestream.sources.address import checked_index, default_notes
+from tilestream.sources.arraybands import is_classes, nodata_of, stack_bands
 from tilestream.sources.fingerprint import digest
 from tilestream.sources.grids import Affine, grid_of
 from tilestream.sources.samples import canonical_dims, default_names, extra_axes, guess_dims, masked, validity_of
@@ -36,6 +37,8 @@ class ArraySource:
     """Axes in the given order, canonically named: `y`, `x`, `c` and the extra ones."""
     info: ImageInfo
     """Description of the selected 2-D image."""
+    dates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """ISO 8601 time of each entry of an axis whose coordinate is one."""
 
     def read_block(self, level: int, iy: int, ix: int, out: Array | None = None) -> Block:
         """Return one block, computed in this thread; pixels of nodata, or that are not finite, are not valid.
@@ -72,7 +75,8 @@ class ArraySource:
         """Return the source with another choice on its extra axes."""
         chosen = {**self.info.selection, **checked_index(index, extra_axes(self.info.axes))}
         notes = tuple(note for note in self.info.notes if not any(note.startswith(f"axis {name} ") for name in index))
-        return replace(self, info=replace(self.info, selection=chosen, notes=notes))
+        taken = _datetime(self.dates, chosen)
+        return replace(self, info=replace(self.info, selection=chosen, notes=notes, datetime=taken))
 
     def read_associated(self, name: str) -> Array:
         """Raise `ConfigError`: arrays have no associated images."""
@@ -94,9 +98,10 @@ def array_source(
 
     Parameters
     ----------
-    array : ndarray, dask array or DataArray
-        Numbers of 2 or more axes. The fingerprint of a NumPy array is a hash of its bytes (about a second a GB), as
-        is that of an xarray file that is read when asked; that of a dask array is the token of its graph.
+    array : ndarray, dask array, DataArray or Dataset
+        Numbers of 2 or more axes; the variables of a Dataset are the bands. The fingerprint of a NumPy array is a hash
+        of its bytes (about a second a GB), as is that of an xarray file that is read when asked; that of a dask array
+        is the token of its graph.
     dims : sequence of str, optional
         Name of each axis (`("c", "y", "x")`); needed where they cannot be told: without it `(y, x)` and a last axis
         of at most 4 as channels are assumed. A DataArray has its own.
@@ -119,21 +124,23 @@ def array_source(
     ConfigError
         When it is no array of numbers or its axes cannot be told.
     """
-    data = _data_array(array, dims)
+    stacked = stack_bands(array) if isinstance(array, xr.Dataset) else None
+    data = _data_array(array if stacked is None else stacked.array, dims)
     grid = grid_of(data)
+    dates = _dates(data) if crs or grid.crs else {}  # only of scenes: that of a slide can identify a patient
     data = _canonical(data)
     sizes = {str(name): int(size) for name, size in data.sizes.items()}
     extra = extra_axes(sizes)
-    notes = default_notes(extra, {})
+    notes = default_notes(extra, {}) + (() if stacked is None else stacked.notes)
     mpp_yx = (mpp, mpp) if isinstance(mpp, int | float) else mpp or grid.mpp_yx
     if mpp_yx is None and (affine or grid.affine) is None:
         notes += ("pixel size unknown: the array states none",)
-    shape, nodata = Shape(y=sizes["y"], x=sizes["x"]), _nodata(data)
+    shape, nodata = Shape(y=sizes["y"], x=sizes["x"]), nodata_of(data)
     info = ImageInfo(
         format="array",
         levels=(Level(index=0, shape=shape, block=_block(data, shape)),),
         dtype=data.dtype,
-        channels=_channels(data, names),
+        channels=_channels(data, names) if stacked is None else stacked.channels,
         fingerprint=_fingerprint(data),
         kind=_kind(data),
         modality="scene" if crs or grid.crs else "unknown",
@@ -144,9 +151,10 @@ def array_source(
         validity=validity_of(nodata, data.dtype),
         axes=sizes,
         selection=dict.fromkeys(extra, 0),
+        datetime=_datetime(dates, dict.fromkeys(extra, 0)),
         notes=notes,
     )
-    return ArraySource(array=data, info=info)
+    return ArraySource(array=data, info=info, dates=dates)
 
 
 def _data_array(array: object, dims: Sequence[str] | None) -> xr.DataArray:
@@ -188,7 +196,7 @@ def _block(data: xr.DataArray, shape: Shape) -> Shape:
 def _channels(data: xr.DataArray, names: Sequence[str] | None) -> tuple[Channel, ...]:
     size = data.sizes["c"]
     if names is None:
-        names = [str(v) for v in data["c"].values] if "c" in data.coords else default_names(size, data.dtype)
+        names = _names(data)
     if len(names) != size or len(set(names)) != size:
         raise ConfigError.of(
             "`names`", got=list(names), expected=f"{size} different names", do="Give one name for each channel."
@@ -197,20 +205,28 @@ def _channels(data: xr.DataArray, names: Sequence[str] | None) -> tuple[Channel,
     return tuple(Channel(name=name, scale=float(scale), offset=float(offset)) for name in names)
 
 
-def _nodata(data: xr.DataArray) -> float | None:
-    for place in (data.attrs, data.encoding):
-        for name in ("_FillValue", "nodata", "missing_value"):
-            if place.get(name) is not None and np.isscalar(place[name]):
-                # a fill value that stands in the encoding only was turned into NaN when xarray decoded the array
-                decoded = place is data.encoding and data.dtype.kind == "f"
-                return float("nan") if decoded else float(place[name])
-    return None
+def _names(data: xr.DataArray) -> Sequence[str]:
+    """Return the names of channels: those of the axis, or those that rioxarray puts beside its bare numbers."""
+    size, long_name = data.sizes["c"], data.attrs.get("long_name")
+    labels = data["c"].values if "c" in data.coords else None
+    is_named = labels is not None and labels.dtype.kind not in "iu"
+    if not is_named and isinstance(long_name, list | tuple) and len(set(long_name)) == len(long_name) == size:
+        return [str(name) for name in long_name]
+    return default_names(size, data.dtype) if labels is None else [str(label) for label in labels]
+
+
+def _dates(data: xr.DataArray) -> dict[str, tuple[str, ...]]:
+    times = {str(name): data[name].values for name in data.dims if name in data.coords and data[name].dtype.kind == "M"}
+    return {name: tuple(np.datetime_as_string(values, "s").tolist()) for name, values in times.items()}
+
+
+def _datetime(dates: Mapping[str, Sequence[str]], selection: Mapping[str, int]) -> str | None:
+    return next((entries[selection[name]] + "Z" for name, entries in dates.items() if name in selection), None)
 
 
 def _kind(data: xr.DataArray) -> Kind:
     """Return `labels` for class numbers by the CF rule (`flag_values`, `flag_meanings`), else `intensity`."""
-    is_classes = "flag_values" in data.attrs or "flag_meanings" in data.attrs
-    return "labels" if is_classes and data.dtype.kind in "bui" else "intensity"
+    return "labels" if is_classes(data) else "intensity"
 
 
 def _bands(data: xr.DataArray) -> Iterator[bytes]:

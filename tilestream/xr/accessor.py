@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
@@ -110,8 +109,9 @@ class TilesAccessor:
 
         return card_html(self._subject)
 
-    @cached_property
+    @property
     def _subject(self) -> Subject:
+        # anew each time: xarray keeps the accessor, and the object may have been loaded and edited since
         from tilestream.xr.subject import subject_of
 
         return subject_of(self._found)

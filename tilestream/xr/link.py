@@ -16,6 +16,7 @@ _WRAPPERS = (
     indexing.MemoryCachedArray,
     indexing.CopyOnWriteArray,
     indexing.LazilyIndexedArray,
+    indexing.LazilyVectorizedIndexedArray,  # other order of axes, points; coordinates tell these apart
     indexing.ImplicitToExplicitIndexingAdapter,
 )
 """What xarray puts around a lazy array without changing a value."""
