@@ -10,7 +10,7 @@ import zarr
 
 from tests.xr.test_lazy import image_of, made
 from tilestream.sources.files import File
-from tilestream.sources.zarr import open_array
+from tilestream.sources.zarrpython import open_array
 
 ATTEMPTS = 10
 
