@@ -154,7 +154,7 @@ SHARD = "0/image/c/0/0/0"
         (lambda raster: cut(raster / SHARD, 9), "chunks", "level 0: damaged: `c/0/0/0` has an index"),
         (lambda raster: (raster / SHARD).write_bytes(b"x" * 9), "chunks", "has 9 bytes, its index alone takes"),
         (lambda raster: (raster / SHARD).write_bytes(b""), "chunks", "`c/0/0/0` is empty"),
-        (lambda raster: flip(raster / SHARD, 20), "tiles", "level 0, tile row 0, column 0: Zarr chunk"),
+        (lambda raster: flip(raster / SHARD, 20), "tiles", r"level 0, tile row 0, column 0: chunk \(0, 0, 0\) in"),
         (lambda raster: (raster / "0/image/c/0/0/7").write_bytes(b"x"), "chunks", "no chunk of this array: `c/0/0/7`"),
         (lambda raster: (raster / "0/image/notes.txt").write_bytes(b"x"), "chunks", "no chunk of .*: `notes.txt`"),
     ],

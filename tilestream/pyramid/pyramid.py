@@ -331,13 +331,15 @@ class Pyramid:
         return f"{self.address}#{self.info.fingerprint}#{selected}#{names}"
 
     def _block(self, level: Level, iy: int, ix: int, target: Array, recent: RecentBlocks | None) -> Block | None:
+        fits = target.shape[:2] == level.block.yx and target.flags.c_contiguous
         if recent is None:
-            return self._shared(level.index, iy, ix)
+            # Without a cache nobody holds the block afterwards, so that it may be decoded where it is wanted.
+            return self._shared(level.index, iy, ix, out=target if fits and not self.cache_bytes else None)
         if (iy, ix) in recent.blocks:
             return recent.blocks[iy, ix]
         if self.cache_bytes and not recent.is_inside(level, iy, ix):
             block = self._shared(level.index, iy, ix)
-        elif target.shape[:2] == level.block.yx and target.flags.c_contiguous:
+        elif fits:
             # The tile is the block: decoded straight into it, and nobody will ask for it again.
             return self._shared(level.index, iy, ix, out=target, keep=False)
         else:

@@ -50,7 +50,7 @@ _DECODING = {
 }
 _MOST_ITEMSIZE = {"jpeg": 1, "jpeg2k": 2, "jpegxl": 2, "webp": 1, "png": 2}
 # Values of these that are not the usual ones mean something that is not known here.
-_USUAL = {"planar": (None, False), "index": (None, 0), "keeporientation": (None,), "lossless": (None, False)}
+_USUAL = {"planar": (None, False), "index": (None, 0), "keeporientation": (None,)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ def parse_image_codec(name: str, options: Mapping[str, Any], dtype: np.dtype[Any
     if dtype.kind != "u" or dtype.itemsize > _MOST_ITEMSIZE[kind]:
         return None
     for key, usual in _USUAL.items():
-        if key in options and not (key == "lossless" and kind != "jpeg") and options[key] not in usual:
+        if key in options and options[key] not in usual:
             return None
     colours = options.get("colorspace_jpeg"), options.get("colorspace_data")
     if any(not (value is None or str(value).upper() in _COLOURS) for value in colours):
@@ -202,7 +202,7 @@ class ChunkImages:
             data = codec.header + data + EOI
         known = self._known
         if known is None or not data.startswith(known[0]):
-            head = read_head(data)
+            head = read_head(data, lossless=True)
             if (head.height, head.width, head.components) != self._size:
                 raise DamagedError(
                     f"JPEG frame of {head.height} x {head.width} pixels and {head.components} components, "

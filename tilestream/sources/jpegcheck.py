@@ -42,13 +42,15 @@ class JpegHead:
     """Whether a JFIF or Adobe marker says what the components are."""
 
 
-def read_head(data: bytes) -> JpegHead:
+def read_head(data: bytes, *, lossless: bool = False) -> JpegHead:
     """Return what the markers before the first scan's data say.
 
     Parameters
     ----------
     data : bytes
         The stream.
+    lossless : bool
+        Whether a lossless frame (FF C3) will do as well.
 
     Returns
     -------
@@ -68,7 +70,7 @@ def read_head(data: bytes) -> JpegHead:
     position, frame, marked, interval = 2, b"", False, 0
     while True:
         code, body, position = segment(data, position)
-        if code in _FRAMES:
+        if code in _FRAMES or (lossless and code == 0xC3):
             frame = bytes([code]) + body
         elif code in _OTHER_FRAMES:
             raise DamagedError(f"JPEG frame of kind FF {code:02X} is not one that can be decoded")
@@ -91,7 +93,7 @@ def _head(frame: bytes, *, scan: bytes, position: int, interval: int, marked: bo
     if not all(1 <= h <= 4 and 1 <= v <= 4 for h, v in factors) or not height or not width:
         raise DamagedError(f"JPEG frame of {height} x {width} with sampling factors {factors} makes no sense")
     restarts = 0
-    if frame[0] == 0xC2 or scan[0] != components:
+    if frame[0] in (0xC2, 0xC3) or scan[0] != components:
         restarts = -1
     elif interval:
         h, v = (1, 1) if components == 1 else (max(h for h, _ in factors), max(v for _, v in factors))
