@@ -20,6 +20,8 @@ from tilestream.types import Array
 
 # Offset and length of a chunk that is not stored: Zarr v3 sharding codec, section "Binary shard format".
 MISSING = (2**64 - 1, 2**64 - 1)
+WRITE_BYTES = 1 << 20
+"""Chunks are handed on together from this size: few large writes and checksums let other threads run meanwhile."""
 
 
 class ShardWriter:
@@ -62,6 +64,8 @@ class ShardWriter:
         self._transpose = tuple(transpose) if transpose is not None else None
         self._compressor = Zstd(level=ZSTD_LEVEL, checksum=True)
         self._index: list[tuple[int, int]] = []
+        self._pending: list[bytes] = []
+        self._size_bytes = self._written_bytes = 0
         self._file: WholeFile = DurableFile(target) if isinstance(target, Path) else target
 
     @property
@@ -112,8 +116,11 @@ class ShardWriter:
         OutputError
             When the disk is full.
         """
-        self._index.append((self._file.size_bytes, len(data)))
-        self._file.write(data)
+        self._index.append((self._size_bytes, len(data)))
+        self._pending.append(data)
+        self._size_bytes += len(data)
+        if self._size_bytes - self._written_bytes >= WRITE_BYTES:
+            self._write_pending()
 
     def append_missing(self, count: int = 1) -> None:
         """Say that the next chunks hold nothing but the fill value.
@@ -140,7 +147,13 @@ class ShardWriter:
                 raise
         self._file.__exit__(kind, error, trace)
 
+    def _write_pending(self) -> None:
+        self._file.write(b"".join(self._pending))
+        self._pending.clear()
+        self._written_bytes = self._size_bytes
+
     def _write_index(self) -> None:
+        self._write_pending()
         index = np.asarray(self._index, dtype="<u8").reshape(-1, 2).tobytes()
         self._file.write(index)
         self._file.write(struct.pack("<I", google_crc32c.value(index)))

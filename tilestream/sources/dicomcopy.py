@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 from tilestream.codecs.imagechunks import JPEG as JPEG_CODEC
 from tilestream.codecs.imagechunks import JPEG2K as JPEG2K_CODEC
@@ -58,7 +58,7 @@ class DicomCopy:
         frames = [self._frame(cell) for cell in cells]
         stored = gather([_range(*frame) if frame is not None else None for frame in frames])
         return [
-            copied(data, partial(self._copy, *frame)) if frame is not None else None
+            copied(data, self._copy, frame) if frame is not None else None
             for data, frame in zip(stored, frames, strict=True)
         ]
 
@@ -72,7 +72,8 @@ class DicomCopy:
     def _splice(self) -> JpegSplicer:
         return JpegSplicer()
 
-    def _copy(self, instance: Instance, number: int, data: bytes) -> bytes:
+    def _copy(self, data: bytes, frame: tuple[Instance, int]) -> bytes:
+        instance, number = frame
         try:
             stream = joined(data, number) if instance.is_encapsulated else data
             if instance.syntax in JPEG2000:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import islice, product
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from tilestream.codecs.imagechunks import decode_chunk, with_checksum
 from tilestream.errors import ConfigError, DamagedError
 from tilestream.types import Cell, Encoded, EncodedLevel, EncodedSource, Shape, Source
 
+Place = TypeVar("Place")
 _TRIED = 64
 """Tiles that are looked at to find one that is stored, before a level is taken on trust."""
 
@@ -46,7 +48,7 @@ def image_level(name: str, *, channels: int, tile: Shape, stored_bytes: int) -> 
     )
 
 
-def copied(stored: Encoded, copy: Callable[[bytes], bytes]) -> Encoded:
+def copied(stored: Encoded, copy: Callable[[bytes, Place], bytes], place: Place) -> Encoded:
     """Return stored bytes as a chunk, or the reason why they are damaged.
 
     Parameters
@@ -55,6 +57,8 @@ def copied(stored: Encoded, copy: Callable[[bytes], bytes]) -> Encoded:
         What was read.
     copy : callable
         Makes stored bytes a stream that stands for itself, or raises `DamagedError`.
+    place : object
+        What `copy` must know besides.
 
     Returns
     -------
@@ -64,7 +68,7 @@ def copied(stored: Encoded, copy: Callable[[bytes], bytes]) -> Encoded:
     if not isinstance(stored, bytes):
         return stored
     try:
-        return with_checksum(copy(stored))
+        return with_checksum(copy(stored, place))
     except DamagedError as error:
         return error
 

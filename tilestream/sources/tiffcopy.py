@@ -51,32 +51,29 @@ class TiffCopy:
 
     def read(self, cells: Sequence[Cell]) -> list[Encoded]:
         """Return one chunk a cell, the reason why it is damaged, or None where none is stored."""
-        stored = gather([self._range(cell) for cell in cells])
-        return [copied(data, self._copy(cell)) for data, cell in zip(stored, cells, strict=True)]
+        located = [self._locate(cell) for cell in cells]
+        stored = gather([where for _, _, where in located])
+        return [
+            copied(data, self._copies[number], rows) for data, (number, rows, _) in zip(stored, located, strict=True)
+        ]
 
     @property
     def _tables(self) -> tuple[TileTable, ...]:
         return self.reader.level.tables
 
-    def _place(self, cell: Cell) -> tuple[int, int]:
-        """Return which table holds a channel, and in which of its planes."""
+    def _locate(self, cell: Cell) -> tuple[int, int, Range | None]:
+        """Return which table holds a tile, the rows that the image needs of it, and where its bytes lie."""
+        channel, iy, ix = cell
         if min(cell) < 0:  # would count from the end without a word
             raise IndexError(f"chunk {cell}: negative")
-        return (cell[0], 0) if len(self._tables) > 1 else (0, cell[0])
-
-    def _range(self, cell: Cell) -> Range | None:
-        number, plane = self._place(cell)
+        number, plane = (channel, 0) if len(self._tables) > 1 else (0, channel)
         table = self._tables[number]
-        offset, nbytes = int(table.offsets[plane, cell[1], cell[2]]), int(table.counts[plane, cell[1], cell[2]])
-        return (table.file, offset, nbytes) if offset and nbytes else None
-
-    def _copy(self, cell: Cell) -> Callable[[bytes], bytes]:
-        number, _ = self._place(cell)
-        table = self._tables[number]
-        return partial(self._copies[number], rows=min(table.piece.y, table.shape.y - cell[1] * table.piece.y))
+        rows = min(table.piece.y, table.shape.y - iy * table.piece.y)
+        offset, nbytes = int(table.offsets[plane, iy, ix]), int(table.counts[plane, iy, ix])
+        return number, rows, (table.file, offset, nbytes) if offset and nbytes else None
 
     @cached_property
-    def _copies(self) -> tuple[Callable[..., bytes], ...]:
+    def _copies(self) -> tuple[Callable[[bytes, int], bytes], ...]:
         return tuple(
             JpegCopy(table) if table.compression == tt.JPEG else partial(_jpeg2000, table) for table in self._tables
         )
@@ -104,14 +101,14 @@ class TiffCopy:
         if table.compression != tt.APERIO_YCBCR:
             return ""
         stored = np.argwhere((table.offsets[0] != 0) & (table.counts[0] != 0))[:_TRIED].tolist()
-        for data in gather([self._range((0, iy, ix)) for iy, ix in stored]):
+        for data in gather([self._locate((0, iy, ix))[2] for iy, ix in stored]):
             with suppress(DamagedError):
                 if isinstance(data, bytes) and not check_jpeg2000(data).is_subsampled:
                     return "YCbCr in JPEG 2000 (compression 33003) that only the TIFF's tag tells from RGB"
         return ""
 
 
-def _jpeg2000(table: TileTable, data: bytes, *, rows: int) -> bytes:
+def _jpeg2000(table: TileTable, data: bytes, rows: int) -> bytes:
     head = check_jpeg2000(data, most=table.piece, samples=table.piece_samples)
     is_rgb = table.compression != tt.APERIO_YCBCR or head.is_subsampled
     if is_rgb and stands_alone(head, table.piece, table.dtype):
