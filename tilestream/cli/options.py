@@ -205,6 +205,16 @@ Resume = Annotated[
         rich_help_panel=RUNNING,
     ),
 ]
+To = Annotated[str, typer.Option("--to", metavar="cog|ome-tiff", show_default=False, help="Format of the files.")]
+TileCodec = Annotated[
+    str,
+    typer.Option(
+        "--codec",
+        metavar="NAME",
+        help="How tiles are packed: deflate, zstd, lzw, none, or with loss jpeg (8 bits, grey or RGB).",
+    ),
+]
+Quality = Annotated[int, typer.Option("--quality", metavar="Q", help="Of jpeg, 1 to 100.")]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Exit with 3 also when tiles were damaged.", rich_help_panel=RUNNING)
 ]

@@ -263,6 +263,43 @@ class DurableFile:
             self._temporary.unlink()
 
 
+@contextmanager
+def durable_path(path: Path) -> Iterator[Path]:
+    """Yield a hidden name beside `path`: the file written there takes that place when the block ends well.
+
+    For files that are not written from first to last byte. The hidden name follows from `path`, so that the next
+    attempt writes over what a killed process left; the caller sees to it that there is one attempt at a time.
+
+    Parameters
+    ----------
+    path : Path
+        Final name; its folder is created, a file of that name is replaced.
+
+    Yields
+    ------
+    Path
+        Where to write; removed when an exception passes through.
+
+    Raises
+    ------
+    OutputError
+        When the place cannot be written.
+    """
+    ensure_directory(path.parent)
+    temporary = path.parent / f".{checksum(path.name.encode())[:16]}{PARTIAL_SUFFIX}"
+    try:
+        yield temporary
+        with explained(path):
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync_directory(path.parent)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
 def write_durable(path: Path, data: bytes) -> str:
     """Return the checksum of `data` after it is whole and durable under `path`.
 
