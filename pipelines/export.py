@@ -194,7 +194,7 @@ def _written(row: ExportRow, pyramid: Pyramid, config: ExportConfig, on_progress
     path = config.out / f"{row.path}{SUFFIXES[config.options.to]}"
     row = replace(row, output=str(path))
     ensure_directory(path.parent)
-    lease = claim(path.parent / f".{checksum(path.name.encode())[:16]}.lease")
+    lease = claim(lease_path(path))
     if lease is None:
         raise OutputError.of(
             f"`{path}`", got="another process that is writing it", expected="one at a time", do="Wait for it to end."
@@ -217,6 +217,11 @@ def _written(row: ExportRow, pyramid: Pyramid, config: ExportConfig, on_progress
         damage=made.damage,
         notes=(*pyramid.info.notes, *made.notes),
     )
+
+
+def lease_path(path: Path) -> Path:
+    """Return the lease of whoever writes a file."""
+    return path.parent / f".{checksum(path.name.encode())[:16]}.lease"
 
 
 def _is_kept(path: Path, recipe: str, *, resume: bool) -> bool:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -26,8 +27,9 @@ from tilestream.sinks.geotags import band_items, place_tags
 from tilestream.sinks.ometiff import OmeTiffWriter
 from tilestream.sinks.omexml import ome_xml
 from tilestream.sinks.tiffcodec import QUALITY, tile_codec
-from tilestream.sinks.tiffdirectory import Value, rational, short, text
+from tilestream.sinks.tiffdirectory import Value, rational, short, text, undefined
 from tilestream.sinks.tiffpyramid import TILE_PX, TiffPyramid
+from tilestream.sources.extras import read_extras
 from tilestream.sources.fingerprint import digest
 from tilestream.types import ImageInfo
 
@@ -105,7 +107,7 @@ def export_pyramid(
         When the file cannot be written; nothing is left behind then.
     """
     plan = plan_levels(pyramid, tile_px=TILE_PX)
-    form = _Form.of(pyramid.info, options, plan)
+    form = _Form.of(pyramid.info, options, plan, icc=read_extras(pyramid.source).icc)
     name = name or path.name
     form.tags(name)  # what cannot be written is refused before a pixel is read
     squares = SquareSource(
@@ -190,9 +192,11 @@ class _Form:
     fill: float
     """Value of pixels that were not measured."""
     recipe: str
+    icc: bytes | None
+    """Colour profile of the source."""
 
     @classmethod
-    def of(cls, info: ImageInfo, options: ExportOptions, plan: LevelPlan) -> _Form:
+    def of(cls, info: ImageInfo, options: ExportOptions, plan: LevelPlan, *, icc: bytes | None) -> _Form:
         recipe = recipe_digest(info, options)
         info = replace(info, dtype=_stored_dtype(info, options))
         is_rgb, count = _is_rgb(info), len(info.channels)
@@ -217,7 +221,7 @@ class _Form:
         )
         shows_glass = options.to == "ome-tiff" and info.modality == "brightfield" and info.dtype == np.uint8
         fill = nodata if nodata is not None else WHITE if shows_glass else 0
-        return cls(info=info, options=options, tiff=tiff, fill=fill, recipe=recipe)
+        return cls(info=info, options=options, tiff=tiff, fill=fill, recipe=recipe, icc=icc)
 
     def notes(self, *, is_measured: bool) -> tuple[str, ...]:
         """Return what the format cannot hold of this image."""
@@ -235,10 +239,19 @@ class _Form:
     def tags(self, name: str, *, damaged: int = 0) -> dict[int, Value]:
         """Return the tags of the whole image."""
         software = f"tilestream {__version__} export {self.recipe}"
-        tags = {305: text(software), **place_tags(self.info), **_resolution_tags(self.info)}
+        tags = {
+            305: text(software),
+            **(place_tags(self.info) if _is_on_earth(self.info) else _resolution_tags(self.info)),
+        }
+        if self.icc is not None:
+            tags[34675] = undefined(self.icc)
+        if self.info.datetime is not None:
+            tags[306] = text(datetime.fromisoformat(self.info.datetime).strftime("%Y:%m:%d %H:%M:%S"))
+        is_labels = self.info.kind == "labels"
+        if self.options.to == "cog" or is_labels:  # OME-TIFF has no word for classes
+            tags[42112] = text(band_items(self.info.channels, is_labels=is_labels, damaged=damaged))
         if self.options.to == "cog":
-            is_labels = self.info.kind == "labels"
-            return tags | {42112: text(band_items(self.info.channels, is_labels=is_labels, damaged=damaged))}
+            return tags
         facts = {"source format": self.info.format, "source fingerprint": self.info.fingerprint}
         facts |= {"damaged blocks": str(damaged)} if damaged else {}
         xml = ome_xml(
@@ -276,9 +289,14 @@ def _nodata(info: ImageInfo) -> float | None:
     return info.nodata if limits.min <= info.nodata <= limits.max else None
 
 
+def _is_on_earth(info: ImageInfo) -> bool:
+    """Return whether an affine leads to a map; that of a slide in OME-Zarr says no more than its pixel size."""
+    return info.crs is not None or info.mpp_yx is None
+
+
 def _resolution_tags(info: ImageInfo) -> dict[int, Value]:
-    """Return pixels per centimetre, which readers of plain TIFF know; a scene has its affine."""
-    if info.mpp_yx is None or info.affine is not None:
+    """Return pixels per centimetre, which readers of plain TIFF know."""
+    if info.mpp_yx is None:
         return {}
     y, x = (1e4 / mpp for mpp in info.mpp_yx)
     return {282: rational(x), 283: rational(y), 296: short(3)}

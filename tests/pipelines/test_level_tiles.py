@@ -150,7 +150,7 @@ def test_z_order_visits_each_cell_once_in_aligned_blocks(shape: Shape) -> None:
     order = list(z_order(shape))
     assert sorted(order) == [(y, x) for y in range(shape.y) for x in range(shape.x)]
     blocks = [(y // 4, x // 4) for y, x in order]
-    assert len({block for block in blocks}) == sum(a != b for a, b in zip(blocks, [None, *blocks], strict=False))
+    assert len(set(blocks)) == sum(a != b for a, b in zip(blocks, [None, *blocks], strict=False))
 
 
 def test_levels_halve_down_to_one_tile() -> None:

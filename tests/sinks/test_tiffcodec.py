@@ -85,4 +85,3 @@ def test_masks_are_bits() -> None:
     valid = np.random.default_rng(0).random((16, 32)) < 0.5
     data = zlib.decompress(encode_mask(valid))
     np.testing.assert_array_equal(np.unpackbits(np.frombuffer(data, "u1")).reshape(16, 32), valid)
-

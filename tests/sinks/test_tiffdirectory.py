@@ -24,8 +24,8 @@ from tilestream.sinks.tiffdirectory import (
     text,
     undefined,
 )
-from tilestream.sources.tiff import open_tiff
 from tilestream.sources.files import File
+from tilestream.sources.tiff import open_tiff
 
 
 def _directory(tiles: int, *, children: tuple[Directory, ...] = (), **more: Value) -> Directory:

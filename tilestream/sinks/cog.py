@@ -17,6 +17,7 @@ import os
 import struct
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -61,7 +62,8 @@ class CogWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._spool.close()
+        with suppress(OSError):  # on a full disk what is still in its buffer fails again
+            self._spool.close()
 
     def add(self, tile: EncodedTile) -> None:
         """Take one tile.

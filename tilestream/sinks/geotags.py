@@ -55,11 +55,7 @@ def place_tags(info: ImageInfo) -> dict[int, Value]:
             tags = {_MATRIX: double((a, b, 0, c, d, e, 0, f, 0, 0, 0, 0, 0, 0, 0, 1))}
     elif info.gcps:
         tags = {_TIES: double(v for row, col, x, y, z in info.gcps for v in (col, row, 0, x, y, z))}
-    if info.crs is not None:
-        tags |= _crs_tags(info.crs)
-    elif tags:
-        tags[_KEYS] = _keys((_RASTER, 1))
-    return tags
+    return tags | ({} if info.crs is None else _crs_tags(info.crs))
 
 
 def _keys(*pairs: tuple[int, int]) -> Value:
@@ -81,7 +77,7 @@ def _crs_by_rasterio(crs: str) -> dict[int, Value]:
         from rasterio.crs import CRS
         from rasterio.errors import CRSError
         from rasterio.io import MemoryFile
-        from rasterio.transform import from_origin
+        from rasterio.transform import Affine
     except ImportError as error:
         raise ConfigError.of(
             f"CRS `{crs[:60]}`",
@@ -95,7 +91,7 @@ def _crs_by_rasterio(crs: str) -> dict[int, Value]:
     with MemoryFile() as memory:
         try:
             wanted = CRS.from_user_input(crs)
-            with memory.open(driver="GTiff", crs=wanted, **size, transform=from_origin(0, 1, 1, 1)):
+            with memory.open(driver="GTiff", crs=wanted, **size, transform=Affine(1, 0, 0, 0, -1, 1)):
                 pass
             with memory.open() as made:
                 read = made.crs

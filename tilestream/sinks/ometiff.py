@@ -8,6 +8,7 @@ OME-TIFF specification 6.0, https://docs.openmicroscopy.org/ome-model/6.0.0/ome-
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from tilestream.sinks.tiffdirectory import CLASSIC_BYTES, Value, encode_directories, header
@@ -44,7 +45,8 @@ class OmeTiffWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with suppress(OSError):  # after an error only: what was not written then fails again
+            self._file.close()
 
     def add(self, tile: EncodedTile) -> None:
         """Append one tile.
@@ -83,5 +85,5 @@ class OmeTiffWriter:
         self._size_bytes += self._file.write(encode_directories(chain, at=first, is_big=self._is_big))
         self._file.seek(0)
         self._file.write(header(first, is_big=self._is_big))
-        self._file.flush()
+        self._file.close()
         return self._size_bytes

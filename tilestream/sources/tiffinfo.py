@@ -34,6 +34,8 @@ class GdalItems:
     """Offset by sample."""
     name: Mapping[int, str]
     """Description by sample."""
+    thematic: frozenset[int]
+    """Samples whose values are classes."""
 
 
 def describe(layout: Layout, *, selection: Mapping[str, int], chosen: Mapping[str, int]) -> tuple[ImageInfo, bool]:
@@ -73,7 +75,7 @@ def describe(layout: Layout, *, selection: Mapping[str, int], chosen: Mapping[st
         dtype=dtype,
         channels=channels,
         fingerprint=_fingerprint(layout),
-        kind="labels" if is_class_raster else "intensity",
+        kind="labels" if is_class_raster or _is_thematic(layout.ifd, table) else "intensity",
         modality=_modality(layout, place, mpp_yx),
         mpp_yx=mpp_yx,
         crs=place.crs,
@@ -161,17 +163,29 @@ def _channels(layout: Layout, *, is_class_raster: bool, place: GeoReference) -> 
 
 
 def _gdal_items(ifd: Ifd) -> GdalItems:
-    found: dict[str, dict[int, str]] = {"scale": {}, "offset": {}, "description": {}}
+    found: dict[str, dict[int, str]] = {"scale": {}, "offset": {}, "description": {}, "layer": {}}
     text = ifd.text(42112)
     try:
         root = ET.fromstring(text) if text else None  # expat limits entity expansion by itself
     except ET.ParseError:
         root = None
     for item in [] if root is None else root.iter("Item"):
-        role, sample = item.get("role", ""), item.get("sample", "0")
+        role = "layer" if item.get("name") == "LAYER_TYPE" else item.get("role", "")
+        sample = item.get("sample", "0")
         if role in found and sample.isascii() and sample.isdecimal():
             found[role][int(sample)] = (item.text or "").strip()
-    return GdalItems(scale=_numbers(found["scale"]), offset=_numbers(found["offset"]), name=found["description"])
+    return GdalItems(
+        scale=_numbers(found["scale"]),
+        offset=_numbers(found["offset"]),
+        name=found["description"],
+        thematic=frozenset(sample for sample, word in found["layer"].items() if word == "thematic"),
+    )
+
+
+def _is_thematic(ifd: Ifd, table: TileTable) -> bool:
+    """Return whether GDAL's item LAYER_TYPE says of every sample that its numbers are classes."""
+    is_whole = table.dtype.kind in "ui" and table.palette is None
+    return is_whole and _gdal_items(ifd).thematic >= frozenset(range(table.samples))
 
 
 def _numbers(texts: Mapping[int, str]) -> dict[int, float]:
