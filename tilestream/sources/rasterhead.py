@@ -43,6 +43,8 @@ class RasterHead:
     """Which sample is alpha."""
     geo: tuple[bytes, ...] = ()
     """GeoTIFF that a JP2 file carries in a UUID box."""
+    codestream: tuple[int, int] | None = None
+    """Where the codestream of a JPEG 2000 image begins and ends, when its tiles mean the same without the file."""
     notes: tuple[str, ...] = ()
     """For users."""
 
@@ -216,7 +218,7 @@ def jp2_boxes(file: File, start: int, stop: int) -> Iterator[tuple[bytes, int, i
 
 
 def _jp2(file: File) -> RasterHead:
-    start, geo, alpha, notes = 0, [], None, []
+    start, stop, geo, alpha, notes = 0, file.size, [], None, []
     if file.read(0, 2) != b"\xff\x4f":
         start = -1
         for kind, offset, length in jp2_boxes(file, 0, file.size):
@@ -226,13 +228,20 @@ def _jp2(file: File) -> RasterHead:
             elif kind == b"uuid" and length > 16 and file.read(offset, 16) == _GEOJP2:
                 geo.append(file.read(offset + 16, min(length - 16, 1 << 20)))
             elif kind == b"jp2c":
-                start = offset
+                start, stop = offset, offset + length
                 break
     if start < 0 or start + 47 > file.size:
         raise DamagedError("JP2 file has no codestream (box jp2c)")
     shape, samples, dtype = _siz(file.read(start, min(file.size - start, 42 + 3 * 64)))
     return RasterHead(
-        format="jp2", shape=shape, samples=samples, dtype=dtype, alpha=alpha, geo=tuple(geo), notes=tuple(notes)
+        format="jp2",
+        shape=shape,
+        samples=samples,
+        dtype=dtype,
+        alpha=alpha,
+        geo=tuple(geo),
+        codestream=None if notes else (start, stop),  # a palette and YCC are turned by what the file says around it
+        notes=tuple(notes),
     )
 
 
