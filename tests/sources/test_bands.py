@@ -9,19 +9,9 @@ import pytest
 import tifffile
 
 from tests.sources.assembled import whole_level
+from tests.sources.madescene import noise, save_band
 from tilestream.errors import DamagedError, SourceError
 from tilestream.sources.opening import open_source
-
-
-def noise(size, seed):
-    return np.random.default_rng(seed).integers(1, 9999, (size, size), np.uint16)
-
-
-def save_band(path, pixels, *, step=10.0, origin=(500000.0, 4000000.0), nodata="0", tile=32, compression="zlib"):
-    geo = [(33550, "d", 3, (step, step, 0.0), True), (33922, "d", 6, (0, 0, 0, *origin, 0), True)]
-    keys = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32629)
-    tags = [*geo, (34735, "H", len(keys), keys, True), (42113, "s", 0, nodata, True)]
-    tifffile.imwrite(path, pixels, tile=(tile, tile), extratags=tags, compression=compression, metadata=None)
 
 
 def save_scene(folder, bands, **assets):
