@@ -98,8 +98,10 @@ class InvalidSource:
             except DamagedError as error:
                 raise DamagedError(f"class layer {rule.band}: {error}") from error
             if found is not None:
-                # Where the layer itself has no data it holds 0, which is the number that its product gives to that.
-                classes = rule.matches(found.pixels[:height, :width, 0])
+                numbers = found.pixels[..., 0]
+                if found.valid is not None:  # "no data" is a class like others: 0 of SCL, 1 (fill) of QA_PIXEL
+                    numbers = np.where(found.valid, numbers, numbers.dtype.type(layer.info.nodata or 0))
+                classes = rule.matches(numbers[:height, :width])
                 valid[: classes.shape[0], : classes.shape[1]] &= ~classes
         if valid.all():
             return block
