@@ -47,9 +47,9 @@ def save_gcps(path, pixels, gcps):
     """GeoTIFF with ground control points `(row, col, x, y, z)` and no affine."""
     profile: dict[str, Any] = {"height": pixels.shape[0], "width": pixels.shape[1], "count": 1, "dtype": pixels.dtype}
     points = [rasterio.control.GroundControlPoint(*point) for point in gcps]
-    with rasterio.open(path, "w", driver="GTiff", tiled=True, blockxsize=32, blockysize=32, **profile) as file:
+    profile |= {"tiled": True, "blockxsize": 32, "blockysize": 32, "gcps": points, "crs": "EPSG:4326"}
+    with rasterio.open(path, "w", driver="GTiff", **profile) as file:
         file.write(pixels, 1)
-        file.gcps = (points, rasterio.CRS.from_epsg(4326))
 
 
 def save_rotated(path, pixels, affine):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
 
 from tests.sources.madedicom import save_dicom
+from tests.sources.madescene import save_landsat, save_safe
 from tests.sources.test_opening import save_png
+from tests.sources.test_radar import save_grd
+from tests.sources.test_stac import band, save_item
 from tilestream.sources.discovery import find_inputs
+from tilestream.sources.opening import open_source
 
 
 def table(paths, **options):
@@ -181,3 +186,38 @@ def test_order_does_not_depend_on_the_disk(tmp_path):
     shutil.copytree(tmp_path, tmp_path.parent / "again")
     again = find_inputs([tmp_path.parent / "again"])
     assert [found.relative for found in first] == [found.relative for found in again] == ["a.png", "b.png", "c.png"]
+
+
+def test_products_of_satellites_are_one_input_each(tmp_path):
+    save_safe(tmp_path / "a.SAFE", {"B02": 10})
+    save_landsat(tmp_path / "b", {"4": "SR_B4"})
+    save_grd(tmp_path / "c.SAFE")
+    assert inputs([tmp_path]) == ["a.SAFE", "b", "c.SAFE"]
+    assert inputs([tmp_path / "b"]) == ["b"]
+
+
+def test_scenes_in_one_folder_are_inputs_by_their_metadata(tmp_path):
+    for day in ("0101", "0117"):
+        save_landsat(tmp_path / "all", {"4": "SR_B4"}, stem=f"LC08_L2SP_047027_2020{day}")
+    found = table([tmp_path / "all"])
+    stems = [f"LC08_L2SP_047027_2020{day}" for day in ("0101", "0117")]
+    assert inputs([tmp_path / "all"]) == [f"{stem}_MTL.txt" for stem in stems]
+    assert found[f"{stems[0]}_SR_B4.TIF"] == ("ignored", f"a band of {stems[0]}_MTL.txt")
+    assert found[f"{stems[1]}_QA_PIXEL.TIF"] == ("ignored", f"a band of {stems[1]}_MTL.txt")
+
+
+def test_dated_items_stay_several_inputs_with_their_dates(tmp_path):
+    for day in ("2020-01-01", "2020-01-17"):
+        save_item(tmp_path / day, {"red": band("red")}, {"datetime": f"{day}T10:00:00Z"})
+    found = inputs([tmp_path])
+    assert found == ["2020-01-01", "2020-01-17"]
+    times = [open_source(str(tmp_path / name)).info.datetime for name in found]
+    assert times == ["2020-01-01T10:00:00Z", "2020-01-17T10:00:00Z"]
+
+
+def test_items_without_copies_are_inputs_and_other_json_is_not(tmp_path):
+    item = {"type": "Feature", "stac_version": "1.0.0", "assets": {"red": {"href": "https://somewhere/red.tif"}}}
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    (tmp_path / "outline.json").write_text(json.dumps({"type": "Feature"}))
+    (tmp_path / "LFS.json").write_text("{")
+    assert inputs([tmp_path]) == ["item.json"]
