@@ -127,7 +127,9 @@ def parse_compressor(compressor: Any, dtype: np.dtype[Any], order: tuple[int, ..
     if name in _UNPACK:
         return ChunkCodec(order=order, dtype=dtype, packing=name) if _PACK_OPTIONS[name] >= set(options) else None
     image = parse_image_codec(name, options, dtype)
-    return None if image is None else ChunkCodec(order=order, dtype=dtype, image=image)
+    if image is None or not dtype.isnative or list(order) != sorted(order):  # what is meant then is for zarr to say
+        return None
+    return ChunkCodec(order=order, dtype=dtype, image=image)
 
 
 def named_configuration(entry: Any) -> tuple[str, Mapping[str, Any]] | None:

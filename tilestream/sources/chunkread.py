@@ -58,6 +58,8 @@ class ChunkReader:
     ) -> None:
         self._folder, self._layout, self._dims, self._written = folder, layout, tuple(dims), written
         self._identity = f"{fingerprint} {folder.url}"
+        # Remote shards that are not there: glass is large, and each of its tiles would cost a request for nothing.
+        self._absent: set[Place] = set()
         self._decoder = ChunkDecoder(layout.codec, layout.chunks)
         self._fill = layout.dtype.type(layout.fill)
         self._y, self._x = self._dims.index("y"), self._dims.index("x")
@@ -211,12 +213,16 @@ class ChunkReader:
         def load() -> ShardIndex | None:
             return read_index(inside(self._folder, name), form)
 
+        if shard in self._absent:
+            return None
         try:
             index = indexes.get((self._identity, name), load)
         except DamagedError as error:
             raise DamagedError(f"shard `{name}`: {error}") from error
         if index is None:
             self._require_unwritten(shard)
+            if not self._folder.is_local:
+                self._absent.add(shard)
         return index
 
     def _fetch_files(self, places: list[Place]) -> list[bytes | None]:

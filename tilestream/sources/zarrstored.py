@@ -72,27 +72,28 @@ def _places(folder: Path, layout: ChunkLayout, most: int) -> tuple[set[tuple[int
     found: set[tuple[int, ...]] = set()
     nested = layout.separator == "/"
     start = folder / "c" if nested and layout.key_start else folder
-    for seen, name in enumerate(_names(start, len(layout.shape) if nested else 1)):
-        if seen == most:
+    seen = 0
+    for name in _names(start, len(layout.shape) if nested else 1):
+        seen += 1
+        if seen > most:
             return None, 0
         place = _place(name if nested else name.removeprefix(layout.key_start), layout)
         if place is not None:
             found.add(place)
-    return found, most - len(found)
+    return found, most - seen
 
 
 def _names(folder: Path, depth: int) -> Iterator[str]:
-    """Yield the paths of entries at a depth below a folder, relative to it."""
+    """Yield the paths of entries at a depth below a folder, relative to it, as they come."""
     try:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries]
+            for entry in entries:
+                if depth == 1:
+                    yield entry.name
+                elif entry.name.isdecimal():
+                    yield from (f"{entry.name}/{rest}" for rest in _names(folder / entry.name, depth - 1))
     except (FileNotFoundError, NotADirectoryError):
         return
-    for name in names:
-        if depth == 1:
-            yield name
-        elif name.isdecimal():
-            yield from (f"{name}/{rest}" for rest in _names(folder / name, depth - 1))
 
 
 def _place(name: str, layout: ChunkLayout) -> tuple[int, ...] | None:
