@@ -31,6 +31,7 @@ from tilestream.types import ImageInfo, StageSpec
 
 if TYPE_CHECKING:
     from tilestream.pipelines.embed import EmbedConfig
+    from tilestream.pipelines.ingest import IngestConfig
 
 ENTROPY = StageSpec(target="entropy")
 """Every image gets an entropy map, whatever its encoder."""
@@ -48,7 +49,7 @@ def encoder_for(config: EmbedConfig, image: ImageInfo) -> Encoder:
     return choose_encoder(config.encoder, config.encoder_params, image, tile_px=config.tile_px)
 
 
-def chosen(pyramid: Pyramid, entry: Entry, config: EmbedConfig) -> Pyramid:
+def chosen(pyramid: Pyramid, entry: Entry, config: EmbedConfig | IngestConfig) -> Pyramid:
     """Return an image as the entry and the options of a run want it.
 
     Parameters
@@ -57,7 +58,7 @@ def chosen(pyramid: Pyramid, entry: Entry, config: EmbedConfig) -> Pyramid:
         The image as opened.
     entry : Entry
         Its bands and resolution by a manifest.
-    config : EmbedConfig
+    config : EmbedConfig or IngestConfig
         Classes that are not valid, and decibels.
 
     Returns

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,10 @@ class IngestConfig:
     """Whether an archive gets the halvings too that its source does not have."""
     keep_identifying: bool = False
     """Whether label and macro images and identifying metadata go into the store."""
+    invalid: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Class layer of scenes → classes or bit rules whose pixels are not valid."""
+    decibels: str | None = None
+    """`power` or `amplitude`: what the values of radar images are that are to be stored in decibels."""
     cluster: str = "threads"
     """Profile of `tilestream.cluster.client.open_client`."""
     memory_bytes: int | None = None

@@ -12,9 +12,10 @@ import numpy as np
 from tilestream.codecs.metadata import encode_json, group_metadata
 from tilestream.codecs.place import Place
 from tilestream.codecs.shardmap import encode_shard_map
-from tilestream.pipelines.ingest_work import VALID, IngestWork
+from tilestream.pipelines.ingest_work import IngestWork
 from tilestream.pyramid.pyramid import open_pyramid
 from tilestream.sinks.layout import Profile, store_names
+from tilestream.sinks.omelabels import VALID, labels_attributes
 from tilestream.sinks.pyramid import LevelWriter
 from tilestream.sinks.store import display_windows, owner_record, root_attributes
 from tilestream.sinks.tree import put_in_place
@@ -89,11 +90,11 @@ class FinishStore:
         written = {path for receipt in receipts for path in receipt.outputs}
         documents = dict(self.documents)
         names = self._label_names(written)
-        if VALID not in names:  # its metadata stood there for the coarse tiers
-            documents = {path: node for path, node in documents.items() if not path.startswith(f"labels/{VALID}")}
-            self.work.staging.clear(f"labels/{VALID}" if names else "labels")
+        if VALID.name not in names:  # its metadata stood there for the coarse tiers
+            documents = {path: node for path, node in documents.items() if not path.startswith(f"labels/{VALID.name}")}
+            self.work.staging.clear(f"labels/{VALID.name}" if names else "labels")
         if names:
-            documents["labels"] = group_metadata({"ome": {"version": "0.5", "labels": names}})
+            documents["labels"] = group_metadata(labels_attributes(names))
             self.work.staging.put("labels/zarr.json", encode_json(documents["labels"]))
         image = self.work.image
         info, layout = image.pyramid.info, image.writer.layout
@@ -139,8 +140,8 @@ class FinishStore:
 
     def _label_names(self, written: set[str]) -> list[str]:
         names = [member.writer.prefix.split("/")[1] for member in self.work.labels]
-        has_mask = any(path.startswith(f"labels/{VALID}/") for path in written)
-        return sorted([*names, *([VALID] if has_mask else [])])
+        has_mask = any(path.startswith(f"labels/{VALID.name}/") for path in written)
+        return sorted([*names, *([VALID.name] if has_mask else [])])
 
     def _coarsest(self) -> Array:
         """Return the coarsest level as floats, NaN where not valid."""

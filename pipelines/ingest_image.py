@@ -10,20 +10,23 @@ from tilestream.codecs.metadata import encode_json, group_metadata
 from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError
 from tilestream.pipelines.cohort import Entry
+from tilestream.pipelines.image import chosen
 from tilestream.pipelines.ingest_finish import FinishStore, icc_entry, summary_of
 from tilestream.pipelines.ingest_size import Projected, project_store
 from tilestream.pipelines.ingest_work import IngestWork, Member
 from tilestream.pipelines.recipe import digest, image_recipe, new_recipe
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.sinks.layout import Profile, StoreLayout, archive_layout, label_layout, made_layout, store_names
+from tilestream.sinks.omelabels import VALID
 from tilestream.sinks.pyramid import LevelWriter
-from tilestream.sinks.store import coordinates, encode_values, label_attributes, nodes
+from tilestream.sinks.store import coordinates, encode_values, label_attributes, nodes, picture
 from tilestream.sinks.tree import check_place, clear_staging, refuse_replacing, staging_of
 from tilestream.sources.encoded import archive_reason
-from tilestream.sources.extras import read_extras
+from tilestream.sources.extras import associated_images, read_extras
 from tilestream.sources.stamps import Stamp, stamps_of
 from tilestream.stream.engine import Prepared
 from tilestream.stream.journal import Journal
+from tilestream.types import Array
 
 if TYPE_CHECKING:
     from tilestream.pipelines.ingest import IngestConfig
@@ -86,7 +89,7 @@ def open_image(entry: Entry, config: IngestConfig) -> Opened:
         When it cannot be opened.
     """
     pyramid = open_pyramid(entry.url, cache_bytes=0)
-    pyramid = pyramid.choose(bands=entry.bands, mpp=entry.mpp)
+    pyramid = chosen(pyramid, entry, config)
     reason = archive_reason(pyramid.source)
     profile: Profile = config.profile or ("portable" if reason else "archive")
     if profile == "archive" and reason:
@@ -101,7 +104,7 @@ def open_image(entry: Entry, config: IngestConfig) -> Opened:
         pyramid=pyramid,
         profile=profile,
         layout=layout,
-        labels={},
+        labels={band.name: pyramid.classes(band.name) for band in pyramid.info.classes},
         projected=project_store(pyramid, layout),
         recipe=_recipe(pyramid, profile, layout, config),
     )
@@ -163,13 +166,15 @@ class IngestJob:
             refuse_replacing(places.root.url)
         staging = staging_of(places.root)
         work = _work(opened, staging, journal, stamps)
-        documents = _write_documents(opened, staging, work)
+        keep = self.config.keep_identifying
+        pictures = associated_images(opened.pyramid.source, True) if keep else {}
+        documents = _write_documents(opened, staging, work, pictures)
         finish = FinishStore(
             work=work,
             root=places.root,
             profile=opened.profile,
             documents=documents,
-            more=_more(opened, keep_identifying=self.config.keep_identifying),
+            more=_more(opened, keep_identifying=keep),
             replace=not self.config.resume,
         )
         plan = work.image.plan
@@ -192,15 +197,19 @@ def _work(opened: Opened, staging: Place, journal: Journal, stamps: tuple[Stamp,
     return IngestWork(image=image, labels=labels, staging=staging, journal=journal, stamps=stamps)
 
 
-def _write_documents(opened: Opened, staging: Place, work: IngestWork) -> dict[str, Any]:
+def _write_documents(opened: Opened, staging: Place, work: IngestWork, pictures: Mapping[str, Array]) -> dict[str, Any]:
     """Write the metadata of all groups and arrays but the root's, and return them: the same whoever writes them."""
     info = opened.pyramid.info
     documents = nodes(info, opened.layout)
-    for member in (*work.labels, None):
-        writer = work.mask if member is None else member.writer
-        about = info if member is None else member.pyramid.info
-        documents |= nodes(about, writer.layout, prefix=writer.prefix, is_mapped=member is not None)
-        documents[writer.prefix.rstrip("/")] = group_metadata(label_attributes(about, writer.layout))
+    bands = {band.name: band for band in (*info.classes, VALID)}
+    for writer in (work.mask, *(member.writer for member in work.labels)):
+        band = bands[writer.prefix.split("/")[1]]
+        documents |= nodes(info, writer.layout, prefix=writer.prefix, band=band)
+        documents[writer.prefix.rstrip("/")] = group_metadata(label_attributes(info, writer.layout, band))
+    for name, pixels in pictures.items():
+        documents["associated"] = group_metadata()
+        documents[f"associated/{name}"], data = picture(pixels)
+        staging.put(f"associated/{name}/c/0/0/0", data)
     if opened.profile == "gdal":
         for path, document, values in coordinates(info, opened.layout):
             documents[path] = document

@@ -16,14 +16,12 @@ from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.pyramid.supertile import Base, levels_of_base, read_base
 from tilestream.sinks.layout import StoreLevel, mask_layout
 from tilestream.sinks.members import StorePlan, StoreUnit
+from tilestream.sinks.omelabels import VALID
 from tilestream.sinks.pyramid import LevelWriter
 from tilestream.sources.stamps import Stamp, require_unchanged
 from tilestream.stream.journal import Journal
 from tilestream.stream.work import Busy, Found, once
 from tilestream.types import Box, EncodedSource, Receipt
-
-VALID = "valid"
-"""Name of the labels that say where an image was measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +127,7 @@ class IngestWork:
     def mask(self) -> LevelWriter:
         """Return the writer of the image's validity, used where no value of its samples says it."""
         layout = mask_layout(self.image.writer.layout)
-        return LevelWriter(place=self.staging, prefix=f"labels/{VALID}/", layout=layout)
+        return LevelWriter(place=self.staging, prefix=f"labels/{VALID.name}/", layout=layout)
 
     def _base(self, member: Member, unit: StoreUnit) -> Base:
         box = member.plan.box(unit)

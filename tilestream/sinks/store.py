@@ -14,7 +14,7 @@ from numcodecs import Zstd
 
 from tilestream import __version__
 from tilestream.codecs.metadata import ZSTD_LEVEL, Layout, array_metadata, encode_fill, group_metadata, inner_codecs
-from tilestream.sinks.layout import Profile, StoreLayout
+from tilestream.sinks.layout import Profile, StoreLayout, storable
 from tilestream.sinks.ome import (
     CellGrid,
     geo_attributes,
@@ -23,8 +23,9 @@ from tilestream.sinks.ome import (
     ome_channel,
     place_attributes,
 )
+from tilestream.sinks.omelabels import flag_attributes, image_label
 from tilestream.sinks.tree import OWNER
-from tilestream.types import Array, Channel, ImageInfo
+from tilestream.types import Array, Channel, ClassBand, ImageInfo
 
 FORMAT = 1
 """Version of the layout of the store; readers refuse a newer one."""
@@ -50,7 +51,7 @@ def grid_of_image(info: ImageInfo, layout: StoreLayout) -> CellGrid:
     )
 
 
-def nodes(info: ImageInfo, layout: StoreLayout, *, prefix: str = "", is_mapped: bool = True) -> dict[str, Any]:
+def nodes(info: ImageInfo, layout: StoreLayout, *, prefix: str = "", band: ClassBand | None = None) -> dict[str, Any]:
     """Return the metadata documents of the levels of an image, the image's own group left out.
 
     Parameters
@@ -61,8 +62,8 @@ def nodes(info: ImageInfo, layout: StoreLayout, *, prefix: str = "", is_mapped: 
         Its arrays.
     prefix : str
         Path of the image in the store, with a slash at its end.
-    is_mapped : bool
-        Whether pixels of `info.nodata` are named as missing; not so for masks.
+    band : ClassBand, optional
+        What the numbers mean, for a mask or class raster below `labels/`.
 
     Returns
     -------
@@ -74,7 +75,7 @@ def nodes(info: ImageInfo, layout: StoreLayout, *, prefix: str = "", is_mapped: 
     for level in layout.levels:
         path, place = f"{prefix}{level.index}", place_attributes(grid, level.shape, level.scale_yx)
         found[path] = group_metadata(place)
-        attributes = {**place, **(_values(info) if is_mapped else {})}
+        attributes = {**place, **(_values(info) if band is None else flag_attributes(band))}
         if grid.is_placed:
             attributes["grid_mapping"] = "spatial_ref"
             found[f"{path}/spatial_ref"] = _scalar(grid_mapping_attributes(grid, level.scale_yx))
@@ -247,6 +248,8 @@ def owner_record(
         "gcps": [list(point) for point in info.gcps],
         "nodata": None if info.nodata is None else encode_fill(info.nodata, np.dtype("float64")),
         "selection": dict(info.selection),
+        "datetime": info.datetime,
+        "derived": list(info.derived),
         "channels": [asdict(channel) for channel in info.channels],
     }
     return {
@@ -290,7 +293,7 @@ def _window(info: ImageInfo, number: int, pixels: Array | None) -> tuple[float, 
     return low, high if high > low else low + 1.0
 
 
-def label_attributes(info: ImageInfo, layout: StoreLayout) -> dict[str, Any]:
+def label_attributes(info: ImageInfo, layout: StoreLayout, band: ClassBand) -> dict[str, Any]:
     """Return the attributes of the group of a mask or class raster below `labels/`.
 
     Parameters
@@ -299,6 +302,8 @@ def label_attributes(info: ImageInfo, layout: StoreLayout) -> dict[str, Any]:
         The raster, or the image of a mask.
     layout : StoreLayout
         Its arrays.
+    band : ClassBand
+        What the numbers mean.
 
     Returns
     -------
@@ -306,15 +311,36 @@ def label_attributes(info: ImageInfo, layout: StoreLayout) -> dict[str, Any]:
         OME-Zarr 0.5, section "labels", and GeoZarr.
     """
     grid, factors = grid_of_image(info, layout), [level.scale_yx for level in layout.levels]
-    ome = ome_attributes("labels", grid, factors, channels=[], method=("mode", "Most frequent class under a pixel"))
+    ome = ome_attributes(band.name, grid, factors, channels=[], method=("mode", "Most frequent class under a pixel"))
     shapes = [level.shape for level in layout.levels]
     return {
-        "ome": {**ome, "image-label": {"version": "0.5", "source": {"image": "../../"}}},
+        "ome": {**ome, "image-label": image_label(band)},
         **geo_attributes(grid, shapes, factors, method="mode"),
     }
 
 
+def picture(pixels: Array) -> tuple[dict[str, Any], bytes]:
+    """Return a small picture as an array of one chunk: its metadata and that chunk.
+
+    Parameters
+    ----------
+    pixels : ndarray
+        `(y, x, c)`.
+
+    Returns
+    -------
+    dict and bytes
+        Axes c, y, x; the chunk lies at `c/0/0/0`.
+    """
+    shape, dtype = (pixels.shape[2], *pixels.shape[:2]), storable(pixels.dtype)
+    layout = Layout(grid_shape=shape, codecs=tuple(inner_codecs(dtype)))
+    return (
+        array_metadata(shape, dtype, layout=layout, dimension_names=("c", "y", "x")),
+        encode_values(pixels.transpose(2, 0, 1).astype(dtype, copy=False)),
+    )
+
+
 def encode_values(values: Array) -> bytes:
-    """Return an array as the one chunk of a coordinate variable."""
+    """Return an array as the bytes of its one chunk."""
     compressed: bytes = Zstd(level=ZSTD_LEVEL, checksum=True).encode(np.ascontiguousarray(values))
     return compressed
