@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from distributed import Client
 from tilestream.cluster.client import open_client
 from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError, OutputError
-from tilestream.pipelines.cohort import Cohort, Entry
+from tilestream.pipelines.cohort import Cohort, Entry, read_cohort
 from tilestream.pipelines.embed import placed, threads_of
 from tilestream.pipelines.ingest_image import IngestJob, StorePlaces
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
@@ -72,6 +72,35 @@ class StoreRow:
     def damaged(self) -> tuple[str, ...]:
         """Return the reason of each block that could not be decoded."""
         return tuple((self.summary or {}).get("damaged", ()))
+
+
+def ingest_cohort(paths: Sequence[str], *, manifest: str | None, config: IngestConfig) -> Cohort:
+    """Return the inputs of an ingest; stores that an earlier run has put beside their images are none.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Files, folders and URLs.
+    manifest : str, optional
+        As for `read_cohort`.
+    config : IngestConfig
+        Where the stores go.
+
+    Returns
+    -------
+    Cohort
+        The inputs.
+
+    Raises
+    ------
+    ConfigError, SourceError
+        As `read_cohort` raises them.
+    """
+    out = config.out.path if config.out.is_local else None
+    cohort = read_cohort(paths, manifest=manifest, out=out)
+    names = {StorePlaces.of(config.out, entry.key).root.url for entry in cohort.entries}
+    entries = tuple(entry for entry in cohort.entries if str(Path(entry.url).absolute()) not in names) if out else None
+    return cohort if entries is None else replace(cohort, entries=entries)
 
 
 def run_ingest(

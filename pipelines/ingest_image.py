@@ -178,7 +178,12 @@ class IngestJob:
             replace=not self.config.resume,
         )
         plan = work.image.plan
-        return Prepared(plan=plan, work=work, finish=finish, facts={"units": len(plan), **asdict(opened.projected)})
+        return Prepared(
+            plan=plan,
+            work=work,
+            finish=finish,
+            facts={"units": len(plan), "profile": opened.profile, **asdict(opened.projected)},
+        )
 
 
 def _work(opened: Opened, staging: Place, journal: Journal, stamps: tuple[Stamp, ...]) -> IngestWork:

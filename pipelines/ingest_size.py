@@ -13,6 +13,7 @@ from tilestream.pyramid.pyramid import Pyramid
 from tilestream.pyramid.supertile import read_base
 from tilestream.sinks.layout import StoreLayout
 from tilestream.sinks.pyramid import LevelWriter
+from tilestream.sources.encoded import encoded_level
 from tilestream.stream.budget import memory_limit
 from tilestream.types import Box
 
@@ -74,7 +75,7 @@ class Projected:
             )
 
 
-def project_store(pyramid: Pyramid, layout: StoreLayout, *, copied_bytes: int = 0) -> Projected:
+def project_store(pyramid: Pyramid, layout: StoreLayout) -> Projected:
     """Return the bytes that a store will take and its making will hold.
 
     Parameters
@@ -83,8 +84,6 @@ def project_store(pyramid: Pyramid, layout: StoreLayout, *, copied_bytes: int = 
         The image.
     layout : StoreLayout
         Its arrays.
-    copied_bytes : int
-        What copied tiles take, as the source's tables say.
 
     Returns
     -------
@@ -95,6 +94,8 @@ def project_store(pyramid: Pyramid, layout: StoreLayout, *, copied_bytes: int = 
     made = [level for level in layout.levels if level.copied is None]
     raw = sum(level.shape.area for level in made) * pixel_bytes
     share = _share(pyramid, layout) if made else 0.0
+    copied = [encoded_level(pyramid.source, level.copied) for level in layout.levels if level.copied is not None]
+    copied_bytes = sum(level.stored_bytes for level in copied)
     block = pyramid.levels[0].block
     strips = block.y * (layout.unit_px + 2 * block.x) * pixel_bytes
     task = int(layout.unit_px**2 * (pixel_bytes + 1) * COARSE) + strips

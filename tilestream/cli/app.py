@@ -225,6 +225,52 @@ def export(
 
 
 @app.command()
+def ingest(
+    out: opt.OutPlace,
+    paths: opt.Inputs = None,
+    manifest: opt.Manifest = None,
+    profile: opt.Profile = None,
+    fill_levels: opt.FillLevels = False,
+    keep_identifying: opt.KeepIdentifying = False,
+    invalid: opt.Invalid = None,
+    decibels: opt.Decibels = None,
+    cluster: opt.Cluster = "threads",
+    memory: opt.Memory = None,
+    resume: opt.Resume = True,
+    strict: opt.Strict = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Store slides and scenes as Zarr pyramids that OME-Zarr tools, GeoZarr tools and xarray open."""
+    started = time.monotonic()
+    from tilestream.cli.progress import Progress
+
+    progress = Progress(noun="super-tile")
+    with guarded(as_json=as_json, stopped=lambda: f"{progress.kept()}. {AGAIN}: {same_command()}") as stop:
+        from tilestream.cli.ingesting import announced, exit_code, ingest_document, print_ingest
+        from tilestream.pipelines.ingest import ingest_cohort, run_ingest
+
+        config = opt.ingest_config(
+            out=out,
+            profile=profile,
+            fill_levels=fill_levels,
+            keep_identifying=keep_identifying,
+            invalid=invalid,
+            decibels=decibels,
+            cluster=cluster,
+            memory_bytes=memory,
+            resume=resume,
+        )
+        cohort = ingest_cohort(paths or [], manifest=manifest, config=config)
+        with progress.shown(len(cohort.entries)):
+            rows = run_ingest(cohort, config, on_event=stop.checked(announced(progress.hear)))
+        if as_json:
+            print_json(ingest_document(rows, cohort, strict=strict))
+        else:
+            print_ingest(rows, cohort, seconds=time.monotonic() - started)
+    raise typer.Exit(exit_code(rows, cohort, strict=strict))
+
+
+@app.command()
 def demo(
     slide: Annotated[
         str | None,

@@ -32,6 +32,8 @@ class Counts:
 
     images: int
     """Inputs of the run."""
+    noun: str = "tile"
+    """What receipts count, for whoever shows it."""
     clock: Callable[[], float] = time.monotonic
     """Seconds from any point."""
     done: int = 0

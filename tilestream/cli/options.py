@@ -12,6 +12,7 @@ from tilestream.errors import ConfigError
 
 if TYPE_CHECKING:
     from tilestream.pipelines.embed import EmbedConfig
+    from tilestream.pipelines.ingest import IngestConfig
 
 CHOICES = "What to read"
 RUNNING = "How to run"
@@ -88,6 +89,25 @@ Manifest = Annotated[
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", show_default=False, help="Folder of all outputs.")]
+OutPlace = Annotated[
+    str,
+    typer.Option("--out", metavar="DIR", show_default=False, help="Folder of all outputs, also s3://bucket/folder."),
+]
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        metavar="archive|portable|gdal",
+        help="Copy the stored tiles as they are (default where they can be copied), or zstd, or zstd without shards.",
+        rich_help_panel=CHOICES,
+    ),
+]
+FillLevels = Annotated[
+    bool,
+    typer.Option(
+        "--fill-levels", help="Give an archive the levels that its source does not have.", rich_help_panel=CHOICES
+    ),
+]
 CheckOut = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Folder that the outputs would go to; nothing is written.")
 ]
@@ -274,6 +294,38 @@ def embed_config(
         raise ConfigError.of("`--mpp`", got=mpp, expected="micrometres per pixel above 0", do="Correct it.")
     params = {} if value_range is None else {"value_range": list(value_range)}
     return EmbedConfig(encoder_params=params, invalid=parse_invalid(invalid or ()), **options)
+
+
+def ingest_config(*, out: str, invalid: list[str] | None = None, **options: Any) -> IngestConfig:
+    """Return the configuration of an ingest, its options checked as far as one can without an image.
+
+    Parameters
+    ----------
+    out : str
+        Folder or fsspec URL of all stores.
+    invalid : list of str, optional
+        `LAYER=CLASSES` as typed.
+    **options : object
+        Fields of `IngestConfig`.
+
+    Returns
+    -------
+    IngestConfig
+        The configuration.
+
+    Raises
+    ------
+    ConfigError
+        When `profile`, `invalid` or `decibels` is not understood.
+    """
+    from tilestream.codecs.place import Place
+    from tilestream.pipelines.ingest import IngestConfig
+    from tilestream.sources.classes import parse_invalid
+    from tilestream.sources.decibels import require_quantity
+
+    if options.get("decibels") is not None:
+        require_quantity(options["decibels"])
+    return IngestConfig(out=Place.of(out), invalid=parse_invalid(invalid or ()), **options)
 
 
 def _require_encoder(options: dict[str, Any]) -> None:

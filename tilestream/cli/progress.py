@@ -34,10 +34,12 @@ class Progress:
     ----------
     console : Console, optional
         Where to show; standard error by default. Bars when it is a terminal.
+    noun : str
+        What receipts count.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.counts = Counts(images=0)
+    def __init__(self, console: Console | None = None, *, noun: str = "tile") -> None:
+        self.counts = Counts(images=0, noun=noun)
         self._console = console or Console(stderr=True, highlight=False)
         self._hear: Callable[[Event], None] = self.counts.hear
 
@@ -55,7 +57,7 @@ class Progress:
         None
             Nothing.
         """
-        counts = self.counts = Counts(images=images)
+        counts = self.counts = Counts(images=images, noun=self.counts.noun)
         if not self._console.is_terminal:
             self._hear = PlainProgress(self._console, counts).hear
             yield
@@ -84,7 +86,7 @@ class Progress:
         counts = self.counts
         if not counts.images:
             return "nothing was begun"
-        tiles = counted(counts.tiles + counts.reused, "tile")
+        tiles = counted(counts.tiles + counts.reused, counts.noun)
         return f"{counts.ended:,} of {counted(counts.images, 'input')} and {tiles} are done and kept"
 
     def _hear_beside_bars(self, event: Event) -> None:
@@ -124,7 +126,7 @@ class PlainProgress:
         self._counts.hear(event)
         if (line := ending(event)) is not None:
             if image is not None:
-                line.append(f" ({counted(image.tiles, 'tile')})")
+                line.append(f" ({counted(image.tiles, self._counts.noun)})")
             self._print(line)
         elif self._clock() - self._last >= PLAIN_EVERY_S:
             self._print(Text(summary(self._counts)))
@@ -179,8 +181,8 @@ def summary(counts: Counts) -> str:
     str
         Images, tiles, rate, time left, and what is damaged or failed, if anything.
     """
-    parts = [f"{counts.ended:,}/{counts.images:,} images", counted(counts.tiles + counts.reused, "tile")]
-    parts += [f"{number(counts.rate)} tiles/s", f"{duration(counts.eta_s)} left"]
+    parts = [f"{counts.ended:,}/{counts.images:,} images", counted(counts.tiles + counts.reused, counts.noun)]
+    parts += [f"{number(counts.rate)} {counts.noun}s/s", f"{duration(counts.eta_s)} left"]
     parts += [f"{counts.damaged:,} damaged"] if counts.damaged else []
     parts += [f"{counts.failed:,} failed"] if counts.failed else []
     return ", ".join(parts)
@@ -212,7 +214,7 @@ def view(counts: Counts) -> Group:
     for key, image in images[:MOST_IMAGES]:
         name = Text("  " + shortened(key, 34))
         bar = ProgressBar(total=max(1, image.tiles), completed=image.done)
-        bars.add_row(name, bar, Text(f"{image.done:,}/{image.tiles:,} tiles"))
+        bars.add_row(name, bar, Text(f"{image.done:,}/{image.tiles:,} {counts.noun}s"))
     if len(images) > MOST_IMAGES:
         bars.add_row(Text(f"  and {len(images) - MOST_IMAGES} more", "dim"), "", "")
     line = Text(summary(counts).partition(", ")[2])
