@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -93,6 +95,11 @@ class HttpServer:
     log: Log
 
 
+@lru_cache(maxsize=64)
+def _etag(path: Path, _mtime_ns: int) -> str:
+    return f'"{hashlib.md5(path.read_bytes()).hexdigest()}"'
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
@@ -106,7 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, *, with_body: bool) -> None:
         request = Request(method=self.command, path=self.path, headers={k.lower(): v for k, v in self.headers.items()})
         status = self.server.log.enter(request)
-        path = self.server.root / self.path.partition("?")[0].lstrip("/")
+        path = self.server.root / unquote(self.path.partition("?")[0]).lstrip("/")
         if status == RESET:
             self.close_connection = True
             self.connection.shutdown(2)
@@ -119,23 +126,25 @@ class _Handler(BaseHTTPRequestHandler):
             self._file(path, request, is_short=status == SHORT, with_body=with_body)
 
     def _file(self, path: Path, request: Request, *, is_short: bool, with_body: bool) -> None:
-        data, found = path.read_bytes(), path.stat()
-        etag = f'"{hashlib.md5(data).hexdigest()}"'
+        found = path.stat()
+        size, etag = found.st_size, _etag(path, found.st_mtime_ns)
         headers = {"Accept-Ranges": "bytes"}
         if self.server.has_validators:
             headers |= {"ETag": etag, "Last-Modified": formatdate(found.st_mtime, usegmt=True)}
         if (wanted := request.headers.get("if-match")) is not None and wanted not in ("*", etag):
             self._send(412, b"changed", headers, with_body=with_body)
             return
-        status = 200
+        status, begin, end = 200, 0, size
         span = re.fullmatch(r"bytes=(\d+)-(\d*)", request.range or "")
         if span and self.server.has_ranges:
-            begin, end = int(span[1]), min(int(span[2] or len(data)) + 1, len(data))
-            if begin >= len(data):
-                self._send(416, b"", {"Content-Range": f"bytes */{len(data)}"}, with_body=with_body)
+            begin, end = int(span[1]), min(int(span[2] or size) + 1, size)
+            if begin >= size:
+                self._send(416, b"", {"Content-Range": f"bytes */{size}"}, with_body=with_body)
                 return
-            status, headers["Content-Range"] = 206, f"bytes {begin}-{end - 1}/{len(data)}"
-            data = data[begin:end]
+            status, headers["Content-Range"] = 206, f"bytes {begin}-{end - 1}/{size}"
+        with path.open("rb") as file:
+            file.seek(begin)
+            data = file.read(end - begin)
         self._send(status, data, headers, with_body=with_body, is_short=is_short)
 
     def _send(

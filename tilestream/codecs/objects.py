@@ -59,6 +59,7 @@ def words_of(error: BaseException) -> tuple[str, str, str]:
         The parts `got`, `expected` and `do` of an error.
     """
     kinds = {kind.__name__ for link in chain_of(error) for kind in type(link).__mro__}
+    statuses = {getattr(link, "status", None) for link in chain_of(error)}
     said = " ".join(str(link) for link in chain_of(error))
     if isinstance(error, ImportError):
         return "a package that is not installed", str(error).lower(), "Run `pip install 'tilestream[cloud]'`."
@@ -68,7 +69,7 @@ def words_of(error: BaseException) -> tuple[str, str, str]:
             "credentials for this storage",
             "Set them (for S3: AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), or pass `options`.",
         )
-    if isinstance(error, PermissionError) or "Forbidden" in said:
+    if isinstance(error, PermissionError) or statuses & {401, 403} or "Forbidden" in said:
         return (
             "access denied (403)",
             "credentials that may do this",

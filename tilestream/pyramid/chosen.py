@@ -14,7 +14,8 @@ from tilestream.sources.encoded import encoded_level, read_encoded
 from tilestream.sources.extras import Extras, read_associated, read_extras
 from tilestream.sources.layers import class_layer, without_classes
 from tilestream.sources.samples import masked
-from tilestream.types import Array, Block, Cell, Encoded, EncodedLevel, ImageInfo, Source
+from tilestream.sources.warming import warm
+from tilestream.types import Array, Block, Box, Cell, Encoded, EncodedLevel, ImageInfo, Source
 
 
 @runtime_checkable
@@ -68,6 +69,10 @@ class ChosenSource:
         measured = masked(pixels, self.info.nodata)
         both = measured.valid if measured.valid is None or block.valid is None else measured.valid & block.valid
         return Block(pixels=measured.pixels, valid=block.valid if both is None else both)
+
+    def warm(self, box: Box) -> None:
+        """Fetch what a box is stored in."""
+        warm(self.source, box)
 
     def encoded(self, level: int) -> EncodedLevel:
         """Return how the tiles of a level decode by themselves, or why they cannot be copied."""

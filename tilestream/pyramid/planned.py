@@ -10,6 +10,7 @@ import numpy.typing as npt
 from tilestream.cache import RecentBlocks
 from tilestream.kernels.resample import resample
 from tilestream.pyramid.filled import Filled
+from tilestream.sources.warming import warm
 from tilestream.types import Array, Box, PlanLevel
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ def read_plan(
 ) -> Filled:
     """Fill `pixels` and `valid` with a box of a plan's level, and return what was damaged; see `Pyramid.read_plan`."""
     if level.is_stored:
+        if recent is None:  # a task that has blocks of its own has asked for all that it needs
+            warm(pyramid.source, box)
         filled = pyramid.read_into(box, pixels, valid, recent=recent)
         if not filled.is_whole:
             pixels[~valid] = 0
@@ -34,6 +37,8 @@ def read_plan(
     y, x = int(box.y * ratio_y // 1), int(box.x * ratio_x // 1)
     y_stop, x_stop = -int(-(box.y_stop * ratio_y) // 1), -int(-(box.x_stop * ratio_x) // 1)
     footprint = Box(level=level.stored, y=y, x=x, height=y_stop - y, width=x_stop - x)
+    if recent is None:
+        warm(pyramid.source, footprint)
     stored = np.empty((footprint.height, footprint.width, len(pyramid.channels)), pyramid.dtype)
     stored_valid = np.ones(stored.shape[:2], np.bool_)
     filled = pyramid.read_into(footprint, stored, stored_valid, recent=recent)

@@ -21,6 +21,7 @@ from tilestream.sources.classes import Rules
 from tilestream.sources.grids import gsd_of
 from tilestream.sources.layers import class_layer
 from tilestream.sources.opening import open_source
+from tilestream.sources.warming import warm
 from tilestream.types import Array, Block, Box, Channel, ImageInfo, Kind, Level, PlanLevel, Region, Source
 
 CACHE_BYTES = 128 << 20
@@ -192,6 +193,7 @@ class Pyramid:
         if box.level >= len(self.levels):
             known = f"a level below {len(self.levels)}"
             raise ConfigError.of("`box`", got=f"level {box.level}", expected=known, do="Look at `pyramid.levels`.")
+        warm(self.source, box)
         pixels = np.empty((box.height, box.width, len(self.channels)), self.dtype)
         valid = np.ones((box.height, box.width), np.bool_)
         return pixels, valid, self.read_into(box, pixels, valid)

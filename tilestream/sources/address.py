@@ -11,7 +11,8 @@ from tilestream.errors import ConfigError
 from tilestream.sources.encoded import encoded_level, read_encoded
 from tilestream.sources.extras import Extras, read_associated, read_extras
 from tilestream.sources.layers import class_layer
-from tilestream.types import Array, Block, Cell, Encoded, EncodedLevel, ImageInfo, Kind, Source
+from tilestream.sources.warming import warm
+from tilestream.types import Array, Block, Box, Cell, Encoded, EncodedLevel, ImageInfo, Kind, Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +160,10 @@ class KindView:
     def read_block(self, level: int, iy: int, ix: int, out: Array | None = None) -> Block | None:
         """Return one decoded block."""
         return self.source.read_block(level, iy, ix, out)
+
+    def warm(self, box: Box) -> None:
+        """Fetch what a box is stored in."""
+        warm(self.source, box)
 
     def encoded(self, level: int) -> EncodedLevel:
         """Return how the tiles of a level decode by themselves, or why they cannot be copied."""

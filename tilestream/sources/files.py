@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
-from typing import Any, NamedTuple, cast
-
-import fsspec
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tilestream.errors import DamagedError, SourceError
 from tilestream.metrics import count, timed
+
+if TYPE_CHECKING:
+    from tilestream.sources.fetching import Seen
+    from tilestream.sources.remotefiles import RemoteFile
 
 OPEN_FILES = 128
 """Local handles kept open in one process; well under the usual limit of 1,024 a process."""
@@ -119,8 +121,10 @@ class File:
                 found = os.stat(self.path)
                 _handles.drop_replaced(self.path, found)  # long-lived workers see many runs
                 return found.st_size
-            return int(self._remote.size(self._remote_path))
-        except (OSError, ValueError, TypeError) as error:
+            return self.seen.size_bytes
+        except SourceError:
+            raise
+        except (OSError, ValueError) as error:
             raise SourceError.of(
                 f"`{self.url}`", got=_reason(error), expected="a readable file", do="Check the path and permissions."
             ) from error
@@ -130,7 +134,7 @@ class File:
         """Return whether the file is there."""
         if self.is_local:
             return os.path.isfile(self.path)
-        return bool(self._remote.isfile(self._remote_path))
+        return self._remote.exists()
 
     def read(self, offset: int, nbytes: int) -> bytes:
         """Return `nbytes` bytes from `offset`.
@@ -152,32 +156,74 @@ class File:
         SourceError
             When the file system fails.
         """
-        if offset < 0 or nbytes < 0 or offset + nbytes > self.size:
-            raise DamagedError(f"bytes {offset}..{offset + nbytes} lie outside the file of {self.size} bytes")
+        self._require_inside(offset, nbytes)
         with timed("read"):
-            try:
-                data = self._pread(offset, nbytes) if self.is_local else self._get(offset, nbytes)
-            except OSError as error:
-                _handles.drop(self.path)
-                raise SourceError.of(
-                    f"`{self.url}`", got=_reason(error), expected="readable bytes", do="Check the disk or network."
-                ) from error
+            if not self.is_local:
+                data = self._remote.read(offset, offset + nbytes, self.seen) if nbytes else b""
+            else:
+                try:
+                    data = self._pread(offset, nbytes)
+                except OSError as error:
+                    _handles.drop(self.path)
+                    raise SourceError.of(
+                        f"`{self.url}`", got=_reason(error), expected="readable bytes", do="Check the disk."
+                    ) from error
         count("bytes_read", len(data))
         if len(data) != nbytes:
             raise DamagedError(f"bytes {offset}..{offset + nbytes} could not be read: got {len(data)}")
         return data
 
     def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """Return the bytes of several `(offset, nbytes)` ranges; remote ones in one concurrent request."""
-        if self.is_local or len(ranges) < 2:
+        """Return the bytes of several `(offset, nbytes)` ranges; remote ones that lie close together in one request.
+
+        Parameters
+        ----------
+        ranges : sequence of (int, int)
+            In any order; each must lie inside the file.
+
+        Returns
+        -------
+        list of bytes
+            In the order of the ranges. Memory is that of all requests: gaps of up to 1 MiB come along.
+
+        Raises
+        ------
+        DamagedError
+            When a range reaches outside the file.
+        SourceError
+            When the file system fails, or the file changed.
+        """
+        if self.is_local:
             return [self.read(offset, nbytes) for offset, nbytes in ranges]
-        starts = [offset for offset, _ in ranges]
+        for offset, nbytes in ranges:
+            self._require_inside(offset, nbytes)
         with timed("read"):
-            parts = self._remote.cat_ranges(
-                [self._remote_path] * len(ranges), starts, [offset + nbytes for offset, nbytes in ranges]
-            )
-        count("bytes_read", sum(map(len, parts)))
-        return cast("list[bytes]", parts)
+            found = self._remote.read_ranges(ranges, self.seen)
+        count("bytes_read", sum(map(len, found)))
+        return found
+
+    def warm(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Fetch ranges of a remote file ahead of `read`, those that lie close together in one request.
+
+        Parameters
+        ----------
+        ranges : sequence of (int, int)
+            Offset and length. Those outside the file are left to `read`, which names them.
+
+        Raises
+        ------
+        SourceError
+            When the file system fails, or the file changed.
+        """
+        if self.is_local:
+            return
+        inside = [(offset, nbytes) for offset, nbytes in ranges if 0 <= offset <= self.size - nbytes]
+        with timed("read"):
+            self._remote.warm(inside, self.seen)
+
+    def _require_inside(self, offset: int, nbytes: int) -> None:
+        if offset < 0 or nbytes < 0 or offset + nbytes > self.size:
+            raise DamagedError(f"bytes {offset}..{offset + nbytes} lie outside the file of {self.size} bytes")
 
     def read_whole(self, most_bytes: int) -> bytes | None:
         """Return the content of a small file, None when there is none of that name.
@@ -200,14 +246,9 @@ class File:
             When it is there and cannot be read.
         """
         with timed("read"):
-            try:
-                data = self._slurp(most_bytes) if self.is_local else self._get(0, most_bytes + 1)
-            except _ABSENT:
-                return None
-            except OSError as error:
-                raise SourceError.of(
-                    f"`{self.url}`", got=_reason(error), expected="readable bytes", do="Check the disk or network."
-                ) from error
+            data = self._slurp(most_bytes) if self.is_local else self._remote.whole(most_bytes)
+        if data is None:
+            return None
         if len(data) > most_bytes:
             raise DamagedError(f"`{self.url}` holds more than {most_bytes:,} bytes, more than it can need")
         count("bytes_read", len(data))
@@ -226,22 +267,19 @@ class File:
         SourceError
             When it is there and cannot be read.
         """
+        if not self.is_local:
+            seen = self._remote.find()
+            return None if seen is None else FileVersion(seen.size_bytes, (seen.version, seen.etag))
         try:
-            if self.is_local:
-                found = os.stat(self.path)
-                _handles.drop_replaced(self.path, found)
-                return None if stat.S_ISDIR(found.st_mode) else _version_of(found)
-            info = self._remote.info(self._remote_path)
+            found = os.stat(self.path)
+            _handles.drop_replaced(self.path, found)
+            return None if stat.S_ISDIR(found.st_mode) else _version_of(found)
         except _ABSENT:
             return None
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise SourceError.of(
                 f"`{self.url}`", got=_reason(error), expected="a readable file", do="Check the path and permissions."
             ) from error
-        if info.get("type") == "directory":
-            return None
-        marks = tuple(str(info[name]) for name in ("ETag", "etag", "mtime", "LastModified") if info.get(name))
-        return FileVersion(size_bytes=int(info["size"]), marks=marks)
 
     def read_version(self, version: FileVersion, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """Return the bytes of several ranges of a file that is still the one it was.
@@ -271,7 +309,10 @@ class File:
                     f"bytes {offset}..{offset + nbytes} lie outside the file of {version.size_bytes} bytes"
                 )
         if not self.is_local:
-            return self.read_ranges(ranges)
+            with timed("read"):
+                found = self._remote.read_ranges(ranges, self._remote.seen_as(version))
+            count("bytes_read", sum(map(len, found)))
+            return found
         with timed("read"):
             try:
                 handle = _handles.get(self.path)
@@ -292,27 +333,34 @@ class File:
         count("bytes_read", sum(map(len, parts)))
         return parts
 
-    def _slurp(self, most_bytes: int) -> bytes:
-        descriptor = os.open(self.path, _READ_FLAGS)
+    def _slurp(self, most_bytes: int) -> bytes | None:
         try:
-            size = os.fstat(descriptor).st_size
-            return _pread(descriptor, 0, min(size, most_bytes + 1))
-        finally:
-            os.close(descriptor)
+            descriptor = os.open(self.path, _READ_FLAGS)
+            try:
+                size = os.fstat(descriptor).st_size
+                return _pread(descriptor, 0, min(size, most_bytes + 1))
+            finally:
+                os.close(descriptor)
+        except _ABSENT:
+            return None
+        except OSError as error:
+            raise SourceError.of(
+                f"`{self.url}`", got=_reason(error), expected="readable bytes", do="Check the disk."
+            ) from error
 
     def _pread(self, offset: int, nbytes: int) -> bytes:
         return _pread(_handles.get(self.path).number, offset, nbytes)
 
-    def _get(self, offset: int, nbytes: int) -> bytes:
-        return cast("bytes", self._remote.cat_file(self._remote_path, start=offset, end=offset + nbytes))
-
     @cached_property
-    def _remote(self) -> Any:  # fsspec has no types
-        return fsspec.core.url_to_fs(self.url, **self.options)[0]
+    def seen(self) -> Seen:
+        """Return what a remote file was when this record was first used; what it reads is of just that."""
+        return self._remote.look()
 
-    @cached_property
-    def _remote_path(self) -> str:
-        return str(fsspec.core.url_to_fs(self.url, **self.options)[1])
+    @property
+    def _remote(self) -> RemoteFile:
+        from tilestream.sources.remotefiles import remote_file  # what reads local files does without
+
+        return remote_file(self.url, self.options)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"url": self.url, "options": self.options}

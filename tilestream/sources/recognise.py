@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import fsspec
-
+from tilestream.codecs.objects import file_system
 from tilestream.errors import SourceError
 from tilestream.sources.files import File
 
@@ -95,11 +94,12 @@ def list_folder(file: File) -> Folder | None:
         if file.is_local:
             path = Path(file.path)
             return Folder(file=file, names=frozenset(entry.name for entry in path.iterdir())) if path.is_dir() else None
-        system, path_inside = fsspec.core.url_to_fs(file.url, **file.options)
-        if system.isdir(path_inside):
+        system, path_inside = file_system(file.url, file.options)
+        # Of a web server fsspec would read the whole file to look for links in it.
+        if file.url.partition("://")[0] not in ("http", "https") and system.isdir(path_inside):
             names = frozenset(name.rstrip("/").rpartition("/")[2] for name in system.ls(path_inside, detail=False))
             return Folder(file=file, names=names)
-        # an http server cannot list, but it can be asked for a Zarr root
+        # a web server cannot list, but it can be asked for a Zarr root
         markers = frozenset(name for name in ZARR_MARKERS if suffix_of(file.name) == "zarr" and _has(file, name))
     except OSError as error:
         raise SourceError.of(

@@ -1,14 +1,18 @@
-"""Size and time of the local files of an image, by which a run notices that one of them is changed under its hands."""
+"""Size and time, or entity tag, of the files of an image: by these a run notices that one changes under its hands."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, fields, is_dataclass
 from stat import S_ISDIR
+from typing import Any
 
 from tilestream.errors import SourceError
 from tilestream.sources.files import File
+from tilestream.sources.ranges import REQUESTS
+from tilestream.sources.recognise import ZARR_MARKERS, inside, list_folder
 from tilestream.types import Source
 
 MOST_FILES = 256
@@ -20,15 +24,19 @@ class Stamp:
     """What is remembered of one file."""
 
     path: str
-    """Local path."""
+    """Local path or URL."""
     size_bytes: int
     """Its size."""
-    mtime_ns: int
-    """When it was last changed."""
+    mtime_ns: int = 0
+    """When a local file was last changed."""
+    version: str | None = None
+    """Entity tag or time of change of a remote file, None where its service tells neither."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """fsspec storage options of a remote file."""
 
 
 def stamps_of(source: Source) -> tuple[Stamp, ...]:
-    """Return the stamps of the local files that a source holds.
+    """Return the stamps of the files that a source holds.
 
     Parameters
     ----------
@@ -38,14 +46,16 @@ def stamps_of(source: Source) -> tuple[Stamp, ...]:
     Returns
     -------
     tuple of Stamp
-        Sorted by path; of a folder the files in it, as far as `MOST_FILES`. None for remote files and arrays.
+        Sorted by path; of a folder the files in it, as far as `MOST_FILES`. None for arrays.
 
     Notes
     -----
     Chunks in folders of their own (Zarr) are not looked at, nor is what OpenSlide opens by itself beside its file.
     """
-    paths = {file.path for file in _files(source, set()) if file.is_local}
-    return tuple(stamp for path in sorted(paths) for stamp in _stamps(path))
+    files = {file.url: file for file in _files(source, set())}
+    paths = {file.path for file in files.values() if file.is_local}
+    local = [stamp for path in sorted(paths) for stamp in _stamps(path)]
+    return (*local, *_remote_stamps([file for _, file in sorted(files.items()) if not file.is_local]))
 
 
 def require_unchanged(stamps: Iterable[Stamp]) -> None:
@@ -61,7 +71,14 @@ def require_unchanged(stamps: Iterable[Stamp]) -> None:
     SourceError
         When one was changed, replaced or removed during the run.
     """
+    remote = [stamp for stamp in stamps if "://" in stamp.path]
+    if remote:
+        with ThreadPoolExecutor(min(len(remote), REQUESTS)) as pool:
+            for _ in pool.map(_require_remote, remote):
+                pass
     for stamp in stamps:
+        if "://" in stamp.path:
+            continue
         try:
             found = os.stat(stamp.path)
         except OSError as error:
@@ -70,6 +87,31 @@ def require_unchanged(stamps: Iterable[Stamp]) -> None:
             raise _changed(stamp, f"{found.st_size} bytes")
         if found.st_mtime_ns != stamp.mtime_ns:
             raise _changed(stamp, "another time of change")
+
+
+def _require_remote(stamp: Stamp) -> None:
+    from tilestream.sources.remotefiles import remote_file
+
+    seen = remote_file(stamp.path, stamp.options).look(max_age_s=0)
+    if seen.size_bytes != stamp.size_bytes:
+        raise _changed(stamp, f"{seen.size_bytes} bytes")
+    if seen.version != stamp.version:
+        raise _changed(stamp, "another entity tag or time of change")
+
+
+def _remote_stamps(files: Sequence[File]) -> Iterator[Stamp]:
+    for file in files:
+        try:
+            yield _remote_stamp(file)
+        except SourceError:  # a folder: its metadata stand for a Zarr store
+            folder = list_folder(file)
+            for name in sorted(folder.names.intersection(ZARR_MARKERS)) if folder is not None else ():
+                yield _remote_stamp(inside(file, name))
+
+
+def _remote_stamp(file: File) -> Stamp:
+    seen = file.seen
+    return Stamp(path=file.url, size_bytes=seen.size_bytes, version=seen.version, options=file.options)
 
 
 def _changed(stamp: Stamp, got: str) -> SourceError:

@@ -40,7 +40,7 @@ class _Parsed:
     info: ImageInfo
     levels: tuple[LevelReader, ...]
     thumbnail: TileTable | None
-    stamp: tuple[int, int]
+    stamp: tuple[object, ...]
 
     @cached_property
     def copies(self) -> tuple[TiffCopy, ...]:
@@ -111,6 +111,11 @@ class TiffSource:
         if min(level, iy, ix) < 0:  # would count from the end without a word
             raise IndexError(f"level {level}, block {iy}, {ix}: negative")
         return self._image.levels[level].read_block(iy, ix, out)
+
+    def warm(self, box: Box) -> None:
+        """Fetch what a box of a level is stored in, where the file is remote."""
+        if not self.file.is_local:
+            self._image.levels[box.level].warm(box)
 
     def encoded(self, level: int) -> EncodedLevel:
         """Return how the tiles of a level decode by themselves, or why they cannot be copied."""
@@ -255,10 +260,10 @@ def _is_scanner_format(ifds: Sequence[Ifd]) -> bool:
     return any(b"iScan" in ifd.data(700)[:65536] for ifd in ifds if 700 in ifd)  # Ventana
 
 
-def _stamp(file: File) -> tuple[int, int]:
-    """Return size and time of a local file, which tell a change during a run; size alone of a remote one."""
+def _stamp(file: File) -> tuple[object, ...]:
+    """Return size and time of a local file, which tell a change during a run; size and entity tag of a remote one."""
     if not file.is_local:
-        return file.size, 0
+        return file.size, file.seen.version
     try:
         found = os.stat(file.path)
     except OSError as error:
@@ -271,7 +276,7 @@ def _stamp(file: File) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _parse(file: File, chosen: Mapping[str, int], stamp: tuple[int, int]) -> _Parsed:
+def _parse(file: File, chosen: Mapping[str, int], stamp: tuple[object, ...]) -> _Parsed:
     fresh = File(url=file.url, options=file.options)  # a size remembered from before a change would mislead
     try:
         layout = _layout(fresh, chosen)

@@ -118,6 +118,17 @@ class TableReader:
             parts = iter(table.file.read_ranges(wanted))
         return [next(parts) if offset and nbytes else None for offset, nbytes in ranges]
 
+    def warm(self, box: Box) -> None:
+        """Fetch what the blocks of a box are stored in ahead of reading them."""
+        table, block = self.table, self.table.block
+        step = block.y // table.piece.y if table.tiled else -(-block.y // table.piece.y)
+        rows = slice(box.y // block.y * step, -(-box.y_stop // block.y) * step)
+        columns = slice(box.x // block.x, -(-box.x_stop // block.x))
+        offsets, counts = table.offsets[:, rows, columns].ravel(), table.counts[:, rows, columns].ravel()
+        stored = (offsets != 0) & (counts != 0)
+        if np.count_nonzero(stored) > 1:  # one piece is one request anyway
+            table.file.warm(list(zip(offsets[stored].tolist(), counts[stored].tolist(), strict=True)))
+
     def window(self, box: Box) -> Array:
         """Return the samples of a box inside the image `(y, x, samples)`, 0 where nothing is stored."""
         table, block = self.table, self.table.block
@@ -164,6 +175,14 @@ class LevelReader:
                 return None
             return Block(pixels=found[0], valid=None if found[1] is None else self._rows(found[1], found[0].shape))
         return self._full(iy, ix)
+
+    def warm(self, box: Box) -> None:
+        """Fetch what a box is stored in ahead of reading it."""
+        whole = self.level.tables[0].shape
+        inside = box.intersect(Box(level=box.level, y=0, x=0, height=whole.y, width=whole.x))
+        if inside.height and inside.width:
+            for reader in (*self._readers, *([self._mask_reader] if self._mask_reader is not None else [])):
+                reader.warm(inside)
 
     @cached_property
     def _readers(self) -> tuple[TableReader, ...]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from tilestream.cache import RecentBlocks
 from tilestream.plan.tiles import TilePlan
 from tilestream.pyramid.pyramid import Pyramid
+from tilestream.sources.warming import warm
 from tilestream.types import Array, Batch, Box, SuperTile, TileStatus
 
 
@@ -82,7 +83,9 @@ def iter_batches(
     """
     edge_px = unit.tile_px + 2 * unit.halo_px
     count = len(unit.tile_yx)
-    recent = RecentBlocks(_area_of(unit), [] if slots is None else slots.spare)
+    area = _area_of(unit)
+    warm(pyramid.source, _grown(area, unit))
+    recent = RecentBlocks(area, [] if slots is None else slots.spare)
     for first in range(0, count, batch):
         size = min(batch, count - first)
         shape = size, edge_px, edge_px, len(pyramid.channels)
@@ -109,6 +112,18 @@ def _area_of(unit: SuperTile) -> Box:
         x=x,
         height=max(0, math.floor(int(high[0]) * ratio_y) - y),
         width=max(0, math.floor(int(high[1]) * ratio_x) - x),
+    )
+
+
+def _grown(area: Box, unit: SuperTile) -> Box:
+    """Return the stored pixels that the tiles of a unit need, halos included."""
+    more_y, more_x = (math.ceil(unit.halo_px * ratio) + 1 for ratio in unit.level.ratio_yx)
+    return Box(
+        level=area.level,
+        y=area.y - more_y,
+        x=area.x - more_x,
+        height=area.height + 2 * more_y,
+        width=area.width + 2 * more_x,
     )
 
 

@@ -1,0 +1,89 @@
+"""Bytes of remote files that this process has and will want again: headers, and tiles asked for ahead of their use."""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections import OrderedDict
+from collections.abc import Hashable
+from threading import Lock
+
+KEPT_BYTES = 64 << 20
+"""Most bytes kept in one process: the compressed tiles of a dozen super-tiles."""
+
+
+class KeptRanges:
+    """Ranges of files, the least recently used forgotten first; safe under threads.
+
+    Parameters
+    ----------
+    budget_bytes : int
+        Most bytes kept.
+    """
+
+    def __init__(self, budget_bytes: int = KEPT_BYTES) -> None:
+        self._budget_bytes = budget_bytes
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything, and the lock, which a thread of a parent process may have held."""
+        self._lock = Lock()
+        self._ranges: OrderedDict[tuple[Hashable, int], bytes] = OrderedDict()
+        self._starts: dict[Hashable, list[int]] = {}
+        self._bytes = 0
+
+    def put(self, file: Hashable, start: int, data: bytes) -> None:
+        """Keep a range.
+
+        Parameters
+        ----------
+        file : Hashable
+            What tells the file, in the state it is in, from others.
+        start : int
+            First byte.
+        data : bytes
+            What stands there. More than half of the budget is not kept.
+        """
+        if not data or len(data) > self._budget_bytes // 2:
+            return
+        with self._lock:
+            self._drop(file, start)
+            self._ranges[file, start] = data
+            insort(self._starts.setdefault(file, []), start)
+            self._bytes += len(data)
+            while self._bytes > self._budget_bytes:
+                self._drop(*next(iter(self._ranges)))
+
+    def get(self, file: Hashable, start: int, stop: int) -> bytes | None:
+        """Return the bytes of a range that lies in a kept one, None where none does.
+
+        Parameters
+        ----------
+        file : Hashable
+            As for `put`.
+        start, stop : int
+            First byte, and the one behind the last.
+
+        Returns
+        -------
+        bytes or None
+            Exactly `stop - start` of them.
+        """
+        with self._lock:
+            starts = self._starts.get(file, [])
+            number = bisect_right(starts, start) - 1
+            if number < 0:
+                return None
+            first = starts[number]
+            data = self._ranges[file, first]
+            if stop > first + len(data):
+                return None
+            self._ranges.move_to_end((file, first))
+        return data[start - first : stop - first]
+
+    def _drop(self, file: Hashable, start: int) -> None:
+        data = self._ranges.pop((file, start), None)
+        if data is not None:
+            self._bytes -= len(data)
+            self._starts[file].remove(start)
+            if not self._starts[file]:
+                del self._starts[file]

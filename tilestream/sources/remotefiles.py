@@ -1,0 +1,336 @@
+"""Files behind a URL as this process knows them: what they were when they were opened, and ranges of just that.
+
+Each answer is compared with what was seen at opening: over HTTP and from S3 the request itself says which object it
+means (`If-Match`), and entity tag and size in the answer are looked at too. Other services are asked again after the
+reading (`sources/stamps.py`). So what is read is of one object, or an error says that it changed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+from typing import Any
+
+from fsspec.asyn import sync
+from zict import LRU
+
+from tilestream.codecs.objects import file_system, words_of
+from tilestream.codecs.remote import missing, version_of
+from tilestream.errors import SourceError
+from tilestream.sources.fetching import FETCH, ChangedError, NoRangesError, Seen, codes_of
+from tilestream.sources.kept import KeptRanges
+from tilestream.sources.ranges import REQUESTS, Span, spans_of
+from tilestream.sources.retries import ShortAnswer, tries
+
+REMEMBERED = 1024
+"""Remote files of which a process remembers what they were."""
+HEAD_BYTES = 1 << 16
+"""Of reads at the start of a file this much is fetched, and answers up to this size are kept."""
+FRESH_S = 2.0
+"""A file that is opened again within this time is not asked for again: opening an image makes several records of it."""
+
+
+class RemoteFile:
+    """One file of one process; threads may share it.
+
+    Parameters
+    ----------
+    url : str
+        fsspec URL.
+    options : Mapping
+        fsspec storage options.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+        self.url = url
+        self._options = options
+        self._seen: Seen | None = None
+        self._looked_s = -FRESH_S
+
+    def look(self, *, max_age_s: float = FRESH_S) -> Seen:
+        """Return what the file is now, or was at most some seconds ago.
+
+        Parameters
+        ----------
+        max_age_s : float
+            How long ago it may have been looked at; 0 = ask.
+
+        Returns
+        -------
+        Seen
+            To be given to `read`.
+
+        Raises
+        ------
+        SourceError
+            When there is no such file, or the service does not answer.
+        """
+        seen = self._seen
+        if seen is None or time.monotonic() - self._looked_s >= max_age_s:
+            looked_s = time.monotonic()
+            try:
+                seen = tries()(self._info)
+            except Exception as error:
+                raise explained(self.url, error) from error
+            self._seen, self._looked_s = seen, looked_s
+        return seen
+
+    def read(self, start: int, stop: int, seen: Seen) -> bytes:
+        """Return a range of the file as it was when it was looked at; of small ones what was read before is kept.
+
+        Parameters
+        ----------
+        start, stop : int
+            First byte, and the one behind the last.
+        seen : Seen
+            What `look` returned.
+
+        Returns
+        -------
+        bytes
+            Exactly `stop - start` of them.
+
+        Raises
+        ------
+        SourceError
+            When it changed, cannot be read, or the service does not answer for long.
+        """
+        kept = _kept.get(self._id(seen), start, stop)
+        if kept is not None:
+            return kept
+        if stop <= HEAD_BYTES:  # a header is read in several pieces
+            head = self._fetch(0, min(HEAD_BYTES, seen.size_bytes), seen)
+            _kept.put(self._id(seen), 0, head)
+            return head[start:stop]
+        data = self._fetch(start, stop, seen)
+        if len(data) <= HEAD_BYTES:
+            _kept.put(self._id(seen), start, data)
+        return data
+
+    def read_ranges(self, ranges: Sequence[tuple[int, int]], seen: Seen) -> list[bytes]:
+        """Return several ranges, those that lie close together got in one request.
+
+        Parameters
+        ----------
+        ranges : sequence of (int, int)
+            Offset and length; they must lie inside the file.
+        seen : Seen
+            What `look` returned.
+
+        Returns
+        -------
+        list of bytes
+            In the order of the ranges.
+
+        Raises
+        ------
+        SourceError
+            As for `read`.
+        """
+        spans = spans_of(ranges)
+        found = [b""] * len(ranges)
+        for span, data in zip(spans, _at_once(spans, lambda span: self.read(span.start, span.stop, seen)), strict=True):
+            for number in span.members:
+                start = ranges[number][0] - span.start
+                found[number] = data[start : start + ranges[number][1]]
+        return found
+
+    def warm(self, ranges: Sequence[tuple[int, int]], seen: Seen) -> None:
+        """Fetch ranges that are not kept yet, and keep them for `read`.
+
+        Parameters
+        ----------
+        ranges : sequence of (int, int)
+            Offset and length; they must lie inside the file.
+        seen : Seen
+            What `look` returned.
+
+        Raises
+        ------
+        SourceError
+            As for `read`.
+        """
+        name = self._id(seen)
+        wanted = [one for one in ranges if _kept.get(name, one[0], one[0] + one[1]) is None]
+        spans = spans_of(wanted)
+        for span, data in zip(
+            spans, _at_once(spans, lambda span: self._fetch(span.start, span.stop, seen)), strict=True
+        ):
+            _kept.put(name, span.start, data)
+
+    def whole(self, most_bytes: int) -> bytes | None:
+        """Return the first bytes of a file that is small, None when there is none of that name.
+
+        Parameters
+        ----------
+        most_bytes : int
+            One byte more than this is asked for, so that a caller sees that there are more.
+
+        Returns
+        -------
+        bytes or None
+            Not compared with what was seen before: small files are read whole.
+
+        Raises
+        ------
+        SourceError
+            When it cannot be read.
+        """
+        try:
+            return tries()(self._whole, most_bytes)
+        except Exception as error:
+            if missing(error):
+                return None
+            raise explained(self.url, error) from error
+
+    def find(self) -> Seen | None:
+        """Return what the file is now, None when there is none or it is a folder; raise as `look` does."""
+        try:
+            return self.look(max_age_s=0)
+        except SourceError as error:
+            cause = error.__cause__
+            if cause is not None and (missing(cause) or isinstance(cause, IsADirectoryError)):
+                return None
+            raise
+
+    def exists(self) -> bool:
+        """Return whether it is there and may be read: who may not list a bucket is told 403 of what is not there."""
+        try:
+            return self.look() is not None
+        except SourceError as error:
+            cause = error.__cause__
+            is_refused = isinstance(cause, PermissionError) or getattr(cause, "status", 0) in (401, 403)
+            if cause is not None and (missing(cause) or is_refused or isinstance(cause, IsADirectoryError)):
+                return False
+            raise
+
+    @staticmethod
+    def seen_as(version: tuple[int, tuple[object, ...]]) -> Seen:
+        """Return what was seen, from the size and marks that were made of it."""
+        size_bytes, (told, etag) = version
+        return Seen(
+            size_bytes=size_bytes,
+            version=None if told is None else str(told),
+            etag=None if etag is None else str(etag),
+        )
+
+    def _id(self, seen: Seen) -> tuple[str, str, Seen]:
+        return self.url, repr(sorted(self._options.items())), seen
+
+    def _fetch(self, start: int, stop: int, seen: Seen) -> bytes:
+        try:
+            return tries()(self._get, start, stop, seen)
+        except ChangedError as error:
+            self._looked_s = -FRESH_S  # whoever opens it now gets the new one
+            raise changed(self.url, str(error), seen) from error
+        except Exception as error:
+            raise explained(self.url, error) from error
+
+    def _info(self) -> Seen:
+        system, path = file_system(self.url, self._options)
+        try:
+            info = system.info(path)
+        except FileNotFoundError as error:
+            # fsspec says so of whatever a web server answers, and of one that does not answer
+            if error.__cause__ is not None and getattr(error.__cause__, "status", 0) not in (404, 410):
+                raise error.__cause__ from None
+            raise
+        if info.get("type") == "directory":
+            raise IsADirectoryError("a folder")
+        if info.get("size") is None:
+            raise NoRangesError("a server that does not tell the size of the file")
+        if info.get("partial") is False:
+            raise NoRangesError("a server that sends whole files only, no ranges of bytes")
+        etag = info.get("ETag") or info.get("etag")
+        strong = str(etag) if etag and not str(etag).startswith("W/") else None
+        return Seen(size_bytes=int(info["size"]), version=version_of(info), etag=strong)
+
+    def _whole(self, most_bytes: int) -> bytes:
+        system, path = file_system(self.url, self._options)
+        try:
+            return bytes(system.cat_file(path, start=0, end=most_bytes + 1))
+        except Exception as error:
+            if "InvalidRange" in codes_of(error) or getattr(error, "status", 0) == 416:  # no byte, so no range
+                return b""
+            raise
+
+    def _get(self, start: int, stop: int, seen: Seen) -> bytes:
+        system, path = file_system(self.url, self._options)
+        fetch = FETCH.get(self.url.partition("://")[0])
+        try:
+            if fetch is None:
+                data = bytes(system.cat_file(path, start=start, end=stop))
+            else:
+                data = sync(system.loop, fetch, system, path, start, stop, seen)
+        except Exception as error:
+            if {"412", "PreconditionFailed"} & codes_of(error):
+                raise ChangedError("another object of that name") from error
+            raise
+        if len(data) != stop - start:
+            raise ShortAnswer(f"{len(data)} of {stop - start} bytes")
+        return data
+
+
+def _at_once(spans: Sequence[Span], fetch: Callable[[Span], bytes]) -> list[bytes]:
+    if len(spans) < 2:
+        return [fetch(span) for span in spans]
+    with ThreadPoolExecutor(min(len(spans), REQUESTS)) as pool:
+        return list(pool.map(fetch, spans))
+
+
+def changed(url: str, got: str, seen: Seen) -> SourceError:
+    """Return the error for a file that changed since it was opened."""
+    return SourceError.of(
+        f"`{url}` changed during the run",
+        got=got,
+        expected=f"the {seen.size_bytes} bytes that it had when it was opened",
+        do="Nothing was made of a mixture; run the same command again when the file is at rest.",
+    )
+
+
+def explained(url: str, error: BaseException) -> SourceError:
+    """Return the error that says why a remote file cannot be read."""
+    if isinstance(error, NoRangesError):
+        return SourceError.of(f"`{url}`", got=str(error), expected="ranges of bytes", do="Copy it to a disk first.")
+    got, expected, do = words_of(error)
+    return SourceError.of(f"`{url}`", got=got, expected=expected, do=do)
+
+
+def remote_file(url: str, options: Mapping[str, Any]) -> RemoteFile:
+    """Return what this process knows of a file behind a URL.
+
+    Parameters
+    ----------
+    url : str
+        fsspec URL.
+    options : Mapping
+        fsspec storage options.
+
+    Returns
+    -------
+    RemoteFile
+        The same one for the same URL and options.
+    """
+    key = (os.getpid(), url, repr(sorted(options.items())))
+    with _lock:
+        if key not in _files:
+            _files[key] = RemoteFile(url, options)
+        return _files[key]
+
+
+_kept = KeptRanges()
+_files: LRU[tuple[int, str, str], RemoteFile] = LRU(REMEMBERED, {})
+_lock = Lock()
+
+
+def _renew() -> None:
+    global _lock  # the parent may have held it when it forked
+    _lock = Lock()
+    _kept.reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
