@@ -7,6 +7,8 @@ import os
 import pickle
 import subprocess
 import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import imagecodecs
@@ -27,6 +29,7 @@ from tests.sources.madetiff import (
     tiles_of,
     write_tiff,
 )
+from tilestream.codecs.imagechunks import with_checksum
 from tilestream.errors import ConfigError, DamagedError
 from tilestream.pyramid.chosen import choose
 from tilestream.sources.encoded import archive_reason, encoded_level, read_encoded
@@ -213,6 +216,32 @@ def test_what_cannot_be_copied_says_why(tmp_path):
     assert "as they are stored" in reason(picture)
     with pytest.raises(ConfigError, match="portable"):
         read_encoded(picture, 0, [(0, 0, 0)])
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A source whose tiles are not what they were."""
+
+    source: Source
+    change: Callable[[bytes], bytes]
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.source, name)
+
+    def read_encoded(self, level, cells):
+        return [with_checksum(self.change(chunk[:-4])) for chunk in self.source.read_encoded(level, cells)]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda stream: split_tables(stream)[1].replace(b"\xff\xc0", b"\xff\xc3"), "by itself is no image"),
+        (lambda stream: stream.replace(b"Adobe\0\x64\0\0\0\0\0", b"Adobe\0\x64\0\0\0\0\1"), "other pixels"),
+    ],
+)
+def test_a_copy_that_differs_is_found_before_anything_is_archived(tmp_path, change, said):
+    source = opened(write_tiff(tmp_path / "a.tif", PAGES["rgb"]()))
+    assert said in archive_reason(Wrong(source, change))
 
 
 def test_views_of_a_source_give_its_tiles_unless_channels_are_chosen(tmp_path):

@@ -7,18 +7,18 @@ archive would otherwise be as blind to rot as the file that it came from.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import islice, product
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
 
 from tilestream.codecs.imagechunks import decode_chunk, with_checksum
 from tilestream.errors import ConfigError, DamagedError
-from tilestream.types import Cell, Encoded, EncodedLevel, EncodedSource, Shape, Source
+from tilestream.types import Array, Cell, Encoded, EncodedLevel, EncodedSource, Shape, Source
 
-Place = TypeVar("Place")
+Where = TypeVar("Where")
 _TRIED = 64
-"""Tiles that are looked at to find one that is stored, before a level is taken on trust."""
+"""Tiles that are looked at to find a good one, before a level is taken on trust."""
 
 
 def image_level(name: str, *, channels: int, tile: Shape, stored_bytes: int) -> EncodedLevel:
@@ -48,7 +48,7 @@ def image_level(name: str, *, channels: int, tile: Shape, stored_bytes: int) -> 
     )
 
 
-def copied(stored: Encoded, copy: Callable[[bytes, Place], bytes], place: Place) -> Encoded:
+def copied(stored: Encoded, copy: Callable[[bytes, Where], bytes], where: Where) -> Encoded:
     """Return stored bytes as a chunk, or the reason why they are damaged.
 
     Parameters
@@ -57,7 +57,7 @@ def copied(stored: Encoded, copy: Callable[[bytes, Place], bytes], place: Place)
         What was read.
     copy : callable
         Makes stored bytes a stream that stands for itself, or raises `DamagedError`.
-    place : object
+    where : object
         What `copy` must know besides.
 
     Returns
@@ -68,7 +68,7 @@ def copied(stored: Encoded, copy: Callable[[bytes, Place], bytes], place: Place)
     if not isinstance(stored, bytes):
         return stored
     try:
-        return with_checksum(copy(stored, place))
+        return with_checksum(copy(stored, where))
     except DamagedError as error:
         return error
 
@@ -159,23 +159,27 @@ def _reason(source: Source, level: int) -> str:
 
 
 def _difference(source: Source, level: int) -> str:
-    """Return what is wrong with the first stored tile of a level when it is decoded from its copy."""
-    spec, shape = encoded_level(source, level), source.info.levels[level]
-    middle_y, middle_x = shape.blocks.y // 2, shape.blocks.x // 2
-    along = ((iy, ix) for iy, ix in product(range(shape.blocks.y), range(shape.blocks.x)))
-    for iy, ix in [(middle_y, middle_x), *islice(along, _TRIED)]:
+    """Return what is wrong with the first good tile of a level when it is decoded from its copy."""
+    blocks = source.info.levels[level].blocks
+    cells = [(blocks.y // 2, blocks.x // 2), *islice(np.ndindex(*blocks.yx), _TRIED)]
+    for iy, ix in cells:
         chunk = read_encoded(source, level, [(0, iy, ix)])[0]
         if not isinstance(chunk, bytes):
             continue
         try:
-            copy = decode_chunk(chunk, spec.codecs, shape=spec.chunk_shape, dtype=source.info.dtype)
             block = source.read_block(level, iy, ix)
         except DamagedError:
             continue
-        if block is None:
-            continue
-        pixels = block.pixels.transpose(2, 0, 1)
-        if not np.array_equal(copy[:, : pixels.shape[1], : pixels.shape[2]], pixels):
-            return f"tile {iy}, {ix} decodes to other pixels by itself than within its file"
-        return ""
+        if block is not None:
+            return _compared(chunk, encoded_level(source, level), block.pixels, name=f"tile {iy}, {ix}")
     return ""
+
+
+def _compared(chunk: bytes, spec: EncodedLevel, pixels: Array, *, name: str) -> str:
+    try:
+        copy = decode_chunk(chunk, spec.codecs, shape=spec.chunk_shape, dtype=pixels.dtype)
+    except DamagedError as error:
+        return f"{name} by itself is no image ({error})"
+    if np.array_equal(copy[:, : pixels.shape[0], : pixels.shape[1]], pixels.transpose(2, 0, 1)):
+        return ""
+    return f"{name} decodes to other pixels by itself than within its file"
