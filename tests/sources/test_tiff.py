@@ -21,8 +21,6 @@ from tilestream.errors import ConfigError, SourceError
 from tilestream.metrics import collect
 from tilestream.sources.files import File
 from tilestream.sources.tiff import needs_openslide, open_tiff
-from tilestream.sources.tifflayout import scale_yx
-from tilestream.types import Shape
 
 SVS = "slides/CMU-1-Small-Region.svs"
 APERIO = "Aperio Image Library v11\r\n100x100 [0,0 100x100]|AppMag = 20|MPP = {mpp}|Filename = NAME"
@@ -168,24 +166,6 @@ def test_aperio_mpp_is_never_guessed(tmp_path, stated, mpp):
     info = opened(tmp_path / "a.svs").info
     assert info.mpp == mpp
     assert any("mpp" in note for note in info.notes) == (mpp is None)
-
-
-@pytest.mark.parametrize(
-    ("base", "small", "expected"),
-    [
-        ((1000, 1000), (500, 500), (2.0, 2.0)),
-        ((1001, 999), (501, 500), (2.0, 2.0)),
-        ((1001, 999), (251, 250), (4.0, 4.0)),
-        ((1001, 999), (500, 499), (1001 / 500, 999 / 499)),  # cut off, as Aperio does
-        ((1001, 999), (334, 333), (3.0, 3.0)),
-        ((46000, 32914), (2875, 2057), (46000 / 2875, 32914 / 2057)),
-        ((18000, 36000), (282, 563), (64.0, 64.0)),
-        ((7, 5), (1, 1), (8.0, 8.0)),
-        ((100, 100), (100, 100), (1.0, 1.0)),
-    ],
-)
-def test_scale_is_the_true_factor(base, small, expected):
-    assert scale_yx(Shape(y=base[0], x=base[1]), Shape(y=small[0], x=small[1])) == expected
 
 
 @pytest.mark.parametrize(

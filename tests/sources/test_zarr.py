@@ -11,7 +11,6 @@ import zarr
 from tests.sources.assembled import whole_level
 from tilestream.errors import ConfigError, DamagedError, SourceError
 from tilestream.sources.opening import open_source
-from tilestream.sources.scales import level_scale
 from tilestream.types import Shape
 
 
@@ -303,18 +302,3 @@ def test_absurd_arrays_are_not_allocated(tmp_path):
     source = open_source(str(tmp_path / "a.zarr"))
     assert source.read_block(0, 0, 0).pixels.shape == (256, 256, 1)
     assert source.read_block(0, 0, 0).pixels[0, 0, 0] == 3
-
-
-@pytest.mark.parametrize(
-    ("whole", "shape", "scale"),
-    [
-        ((2967, 2220), (46, 34), (64.0, 64.0)),
-        ((2967, 2220), (1, 1), (2048.0, 2048.0)),
-        ((100, 100), (34, 34), (3.0, 3.0)),
-        ((100, 100), (50, 50), (2.0, 2.0)),
-        ((100, 100), (100, 100), (1.0, 1.0)),
-        ((250, 250), (62, 60), (250 / 62, 250 / 60)),
-    ],
-)
-def test_scale_of_a_level(whole, shape, scale):
-    assert level_scale(Shape(y=whole[0], x=whole[1]), Shape(y=shape[0], x=shape[1])) == scale

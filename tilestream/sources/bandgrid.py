@@ -145,6 +145,7 @@ def _reduced(info: ImageInfo, grid: ImageInfo, target: Level) -> Step | None:
 def _whole(coarse_step: float, fine_step: float, coarse: Level, fine: Level) -> int | None:
     """Return how many fine pixels one coarse one covers, None unless a whole number that covers the fine level."""
     factor = round(coarse_step / fine_step)
-    is_whole = factor >= 1 and abs(coarse_step / fine_step - factor) * max(coarse.shape.yx) < 0.5
+    # overviews are stretched over the whole band, which shifts their far edge by less than a pixel
+    is_whole = factor >= 1 and abs(coarse_step / fine_step - factor) * max(coarse.shape.yx) < 1
     covers = all(s * factor >= t > (s - 1) * factor for s, t in zip(coarse.shape.yx, fine.shape.yx, strict=True))
     return factor if is_whole and covers else None

@@ -28,6 +28,7 @@ from tilestream.sources.address import checked_index
 from tilestream.sources.extras import Extras
 from tilestream.sources.files import File
 from tilestream.sources.fingerprint import digest, file_edges
+from tilestream.sources.scales import level_scale
 from tilestream.types import Array, Block, Box, Channel, ImageInfo, Level, Modality, Shape
 
 BLOCK_PX = 1024
@@ -125,9 +126,9 @@ class OpenSlideSource:
         stored = self.info.levels[level]
         y, x = iy * stored.block.y, ix * stored.block.x
         height, width = min(stored.block.y, stored.shape.y - y), min(stored.block.x, stored.shape.x - x)
-        downsample = stored.scale_yx[0]
         slide = _pool.get(self.file.path)
         try:
+            downsample = slide.level_downsamples[level]  # by which OpenSlide divides positions of level 0
             with timed("decode"):
                 rgba = np.asarray(slide.read_region((int(x * downsample), int(y * downsample)), level, (width, height)))
         except OpenSlideError as error:
@@ -253,13 +254,13 @@ def _describe(file: File, slide: OpenSlide) -> ImageInfo:
 def _level(index: int, slide: OpenSlide) -> Level:
     width, height = slide.level_dimensions[index]
     downsample = float(slide.level_downsamples[index])
-    edge = block_edge(downsample)
+    edge, shape = block_edge(downsample), Shape(y=height, x=width)
     return Level(
         index=index,
-        shape=Shape(y=height, x=width),
+        shape=shape,
         block=Shape(y=edge, x=edge),
-        # not the ratio of sizes: this is the number by which OpenSlide turns positions of level 0 into this level's
-        scale_yx=(downsample, downsample),
+        # not OpenSlide's downsample, which is the ratio of sizes that are rounded
+        scale_yx=level_scale(Shape(y=slide.level_dimensions[0][1], x=slide.level_dimensions[0][0]), shape),
     )
 
 
@@ -323,6 +324,9 @@ def _fingerprint(file: File, slide: OpenSlide, levels: tuple[Level, ...]) -> str
     folder = Path(file.path).with_suffix("")
     if folder.is_dir():  # MRXS keeps its pixels in the folder of the same stem
         companions = sorted((entry.name, entry.stat().st_size) for entry in folder.iterdir() if entry.is_file())
-    shapes = [(level.shape.yx, level.scale_yx) for level in levels]
+    shapes = [
+        (level.shape.yx, (downsample, downsample))
+        for level, downsample in zip(levels, map(float, slide.level_downsamples), strict=True)
+    ]
     quickhash = slide.properties.get(openslide.PROPERTY_NAME_QUICKHASH1)
     return digest("openslide", *file_edges(file), quickhash, shapes, companions)

@@ -14,8 +14,9 @@ from tilestream.sources.address import default_notes
 from tilestream.sources.fingerprint import digest, file_edges, file_pieces
 from tilestream.sources.geokeys import GeoReference, read_georeference
 from tilestream.sources.samples import default_names, unique_names, validity_of
+from tilestream.sources.scales import level_scale, stretched_scale
 from tilestream.sources.tiffifd import Ifd
-from tilestream.sources.tifflayout import Layout, scale_yx
+from tilestream.sources.tifflayout import Layout
 from tilestream.sources.tiffread import LevelReader, alpha_samples
 from tilestream.sources.tifftable import TileTable
 from tilestream.types import Channel, ImageInfo, Level, Modality
@@ -63,9 +64,9 @@ def describe(layout: Layout, *, selection: Mapping[str, int], chosen: Mapping[st
     if mpp_yx is None and not place.exists:
         notes.append("the pixel size (mpp) is not known")
     channels = _channels(layout, is_class_raster=is_class_raster, place=place)
-    base = table.shape
+    base, scale_of = table.shape, stretched_scale if place.exists else level_scale
     levels = tuple(
-        Level(index=index, shape=t.shape, block=t.block, scale_yx=scale_yx(base, t.shape))
+        Level(index=index, shape=t.shape, block=t.block, scale_yx=scale_of(base, t.shape))
         for index, t in enumerate(level.tables[0] for level in layout.levels)
     )
     dtype = np.dtype("u1") if table.palette is not None and not is_class_raster else table.dtype

@@ -241,29 +241,3 @@ def _factor(base: Shape, small: Shape, tolerance: float | None) -> float:
             if abs(long / factor - short) > max(1.5, tolerance * short):
                 return 0.0
     return factor
-
-
-def scale_yx(base: Shape, small: Shape) -> tuple[float, float]:
-    """Return the size of a pixel of a level in pixels of level 0.
-
-    The integer `f` when both sizes are `ceil(size / f)`, powers of two first: then the last pixel is only partly
-    covered and the ratio of the sizes would shift the level. Else the ratio of the sizes (Aperio cuts odd edges off).
-
-    Parameters
-    ----------
-    base, small : Shape
-        Sizes of level 0 and of the level.
-
-    Returns
-    -------
-    tuple of float
-        Factors on y and x.
-    """
-    if base == small:
-        return 1.0, 1.0
-    near = max(base.y / small.y, base.x / small.x)
-    powers = [1 << exponent for exponent in range(1, 32) if (1 << exponent) < 2 * near + 2]
-    for factor in [*reversed(powers), round(near), int(near)]:
-        if factor > 1 and (-(-base.y // factor), -(-base.x // factor)) == small.yx:
-            return float(factor), float(factor)
-    return base.y / small.y, base.x / small.x
