@@ -66,6 +66,8 @@ class Multiscale:
     """Axes; empty when the arrays must say."""
     scales: tuple[tuple[float, ...] | None, ...] = ()
     """Physical size of a pixel along each axis for each level, None where nothing is said."""
+    factors: tuple[tuple[float, float] | None, ...] = ()
+    """Pixels of the finest level in one of each level along y and x, as GeoZarr states them; empty for OME-Zarr."""
     channels: tuple[Channel, ...] = ()
     """Channels with the names, colours and windows that are stated; empty when none are."""
     is_labels: bool = False
@@ -313,9 +315,45 @@ def _scale(transforms: Any, size: int) -> tuple[float, ...] | None:
 
 
 def _geozarr(described: Mapping[str, Any], attrs: Mapping[str, Any]) -> Multiscale:
+    layout = described["layout"]
+    names = [str(entry["asset"]) for entry in layout]
+    factors: dict[str, tuple[float, float] | None] = {}
+    first = _pixel_yx(layout[0]) if layout else None
+    for name, entry in zip(names, layout, strict=True):
+        own = _pixel_yx(entry)
+        if first and own:  # the transform is the complete and authoritative one
+            factors[name] = (own[0] / first[0], own[1] / first[1])
+        else:
+            factors[name] = (1.0, 1.0) if name == names[0] else _derived(entry, factors)
     return Multiscale(
-        version="geozarr", paths=tuple(str(entry["asset"]).strip("/") for entry in described["layout"]), attrs=attrs
+        version="geozarr",
+        paths=tuple(name.strip("/") for name in names),
+        factors=tuple(factors[name] for name in names),
+        attrs=attrs,
     )
+
+
+def _pixel_yx(entry: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return the size of a pixel along y and x by the affine of a level, None without one."""
+    if "spatial:transform" not in entry:
+        return None
+    a, b, _, d, e, _ = (float(value) for value in entry["spatial:transform"][:6])
+    height, width = math.hypot(b, e), math.hypot(a, d)
+    if not (0 < height < math.inf and 0 < width < math.inf):
+        raise ValueError(f"spatial:transform {entry['spatial:transform']}")
+    return height, width
+
+
+def _derived(entry: Mapping[str, Any], known: Mapping[str, tuple[float, float] | None]) -> tuple[float, float] | None:
+    """Return the factors of a level by its scale relative to the one that it was derived from."""
+    finer = known.get(str(entry.get("derived_from")))
+    scale = _mapping(entry.get("transform")).get("scale")
+    if finer is None or not isinstance(scale, list) or len(scale) < 2:
+        return None
+    y, x = (float(value) for value in scale[-2:])
+    if not (0 < y < math.inf and 0 < x < math.inf):
+        raise ValueError(f"scale {scale}")
+    return finer[0] * y, finer[1] * x
 
 
 def collection_of(node: Node) -> tuple[str, tuple[str, ...]] | None:

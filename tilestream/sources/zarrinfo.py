@@ -31,7 +31,7 @@ from tilestream.sources.samples import (
     validity_of,
 )
 from tilestream.sources.scales import level_scale
-from tilestream.sources.zarrextras import SAFE, pictures
+from tilestream.sources.zarrextras import SAFE, pictures, with_own_facts
 from tilestream.types import Channel, ImageInfo, Kind, Level, Shape
 
 LEAST_BLOCK_PX = 256
@@ -92,7 +92,8 @@ def levels_of(node: Node) -> Multiscale:
     if described is not None and described.version != "geozarr":
         return described
     paths = described.paths if described else _child_paths(node.file)
-    found = [path for name in paths if (path := _array_at(node.file, name)) is not None]
+    at = {name: _array_at(node.file, name) for name in paths}
+    found = [path for path in at.values() if path is not None]
     numbered = [path for path in found if _number(path) is not None]
     levels = found if described or len(found) == 1 else sorted(numbered, key=lambda path: _number(path) or 0)
     if not levels:
@@ -103,7 +104,13 @@ def levels_of(node: Node) -> Multiscale:
             do="Give the path of one array or image group in it.",
         )
     version = described.version if described else "zarr"
-    return Multiscale(version=version, paths=tuple(levels), attrs=node.attrs)
+    factors = dict(zip(described.paths, described.factors, strict=True)) if described else {}
+    return Multiscale(
+        version=version,
+        paths=tuple(levels),
+        factors=tuple(factors[name] for name, path in at.items() if path is not None) if described else (),
+        attrs=node.attrs,
+    )
 
 
 def _child_paths(file: File) -> list[str]:
@@ -190,7 +197,7 @@ def describe(node: Node, image: Multiscale, arrays: Sequence[ArrayForm]) -> Desc
         selection=dict.fromkeys(extra, 0),
         notes=(*image.notes, *notes, *hints, *default_notes(extra, {})),
     )
-    return Described(info=info, dims=dims)
+    return Described(info=with_own_facts(info, image.attrs), dims=dims)
 
 
 def _dims(node: Node, image: Multiscale, arrays: Sequence[ArrayForm], first: Node | None) -> tuple[str, ...]:
@@ -243,9 +250,11 @@ def _ratio(
     """Return level-0 pixels per pixel, and whether the stated scale had to be put aside."""
     sizes = whole.y / shape.y, whole.x / shape.x
     first, own = (image.scales[0], image.scales[index]) if image.scales else (None, None)
-    if first is None or own is None:
+    stated = image.factors[index] if image.factors else None
+    if first is not None and own is not None:
+        stated = own[at[0]] / first[at[0]], own[at[1]] / first[at[1]]
+    if stated is None:
         return level_scale(whole, shape), False
-    stated = own[at[0]] / first[at[0]], own[at[1]] / first[at[1]]
     fits = all(abs(w / f - s) < 1.0 for w, f, s in zip(whole.yx, stated, shape.yx, strict=True))
     return (stated, False) if fits else (sizes, True)
 
@@ -281,6 +290,8 @@ def _place(attrs: Mapping[str, Any], group_attrs: Mapping[str, Any], node: Node)
             affine = (a, b, c, d, e, f)
     except (TypeError, ValueError):
         affine = None
+    if text is None and affine is not None and affine[1:4] == (0, 0, 0) and affine[5] == 0 and affine[4] > 0:
+        affine = None  # no place on Earth, but the pixel size of a slide from its own corner
     return (short_crs(text) if isinstance(text, str) else None), affine
 
 
