@@ -1,13 +1,15 @@
-"""What a store of ours says of itself beside what any OME-Zarr does: format, shards that were written, validity."""
+"""What a store of ours says of itself beside what any OME-Zarr does: format, shards written, validity, facts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast, get_args
 
 from tilestream.errors import SourceError
 from tilestream.sources.ngff import Node, read_node
 from tilestream.sources.recognise import inside
+from tilestream.types import Channel, ImageInfo, Modality
 
 OWNER = "tilestream"
 """Attribute of the root of each store of ours."""
@@ -81,3 +83,54 @@ def valid_path(node: Node) -> str | None:
     ome = labels.attrs.get("ome") if labels is not None else None
     names = ome.get("labels") if isinstance(ome, Mapping) else None
     return VALID if isinstance(names, list) and "valid" in names else None
+
+
+def with_own_facts(info: ImageInfo, node: Node) -> ImageInfo:
+    """Return the description of an image of our own store with what OME-Zarr, GeoZarr and CF have no words for.
+
+    Parameters
+    ----------
+    info : ImageInfo
+        What the standards say; it goes before our own record.
+    node : Node
+        Group of the image.
+
+    Returns
+    -------
+    ImageInfo
+        With modality, control points, date, and a factor and offset for each channel; unchanged for other stores.
+    """
+    image = _own(node).get("image")
+    if not isinstance(image, Mapping):
+        return info
+    modality, moment, gcps = image.get("modality"), image.get("datetime"), _points(image.get("gcps"))
+    known, crs = get_args(Modality), image.get("crs") if gcps else None
+    return replace(
+        info,
+        modality=cast("Modality", modality) if info.modality == "unknown" and modality in known else info.modality,
+        gcps=info.gcps or gcps,
+        crs=info.crs or (crs if isinstance(crs, str) else None),  # that of the points: GeoZarr has none without affine
+        datetime=info.datetime or (moment if isinstance(moment, str) else None),
+        channels=_scaled(info.channels, image.get("channels")),
+    )
+
+
+def _points(entries: Any) -> tuple[tuple[float, float, float, float, float], ...]:
+    """Return control points, none where any of them is not five numbers."""
+    try:
+        return tuple((float(r), float(c), float(x), float(y), float(z)) for r, c, x, y, z in entries or ())
+    except (TypeError, ValueError):
+        return ()
+
+
+def _scaled(channels: tuple[Channel, ...], described: Any) -> tuple[Channel, ...]:
+    """Return the channels with their own factors and offsets, where ours are described in the same order."""
+    facts = [one for one in described if isinstance(one, Mapping)] if isinstance(described, list) else []
+    if [one.get("name") for one in facts] != [channel.name for channel in channels]:
+        return channels
+    return tuple(
+        replace(channel, scale=float(one["scale"]), offset=float(one["offset"]))
+        if all(isinstance(one.get(name), int | float) for name in ("scale", "offset"))
+        else channel
+        for channel, one in zip(channels, facts, strict=True)
+    )

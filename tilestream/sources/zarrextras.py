@@ -9,21 +9,19 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 from tilestream.sources.extras import Extras
 from tilestream.sources.icc import checked_icc
+from tilestream.sources.ownstore import OWNER
 from tilestream.sources.technical import KNOWN, kept
-from tilestream.types import Channel, ImageInfo, Modality
 
-OWN = "tilestream"
 FOLDER = "associated"
 """Group of the pictures."""
 SAFE = "thumbnail"
 """The one picture that shows no more than the image itself."""
 _STRUCTURE = frozenset({
-    OWN, "ome", "multiscales", "omero", "plate", "well", "labels", "image-label", "bioformats2raw.layout",
+    OWNER, "ome", "multiscales", "omero", "plate", "well", "labels", "image-label", "bioformats2raw.layout",
     "zarr_conventions", "_ARRAY_DIMENSIONS",
 })  # fmt: skip
 
@@ -58,53 +56,6 @@ def zarr_extras(attrs: Mapping[str, Any]) -> Extras:
     )
 
 
-def with_own_facts(info: ImageInfo, attrs: Mapping[str, Any]) -> ImageInfo:
-    """Return the description of an image of our own store with what OME-Zarr, GeoZarr and CF have no words for.
-
-    Parameters
-    ----------
-    info : ImageInfo
-        What the standards say; it goes before our own record.
-    attrs : Mapping
-        Attributes of the image group.
-
-    Returns
-    -------
-    ImageInfo
-        With modality, control points, date, and a factor and offset for each channel; unchanged for other stores.
-    """
-    image = _own(attrs).get("image")
-    if not isinstance(image, Mapping):
-        return info
-    modality, moment = image.get("modality"), image.get("datetime")
-    points = image.get("gcps") if isinstance(image.get("gcps"), list) else []
-    gcps = tuple((float(r), float(c), float(x), float(y), float(z)) for r, c, x, y, z in filter(_is_point, points))
-    return replace(
-        info,
-        modality=modality if info.modality == "unknown" and modality in get_args(Modality) else info.modality,
-        gcps=info.gcps or gcps,
-        datetime=info.datetime or (moment if KNOWN["acquired"](moment) else None),
-        channels=_scaled(info.channels, image.get("channels")),
-    )
-
-
-def _is_point(point: Any) -> bool:
-    return isinstance(point, list) and len(point) == 5 and all(isinstance(n, int | float) for n in point)
-
-
-def _scaled(channels: tuple[Channel, ...], described: Any) -> tuple[Channel, ...]:
-    """Return the channels with their own factors and offsets, where ours are described in the same order."""
-    facts = [one for one in described if isinstance(one, Mapping)] if isinstance(described, list) else []
-    if [one.get("name") for one in facts] != [channel.name for channel in channels]:
-        return channels
-    return tuple(
-        replace(channel, scale=float(one["scale"]), offset=float(one["offset"]))
-        if all(isinstance(one.get(name), int | float) for name in ("scale", "offset"))
-        else channel
-        for channel, one in zip(channels, facts, strict=True)
-    )
-
-
 def pictures(attrs: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the pictures of a store of ours.
 
@@ -124,7 +75,7 @@ def pictures(attrs: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _own(attrs: Mapping[str, Any]) -> Mapping[str, Any]:
-    own = attrs.get(OWN)
+    own = attrs.get(OWNER)
     return own if isinstance(own, Mapping) else {}
 
 

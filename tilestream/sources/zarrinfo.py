@@ -21,6 +21,7 @@ from tilestream.sources.files import File
 from tilestream.sources.fingerprint import PIECES, digest, file_pieces
 from tilestream.sources.grids import Affine, um_per_unit
 from tilestream.sources.ngff import Axis, Multiscale, Node, multiscale_of, read_node
+from tilestream.sources.ownstore import with_own_facts
 from tilestream.sources.recognise import inside, list_folder
 from tilestream.sources.samples import (
     canonical_dims,
@@ -31,7 +32,7 @@ from tilestream.sources.samples import (
     validity_of,
 )
 from tilestream.sources.scales import level_scale
-from tilestream.sources.zarrextras import SAFE, pictures, with_own_facts
+from tilestream.sources.zarrextras import SAFE, pictures
 from tilestream.types import Channel, ImageInfo, Kind, Level, Shape
 
 LEAST_BLOCK_PX = 256
@@ -197,7 +198,7 @@ def describe(node: Node, image: Multiscale, arrays: Sequence[ArrayForm]) -> Desc
         selection=dict.fromkeys(extra, 0),
         notes=(*image.notes, *notes, *hints, *default_notes(extra, {})),
     )
-    return Described(info=with_own_facts(info, image.attrs), dims=dims)
+    return Described(info=with_own_facts(info, node), dims=dims)
 
 
 def _dims(node: Node, image: Multiscale, arrays: Sequence[ArrayForm], first: Node | None) -> tuple[str, ...]:
