@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import rasterio
 import tifffile
+import zarr
 from rasterio.enums import Resampling
 from rasterio.transform import Affine
 
 from tests.sources.assembled import whole_level
 from tests.sources.madedicom import save_dicom
 from tests.sources.test_zarr import save_ome
+from tilestream.errors import SourceError
 from tilestream.sources.opening import open_source
 from tilestream.sources.scales import level_scale, stretched_scale
 from tilestream.testing.slide import aperio_description
@@ -157,3 +161,66 @@ def test_ome_zarr_with_any_factor(tmp_path, version):
     assert [level.scale_yx for level in source.info.levels] == [(f, f) for f in factors]
     assert source.info.mpp_yx == (0.25, 0.25)
     check(source)
+
+
+@pytest.mark.parametrize(
+    ("moved", "said"),
+    [
+        (lambda f: None, ()),
+        (lambda f: 3.0 + 0.25 * (f - 1) / 2, ()),  # means, in an image that begins 3 um from its stage's origin
+        (lambda f: 3.0, ("levels 1, 2: stated to lie up to 1.5 level-0 pixels beside",)),  # every f-th pixel
+    ],
+)
+@pytest.mark.parametrize("is_sequence", [False, True])
+def test_translations_that_are_not_those_of_means_are_told(tmp_path, moved, said, is_sequence):
+    path = save_ome(tmp_path / "a.zarr", [np.zeros((2, 64 // f, 64 // f), np.uint8) for f in (1, 2, 4)], version="0.5",
+                    scales=[0.25, 0.5, 1.0], unit="micrometer")  # fmt: skip
+    document = json.loads((path / "zarr.json").read_text())
+    for factor, dataset in zip((1, 2, 4), document["attributes"]["ome"]["multiscales"][0]["datasets"], strict=True):
+        transforms = dataset["coordinateTransformations"]
+        if (by := moved(factor)) is not None:
+            transforms.append({"type": "translation", "translation": [0.0, by, by]})
+        if is_sequence:  # as 0.6 has it
+            dataset["coordinateTransformations"] = [{"type": "sequence", "transformations": transforms}]
+    (path / "zarr.json").write_text(json.dumps(document))
+    info = open_source(str(path)).info
+    notes = [note for note in info.notes if "stated to lie" in note]
+    assert len(notes) == len(said)
+    assert all(note.startswith(start) for note, start in zip(notes, said, strict=True))
+    assert [level.scale_yx for level in info.levels] == [(1.0, 1.0), (2.0, 2.0), (4.0, 4.0)]
+    assert info.mpp_yx == (0.25, 0.25)
+
+
+@pytest.mark.parametrize("stated", ["spatial:transform", "scale"])
+def test_geozarr(tmp_path, stated):
+    """Levels of 2.5 and 6.25, by an affine each or by scales relative to the level before."""
+    sizes, factors = ((250, 225), (100, 90), (40, 36)), (1.0, 2.5, 6.25)
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=3)
+    layout = []
+    for number, (size, factor) in enumerate(zip(sizes, factors, strict=True)):
+        y, x = np.meshgrid(*((np.arange(n) + 0.5) * factor * STEP for n in size), indexing="ij")
+        array = np.stack([y, x]).astype(np.uint16)
+        group.create_array(f"{number}/data", data=array, dimension_names=["band", "y", "x"])
+        entry = {"asset": str(number)}
+        if stated == "scale":
+            entry |= {"derived_from": str(number - 1), "transform": {"scale": [2.5, 2.5]}} if number else {}
+        else:
+            entry[stated] = [10 * factor, 0.0, 500000.0, 0.0, -10 * factor, 5000000.0]
+        layout.append(entry)
+    group.attrs.update({
+        "multiscales": {"layout": layout}, "proj:code": "EPSG:32633",
+        "spatial:transform": [10.0, 0.0, 500000.0, 0.0, -10.0, 5000000.0],
+    })  # fmt: skip
+    source = open_source(str(tmp_path / "a.zarr"))
+    assert source.info.affine == (10.0, 0.0, 500000.0, 0.0, -10.0, 5000000.0)
+    assert [level.scale_yx for level in source.info.levels] == [(f, f) for f in factors]
+    check(source)
+
+
+@pytest.mark.parametrize("entry", [{"spatial:transform": [0, 0, 0, 0, 0, 0]}, {"spatial:transform": "x"}])
+def test_geozarr_that_makes_no_sense_is_refused(tmp_path, entry):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=3)
+    group.create_array("0", data=np.zeros((8, 8), np.uint8), dimension_names=["y", "x"])
+    group.attrs["multiscales"] = {"layout": [{"asset": "0", **entry}]}
+    with pytest.raises(SourceError, match="multiscales"):
+        open_source(str(tmp_path / "a.zarr"))

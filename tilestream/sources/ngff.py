@@ -18,6 +18,7 @@ from typing import Any
 from tilestream.errors import DamagedError, SourceError
 from tilestream.sources.files import File
 from tilestream.sources.recognise import LFS_MAGIC, inside, lfs_pointer
+from tilestream.sources.zarrtransforms import derived_factor, pixel_yx, scale_of, times, translation_of
 from tilestream.types import Channel
 
 MOST_DOCUMENT_BYTES = 16 << 20
@@ -66,6 +67,8 @@ class Multiscale:
     """Axes; empty when the arrays must say."""
     scales: tuple[tuple[float, ...] | None, ...] = ()
     """Physical size of a pixel along each axis for each level, None where nothing is said."""
+    translations: tuple[tuple[float, ...] | None, ...] = ()
+    """Place of the centre of each level's first pixel, in units of its scale, None where nothing is said."""
     factors: tuple[tuple[float, float] | None, ...] = ()
     """Pixels of the finest level in one of each level along y and x, as GeoZarr states them; empty for OME-Zarr."""
     channels: tuple[Channel, ...] = ()
@@ -242,13 +245,15 @@ def _ome(node: Node) -> Mapping[str, Any]:
 def _ome_zarr(ome: Mapping[str, Any], described: Sequence[Any], attrs: Mapping[str, Any]) -> Multiscale:
     first = described[0]
     axes = _axes(first)
-    whole = _scale(first.get("coordinateTransformations"), len(axes))
-    scales = []
+    whole = scale_of(first.get("coordinateTransformations"), len(axes))
+    scales, translations = [], []
     if not first["datasets"]:
         raise ValueError("no datasets")
     for dataset in first["datasets"]:
-        own = _scale(dataset.get("coordinateTransformations"), len(axes))
-        scales.append(own if own is None or whole is None else tuple(a * b for a, b in zip(own, whole, strict=True)))
+        own = scale_of(dataset.get("coordinateTransformations"), len(axes))
+        moved = translation_of(dataset.get("coordinateTransformations"), len(axes))
+        translations.append(moved if moved is None or whole is None else times(moved, whole))
+        scales.append(own if own is None or whole is None else times(own, whole))
     notes = (f"{len(described)} multiscale images in one group: the first is used",) if len(described) > 1 else ()
     name = str(first.get("name") or "").rpartition("/")[2]
     is_labels = "image-label" in ome or "image-label" in attrs
@@ -260,6 +265,7 @@ def _ome_zarr(ome: Mapping[str, Any], described: Sequence[Any], attrs: Mapping[s
         paths=tuple(str(dataset["path"]).strip("/") for dataset in first["datasets"]),
         axes=axes,
         scales=tuple(scales),
+        translations=tuple(translations),
         channels=tuple(_channel(channel, index) for index, channel in enumerate(omero.get("channels") or ())),
         is_labels=is_labels,
         attrs=attrs,
@@ -296,64 +302,23 @@ def _axes(first: Mapping[str, Any]) -> tuple[Axis, ...]:
     return tuple(axes)
 
 
-def _scale(transforms: Any, size: int) -> tuple[float, ...] | None:
-    """Return the product of all scales in a list of transformations, None when there is none."""
-    factors: tuple[float, ...] | None = None
-    for transform in transforms or ():
-        if transform.get("type") == "sequence":
-            found = _scale(transform["transformations"], size)
-        elif transform.get("type") == "scale" and "scale" in transform:
-            found = tuple(float(value) for value in transform["scale"])
-        else:
-            continue
-        if found is None:
-            continue
-        if len(found) != size or not all(value > 0 for value in found):
-            raise ValueError(f"scale {found} for {size} axes")
-        factors = found if factors is None else tuple(a * b for a, b in zip(factors, found, strict=True))
-    return factors
-
-
 def _geozarr(described: Mapping[str, Any], attrs: Mapping[str, Any]) -> Multiscale:
     layout = described["layout"]
     names = [str(entry["asset"]) for entry in layout]
     factors: dict[str, tuple[float, float] | None] = {}
-    first = _pixel_yx(layout[0]) if layout else None
+    first = pixel_yx(layout[0]) if layout else None
     for name, entry in zip(names, layout, strict=True):
-        own = _pixel_yx(entry)
+        own = pixel_yx(entry)
         if first and own:  # the transform is the complete and authoritative one
             factors[name] = (own[0] / first[0], own[1] / first[1])
         else:
-            factors[name] = (1.0, 1.0) if name == names[0] else _derived(entry, factors)
+            factors[name] = (1.0, 1.0) if name == names[0] else derived_factor(entry, factors)
     return Multiscale(
         version="geozarr",
         paths=tuple(name.strip("/") for name in names),
         factors=tuple(factors[name] for name in names),
         attrs=attrs,
     )
-
-
-def _pixel_yx(entry: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Return the size of a pixel along y and x by the affine of a level, None without one."""
-    if "spatial:transform" not in entry:
-        return None
-    a, b, _, d, e, _ = (float(value) for value in entry["spatial:transform"][:6])
-    height, width = math.hypot(b, e), math.hypot(a, d)
-    if not (0 < height < math.inf and 0 < width < math.inf):
-        raise ValueError(f"spatial:transform {entry['spatial:transform']}")
-    return height, width
-
-
-def _derived(entry: Mapping[str, Any], known: Mapping[str, tuple[float, float] | None]) -> tuple[float, float] | None:
-    """Return the factors of a level by its scale relative to the one that it was derived from."""
-    finer = known.get(str(entry.get("derived_from")))
-    scale = _mapping(entry.get("transform")).get("scale")
-    if finer is None or not isinstance(scale, list) or len(scale) < 2:
-        return None
-    y, x = (float(value) for value in scale[-2:])
-    if not (0 < y < math.inf and 0 < x < math.inf):
-        raise ValueError(f"scale {scale}")
-    return finer[0] * y, finer[1] * x
 
 
 def collection_of(node: Node) -> tuple[str, tuple[str, ...]] | None:

@@ -32,8 +32,9 @@ from tilestream.sources.ownstore import check_format, shard_maps, valid_path
 from tilestream.sources.recognise import inside
 from tilestream.sources.samples import canonical_dims, extra_axes, guess_dims, masked
 from tilestream.sources.zarrextras import FOLDER, zarr_extras
-from tilestream.sources.zarrinfo import ArrayForm, describe, levels_of
+from tilestream.sources.zarrinfo import describe, levels_of
 from tilestream.sources.zarrlayout import ChunkLayout, layout_of
+from tilestream.sources.zarrlevels import ArrayForm
 from tilestream.sources.zarrstored import stored_notes
 from tilestream.types import Array, Block, Box, ImageInfo
 

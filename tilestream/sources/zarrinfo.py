@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -31,32 +30,12 @@ from tilestream.sources.samples import (
     unique_names,
     validity_of,
 )
-from tilestream.sources.scales import level_scale
 from tilestream.sources.zarrextras import SAFE, pictures
-from tilestream.types import Channel, ImageInfo, Kind, Level, Shape
+from tilestream.sources.zarrlevels import ArrayForm, stored_levels
+from tilestream.types import Channel, ImageInfo, Kind
 
-LEAST_BLOCK_PX = 256
-"""As many chunks as fit into this are read at once, since a call costs about as much as decoding so many pixels."""
-MOST_BLOCK_BYTES = 4 << 30
-"""Most decoded bytes of the unit that is read at once; metadata can claim any, and absent chunks are made."""
 MOST_LISTED = 4096
 """Chunk files whose sizes enter the fingerprint, coarsest level first."""
-
-
-class ArrayForm(Protocol):
-    """What has to be known of an array: zarr's own, or a layout."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Return its shape."""
-
-    @property
-    def chunks(self) -> tuple[int, ...]:
-        """Return the shape of what is decoded at once."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Return the type of its samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +150,7 @@ def describe(node: Node, image: Multiscale, arrays: Sequence[ArrayForm]) -> Desc
     nodes = [read_node(inside(node.file, path) if path else node.file) for path in image.paths]
     dims = _dims(node, image, arrays, nodes[0])
     sizes = dict(zip(dims, first.shape, strict=True))
-    levels, notes = _levels(image, arrays, dims)
+    levels, notes = stored_levels(image, arrays, dims)
     attrs = {**image.attrs, **(nodes[0].attrs if nodes[0] else {})}
     crs, affine = _place(attrs, image.attrs, node)
     mpp_yx = _mpp(image, dims) if crs is None else None  # a scene's pixel size is that of its affine
@@ -216,52 +195,6 @@ def _dims(node: Node, image: Multiscale, arrays: Sequence[ArrayForm], first: Nod
             do="Check the store.",
         )
     return names
-
-
-def _levels(
-    image: Multiscale, arrays: Sequence[ArrayForm], dims: tuple[str, ...]
-) -> tuple[tuple[Level, ...], tuple[str, ...]]:
-    at = dims.index("y"), dims.index("x")
-    levels: list[Level] = []
-    notes: tuple[str, ...] = ()
-    for index, array in enumerate(arrays):
-        shape = Shape(y=array.shape[at[0]], x=array.shape[at[1]])
-        chunk = array.chunks[at[0]], array.chunks[at[1]]
-        whole = levels[0].shape if levels else shape
-        scale_yx, lies = _ratio(image, index, whole, shape, at)
-        if lies:
-            notes += (f"level {index}: the stated scale does not fit its size, the ratio of the sizes is used",)
-        block = Shape(y=_block_edge(chunk[0], shape.y), x=_block_edge(chunk[1], shape.x))
-        chunk_bytes = block.area * (array.shape[dims.index("c")] if "c" in dims else 1) * array.dtype.itemsize
-        chunk_bytes = max(chunk_bytes, math.prod(array.chunks) * array.dtype.itemsize)
-        if chunk_bytes > MOST_BLOCK_BYTES:
-            raise SourceError.of(
-                f"array `{image.paths[index] or '/'}`",
-                got=f"chunks of {array.chunks} {array.dtype}, {chunk_bytes:,} bytes decoded with all channels",
-                expected=f"at most {MOST_BLOCK_BYTES:,}",
-                do="Rewrite the array with smaller chunks, or check that its metadata are not damaged.",
-            )
-        levels.append(Level(index=index, shape=shape, block=block, scale_yx=scale_yx))
-    return tuple(levels), notes
-
-
-def _ratio(
-    image: Multiscale, index: int, whole: Shape, shape: Shape, at: tuple[int, int]
-) -> tuple[tuple[float, float], bool]:
-    """Return level-0 pixels per pixel, and whether the stated scale had to be put aside."""
-    sizes = whole.y / shape.y, whole.x / shape.x
-    first, own = (image.scales[0], image.scales[index]) if image.scales else (None, None)
-    stated = image.factors[index] if image.factors else None
-    if first is not None and own is not None:
-        stated = own[at[0]] / first[at[0]], own[at[1]] / first[at[1]]
-    if stated is None:
-        return level_scale(whole, shape), False
-    fits = all(abs(w / f - s) < 1.0 for w, f, s in zip(whole.yx, stated, shape.yx, strict=True))
-    return (stated, False) if fits else (sizes, True)
-
-
-def _block_edge(chunk: int, size: int) -> int:
-    return min(chunk * max(1, LEAST_BLOCK_PX // chunk), size)
 
 
 def _mpp(image: Multiscale, dims: tuple[str, ...]) -> tuple[float, float] | None:
