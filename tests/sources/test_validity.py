@@ -13,6 +13,8 @@ from tests.sources.madetiff import Page, image_tags, photo, tiles_of, write_tiff
 from tests.sources.test_bands import noise, save_scene
 from tilestream.pyramid.chosen import choose
 from tilestream.sources.array import array_source
+from tilestream.sources.decibels import in_decibels
+from tilestream.sources.layers import without_classes
 from tilestream.sources.opening import open_source
 from tilestream.sources.samples import masked
 
@@ -115,3 +117,12 @@ def test_zarr(tmp_path, attributes):
 )
 def test_real_images(shared_data, name, expected):
     check(open_source(str(shared_data / name)), expected)
+
+
+def test_views(shared_data):
+    scene = open_source(str(shared_data / "satellite" / "S2A_29RKH_20200219_0_L2A"))
+    masked_out = without_classes(scene, {"SCL": [3, 8, 9, 10]})
+    assert not np.array_equal(whole_level(masked_out)[1], whole_level(scene)[1])
+    check(masked_out, "nodata")
+    check(in_decibels(scene, "power"), "nodata")
+    check(in_decibels(array_source(grey()), "amplitude"), "nodata")

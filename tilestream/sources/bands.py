@@ -8,8 +8,10 @@ grid, reduced by mode where its file has no such level.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,7 @@ from tilestream.errors import ConfigError, DamagedError
 from tilestream.kernels.resample import resample
 from tilestream.sources.address import checked_index
 from tilestream.sources.bandgrid import Step
+from tilestream.sources.extras import Extras
 from tilestream.types import Array, Block, Box, Channel, ImageInfo, Source
 
 CACHE_BYTES = 64 << 20
@@ -149,6 +152,8 @@ class BandsSource:
     """Layers of classes."""
     info: ImageInfo
     """Description on the grid."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Technical facts of the product."""
 
     def read_block(self, level: int, iy: int, ix: int, out: Array | None = None) -> Block:
         """Return one block with all bands.
@@ -193,6 +198,10 @@ class BandsSource:
     def read_associated(self, name: str) -> Array:
         """Raise `ConfigError`: a scene has no associated images."""
         raise _no_associated(name)
+
+    def read_extras(self) -> Extras:
+        """Return what the metadata of the product say."""
+        return Extras(technical=self.facts)
 
     def class_layer(self, name: str) -> ClassLayer:
         """Return the layer of a name that `info.classes` holds."""

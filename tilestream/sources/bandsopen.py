@@ -73,7 +73,7 @@ def open_bands(file: File) -> BandsSource:
             absent[band.channel.name] = _does_not_fit(source.info, grid, band.file)
     layers, lost = _layers(scene, grid, levels)
     info = _describe(replace(scene, absent={**absent, **lost}), bands, layers, (grid, levels))
-    return BandsSource(bands=tuple(bands), layers=layers, info=info)
+    return BandsSource(bands=tuple(bands), layers=layers, info=info, facts=scene.facts)
 
 
 def _placed(file: File, source: Source, nodata: float | None) -> PlacedFile:

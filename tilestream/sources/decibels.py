@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from tilestream.errors import ConfigError
+from tilestream.sources.extras import Extras, read_associated, read_extras
 from tilestream.sources.fingerprint import digest
 from tilestream.sources.layers import class_layer
 from tilestream.types import Array, Block, ImageInfo, Source
@@ -42,6 +43,7 @@ class DecibelSource:
             dtype=np.dtype(np.float32),
             channels=tuple(replace(channel, scale=1.0, offset=0.0) for channel in found.channels),
             nodata=None,
+            validity="nodata",
             fingerprint=digest(found.fingerprint, word),
             derived=(*found.derived, word),
         )
@@ -81,6 +83,14 @@ class DecibelSource:
     def read_associated(self, name: str) -> Array:
         """Return an associated image as it is."""
         return self.source.read_associated(name)
+
+    def read_extras(self) -> Extras:
+        """Return what the headers say besides the pixels."""
+        return read_extras(self.source)
+
+    def read_identifying(self, name: str) -> Array:
+        """Return a picture that may identify somebody."""
+        return read_associated(self.source, name, keep_identifying=True)
 
     def class_layer(self, name: str) -> Source:
         """Return a class layer as it is stored."""

@@ -29,6 +29,7 @@ from tilestream.sources.scene import (
     metadata_text,
     not_there,
 )
+from tilestream.sources.scenefacts import MTL_NAMES, scene_facts
 from tilestream.sources.xmltree import parse_xml
 from tilestream.types import Channel, ClassBand
 
@@ -213,6 +214,7 @@ def landsat_scene(file: File) -> Scene:
         layers=layers,
         absent=not_there([*absent, *missing]),
         datetime=iso_time(_time(mtl)),
+        facts=scene_facts(mtl.all(), MTL_NAMES),
         notes=_notes(mtl, level, [band.channel.name for band in bands]),
     )
 

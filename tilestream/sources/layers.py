@@ -11,8 +11,9 @@ import numpy as np
 
 from tilestream.errors import DamagedError
 from tilestream.sources.classes import ClassRule, Rules, class_rule, find_band
+from tilestream.sources.extras import Extras, read_associated, read_extras
 from tilestream.sources.fingerprint import digest
-from tilestream.types import Array, Block, ImageInfo, Source
+from tilestream.types import Array, Block, ImageInfo, Source, Validity
 
 
 @runtime_checkable
@@ -65,7 +66,9 @@ class InvalidSource:
         words = tuple(f"invalid {rule.text}" for rule, _ in self.rules)
         layers = [layer.info.fingerprint for _, layer in self.rules]
         mark = digest(found.fingerprint, *words, *layers)
-        return replace(found, fingerprint=mark, derived=(*found.derived, *words))
+        by_value = found.validity == "nodata"  # which can stand for these pixels too
+        validity: Validity = "nodata" if by_value else "mask"
+        return replace(found, fingerprint=mark, validity=validity, derived=(*found.derived, *words))
 
     def read_block(self, level: int, iy: int, ix: int, out: Array | None = None) -> Block | None:
         """Return one block without the pixels of the classes.
@@ -114,6 +117,14 @@ class InvalidSource:
     def read_associated(self, name: str) -> Array:
         """Return an associated image as it is."""
         return self.source.read_associated(name)
+
+    def read_extras(self) -> Extras:
+        """Return what the headers say besides the pixels."""
+        return read_extras(self.source)
+
+    def read_identifying(self, name: str) -> Array:
+        """Return a picture that may identify somebody."""
+        return read_associated(self.source, name, keep_identifying=True)
 
     def class_layer(self, name: str) -> Source:
         """Return a class layer as it is stored."""

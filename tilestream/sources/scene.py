@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from tilestream.errors import SourceError
 from tilestream.sources.files import File
@@ -54,6 +55,8 @@ class Scene:
     """Names of other images of the product, which are neither."""
     datetime: str | None = None
     """When it was taken, ISO 8601."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Technical facts of the product, see `scenefacts.py`."""
     notes: tuple[str, ...] = ()
     """What a user should know."""
 

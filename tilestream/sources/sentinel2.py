@@ -13,11 +13,13 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from tilestream.errors import SourceError
 from tilestream.sources.classes import KNOWN
 from tilestream.sources.files import File
 from tilestream.sources.scene import BandFile, LayerFile, Scene, broken, find, folder_of, iso_time, joined, not_there
+from tilestream.sources.scenefacts import SAFE_NAMES, scene_facts
 from tilestream.sources.xmltree import parse_xml
 from tilestream.types import Channel
 
@@ -88,7 +90,7 @@ def safe_scene(file: File) -> Scene:
         found = find(folder_of(file), names, like=file)
         if found is not None:
             there[band] = found
-    return _scene(
+    scene = _scene(
         there,
         product=product,
         factors={band: (scale, offsets.get(band, 0.0) * scale) for band in there},
@@ -96,6 +98,7 @@ def safe_scene(file: File) -> Scene:
         time=_text(root, "PRODUCT_START_TIME"),
         notes=(f"processing baseline {_baseline(file, root):05.2f}",),
     )
+    return replace(scene, facts=scene_facts(((name, _text(root, name)) for name in SAFE_NAMES), SAFE_NAMES))
 
 
 def _scene(

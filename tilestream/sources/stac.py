@@ -20,6 +20,7 @@ from tilestream.sources.classes import KNOWN
 from tilestream.sources.files import File
 from tilestream.sources.samples import unique_names
 from tilestream.sources.scene import BandFile, LayerFile, Scene, find, folder_of, iso_time, not_there
+from tilestream.sources.scenefacts import STAC_NAMES, scene_facts
 from tilestream.types import Channel, ClassBand
 
 REFLECTANCE_L2 = (2.75e-05, -0.2)
@@ -223,6 +224,7 @@ def _scene(item: Json, assets: list[Asset]) -> Scene:
             asset.key for asset in assets if asset.file is not None and not asset.is_spectral and asset.layer is None
         ),
         datetime=iso_time(properties.get("datetime") or properties.get("start_datetime")),
+        facts=scene_facts(properties.items(), STAC_NAMES),
         notes=tuple(dict.fromkeys(note for *_, note in factors if note)),
     )
 

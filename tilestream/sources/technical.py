@@ -136,7 +136,7 @@ _PRODUCT: Mapping[str, Check] = {
     "platform": pattern(r"(?i:sentinel-[1-6][a-d]?|landsat[-_][1-9]|terra|aqua|noaa-\d\d|worldview-\d|pleiades)"),
     "instruments": several(pattern(r"(?i:msi|oli|tirs|oli_tirs|etm\+?|tm|mss|c-sar|sar|olci|slstr|modis|viirs)")),
     "acquired": pattern(r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)?)?"),
-    "processing_level": pattern(r"[LS]?-?[0-4][A-DTGS]{0,3}P?|L1TP|L1GT|L1GS|L2SP|L2SR|GRD|SLC|RTC"),
+    "processing_level": pattern(r"(?:Level-)?L?[0-4][A-Cp]{0,2}|L1TP|L1GT|L1GS|L1T|L2SP|L2SR"),
     "processing_baseline": pattern(r"\d\d\.\d\d"),
     "product_type": pattern(r"S2MSI[12][AC]p?|GRD|SLC|RTC|OCN|L[12][A-Z]{2}"),
     "sun_elevation_deg": number(-90, 90),
@@ -145,7 +145,7 @@ _PRODUCT: Mapping[str, Check] = {
     "cloud_cover_percent": number(0, 100),
     "orbit_direction": words("ascending", "descending"),
     "orbit_number": number(0, 1e6),
-    "grid_square": pattern(r"\d{1,2}[C-HJ-NP-X][A-HJ-NP-Z]{2}|\d{1,3}/\d{1,3}"),
+    "grid_square": pattern(r"(?:MGRS-)?\d{1,2}[C-HJ-NP-X][A-HJ-NP-Z]{2}|WRS2-\d{6}"),
     "polarisations": several(words("VV", "VH", "HH", "HV")),
 }  # fmt: skip
 
