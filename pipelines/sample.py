@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tilestream.testing.scene import write_scene
 from tilestream.testing.slide import write_slide
 from tilestream.types import Shape
 
@@ -18,6 +19,9 @@ TIMEOUT_S = (5, 60)
 """To connect, and between two packets."""
 SYNTHETIC = Shape(y=4000, x=5000)
 """Size of the slide made by code: several super-tiles' worth of tiles in about ten seconds."""
+SCENE_NAME = "S2A_29RKH_20200219_0_L2A"
+SYNTHETIC_SCENE = Shape(y=1400, x=1800)
+"""Size of the scene made by code."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +34,9 @@ class Sample:
     """One sentence for the user; says why a better choice was not to be had."""
 
 
-def find_sample(slide: str | Path | None, out: Path, *, environ: Mapping[str, str] | None = None) -> Sample:
+def find_sample(
+    slide: str | Path | None, out: Path, *, environ: Mapping[str, str] | None = None, download: bool = True
+) -> Sample:
     """Return the image that the demonstration runs on.
 
     Parameters
@@ -41,6 +47,8 @@ def find_sample(slide: str | Path | None, out: Path, *, environ: Mapping[str, st
         Folder of the outputs; a slide made by code goes to its folder `sample`.
     environ : Mapping, optional
         Environment variables; those of the process by default.
+    download : bool
+        Whether it may be downloaded.
 
     Returns
     -------
@@ -50,11 +58,13 @@ def find_sample(slide: str | Path | None, out: Path, *, environ: Mapping[str, st
     """
     if slide:
         return Sample(path=Path(slide), origin="the file that you named")
+    reason = "a download was not wanted"
     try:
-        return Sample(path=download_slide(), origin=f"OpenSlide's CC0 test slide, from {SLIDE_URL}")
+        if download:
+            return Sample(path=download_slide(), origin=f"OpenSlide's CC0 test slide, from {SLIDE_URL}")
     except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong checksum is a ValueError
         reason = f"it could not be downloaded ({_short(error)})"
-    for path in _copies(os.environ if environ is None else environ):
+    for path in _copies(environ, f"slides/{SLIDE_NAME}"):
         if path.is_file():
             return Sample(
                 path=path, origin=f"OpenSlide's CC0 test slide from the folder of test images, since {reason}"
@@ -121,10 +131,35 @@ def make_slide(out: Path) -> Path:
     return path
 
 
-def _copies(environ: Mapping[str, str]) -> Iterator[Path]:
-    for folder in (environ.get("TILESTREAM_DATA"), "../shared/data"):
+def find_scene(out: Path, *, environ: Mapping[str, str] | None = None) -> Sample:
+    """Return a satellite scene to look at, with the bands blue, green, red and nir.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the outputs; a scene made by code goes to its folder `sample`.
+    environ : Mapping, optional
+        Environment variables; those of the process by default.
+
+    Returns
+    -------
+    Sample
+        A Sentinel-2 scene from `TILESTREAM_DATA` or `../shared/data`; else one made by code.
+    """
+    for path in _copies(environ, f"satellite/{SCENE_NAME}"):
+        if path.is_dir():
+            return Sample(path=path, origin="a Sentinel-2 scene from the folder of test images")
+    path = out / "sample" / "synthetic.tif"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_scene(path.with_suffix(".part"), SYNTHETIC_SCENE).replace(path)
+    return Sample(path=path, origin="a scene made by code, not a real one: there is no folder of test images")
+
+
+def _copies(environ: Mapping[str, str] | None, name: str) -> Iterator[Path]:
+    for folder in ((os.environ if environ is None else environ).get("TILESTREAM_DATA"), "../shared/data"):
         if folder:
-            yield Path(folder) / "slides" / SLIDE_NAME
+            yield Path(folder) / name
 
 
 def _short(error: Exception) -> str:

@@ -7,7 +7,8 @@ import pytest
 import requests
 
 from tilestream.pipelines import sample
-from tilestream.pipelines.sample import SLIDE_NAME, SLIDE_SHA256, download_slide, find_sample, make_slide
+from tilestream.pipelines.sample import SLIDE_NAME, SLIDE_SHA256, download_slide, find_sample, find_scene, make_slide
+from tilestream.pyramid import open_pyramid
 from tilestream.types import Shape
 
 
@@ -79,3 +80,21 @@ def test_a_cached_download_needs_no_network(shared_data: Path, tmp_path: Path, m
     monkeypatch.setattr(socket, "create_connection", lambda *args, **kwargs: pytest.fail("went to the network"))
     (tmp_path / SLIDE_NAME).write_bytes((shared_data / "slides" / SLIDE_NAME).read_bytes())
     assert hashlib.sha256(download_slide(tmp_path).read_bytes()).hexdigest() == SLIDE_SHA256
+
+
+def test_scenes_and_slides_without_a_download(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "create_connection", lambda *args, **kwargs: pytest.fail("went to the network"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tilestream.pipelines.sample.SYNTHETIC_SCENE", Shape(y=90, x=120))
+    here = {"TILESTREAM_DATA": str(shared_data)}
+    slide = find_sample(None, tmp_path, environ=here, download=False)
+    assert slide.path == shared_data / "slides" / SLIDE_NAME
+    assert "not wanted" in slide.origin
+    real, made = find_scene(tmp_path, environ=here), find_scene(tmp_path, environ={})
+    for scene, is_made in ((real, False), (made, True)):
+        assert ("made by code" in scene.origin) == is_made
+        names = {channel.name for channel in open_pyramid(scene.path).channels}
+        assert {"blue", "green", "red", "nir"} <= names
+    assert find_scene(tmp_path, environ={}).path == made.path

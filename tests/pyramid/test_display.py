@@ -25,6 +25,14 @@ def test_anything_can_be_looked_at(dtype, channels):
         assert shown.max() == 255
 
 
+def test_bands_called_red_green_and_blue_are_shown_as_such():
+    pixels = np.zeros((4, 3, 3), np.uint16)
+    pixels[3, 1, 1] = 900  # red comes last
+    channels = [Channel(name=name) for name in ("blue", "green", "nir", "Red")]
+    shown = display_pixels(Region(pixels=pixels, valid=np.ones((3, 3), np.bool_)), channels)
+    assert shown[1, 1].tolist() == [255, 0, 0]
+
+
 def test_pixels_without_contrast_or_values_do_not_fail():
     valid = np.ones((2, 2), np.bool_)
     assert display_pixels(Region(pixels=np.full((1, 2, 2), np.nan), valid=valid)).max() == 0

@@ -231,7 +231,8 @@ def test_the_card_shows_the_part(tree):
     assert "0.65 × 0.55 mm" in html
     assert picture_in(html).shape == (271, 320, 3)
     part = tree["0/image"].isel(y=slice(0, 100), x=slice(0, 100)).tiles
-    assert "rows 0 to 100" in part._repr_html_()
+    assert "rows 0 to 100, columns 0 to 100 of 1,300 × 1,100 px" in part._repr_html_()
+    assert "100 × 100 px" in repr(part)
     assert "made.svs" in repr(part)
     assert "level" in html
     assert html.count('class="here"') == 1

@@ -273,6 +273,7 @@ def test_looking_for_an_engine_is_light(slide):
     assert found.stdout.strip() == "[]"
 
 
+@pytest.mark.alone
 def test_opening_a_slide_is_quick_and_small(slide):
     """Well under 0.2 s and 20 MB, imports apart; a real slide of 2 Gpx has some 35,000 tiles."""
     code = f"""

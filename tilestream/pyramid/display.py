@@ -23,8 +23,9 @@ def display_pixels(region: Region, channels: Sequence[Channel] = ()) -> npt.NDAr
     Returns
     -------
     ndarray of uint8
-        `(y, x, 3)`; 8-bit RGB as it is, anything else stretched from the 1st to the 99th percentile of each channel,
-        the first three channels as red, green and blue. White where nothing was measured on RGB, black elsewhere.
+        `(y, x, 3)`; 8-bit RGB as it is, anything else stretched from the 1st to the 99th percentile of each channel:
+        the channels called red, green and blue, or the first three. White where nothing was measured on RGB, black
+        elsewhere.
 
     Notes
     -----
@@ -40,7 +41,9 @@ def display_pixels(region: Region, channels: Sequence[Channel] = ()) -> npt.NDAr
     if rgb:
         shown = np.array(pixels.transpose(1, 2, 0), np.uint8)
     else:
-        planes = [_stretch(pixels[c], region.valid) for c in range(min(3, pixels.shape[0]))]
+        named = [names.index(name) for name in ("red", "green", "blue") if name in names]
+        chosen = named if len(named) == 3 else range(min(3, pixels.shape[0]))
+        planes = [_stretch(pixels[c], region.valid) for c in chosen]
         planes += [planes[0] if len(planes) == 1 else np.zeros_like(planes[0])] * (3 - len(planes))
         shown = np.stack(planes, axis=-1)
     shown[~region.valid] = 255 if rgb else 0

@@ -11,6 +11,7 @@ import numpy as np
 from tilestream.pyramid.display import display_pixels
 from tilestream.types import PlanLevel
 from tilestream.xr.pictures import region_of, stored_px
+from tilestream.xr.place import place_of
 from tilestream.xr.subject import Subject
 
 PICTURE_PX = 320
@@ -110,11 +111,12 @@ def _facts(subject: Subject) -> list[tuple[str, str]]:
     names = [channel.name for channel in pyramid.channels]
     more = f" and {len(names) - MOST_CHANNELS} more" if len(names) > MOST_CHANNELS else ""
     box, shape = subject.box, subject.level.shape
-    part = "" if subject.is_whole else f", rows {box.y:,} to {box.y_stop:,}, columns {box.x:,} to {box.x_stop:,}"
+    part = f"rows {box.y:,} to {box.y_stop:,}, columns {box.x:,} to {box.x_stop:,} of {shape.x:,} × {shape.y:,} px"
     facts = [
         ("source", pyramid.address),
         ("format", f"{info.format}, {info.modality}" if info.modality != "unknown" else info.format),
-        ("size", f"{shape.x:,} × {shape.y:,} px, {info.dtype}{part}"),
+        ("size", f"{box.width:,} × {box.height:,} px, {info.dtype}"),
+        ("part", "" if subject.is_whole else part),
         ("channels", ", ".join(names[:MOST_CHANNELS]) + more),
         ("pixel", _pixel(subject)),
         ("crs", _crs(info.crs)),
@@ -129,7 +131,13 @@ def _pixel(subject: Subject) -> str:
     scale = max(subject.level.scale_yx)
     if subject.pyramid.mpp is not None:
         return f"{subject.pyramid.mpp * scale:.4g} µm"
-    return "" if subject.pyramid.gsd_m is None else f"{subject.pyramid.gsd_m * scale:.4g} m"
+    if subject.pyramid.gsd_m is not None:
+        return f"{subject.pyramid.gsd_m * scale:.4g} m"
+    place = place_of(subject.pyramid.info, subject.level)
+    if place.grid_mapping is None or place.x is None:
+        return ""
+    unit = place.x_attrs.get("units", "units of the CRS").partition("_")[0]  # degrees_east
+    return f"{abs(place.x.step):.4g} {unit}"
 
 
 def _crs(crs: str | None) -> str:
