@@ -12,7 +12,8 @@ from tilestream.errors import ConfigError, SourceError
 from tilestream.pipelines.keys import is_remote, output_key, unique_keys
 from tilestream.pipelines.manifest import Manifest, ManifestRow, read_manifest
 from tilestream.sources.address import parse_address
-from tilestream.sources.discovery import Found, find_inputs
+from tilestream.sources.discovery import find_inputs
+from tilestream.sources.found import Found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from tilestream.errors import SourceError
 from tilestream.sources.address import parse_address
 from tilestream.sources.files import File
+from tilestream.sources.found import Found, belongings, last_part, passed_over
+from tilestream.sources.prefixes import under_prefix
 from tilestream.sources.recognise import (
     HEAD_BYTES,
     SUFFIXES,
@@ -19,28 +20,7 @@ from tilestream.sources.recognise import (
     list_folder,
     suffix_of,
 )
-from tilestream.sources.scene import Scene
-from tilestream.sources.scenefolder import family_of_folder, product_of_file, products_in
-
-OWN_OUTPUTS = (".features.zarr", ".entropy.zarr")
-"""Endings of what this program writes; such a folder is never read as an image when it is come across."""
-OWN_NAMES = frozenset({"report.json", "report.html", "receipts"})
-SIDECARS = {".ovr": "overviews", ".msk": "mask", ".aux.xml": "metadata"}
-"""Ending behind a whole image name → what such a file is to the image."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """One thing that was named or come across."""
-
-    path: str
-    """Path or URL to open it by, with the selection that the user gave."""
-    relative: str
-    """Key of its outputs: path below the folder that was named, suffix included; unique in one call."""
-    state: Literal["input", "ignored"]
-    """Whether it is to be processed."""
-    reason: str = ""
-    """Why it is ignored; empty for inputs."""
+from tilestream.sources.scenefolder import family_of_folder, product_of_file
 
 
 def find_inputs(paths: Iterable[str | os.PathLike[str]], *, recursive: bool = True) -> list[Found]:
@@ -71,7 +51,7 @@ def find_inputs(paths: Iterable[str | os.PathLike[str]], *, recursive: bool = Tr
             if identity in seen or (identity in named and found.state == "ignored"):
                 continue
             seen.add(identity)
-            key = _free(found.relative, _last(parse_address(text).url), keys)
+            key = _free(found.relative, last_part(parse_address(text).url), keys)
             keys.add(key)
             result.append(replace(found, relative=key))
     return result
@@ -93,9 +73,12 @@ def _free(relative: str, root: str, keys: set[str]) -> str:
 
 def _under(path: str, *, recursive: bool) -> Iterator[Found]:
     address = parse_address(path)
-    name = _last(address.url)
+    name = last_part(address.url)
     if address.url != path:
         yield Found(path=path, relative=f"{name}@{path[len(address.url) + 1 :].replace('&', ',')}", state="input")
+        return
+    if "://" in path and not path.startswith("file://"):
+        yield from under_prefix(path, recursive=recursive)
         return
     if "://" in path or not Path(path).is_dir():
         yield Found(path=path, relative=name, state="input")
@@ -105,10 +88,6 @@ def _under(path: str, *, recursive: bool) -> Iterator[Found]:
         yield Found(path=path, relative=name, state="input")
         return
     yield from _walk(Path(path), Path(path), folder, (os.path.realpath(path),), recursive=recursive)
-
-
-def _last(url: str) -> str:
-    return url.rstrip("/").rpartition("/")[2] or "root"
 
 
 def _listed(folder: Path) -> Folder | Found:
@@ -121,12 +100,12 @@ def _listed(folder: Path) -> Folder | Found:
 
 def _walk(root: Path, place: Path, folder: Folder, above: tuple[str, ...], *, recursive: bool) -> Iterator[Found]:
     """Yield what lies in a folder, sorted by name; `above` are the real paths of the folders it lies in."""
-    owned = _owned(place, folder.names)
+    owned = belongings(folder)
     slides = _dicom_series(place, folder.names)
     for name in sorted(folder.names):
         path = place / name
         relative = path.relative_to(root).as_posix()
-        reason = _passed_over(name) or owned.get(name)
+        reason = passed_over(name) or owned.get(name)
         if reason:
             yield Found(path=str(path), relative=relative, state="ignored", reason=reason)
         elif name in slides:
@@ -155,59 +134,6 @@ def _subfolder(root: Path, path: Path, above: tuple[str, ...], *, recursive: boo
         yield from _walk(root, path, listed, (*above, real), recursive=True)
     else:
         yield Found(path=str(path), relative=relative, state="ignored", reason="a folder, and folders are not searched")
-
-
-def _passed_over(name: str) -> str | None:
-    """Return why a name is passed over whatever it holds."""
-    if name.startswith("."):
-        return "hidden"
-    if name.endswith(OWN_OUTPUTS) or name in OWN_NAMES:
-        return "an output of this program"
-    return None
-
-
-def _owned(place: Path, names: frozenset[str]) -> dict[str, str]:
-    """Return the entries that belong to an image beside them, with what they are to it."""
-    owned: dict[str, str] = {}
-    for name in sorted(names):
-        for ending, what in SIDECARS.items():
-            if name.lower().endswith(ending) and name[: -len(ending)] in names:
-                owned[name] = f"{what} of {name[: -len(ending)]}"
-        suffix = suffix_of(name)
-        stem = name[: -len(suffix) - 1]
-        if suffix == "mrxs" and stem in names:
-            owned[stem] = f"data of {name}"
-        elif suffix in ("vms", "vmu"):
-            owned |= dict.fromkeys(_listed_in_text(place / name, names), f"data of {name}")
-    return owned | _owned_by_scenes(place, names)
-
-
-def _owned_by_scenes(place: Path, names: frozenset[str]) -> dict[str, str]:
-    """Return the files of scenes of which several lie in one folder, so that each is named by its metadata."""
-    owned: dict[str, str] = {}
-    for product in products_in(Folder(file=File(url=str(place)), names=names)):
-        try:
-            scene = product.read()
-        except SourceError:
-            continue  # an input that fails and says why; what its files are is not known
-        for url in _urls(scene):
-            if Path(url).parent == place:
-                owned[Path(url).name] = f"a band of {product.file.name}"
-    return owned
-
-
-def _urls(scene: Scene) -> list[str]:
-    return [band.file.url for band in scene.bands] + [layer.file.url for layer in scene.layers]
-
-
-def _listed_in_text(path: Path, names: frozenset[str]) -> list[str]:
-    """Return the entries that a VMS or VMU key file names (`ImageFile(1,0)=slide.jpg`)."""
-    try:
-        text = path.read_bytes()[: 1 << 20].decode("latin-1")
-    except OSError:
-        return []
-    values = {line.partition("=")[2].strip() for line in text.splitlines()}
-    return sorted(values & names)
 
 
 def _file(path: Path, relative: str) -> Found:
@@ -239,7 +165,7 @@ def _dicom_series(place: Path, names: frozenset[str]) -> Mapping[str, Found | No
 
     A slide that is alone in its folder is opened, and named, by the folder.
     """
-    dicom = [name for name in sorted(names) if not _passed_over(name) and _is_dicom(place / name)]
+    dicom = [name for name in sorted(names) if not passed_over(name) and _is_dicom(place / name)]
     if not dicom:
         return {}
     from tilestream.sources.dicomfile import WSI  # pydicom is not loaded for folders without DICOM
@@ -255,7 +181,7 @@ def _dicom_series(place: Path, names: frozenset[str]) -> Mapping[str, Found | No
         else:
             kinds[series] = WSI
             result[name] = Found(path=str(place / name), relative="", state="input")
-    others = [name for name in names if name not in dicom and _passed_over(name) is None]
+    others = [name for name in names if name not in dicom and passed_over(name) is None]
     if len(kinds) == 1 and all(found is None or found.state == "input" for found in result.values()) and not others:
         first = next(name for name, found in result.items() if found is not None)
         result[first] = Found(path=str(place), relative="", state="input")

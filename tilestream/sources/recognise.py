@@ -94,11 +94,9 @@ def list_folder(file: File) -> Folder | None:
         if file.is_local:
             path = Path(file.path)
             return Folder(file=file, names=frozenset(entry.name for entry in path.iterdir())) if path.is_dir() else None
-        system, path_inside = file_system(file.url, file.options)
-        # Of a web server fsspec would read the whole file to look for links in it.
-        if file.url.partition("://")[0] not in ("http", "https") and system.isdir(path_inside):
-            names = frozenset(name.rstrip("/").rpartition("/")[2] for name in system.ls(path_inside, detail=False))
-            return Folder(file=file, names=names)
+        entries = list_entries(file)
+        if entries is not None:
+            return Folder(file=file, names=frozenset(entries))
         # a web server cannot list, but it can be asked for a Zarr root
         markers = frozenset(name for name in ZARR_MARKERS if suffix_of(file.name) == "zarr" and _has(file, name))
     except OSError as error:
@@ -106,6 +104,31 @@ def list_folder(file: File) -> Folder | None:
             f"`{file.url}`", got=str(error).lower(), expected="a folder that can be listed", do="Check the permissions."
         ) from error
     return Folder(file=file, names=markers) if markers else None
+
+
+def list_entries(file: File) -> dict[str, bool] | None:
+    """Return the entries of a folder on remote storage, and whether each is a folder itself.
+
+    Parameters
+    ----------
+    file : File
+        Address of what may be a folder.
+
+    Returns
+    -------
+    dict or None
+        None when it is none, holds nothing, or may not be listed by this user, who may read files in it all the same.
+    """
+    # Of a web server fsspec would read the whole file to look for links in it.
+    if file.url.partition("://")[0] in ("http", "https"):
+        return None
+    system, path = file_system(file.url, file.options)
+    try:
+        found = system.ls(path, detail=True)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None
+    entries = {entry["name"].rstrip("/"): entry["type"] == "directory" for entry in found}
+    return {name.rpartition("/")[2]: is_folder for name, is_folder in entries.items() if name != path} or None
 
 
 def _has(folder: File, name: str) -> bool:
