@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import zarr
 
-from tilestream.sinks.ome import CellGrid, ome_attributes
+from tilestream.sinks.ome import CellGrid, ome_attributes, ome_channel
 from tilestream.sinks.omelabels import COLORS, VALID, flag_attributes, image_label, labels_attributes
 from tilestream.sources.opening import open_source
 from tilestream.types import ClassBand, Shape
@@ -20,13 +20,14 @@ def save(path, band):
     """Write an image with one label image beside it."""
     grid = CellGrid(shape=Shape(y=8, x=8), size_yx=(1.0, 1.0), corner_yx=(0.0, 0.0))
     root = zarr.open_group(path, mode="w", zarr_format=3)
-    root.attrs["ome"] = ome_attributes("x", grid, [(1, 1)], channels=[], method=("mean", ""))
+    channels = [ome_channel("x", window=(0, 1))]
+    root.attrs["ome"] = ome_attributes("x", grid, [(1, 1)], channels=channels, method=("mean", ""))
     root.create_array("0/image", data=np.zeros((1, 8, 8), np.uint8), dimension_names=["c", "y", "x"])
     root.create_group("labels").attrs.update(labels_attributes([band.name]))
     group = root.create_group(f"labels/{band.name}")
     ome = ome_attributes(band.name, grid, [(1, 1)], channels=[], method=("mode", ""))
     group.attrs["ome"] = {**ome, "image-label": image_label(band)}
-    array = group.create_array("0/image", data=np.arange(64, dtype=np.uint8).reshape(1, 8, 8), dimension_names=[*"cyx"])
+    array = group.create_array("0/image", data=np.arange(64, dtype=np.uint8).reshape(8, 8), dimension_names=[*"yx"])
     array.attrs.update(flag_attributes(band))
     return path
 

@@ -250,6 +250,13 @@ def is_fill(chunk: Array, fill_value: float) -> bool:
     bool
         True when the chunk need not be stored.
     """
+    # nearly all chunks are told from their first value, and need not be looked at
+    if not chunk.size or not _equal(chunk[(0,) * chunk.ndim], fill_value):
+        return not chunk.size
     if math.isnan(fill_value):
         return bool(np.isnan(chunk).all())
     return bool((chunk == fill_value).all())
+
+
+def _equal(value: Any, fill_value: float) -> bool:
+    return bool(value == fill_value) or (math.isnan(fill_value) and bool(np.isnan(value)))

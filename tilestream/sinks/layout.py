@@ -14,7 +14,8 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from tilestream.codecs.metadata import Layout, array_metadata, inner_codecs, sharded
+from tilestream.codecs.metadata import Layout, array_metadata, sharded
+from tilestream.codecs.pixelcodecs import pixel_codecs
 from tilestream.errors import ConfigError
 from tilestream.sources.encoded import encoded_level
 from tilestream.types import ImageInfo, Level, Shape, Source
@@ -191,7 +192,7 @@ def made_layout(info: ImageInfo, *, has_shards: bool = True) -> StoreLayout:
     channels = len(info.channels)
     dtype = storable(info.dtype)
     pixel_bytes = channels * dtype.itemsize
-    codecs = inner_codecs(dtype, (1, 2, 0) if channels > 1 else None)
+    codecs = pixel_codecs(dtype, channels, is_plain=not has_shards)
     times = range(halvings_of(info.shape) + 1)
     levels = tuple(made_level(n, info.shape, n, pixel_bytes=pixel_bytes, codecs=codecs) for n in times)
     fill = fill_value(info)
@@ -226,7 +227,7 @@ def archive_layout(source: Source, *, fill_levels: bool = False) -> StoreLayout:
     pixel_bytes = channels * dtype.itemsize
     levels = [_copied_level(source, level) for level in info.levels]
     if fill_levels:
-        codecs = inner_codecs(dtype, (1, 2, 0) if channels > 1 else None)
+        codecs = pixel_codecs(dtype, channels)
         there = {level.halvings for level in levels}
         times = (n for n in range(halvings_of(info.shape) + 1) if n not in there)
         levels += [made_level(0, info.shape, n, pixel_bytes=pixel_bytes, codecs=codecs) for n in times]
@@ -276,7 +277,7 @@ def mask_layout(of: StoreLayout) -> StoreLayout:
 
 
 def _layer(of: StoreLayout, dtype: np.dtype[Any], fill: float) -> StoreLayout:
-    codecs = tuple(inner_codecs(dtype))
+    codecs = pixel_codecs(dtype, 1, is_plain=not of.has_shards)
     levels = tuple(replace(level, codecs=codecs) for level in of.levels)
     return replace(of, levels=levels, dims=("y", "x"), channels=1, dtype=dtype, fill_value=fill)
 

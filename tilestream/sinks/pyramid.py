@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
-from numcodecs import Zstd
 
-from tilestream.codecs.metadata import ZSTD_LEVEL, is_fill
+from tilestream.codecs.metadata import is_fill
+from tilestream.codecs.pixelcodecs import encode_pixels
 from tilestream.codecs.place import Place
 from tilestream.codecs.shards import ShardWriter
 from tilestream.metrics import timed
@@ -131,19 +129,8 @@ class LevelWriter:
             What the codecs of the level decode.
         """
         shape = (*level.chunk.yx, part.shape[2])
-        if part.shape != shape or not part.flags.c_contiguous:
-            whole = np.full(shape, self.layout.fill_value, self.layout.dtype) if part.shape != shape else None
-            if whole is not None:
-                whole[: part.shape[0], : part.shape[1]] = part
-            part = np.ascontiguousarray(part) if whole is None else whole
-        return bytes(self._compressor.encode(part.astype(self.layout.dtype, copy=False)))
-
-    @cached_property
-    def _compressor(self) -> Any:  # numcodecs has no types
-        return Zstd(level=ZSTD_LEVEL, checksum=True)
-
-    def __getstate__(self) -> Mapping[str, Any]:
-        return {"place": self.place, "prefix": self.prefix, "layout": self.layout}
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.__dict__.update(state)
+        if part.shape != shape:
+            whole = np.full(shape, self.layout.fill_value, self.layout.dtype)
+            whole[: part.shape[0], : part.shape[1]] = part
+            part = whole
+        return encode_pixels(part.astype(self.layout.dtype, copy=False), level.codecs)
