@@ -173,7 +173,7 @@ def test_sharded(tmp_path):
 
 
 def test_small_chunks_are_read_together(tmp_path):
-    for number, (chunk, block) in enumerate([(50, 250), (128, 256), (240, 240), (300, 300)]):
+    for number, (chunk, block) in enumerate([(50, 100), (65, 65), (128, 128), (240, 240), (300, 300)]):
         path = tmp_path / f"{number}.zarr"
         zarr.create_array(path, data=noise(900, 90), chunks=(chunk, 50), dimension_names=["y", "x"])
         assert open_source(str(path)).info.levels[0].block == Shape(y=block, x=90)
@@ -300,5 +300,5 @@ def test_absurd_arrays_are_not_allocated(tmp_path):
     array = zarr.create_array(tmp_path / "a.zarr", shape=(2**40, 2**40), chunks=(64, 64), dtype="u1")
     array[:64, :64] = 3
     source = open_source(str(tmp_path / "a.zarr"))
-    assert source.read_block(0, 0, 0).pixels.shape == (256, 256, 1)
+    assert source.read_block(0, 0, 0).pixels.shape == (128, 128, 1)
     assert source.read_block(0, 0, 0).pixels[0, 0, 0] == 3

@@ -13,7 +13,7 @@ from tilestream.sources.ngff import Multiscale
 from tilestream.sources.scales import level_scale
 from tilestream.types import Level, Shape
 
-LEAST_BLOCK_PX = 256
+LEAST_BLOCK_PX = 128
 """As many chunks as fit into this are read at once, since a call costs about as much as decoding so many pixels."""
 MOST_BLOCK_BYTES = 4 << 30
 """Most decoded bytes of the unit that is read at once; metadata can claim any, and absent chunks are made."""
