@@ -1,16 +1,17 @@
-"""Cohort manifests: CSV tables that select images and say what their headers do not."""
+"""Cohort manifests: tables and lists that select images, and tables say what their headers do not."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from tilestream.errors import ConfigError
+from tilestream.pipelines.itemlists import Row, read_items
 
 COLUMNS = ("path", "id", "mpp", "mask", "label", "bands")
 """Columns that mean something; `url` is another word for `path`."""
@@ -23,7 +24,7 @@ class ManifestRow:
     """One line of a manifest."""
 
     line: int
-    """Number of its first line in the file, from 1."""
+    """Number of its first line in the file, or of its entry in JSON, from 1."""
     path: str
     """Path or URL as written."""
     id: str | None = None
@@ -60,7 +61,8 @@ def read_manifest(path: str | Path) -> Manifest:
     path : str or Path
         A CSV file in UTF-8 with a header; `path` or `url` is required, `id`, `mpp`, `mask`, `label` and `bands` (joined
         by `;`, `|` or spaces) are optional. Byte-order mark, CRLF and quoted fields are understood, as are `;` and
-        tabs between fields.
+        tabs between fields. By its suffix a text file (`.txt`) with a path or URL a line, or a JSON file: a list of
+        these, of objects with the columns above, or a STAC ItemCollection whose items link to themselves.
 
     Returns
     -------
@@ -74,6 +76,9 @@ def read_manifest(path: str | Path) -> Manifest:
     """
     path = Path(path)
     text = _text(path)
+    items = read_items(path, text)
+    if items is not None:
+        return _of_items(path, items)
     header, _, _ = text.lstrip("\r\n").partition("\n")
     delimiter = max(DELIMITERS, key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -83,12 +88,25 @@ def read_manifest(path: str | Path) -> Manifest:
         _row(path, line, dict(zip(names, _padded(path, line, fields, len(names)), strict=True)))
         for line, fields in records
     )
+    return _checked(path, rows, notes, got="a header and no rows")
+
+
+def _of_items(path: Path, items: list[Row]) -> Manifest:
+    rows = tuple(_row(path, number, values) for number, values in items)
+    unknown = sorted({name for _, values in items for name in values if name not in COLUMNS})
+    notes = (_kept_aside(path, unknown),) if unknown else ()
+    return _checked(path, rows, notes, got="a list of nothing")
+
+
+def _checked(path: Path, rows: tuple[ManifestRow, ...], notes: tuple[str, ...], *, got: str) -> Manifest:
     if not rows:
-        raise ConfigError.of(
-            f"manifest `{path}`", got="a header and no rows", expected="one row an image", do="Add the images."
-        )
+        raise ConfigError.of(f"manifest `{path}`", got=got, expected="one row an image", do="Add the images.")
     _require_unique(path, rows)
     return Manifest(path=path, rows=rows, notes=notes)
+
+
+def _kept_aside(path: Path, names: Sequence[str]) -> str:
+    return f"{path.name}: columns kept aside, they mean nothing here: {', '.join(names)}"
 
 
 def _text(path: Path) -> str:
@@ -144,7 +162,7 @@ def _columns(path: Path, first: tuple[int, list[str]] | None) -> tuple[list[str]
             do="Name the columns in the first line: path,id,mpp,mask,label,bands.",
         )
     unknown = [field for field, name in zip(fields, names, strict=True) if name not in COLUMNS]
-    notes = (f"{path.name}: columns kept aside, they mean nothing here: {', '.join(unknown)}",) if unknown else ()
+    notes = (_kept_aside(path, unknown),) if unknown else ()
     return names, notes
 
 
@@ -157,7 +175,7 @@ def _padded(path: Path, line: int, fields: list[str], count: int) -> list[str]:
 
 
 def _row(path: Path, line: int, values: dict[str, str]) -> ManifestRow:
-    if not values["path"]:
+    if not values.get("path"):
         _refuse(path, line, "no path", "a path or URL in each row", "Fill it in, or remove the row.")
     return ManifestRow(
         line=line,

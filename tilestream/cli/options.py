@@ -84,7 +84,8 @@ Manifest = Annotated[
         "--manifest",
         metavar="CSV",
         help="Table with the columns path or url, and if wanted id, mpp, mask, label, bands: selects among the inputs "
-        "and overrides what they say; without PATH it is the list of inputs.",
+        "and overrides what they say; without PATH it is the list of inputs. Also .txt (a URL a line) and .json (a "
+        "list, or a STAC ItemCollection).",
         rich_help_panel=CHOICES,
     ),
 ]
