@@ -15,10 +15,19 @@ find_python = for p in $(PYTHONS); do "$$p" -c 'import sys, venv, ensurepip; sys
 	2>/dev/null && { command -v "$$p"; break; }; done
 PYTHON ?= $(shell $(find_python))
 BIN := $(VENV)/bin
+# the newest Python there is, for what older ones cannot install: Zarr, tifffile and imagecodecs of today
+NEW_VENV ?= .venv-new
+NEW_PYTHONS := python3.14 python3.13 python3.12 \
+	$(wildcard $(HOME)/.pyenv/versions/3.14.*/bin/python $(HOME)/.pyenv/versions/3.13.*/bin/python)
+find_new_python = for p in $(NEW_PYTHONS); do "$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 12))' \
+	2>/dev/null && { command -v "$$p"; break; }; done
+NEW_PYTHON ?= $(shell $(find_new_python))
+NEW_TESTS := tests/stacks tests/sources tests/pyramid tests/sinks tests/codecs tests/xr tests/pipelines/test_validate.py \
+	tests/pipelines/test_ingest.py
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_FLAGS) -c constraints.txt
 CODE := tilestream kernels pipelines cluster tests
 
-.PHONY: help demo test check lint format types imports docstrings lint-tree bench gpu clean
+.PHONY: help demo test test-new check lint format types imports docstrings lint-tree bench gpu clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -28,6 +37,16 @@ demo: $(VENV)/base.stamp ## run the main job on SLIDE=path, or on a sample slide
 
 test: $(VENV)/dev.stamp ## all tests in several processes (PYTEST_FLAGS=... to choose, PYTEST_PROCESSES= for one)
 	$(BIN)/python -m pytest -q $(PYTEST_PROCESSES) $(PYTEST_FLAGS)
+
+test-new: $(VENV)/dev.stamp ## what reads and writes files, on a newer Python with the newest Zarr and tifffile
+ifeq ($(NEW_PYTHON),)
+	@echo "test-new: no Python of at least 3.12 was found (looked for: $(NEW_PYTHONS)), so the newer libraries are not tried." \
+		"Name one: make test-new NEW_PYTHON=/path/to/python"
+else
+	test -x $(NEW_VENV)/bin/python || "$(NEW_PYTHON)" -m venv $(NEW_VENV)
+	$(NEW_VENV)/bin/python -m pip install --disable-pip-version-check --quiet $(PIP_FLAGS) --upgrade -e '.[test,geo,h5]'
+	TILESTREAM_OTHER_PYTHON=$(abspath $(BIN)/python) $(NEW_VENV)/bin/python -m pytest -q -m "not slow" $(PYTEST_PROCESSES) $(NEW_TESTS)
+endif
 
 check: lint types imports docstrings ## everything static, under a minute
 	$(BIN)/validate-pyproject pyproject.toml

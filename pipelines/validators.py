@@ -10,6 +10,9 @@ from importlib.metadata import version
 from typing import Any, Literal, TypeAlias
 
 import zarr
+from zarr.abc.store import ByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
 from tilestream.errors import SourceError
 from tilestream.pipelines.geozarr_schemas import SCHEMAS, UUIDS
@@ -137,15 +140,24 @@ def _ome_zarr_models(root: File) -> list[str]:
     from ome_zarr_models import open_ome_zarr
 
     stated = _require_version(root, "0.4", "0.5")
+    if root.is_local:
+        store: Any = LocalStore(root.path, read_only=True)
+    else:
+        store = FsspecStore.from_url(root.url, storage_options=dict(root.options), read_only=True)
+    store = _WithoutLabels(store)
     for path in ("", *(f"labels/{name}" for name in _label_names(root))):
-        open_ome_zarr(_group(root, path), version=stated)
+        open_ome_zarr(zarr.open_group(store, path=path, mode="r", use_consolidated=False), version=stated)
     return []
 
 
-def _group(root: File, path: str) -> zarr.Group:
-    if root.is_local:
-        return zarr.open_group(root.path, path=path, mode="r")
-    return zarr.open_group(root.url, path=path, mode="r", storage_options=dict(root.options))
+class _WithoutLabels(WrapperStore[Any]):
+    """A store without the list of its labels, so that each image is looked at by itself.
+
+    Given the list, ome-zarr-models 1.7 and 1.8 look for the arrays of labels beside the groups of their levels only.
+    """
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        return None if key == "labels/zarr.json" else await super().get(key, prototype, byte_range)
 
 
 def _label_names(root: File) -> tuple[str, ...]:

@@ -165,3 +165,11 @@ def test_stock_xarray_sees_places_in_the_gdal_profile(tmp_path, shared_data):
                 tree[level]["y"][-1], transform[5] + transform[4] * (tree[level].sizes["y"] - 0.5)
             )
         assert np.isnan(tree["0"]["image"].values).any()
+
+
+def test_a_store_is_built_again_in_its_place_by_the_same_process(tmp_path):
+    pixels = np.random.default_rng(2).integers(0, 255, (3, 300, 8300), "u1")  # five levels and one made from them
+    zarr.save_array(tmp_path / "a.zarr", pixels, zarr_format=3)
+    for _ in range(2):
+        build_pyramid(tmp_path / "a.zarr", tmp_path / "out" / "x.zarr", profile="portable", resume=False)
+        np.testing.assert_array_equal(_levels(tmp_path / "out" / "x.zarr")[0], pixels)

@@ -17,7 +17,9 @@ from typer.testing import CliRunner
 from tests.sinks.build import make_image, make_plan, make_sink, write_all
 from tilestream.cli import app
 from tilestream.codecs.shardmap import encode_shard_map
+from tilestream.pipelines.ingest import build_pyramid
 from tilestream.pipelines.validate import Validation, validate_image
+from tilestream.sinks.layout import Profile
 from tilestream.sinks.raster import build_raster
 from tilestream.sources.files import File
 from tilestream.sources.tiff import open_tiff
@@ -66,6 +68,20 @@ def test_our_rasters_pass_every_validator(tmp_path: Path, image: dict[str, Any])
     assert outcomes(validation) == dict.fromkeys(CHECKS, "valid")
     told = [note for verdict in validation.verdicts for note in verdict.notes]
     assert not [note for note in told if "recommended" in note or "SHOULD" in note]
+
+
+@pytest.mark.parametrize(
+    ("name", "profile"),
+    [
+        ("slides/dicom-cmu-1-small-region", "archive"),
+        ("slides/CMU-1-Small-Region.svs", "portable"),
+        ("satellite/pix4d_alpha_nodata.tif", "portable"),
+        ("satellite/pix4d_alpha_nodata.tif", "gdal"),
+    ],
+)
+def test_our_pyramids_pass_every_validator(shared_data: Path, tmp_path: Path, name: str, profile: Profile) -> None:
+    build_pyramid(shared_data / name, tmp_path / "x.zarr", profile=profile)
+    assert outcomes(validate_image(str(tmp_path / "x.zarr"))) == dict.fromkeys(CHECKS, "valid")
 
 
 def test_real_stores_are_valid_and_their_missing_translation_is_told(shared_data: Path) -> None:

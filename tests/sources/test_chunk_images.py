@@ -10,6 +10,7 @@ import pytest
 
 from tests.sources.madezarr import save_pictures
 from tilestream.errors import DamagedError
+from tilestream.sources.chunkimages import ChunkImages, ImageCodec, picture_size
 from tilestream.sources.files import File
 from tilestream.sources.ngff import read_node
 from tilestream.sources.opening import open_source
@@ -151,3 +152,15 @@ def test_shared_tables_of_jpeg(tmp_path):
 def test_options_that_are_not_known_are_not_guessed(tmp_path, entry):
     path = save_pictures(tmp_path / "a.zarr", [encode("jpeg", picture())], entry, (PX, WIDTH, 3))
     assert layout_of(read_node(File(url=str(path)))) is None
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 7, 3), (7, 1, 3)])
+@pytest.mark.parametrize("name", ["jpeg", "jpeg2k", "squeezed"])
+def test_a_row_of_pixels_is_read_as_copied_streams_and_as_the_codecs_store_it(shape, name):
+    pixels = np.full(shape, 200, np.uint8)
+    # imagecodecs' own codecs drop axes of length 1 and take what is left for a grey picture
+    stored = pixels.reshape(*picture_size(shape)[:2], 1) if name == "squeezed" else pixels
+    kind = "jpeg2k" if name == "jpeg2k" else "jpeg"
+    images = ChunkImages(ImageCodec(name=kind), shape, pixels.dtype)
+    for out in (None, np.zeros(shape, np.uint8)):
+        np.testing.assert_allclose(images.decode(encode(kind, stored), out), pixels, atol=2)

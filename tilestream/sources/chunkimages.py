@@ -141,7 +141,10 @@ class ChunkImages:
         if size is None:
             raise ValueError(f"chunks of shape {shape} cannot be pictures")
         self._size = size
-        self._most = Shape(y=size[0], x=size[1])
+        # a row of pixels (1, n, 3) is kept as it is by who copies streams, as (n, 3) by the codecs: the stream tells
+        is_row = len(self._shape) == 3 and self._shape[2] in (3, 4)
+        self._sizes = {size, self._shape if is_row else size}
+        self._most = Shape(y=max(one[0] for one in self._sizes), x=max(one[1] for one in self._sizes))
         self._known: tuple[bytes, JpegHead] | None = None  # replaced whole, so safe under threads
 
     def decode(self, data: bytes, out: Array | None = None) -> Array:
@@ -164,14 +167,18 @@ class ChunkImages:
         DamagedError
             When the stream cannot become exactly these samples.
         """
-        target = None if out is None else out.reshape(self._size if self._size[2] > 1 else self._size[:2])
+        target = (
+            None
+            if out is None or len(self._sizes) > 1
+            else out.reshape(self._size if self._size[2] > 1 else self._size[:2])
+        )
         try:
             pixels = np.asarray(self._decode(data, target))
         except DECODER_ERRORS as error:
             if isinstance(error, DamagedError):
                 raise
             raise DamagedError(f"{self._codec.name} stream does not decode: {error}") from error
-        if (*pixels.shape, 1)[:3] != self._size or pixels.ndim > 3 or pixels.dtype != self._dtype:
+        if (*pixels.shape, 1)[:3] not in self._sizes or pixels.ndim > 3 or pixels.dtype != self._dtype:
             raise DamagedError(
                 f"{self._codec.name} stream of {pixels.shape} {pixels.dtype}, a chunk is {self._size} {self._dtype}"
             )
@@ -184,7 +191,7 @@ class ChunkImages:
         if name == "jpeg":
             return self._jpeg(data, out)
         if name == "jpeg2k":
-            check_jpeg2000(data, most=self._most, samples=samples)
+            check_jpeg2000(data, most=self._most, samples=samples if len(self._sizes) == 1 else None)
             return imagecodecs.jpeg2k_decode(data, out=out)
         if name == "jpegxl":
             check_jpegxl(data, self._most)
@@ -203,7 +210,7 @@ class ChunkImages:
         known = self._known
         if known is None or not data.startswith(known[0]):
             head = read_head(data, lossless=True)
-            if (head.height, head.width, head.components) != self._size:
+            if (head.height, head.width, head.components) not in self._sizes:
                 raise DamagedError(
                     f"JPEG frame of {head.height} x {head.width} pixels and {head.components} components, "
                     f"a chunk is {self._size}"

@@ -57,7 +57,9 @@ class ChunkReader:
         written: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         self._folder, self._layout, self._dims, self._written = folder, layout, tuple(dims), written
-        self._identity = f"{fingerprint} {folder.url}"
+        # A store that is built again in its old place has the same fingerprint, and its shards are other files.
+        made = inside(folder, "zarr.json").version() if folder.is_local else None
+        self._identity = f"{fingerprint} {folder.url} {made}"
         # Remote shards that are not there: glass is large, and each of its tiles would cost a request for nothing.
         self._absent: set[Place] = set()
         self._decoder = ChunkDecoder(layout.codec, layout.chunks)
