@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tilestream.codecs.metadata import encode_json, group_metadata
 from tilestream.codecs.place import Place
-from tilestream.errors import ConfigError
+from tilestream.errors import ConfigError, DamagedError
 from tilestream.pipelines.cohort import Entry
 from tilestream.pipelines.image import chosen
 from tilestream.pipelines.ingest_finish import FinishStore, icc_entry, summary_of
@@ -16,17 +16,18 @@ from tilestream.pipelines.ingest_size import Projected, project_store
 from tilestream.pipelines.ingest_work import IngestWork, Member
 from tilestream.pipelines.recipe import digest, image_recipe, new_recipe
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
+from tilestream.sinks.facts import json_value
 from tilestream.sinks.layout import Profile, StoreLayout, archive_layout, label_layout, made_layout, store_names
 from tilestream.sinks.omelabels import VALID
 from tilestream.sinks.pyramid import LevelWriter
 from tilestream.sinks.store import coordinates, encode_values, label_attributes, nodes, picture
 from tilestream.sinks.tree import check_place, clear_staging, refuse_replacing, staging_of
 from tilestream.sources.encoded import archive_reason
-from tilestream.sources.extras import associated_images, read_extras
+from tilestream.sources.extras import associated_names, read_associated, read_extras
 from tilestream.sources.stamps import Stamp, stamps_of
 from tilestream.stream.engine import Prepared
 from tilestream.stream.journal import Journal
-from tilestream.types import Array
+from tilestream.types import Array, Source
 
 if TYPE_CHECKING:
     from tilestream.pipelines.ingest import IngestConfig
@@ -167,14 +168,14 @@ class IngestJob:
         staging = staging_of(places.root)
         work = _work(opened, staging, journal, stamps)
         keep = self.config.keep_identifying
-        pictures = associated_images(opened.pyramid.source, True) if keep else {}
+        pictures, damaged = _pictures(opened.pyramid.source) if keep else ({}, {})
         documents = _write_documents(opened, staging, work, pictures)
         finish = FinishStore(
             work=work,
             root=places.root,
             profile=opened.profile,
             documents=documents,
-            more=_more(opened, keep_identifying=keep),
+            more={**_more(opened, keep_identifying=keep), **_listed(pictures, damaged)},
             replace=not self.config.resume,
         )
         plan = work.image.plan
@@ -212,9 +213,10 @@ def _write_documents(opened: Opened, staging: Place, work: IngestWork, pictures:
         documents |= nodes(info, writer.layout, prefix=writer.prefix, band=band)
         documents[writer.prefix.rstrip("/")] = group_metadata(label_attributes(info, writer.layout, band))
     for name, pixels in pictures.items():
-        documents["associated"] = group_metadata()
-        documents[f"associated/{name}"], data = picture(pixels)
-        staging.put(f"associated/{name}/c/0/0/0", data)
+        # a group each, like the levels: xarray opens no group whose arrays differ in size
+        documents["associated"] = documents[f"associated/{name}"] = group_metadata()
+        documents[f"associated/{name}/image"], data = picture(pixels)
+        staging.put(f"associated/{name}/image/c/0/0/0", data)
     if opened.profile == "gdal":
         for path, document, values in coordinates(info, opened.layout):
             documents[path] = document
@@ -224,10 +226,27 @@ def _write_documents(opened: Opened, staging: Place, work: IngestWork, pictures:
     return documents
 
 
+def _pictures(source: Source) -> tuple[dict[str, Array], dict[str, str]]:
+    """Return label, macro and thumbnail, and the reason for each that cannot be decoded: it costs no slide."""
+    pictures, damaged = {}, {}
+    for name in associated_names(source, keep_identifying=True):
+        try:
+            pictures[name] = read_associated(source, name, keep_identifying=True)
+        except DamagedError as error:
+            damaged[name] = str(error)
+    return pictures, damaged
+
+
+def _listed(pictures: Mapping[str, Array], damaged: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a store says of its associated images; reading them needs their names."""
+    listed = {"associated": sorted(pictures), "associated_damaged": dict(damaged)}
+    return {name: value for name, value in listed.items() if value}
+
+
 def _more(opened: Opened, *, keep_identifying: bool) -> dict[str, Any]:
     """Return what our own record says besides the image: how its colours are meant, and what made it."""
     extras = read_extras(opened.pyramid.source)
     more: dict[str, Any] = {"technical": dict(extras.technical)} if extras.technical else {}
     if keep_identifying and extras.identifying:
-        more["identifying"] = dict(extras.identifying)
+        more["identifying"] = json_value(extras.identifying)
     return {**more, **icc_entry(extras.icc)}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 import tifffile
+import xarray as xr
 from distributed import Client
 from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine
@@ -20,7 +21,7 @@ from tests.sources.test_ometiff import stack, write_stack
 from tilestream.cluster.client import open_client
 from tilestream.pipelines.ingest import build_pyramid
 from tilestream.pyramid.pyramid import open_pyramid
-from tilestream.sources.extras import read_extras
+from tilestream.sources.extras import associated_images, read_extras
 from tilestream.testing.slide import write_slide
 from tilestream.types import ImageInfo, Shape
 
@@ -106,5 +107,34 @@ def test_profile_and_technical_facts(tmp_path: Path, client: Client) -> None:
         extras = read_extras(after.source)
         assert (extras.icc, extras.technical) == (PROFILE, before.technical)
         assert extras.identifying == (before.identifying if keep else {})
+        assert extras.identifying_images == ()
         assert any("Penelope" in file.read_text() for file in store.rglob("zarr.json")) == keep
         assert json.loads((store / "zarr.json").read_text())["attributes"]["tilestream"]["technical"]
+
+
+def test_pictures_only_for_those_who_ask(tmp_path: Path, client: Client) -> None:
+    path = write_slide(tmp_path / "a.svs", Shape(y=600, x=700), identifying=True)
+    wanted = associated_images(open_pyramid(path).source, True)
+    assert set(wanted) == {"thumbnail", "label", "macro"}
+    for number, keep in enumerate((False, True)):
+        store = tmp_path / f"{number}.zarr"
+        found = build_pyramid(path, store, keep_identifying=keep, client=client)
+        assert (store / "associated").exists() == keep
+        assert found.associated == (("thumbnail",) if keep else ())
+        pictures = associated_images(found.source, True)
+        assert set(pictures) == (set(wanted) if keep else set())
+        for name, pixels in pictures.items():
+            np.testing.assert_array_equal(pixels, wanted[name])
+        xr.open_datatree(store, engine="zarr").close()
+
+
+def test_a_damaged_label_costs_no_slide(tmp_path: Path, client: Client) -> None:
+    path = write_slide(tmp_path / "a.svs", Shape(y=600, x=700), identifying=True)
+    with tifffile.TiffFile(path) as file:
+        (offset,) = (page.dataoffsets[0] for page in file.pages if "label" in page.description)
+    data = bytearray(path.read_bytes())
+    data[offset : offset + 40] = bytes(40)
+    path.write_bytes(data)
+    found = build_pyramid(path, tmp_path / "a.zarr", keep_identifying=True, client=client)
+    assert set(associated_images(found.source, True)) == {"thumbnail", "macro"}
+    assert read_extras(found.source).notes == ("could not be decoded when the store was made: label",)

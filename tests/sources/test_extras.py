@@ -236,8 +236,8 @@ def test_our_own_store(tmp_path):
         identifying={"ImageDescription": "Penelope"},
         associated=["label", "thumbnail", "../0"],
     )
-    group.create_array("associated/label", data=np.moveaxis(label, 2, 0).copy(), dimension_names=["c", "y", "x"])
-    group.create_array("associated/thumbnail", data=thumbnail, dimension_names=["y", "x", "c"])
+    group.create_array("associated/label/image", data=np.moveaxis(label, 2, 0).copy(), dimension_names=["c", "y", "x"])
+    group.create_array("associated/thumbnail/image", data=thumbnail, dimension_names=["y", "x", "c"])
     group.attrs["note"] = "of Penelope"
     source = opened(tmp_path / "a.zarr")
     assert read_extras(source) == Extras(

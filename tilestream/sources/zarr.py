@@ -174,7 +174,7 @@ class ZarrSource:
         """Return a picture `(y, x, c)` that may show a label; only for users who said that they want it."""
         from tilestream.sources.zarrpython import open_array
 
-        array = open_array(self.group, f"{FOLDER}/{name}")
+        array = open_array(self.group, f"{FOLDER}/{name}/image")
         try:
             pixels = np.asarray(array[...])
             node = read_node(inside(self.group, array.path))

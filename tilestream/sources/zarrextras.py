@@ -1,7 +1,7 @@
 """What a Zarr store says besides its pixels: facts that our own writer keeps in it, and attributes of others.
 
 Our stores hold in the root attribute `tilestream`: `technical` and `identifying` (JSON objects), `icc` (base64) and
-`associated` (names of pictures, arrays under `associated/`).
+`associated` (names of pictures, arrays `associated/<name>/image`), with `associated_damaged` for those that are lost.
 """
 
 from __future__ import annotations
@@ -47,6 +47,9 @@ def zarr_extras(attrs: Mapping[str, Any]) -> Extras:
         if name not in _STRUCTURE and not name.startswith(("spatial:", "proj:"))
     }
     icc, notes = checked_icc(_decoded(own.get("icc")))
+    lost = own.get("associated_damaged")
+    if isinstance(lost, Mapping) and lost:
+        notes += (f"could not be decoded when the store was made: {', '.join(map(str, lost))}",)
     return Extras(
         icc=icc,
         technical=kept(technical, KNOWN) if isinstance(technical, Mapping) else {},
