@@ -14,20 +14,14 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from tilestream.cache import block_cache
 from tilestream.errors import ConfigError, DamagedError
 from tilestream.kernels.resample import resample
 from tilestream.sources.address import checked_index
 from tilestream.sources.bandgrid import Step
 from tilestream.sources.extras import Extras
+from tilestream.sources.window import Mask, read_window
 from tilestream.types import Array, Block, Box, Channel, ImageInfo, Source
-
-CACHE_BYTES = 64 << 20
-"""Decoded blocks of coarse bands kept in a process: each serves several blocks of the scene."""
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +53,7 @@ class PlacedFile:
         y, x = box.y // factor, box.x // factor
         height, width = -(-box.y_stop // factor) - y, -(-box.x_stop // factor) - x
         window = Box(level=step.level, y=y, x=x, height=height, width=width)
-        pixels, valid = read_window(self.source, self.url, window)
+        pixels, valid = read_window(self.source, window, url=self.url)
         if factor == 1:
             return pixels[..., 0], valid
         rows = slice(box.y - y * factor, box.y_stop - y * factor)
@@ -76,7 +70,7 @@ class PlacedFile:
             height=min(box.height * step.divisor, own.shape.y - box.y * step.divisor),
             width=min(box.width * step.divisor, own.shape.x - box.x * step.divisor),
         )
-        stored, stored_valid = read_window(self.source, self.url, window)
+        stored, stored_valid = read_window(self.source, window, url=self.url)
         pixels = np.zeros((box.height, box.width, 1), stored.dtype)
         valid = np.zeros((box.height, box.width), np.bool_)
         resample(
@@ -125,12 +119,12 @@ class ClassLayer:
         Returns
         -------
         Block
-            Numbers `(y, x, 1)`, 0 where not valid.
+            Numbers `(y, x, 1)`; where not valid that of "no data", or 0 where the layer has none.
         """
         pixels, valid = self.file.read(_block_box(self.info, level, iy, ix))
         if valid.all():
             return Block(pixels=pixels[..., None])
-        return Block(pixels=np.where(valid, pixels, pixels.dtype.type(0))[..., None], valid=valid)
+        return Block(pixels=np.where(valid, pixels, pixels.dtype.type(self.info.nodata or 0))[..., None], valid=valid)
 
     def isel(self, **index: int) -> ClassLayer:
         """Return the layer itself: there are no extra axes."""
@@ -234,50 +228,3 @@ def _block_box(info: ImageInfo, level: int, iy: int, ix: int) -> Box:
     stored = info.levels[level]
     y, x = iy * stored.block.y, ix * stored.block.x
     return Box(level=level, y=y, x=x, height=stored.block.y, width=stored.block.x).intersect(stored.box)
-
-
-def read_window(source: Source, url: str, window: Box) -> tuple[Array, Mask]:
-    """Return a box inside a level, put together from its blocks.
-
-    Parameters
-    ----------
-    source : Source
-        What reads the blocks.
-    url : str
-        Where it was opened.
-    window : Box
-        Box inside its level.
-
-    Returns
-    -------
-    ndarray and ndarray of bool
-        Pixels `(y, x, c)` and validity `(y, x)`.
-
-    Raises
-    ------
-    DamagedError
-        When one of the blocks cannot be decoded.
-    """
-    info = source.info
-    stored = info.levels[window.level]
-    pixels = np.zeros((window.height, window.width, len(info.channels)), info.dtype)
-    valid = np.zeros((window.height, window.width), np.bool_)
-    for iy in range(window.y // stored.block.y, -(-window.y_stop // stored.block.y)):
-        for ix in range(window.x // stored.block.x, -(-window.x_stop // stored.block.x)):
-            top, left = iy * stored.block.y, ix * stored.block.x
-            whole = Box(level=window.level, y=top, x=left, height=stored.block.y, width=stored.block.x)
-            part = whole.intersect(window)
-            # a block that lies wholly inside is not wanted again: it does not push others out of the cache
-            block = _block(source, url, (window.level, iy, ix), keep=part != whole.intersect(stored.box))
-            if block is None:
-                continue
-            to = slice(part.y - window.y, part.y_stop - window.y), slice(part.x - window.x, part.x_stop - window.x)
-            of = slice(part.y - top, part.y_stop - top), slice(part.x - left, part.x_stop - left)
-            pixels[to] = block.pixels[of]
-            valid[to] = True if block.valid is None else block.valid[of]
-    return pixels, valid
-
-
-def _block(source: Source, url: str, at: tuple[int, int, int], *, keep: bool) -> Block | None:
-    key = (f"band:{url}:{source.info.fingerprint}", *at)
-    return block_cache(CACHE_BYTES).get(key, lambda: source.read_block(*at), keep=keep)

@@ -9,11 +9,12 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from tilestream.errors import DamagedError
+from tilestream.errors import DamagedError, SourceError
 from tilestream.sources.classes import ClassRule, Rules, class_rule, find_band
 from tilestream.sources.extras import Extras, read_associated, read_extras
 from tilestream.sources.fingerprint import digest
-from tilestream.types import Array, Block, ImageInfo, Source, Validity
+from tilestream.sources.window import Mask, read_window
+from tilestream.types import Array, Block, Box, ImageInfo, Source, Validity
 
 
 @runtime_checkable
@@ -51,21 +52,39 @@ def class_layer(source: Source, name: str) -> Source:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RuledLayer:
+    """Some classes, and the layer that they are looked for in."""
+
+    rule: ClassRule
+    """The classes."""
+    source: Source
+    """The layer."""
+    levels: tuple[int, ...]
+    """Level of the layer for each level of the image."""
+
+    def matches(self, box: Box) -> Mask:
+        """Return where the classes are in a box of one of the image's levels."""
+        numbers, seen = read_window(self.source, replace(box, level=self.levels[box.level]))
+        # "no data" is a class like others: 0 of SCL, 1 (fill) of QA_PIXEL
+        fill = numbers.dtype.type(self.source.info.nodata or 0)
+        return self.rule.matches(np.where(seen, numbers[..., 0], fill))
+
+
+@dataclass(frozen=True, kw_only=True)
 class InvalidSource:
     """Another source in which the pixels of some classes are not valid."""
 
     source: Source
     """What reads the pixels."""
-    rules: tuple[tuple[ClassRule, Source], ...]
-    """Classes and the layer that each is looked for in."""
+    layers: tuple[RuledLayer, ...]
+    """Classes and where each is looked for."""
 
     @cached_property
     def info(self) -> ImageInfo:
         """Return the description; the fingerprint is another one, since validity is."""
         found = self.source.info
-        words = tuple(f"invalid {rule.text}" for rule, _ in self.rules)
-        layers = [layer.info.fingerprint for _, layer in self.rules]
-        mark = digest(found.fingerprint, *words, *layers)
+        words = tuple(f"invalid {layer.rule.text}" for layer in self.layers)
+        mark = digest(found.fingerprint, *words, *(layer.source.info.fingerprint for layer in self.layers))
         by_value = found.validity == "nodata"  # which can stand for these pixels too
         validity: Validity = "nodata" if by_value else "mask"
         return replace(found, fingerprint=mark, validity=validity, derived=(*found.derived, *words))
@@ -93,19 +112,16 @@ class InvalidSource:
         block = self.source.read_block(level, iy, ix, out)
         if block is None:
             return None
-        height, width = block.pixels.shape[:2]
-        valid = np.ones((height, width), np.bool_) if block.valid is None else block.valid.copy()
-        for rule, layer in self.rules:
+        stored = self.info.levels[level]
+        y, x = iy * stored.block.y, ix * stored.block.x
+        height, width = min(stored.block.y, stored.shape.y - y), min(stored.block.x, stored.shape.x - x)
+        valid = np.ones(block.pixels.shape[:2], np.bool_) if block.valid is None else block.valid.copy()
+        for layer in self.layers:
             try:
-                found = layer.read_block(level, iy, ix)
+                found = layer.matches(Box(level=level, y=y, x=x, height=height, width=width))
             except DamagedError as error:
-                raise DamagedError(f"class layer {rule.band}: {error}") from error
-            if found is not None:
-                numbers = found.pixels[..., 0]
-                if found.valid is not None:  # "no data" is a class like others: 0 of SCL, 1 (fill) of QA_PIXEL
-                    numbers = np.where(found.valid, numbers, numbers.dtype.type(layer.info.nodata or 0))
-                classes = rule.matches(numbers[:height, :width])
-                valid[: classes.shape[0], : classes.shape[1]] &= ~classes
+                raise DamagedError(f"class layer {layer.rule.band}: {error}") from error
+            valid[:height, :width] &= ~found
         if valid.all():
             return block
         return Block(pixels=np.where(valid[..., None], block.pixels, block.pixels.dtype.type(0)), valid=valid)
@@ -131,7 +147,7 @@ class InvalidSource:
         return class_layer(self.source, name)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"source": self.source, "rules": self.rules}
+        return {"source": self.source, "layers": self.layers}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -157,11 +173,21 @@ def without_classes(source: Source, rules: Rules) -> Source:
     ConfigError
         When a layer or a class does not exist; the message lists those that do.
     """
-    made = [_rule(source, name, words) for name, words in rules.items()]
-    made.sort(key=lambda pair: pair[0].text)
-    return InvalidSource(source=source, rules=tuple(made)) if made else source
+    made = [_ruled(source, name, words) for name, words in rules.items()]
+    made.sort(key=lambda layer: layer.rule.text)
+    return InvalidSource(source=source, layers=tuple(made)) if made else source
 
 
-def _rule(source: Source, name: str, words: Sequence[int | str]) -> tuple[ClassRule, Source]:
+def _ruled(source: Source, name: str, words: Sequence[int | str]) -> RuledLayer:
     layer = class_layer(source, name)
-    return class_rule(layer.info.classes[0], words, layer.info.dtype), layer
+    rule = class_rule(layer.info.classes[0], words, layer.info.dtype)
+    at = {level.shape: level.index for level in layer.info.levels}
+    missing = [level.shape for level in source.info.levels if level.shape not in at]
+    if missing:
+        raise SourceError.of(
+            f"class layer `{name}`",
+            got=f"no level of {missing[0].y} x {missing[0].x} pixels",
+            expected="the levels of the image",
+            do="The store is damaged or from elsewhere: make it again.",
+        )
+    return RuledLayer(rule=rule, source=layer, levels=tuple(at[level.shape] for level in source.info.levels))

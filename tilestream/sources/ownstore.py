@@ -9,7 +9,9 @@ from typing import Any, cast, get_args
 from tilestream.errors import SourceError
 from tilestream.sources.ngff import Node, read_node
 from tilestream.sources.recognise import inside
-from tilestream.types import Channel, ImageInfo, Modality
+from tilestream.sources.scene import iso_time
+from tilestream.sources.storelayers import layers_of
+from tilestream.types import Channel, ClassBand, ImageInfo, Modality
 
 OWNER = "tilestream"
 """Attribute of the root of each store of ours."""
@@ -64,6 +66,27 @@ def shard_maps(node: Node, paths: Sequence[str]) -> tuple[str | None, ...]:
     maps = _own(node).get("shards") if _is_pyramid(node) else None
     found = [maps.get(path.partition("/")[0]) if isinstance(maps, Mapping) else None for path in paths]
     return tuple(text if isinstance(text, str) else None for text in found)
+
+
+def scene_facts(node: Node, paths: Sequence[str]) -> tuple[tuple[ClassBand, ...], str | None]:
+    """Return the class layers of a store of ours, and when the scene in it was taken.
+
+    Parameters
+    ----------
+    node : Node
+        Group of an image.
+    paths : sequence of str
+        Array of each level.
+
+    Returns
+    -------
+    tuple of ClassBand, str or None
+        Nothing for stores of others, whose labels are cells as often as classes.
+    """
+    if not _is_pyramid(node):
+        return (), None
+    image = _own(node).get("image")
+    return layers_of(node, image=paths[0]), iso_time(image.get("datetime") if isinstance(image, Mapping) else None)
 
 
 def valid_path(node: Node) -> str | None:

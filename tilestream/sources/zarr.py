@@ -28,7 +28,7 @@ from tilestream.sources.extras import Extras
 from tilestream.sources.files import File
 from tilestream.sources.fingerprint import digest
 from tilestream.sources.ngff import Multiscale, Node, checked_path, collection_of, read_node
-from tilestream.sources.ownstore import check_format, shard_maps, valid_path
+from tilestream.sources.ownstore import check_format, scene_facts, shard_maps, valid_path
 from tilestream.sources.recognise import inside
 from tilestream.sources.samples import canonical_dims, extra_axes, guess_dims, masked
 from tilestream.sources.zarrextras import FOLDER, zarr_extras
@@ -165,6 +165,13 @@ class ZarrSource:
             )
         return self.read_identifying(name)
 
+    def class_layer(self, name: str) -> ZarrSource:
+        """Return the layer of a name that `info.classes` holds."""
+        found = open_zarr(inside(self.group, f"labels/{name}"))
+        band = next(band for band in self.info.classes if band.name == name)
+        channels = (replace(found.info.channels[0], name=name),)
+        return replace(found, info=replace(found.info, kind="labels", channels=channels, classes=(band,)))
+
     def read_extras(self) -> Extras:
         """Return what the attributes say besides the pixels."""
         node = read_node(self.group)
@@ -268,7 +275,8 @@ def _source(root: File, node: Node, image: Multiscale) -> ZarrSource:
     notes: tuple[str, ...] = ()
     if node.file.is_local:
         notes = stored_notes([Path(node.file.path) / path for path in image.paths], layouts, written)
-    info = replace(described.info, notes=(*described.info.notes, *notes))
+    classes, taken = scene_facts(node, image.paths)
+    info = replace(described.info, classes=classes, datetime=taken, notes=(*described.info.notes, *notes))
     source = ZarrSource(
         root=root,
         group=node.file,
