@@ -44,7 +44,7 @@ class TileMatrixSet:
         """Return the edge of a square at a zoom, CRS units."""
         if not 0 <= z <= MOST_ZOOM:
             raise ConfigError.of("`z`", got=z, expected=f"0 to {MOST_ZOOM}", do="Choose a zoom in that range.")
-        return self.span / 2**z
+        return math.ldexp(self.span, -z)
 
     def snap(self, z: int) -> Snap:
         """Return the grid of a zoom, for `plan_tiles(..., snap=...)`.

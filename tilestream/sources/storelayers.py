@@ -8,7 +8,7 @@ CF conventions 1.11, section 3.5 (flags).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from tilestream.sources.ngff import Node, read_node
 from tilestream.sources.recognise import inside
@@ -69,7 +69,7 @@ def band_of_flags(name: str, attrs: Mapping[str, Any]) -> ClassBand:
     return ClassBand(name=name)
 
 
-def _are_numbers(value: Any, count: int) -> bool:
+def _are_numbers(value: Any, count: int) -> TypeGuard[list[int]]:
     return isinstance(value, list) and len(value) == count > 0 and all(type(item) is int for item in value)
 
 
