@@ -13,6 +13,8 @@ import xarray as xr
 import tilestream as ts
 from tests.xr.test_lazy import made
 from tilestream.pyramid import Pyramid
+from tilestream.types import ClassBand
+from tilestream.xr.coding import flags_of
 from tilestream.xr.engine import TilestreamBackend as ENGINE
 from tilestream.xr.place import _crs_parts
 from tilestream.xr.tree import stored_level
@@ -98,6 +100,36 @@ def test_bands_of_three_resolutions_open_as_one_scene(shared_data):
     assert part.shape == (100, 100)
     assert -1 <= float(part.min()) <= float(part.max()) <= 1
     assert str(image.rio.crs) == "EPSG:32629"
+
+
+def test_class_layers_lie_beside_the_bands(shared_data):
+    path = shared_data / "satellite/S2A_29RKH_20200219_0_L2A"
+    level = xr.open_datatree(path, engine=ENGINE)["1"]
+    layer = ts.open_pyramid(path).classes("SCL")
+    classes = level["SCL"]
+    assert classes.dims == ("y", "x")
+    np.testing.assert_array_equal(classes, layer.read(layer.levels[1].box)[0])
+    np.testing.assert_array_equal(classes.isel(y=slice(9, 99, 11), x=3), classes.values[9:99:11, 3])
+    meanings = dict(zip(classes.attrs["flag_values"], classes.attrs["flag_meanings"].split(), strict=True))
+    assert meanings[4] == "vegetation"
+    assert meanings[9] == "cloud_high_probability"
+    assert classes.attrs["flag_values"].dtype == classes.dtype
+    fresh = xr.open_datatree(path, engine=ENGINE)["1"]["SCL"]
+    assert fresh.tiles.pyramid.kind == "labels"
+    assert fresh.tiles._subject.is_stored
+    assert set(np.unique(fresh.tiles.thumbnail(50))) <= set(np.unique(classes))
+    assert str(fresh.rio.crs) == "EPSG:32629"
+    clear = level["image"].where(~classes.isin([3, 8, 9, 10]))
+    assert float(clear.isnull().mean()) > float(level["image"].isnull().mean())
+
+
+def test_bit_fields_have_masks_and_values():
+    band = ClassBand(name="QA", bits={"fill": (0, 1), "cloud": (3, 1), "confidence": (8, 2)})
+    flags = flags_of(band, np.dtype("uint16"))
+    assert flags["flag_masks"].tolist() == [1, 8, 768, 768, 768]
+    assert flags["flag_values"].tolist() == [1, 8, 256, 512, 768]
+    assert flags["flag_meanings"] == "fill cloud confidence_1 confidence_2 confidence_3"
+    assert flags_of(ClassBand(name="other"), np.dtype("uint8")) == {"long_name": "other"}
 
 
 def placed(**options):

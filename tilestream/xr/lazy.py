@@ -17,8 +17,12 @@ from xarray.core import indexing
 from tilestream.errors import DamagedError, OutputError
 from tilestream.pyramid import Pyramid
 from tilestream.types import Array, Box, PlanLevel, Shape
+from tilestream.xr.coding import fill_of
 
 Ints: TypeAlias = npt.NDArray[np.int64]
+
+What: TypeAlias = Literal["image", "valid", "classes"]
+"""What a lazy array gives of a level."""
 
 SUPER_TILE_PX = 4096
 """Edge of a chunk where memory allows, px."""
@@ -83,26 +87,8 @@ def chunk_of(view: View, pixel_bytes: int) -> Shape:
     return Shape(y=min(shape.y, max(block.y, rows // block.y * block.y)), x=x)
 
 
-def fill_of(pyramid: Pyramid) -> Any:
-    """Return what stands where nothing was measured: nodata as stored, NaN for floats that have none, else 0."""
-    nodata, dtype = nodata_of(pyramid), pyramid.dtype
-    if nodata is not None:
-        return dtype.type(nodata)
-    return dtype.type(np.nan if dtype.kind == "f" else 0)
-
-
-def nodata_of(pyramid: Pyramid) -> float | int | None:
-    """Return nodata as a value of the samples' type, None where there is none that a sample can hold."""
-    nodata, dtype = pyramid.info.nodata, pyramid.dtype
-    if dtype.kind == "f":
-        return np.nan if nodata is None and pyramid.info.validity else nodata
-    if nodata is None or dtype.kind not in "iu" or not float(nodata).is_integer():
-        return None
-    return int(nodata) if np.iinfo(dtype).min <= nodata <= np.iinfo(dtype).max else None
-
-
 class LevelArray(BackendArray):
-    """Samples `(c, y, x)` or validity `(y, x)` of one level; small, picklable, read-only.
+    """Samples `(c, y, x)`, validity or classes `(y, x)` of one level; small, picklable, read-only.
 
     Parameters
     ----------
@@ -111,17 +97,15 @@ class LevelArray(BackendArray):
     decoding : Mapping, optional
         CF attributes (`_FillValue`, `scale_factor`, `add_offset`) that are applied to samples as xarray applies them.
     what : str
-        `image` or `valid`.
+        `image`, `valid`, or `classes` for the only channel of a layer.
     """
 
-    def __init__(
-        self, view: View, *, decoding: Mapping[str, Any] | None = None, what: Literal["image", "valid"] = "image"
-    ) -> None:
+    def __init__(self, view: View, *, decoding: Mapping[str, Any] | None = None, what: What = "image") -> None:
         self.view = view
         self.decoding = dict(decoding or {})
         self.what = what
         self.shape: tuple[int, ...] = view.level.shape.yx
-        self.dtype = np.dtype(bool)
+        self.dtype = np.dtype(bool) if what == "valid" else view.pyramid.dtype
         if what == "image":
             self.shape = (len(view.pyramid.channels), *self.shape)
             self.dtype = self._decoded(np.empty((0, 0, 0), view.pyramid.dtype)).dtype
@@ -155,7 +139,8 @@ class LevelArray(BackendArray):
         if self.what == "valid":
             found: Array = read_outer(self.view, at_y, at_x)[1]
             return _unpicked(found, back_y, back_x).reshape(row_shape + column_shape)
-        pixels = _unpicked(read_outer(self.view, at_y, at_x)[0], back_y, back_x).transpose(2, 0, 1)[key[0]]
+        pixels = _unpicked(read_outer(self.view, at_y, at_x)[0], back_y, back_x).transpose(2, 0, 1)
+        pixels = pixels[key[0] if self.what == "image" else 0]
         return self._decoded(pixels.reshape(pixels.shape[:-2] + row_shape + column_shape))
 
     def _decoded(self, pixels: Array) -> Array:

@@ -9,10 +9,10 @@ import xarray as xr
 
 from tilestream.pyramid.overview import view_of
 from tilestream.types import PlanLevel, Region
-from tilestream.xr.lazy import fill_of
+from tilestream.xr.coding import coding_of, fill_of
 from tilestream.xr.place import place_of
 from tilestream.xr.subject import IMAGE, Subject
-from tilestream.xr.tree import DIMS, coding_of, coords_of
+from tilestream.xr.tree import DIMS, coords_of
 
 
 def region_of(subject: Subject, max_px: int) -> Region:

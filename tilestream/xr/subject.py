@@ -105,9 +105,11 @@ def _image_of(found: xr.DataArray | xr.Dataset | xr.DataTree) -> xr.DataArray | 
 
 
 def _linked(image: xr.DataArray, array: LevelArray) -> Subject | None:
-    pyramid = _with_channels(image, array.view.pyramid)
+    pyramid: Pyramid | None = array.view.pyramid
+    if array.what == "image":
+        pyramid = _with_channels(image, array.view.pyramid)
     box = _box_of(image, array.view)
-    if array.what != "image" or pyramid is None or box is None:
+    if array.what == "valid" or pyramid is None or box is None:
         return None
     return Subject(
         pyramid=pyramid,

@@ -13,8 +13,9 @@ from xarray.core import indexing
 from tilestream.errors import DamagedError, SourceError
 from tilestream.pyramid import Pyramid
 from tilestream.types import PlanLevel
+from tilestream.xr.coding import coding_of, flags_of
 from tilestream.xr.index import PixelGridIndex
-from tilestream.xr.lazy import AssociatedArray, LevelArray, View, chunk_of, nodata_of
+from tilestream.xr.lazy import AssociatedArray, LevelArray, View, chunk_of
 from tilestream.xr.link import StoredVariable
 from tilestream.xr.place import Place, place_of
 
@@ -37,8 +38,9 @@ def to_datatree(pyr: Pyramid, *, mask_and_scale: bool = True) -> xr.DataTree:
     -------
     DataTree
         Root attributes that describe the image; children `0`, `1` … with `image` (c, y, x), coordinates of pixel
-        centres in µm or in units of the CRS, `spatial_ref`, and `valid` (y, x) where something beside the samples says
-        what was measured; associated images that cannot identify a patient under `associated`.
+        centres in µm or in units of the CRS, `spatial_ref`, `valid` (y, x) where something beside the samples says
+        what was measured, and class layers (`SCL`) with their meanings; associated images that cannot identify a
+        patient under `associated`.
 
     Notes
     -----
@@ -112,7 +114,7 @@ def level_dataset(pyr: Pyramid, level: PlanLevel, *, mask_and_scale: bool = True
     Returns
     -------
     Dataset
-        `image` and, where something beside the samples says what was measured, `valid`.
+        `image`; where something beside the samples says what was measured, `valid`; class layers under their names.
     """
     view, place = View(pyramid=pyr, level=level), place_of(pyr.info, level)
     coding, attrs = coding_of(pyr)
@@ -131,40 +133,13 @@ def level_dataset(pyr: Pyramid, level: PlanLevel, *, mask_and_scale: bool = True
         variables["valid"] = _lazy(
             LevelArray(view, what="valid"), said, {**shared, "preferred_chunks": {"y": chunk.y, "x": chunk.x}}
         )
+    for band in pyr.info.classes:
+        layer = View(pyramid=pyr.classes(band.name), level=level)
+        chunked = {**shared, "preferred_chunks": {"y": chunk.y, "x": chunk.x}}
+        variables[band.name] = _lazy(LevelArray(layer, what="classes"), flags_of(band, layer.pyramid.dtype), chunked)
     dataset = xr.Dataset(variables, coords=coords_of(pyr, place), attrs=_level_attrs(pyr, level))
     dataset.encoding = encoding
     return dataset
-
-
-def coding_of(pyr: Pyramid) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return how samples are to be read by CF, and what else is to be known of them.
-
-    Parameters
-    ----------
-    pyr : Pyramid
-        The image.
-
-    Returns
-    -------
-    coding : dict
-        `_FillValue` where there is nodata, `scale_factor` and `add_offset` where all channels have the same.
-    attrs : dict
-        `channel_scale` and `channel_offset` where channels differ; `nodata` where no sample can hold it.
-    """
-    coding: dict[str, Any] = {}
-    attrs: dict[str, Any] = {}
-    nodata = nodata_of(pyr)
-    if nodata is not None:
-        coding["_FillValue"] = nodata
-    elif pyr.info.nodata is not None:
-        attrs["nodata"] = pyr.info.nodata
-    scales, offsets = ([getattr(channel, name) for channel in pyr.channels] for name in ("scale", "offset"))
-    if len(set(scales)) == len(set(offsets)) == 1:
-        coding |= {} if scales[0] == 1 else {"scale_factor": scales[0]}
-        coding |= {} if offsets[0] == 0 else {"add_offset": offsets[0]}
-    else:
-        attrs |= {"channel_scale": scales, "channel_offset": offsets}
-    return coding, attrs
 
 
 def image_attrs(pyr: Pyramid) -> dict[str, Any]:
