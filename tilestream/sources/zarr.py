@@ -266,7 +266,7 @@ def _source(root: File, node: Node, image: Multiscale) -> ZarrSource:
         _by_zarr_python(node.file, path) if layout is None else layout
         for path, layout in zip(image.paths, layouts, strict=True)
     ]
-    described = describe(node, image, forms)
+    described = describe(node, image, forms, nodes)
     maps = shard_maps(node, image.paths)
     written = [
         None if layout is None or text is None else written_files(text, layout, described.dims)

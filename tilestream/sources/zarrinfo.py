@@ -124,7 +124,7 @@ def _ndim(node: Node) -> int:
     return len(shape) if isinstance(shape, list) else 0
 
 
-def describe(node: Node, image: Multiscale, arrays: Sequence[ArrayForm]) -> Described:
+def describe(node: Node, image: Multiscale, arrays: Sequence[ArrayForm], nodes: Sequence[Node | None]) -> Described:
     """Return the description of an image.
 
     Parameters
@@ -135,6 +135,8 @@ def describe(node: Node, image: Multiscale, arrays: Sequence[ArrayForm]) -> Desc
         Its levels.
     arrays : sequence of ArrayForm
         The array of each level.
+    nodes : sequence of Node or None
+        Metadata of each.
 
     Returns
     -------
@@ -147,7 +149,6 @@ def describe(node: Node, image: Multiscale, arrays: Sequence[ArrayForm]) -> Desc
         When the arrays cannot be levels of one image of numbers.
     """
     first = arrays[0]
-    nodes = [read_node(inside(node.file, path) if path else node.file) for path in image.paths]
     dims = _dims(node, image, arrays, nodes[0])
     sizes = dict(zip(dims, first.shape, strict=True))
     levels, notes = stored_levels(image, arrays, dims)
