@@ -225,8 +225,15 @@ class Wrong:
     source: Source
     change: Callable[[bytes], bytes]
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.source, name)
+    @property
+    def info(self):
+        return self.source.info
+
+    def encoded(self, level):
+        return self.source.encoded(level)
+
+    def read_block(self, level, iy, ix):
+        return self.source.read_block(level, iy, ix)
 
     def read_encoded(self, level, cells):
         return [with_checksum(self.change(chunk[:-4])) for chunk in self.source.read_encoded(level, cells)]
@@ -361,7 +368,7 @@ def test_another_generation_of_zarr_and_imagecodecs_reads_the_same(tmp_path, is_
         "import sys, pathlib, numpy, zarr\n"
         "for path in sorted(pathlib.Path(sys.argv[1]).glob('*.npy')):\n"
         "    numpy.testing.assert_array_equal(zarr.open_array(path.with_suffix(''))[:], numpy.load(path), path.name)\n"
-        "    print(path.name, 'tilestream' in sys.modules)\n"
+        "    print(path.name)\n"
     )
     (tmp_path / "tilestream-0.dist-info").mkdir()
     (tmp_path / "tilestream-0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: tilestream\nVersion: 0\n")
@@ -375,10 +382,4 @@ def test_another_generation_of_zarr_and_imagecodecs_reads_the_same(tmp_path, is_
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    found = [
-        os.environ["TILESTREAM_OTHER_PYTHON"],
-        "-c",
-        "import importlib.util as u; print(bool(u.find_spec('tilestream')))",
-    ]
-    is_there = is_beside or subprocess.run(found, capture_output=True, text=True, check=True).stdout == "True\n"
-    assert done.stdout.splitlines() == [f"{name} {is_there}" for name in sorted(f"{name}.npy" for name in PAGES)]
+    assert done.stdout.splitlines() == sorted(f"{name}.npy" for name in PAGES)
