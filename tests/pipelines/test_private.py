@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import imagecodecs
@@ -16,6 +17,7 @@ import tifffile
 from pydicom.dataset import Dataset
 
 from tests.pipelines.conftest import Embed, Run
+from tilestream.pipelines.ingest import build_pyramid
 from tilestream.testing.slide import write_slide
 from tilestream.types import Shape
 
@@ -127,3 +129,31 @@ def test_label_and_macro_of_a_made_slide_show_nowhere(embed: Embed, tmp_path: Pa
         pixels = imagecodecs.jpeg_decode(base64.b64decode(picture)).astype(int)
         for tone in ((255, 220, 40), (40, 220, 255)):
             assert not (np.abs(pixels - tone).max(axis=2) < 40).any()
+
+
+HARMLESS = {"NDP.scan 2.5.89"}
+"""Software by its product and version is a technical fact, which stores keep."""
+
+
+@pytest.mark.parametrize(
+    ("name", "secrets_of"),
+    [
+        ("CMU-1-Small-Region.svs", aperio_secrets),
+        ("test3-DAPI-2-387.ndpi", hamamatsu_secrets),
+        ("camelyon-jpeg2000.dcm", dicom_secrets),
+        ("dicom-annotated/sm_image_control.dcm", dicom_secrets),
+    ],
+)
+def test_stores_hold_secrets_only_for_those_who_ask(
+    shared_data: Path, tmp_path: Path, name: str, secrets_of: Callable[[Path], set[str]]
+) -> None:
+    path = shared_data / "slides" / name
+    secrets = secrets_of(path) - HARMLESS
+    assert len(secrets) >= 4
+    found = {}
+    for number, keep in enumerate((False, True)):
+        store = tmp_path / f"{number}.zarr"
+        build_pyramid(path, store, keep_identifying=keep)
+        found[keep] = {secret for _, secret in occurrences(store, secrets)}
+    assert found[False] == set()
+    assert len(found[True]) > 0.9 * len(secrets)

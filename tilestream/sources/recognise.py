@@ -20,7 +20,7 @@ FAMILIES = {
 """Family → function that opens a `File` as a `Source`; the user's word for `source=`."""
 
 SUFFIXES = {
-    **dict.fromkeys(("tif", "tiff", "svs", "btf", "tf2", "tf8", "gtiff", "afi"), "tiff"),
+    **dict.fromkeys(("tif", "tiff", "svs", "btf", "tf2", "tf8", "gtiff", "afi", "qptiff"), "tiff"),
     **dict.fromkeys(("ndpi", "mrxs", "vms", "vmu", "scn", "bif", "svslide"), "openslide"),
     **dict.fromkeys(("dcm", "dicom"), "dicom"),
     "zarr": "zarr",

@@ -100,6 +100,7 @@ _NO_DATE = r"(?!(?:19|20)\d\d\.\d\d?\.\d)(?!\d\d?\.\d\d?\.(?:19|20)\d\d$)(?!\d\d
 _PRODUCTS = (
     r"Aperio Image Library|Aperio Leica Biosystems GT450|ScanScope Console|NDP\.scan|NDP\.toolkit|NDP\.image|"
     r"OME Bio-Formats|QuPath|tifffile\.py|tifffile|ImageJ|GDAL|libvips|pix4dmapper|Philips DP|MedScan|"
+    r"VectraScan|Vectra Polaris|PhenoImager|inForm|"
     r"ZEN (?:Blue )?(?:Slidescan|Desk|System)|CaseViewer|SlideConverter|PerkinElmer-QPI|bfconvert|Adobe Photoshop"
 )
 _MODELS = (

@@ -20,6 +20,7 @@ from tilestream.sources.address import checked_index
 from tilestream.sources.extras import Extras
 from tilestream.sources.files import File
 from tilestream.sources.ometiff import is_ome, ome_layout
+from tilestream.sources.qptiff import is_qptiff, qptiff_layout
 from tilestream.sources.samples import extra_axes
 from tilestream.sources.tiffcopy import TiffCopy
 from tilestream.sources.tiffifd import Ifd, iter_ifds, refuse
@@ -187,7 +188,7 @@ class TiffSource:
         _ = self._image  # which finds out when the file has changed
         fresh = File(url=self.file.url, options=self.file.options)
         layout = _layout(fresh, self.chosen)
-        return tiff_extras(layout, next(iter_ifds(fresh)), series=self.chosen.get("series", 0))
+        return tiff_extras(layout, list(iter_ifds(fresh)), series=self.chosen.get("series", 0))
 
     def read_identifying(self, name: str) -> Array:
         """Return a picture `(y, x, c)` that may show a label; only for users who said that they want it."""
@@ -307,6 +308,8 @@ def _layout(file: File, chosen: Mapping[str, int]) -> Layout:
         )
     if description.startswith("Aperio"):
         return aperio_layout(ifds)
+    if is_qptiff(description):
+        return qptiff_layout(ifds)
     if is_ome(description):
         return ome_layout(ifds, series=chosen.get("series", 0), z=chosen.get("z", 0), t=chosen.get("t", 0))
     page = chosen.get("page", 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tilestream.sources import tifftable as tt
@@ -12,6 +12,7 @@ from tilestream.sources.extras import Extras
 from tilestream.sources.icc import checked_icc
 from tilestream.sources.omeextras import ome_facts
 from tilestream.sources.ometiff import ome_root
+from tilestream.sources.qptiff import qptiff_facts
 from tilestream.sources.technical import KNOWN, kept, sort_out
 from tilestream.sources.tiffifd import Ifd
 from tilestream.sources.tifflayout import Layout
@@ -35,15 +36,15 @@ _GDAL = {
 }  # fmt: skip
 
 
-def tiff_extras(layout: Layout, first: Ifd, *, series: int = 0) -> Extras:
+def tiff_extras(layout: Layout, ifds: Sequence[Ifd], *, series: int = 0) -> Extras:
     """Return what a TIFF file says besides the pixels of the selected image.
 
     Parameters
     ----------
     layout : Layout
         The selected image.
-    first : Ifd
-        First directory of the file, which holds the OME-XML of all images.
+    ifds : sequence of Ifd
+        All directories of the file; the first holds the OME-XML of all images.
     series : int
         Number of the image in OME-XML.
 
@@ -53,14 +54,16 @@ def tiff_extras(layout: Layout, first: Ifd, *, series: int = 0) -> Extras:
         The texts of all its tags are identifying; what the whitelist knows of them is technical too.
     """
     icc, notes = checked_icc(layout.ifd.data(_ICC))
-    ifd = first if layout.format == "ome-tiff" else layout.ifd
+    ifd = ifds[0] if layout.format == "ome-tiff" else layout.ifd
     compression = tt.COMPRESSIONS[layout.levels[0].tables[0].compression]
     texts = {name: text for code, name in _TEXTS.items() if (text := ifd.text(code))}
     technical, identifying = sort_out({**texts, "Compression": compression}.items(), _TAGS)
     if layout.format == "aperio-svs":
         more, _ = aperio_facts(texts.get("ImageDescription", ""))
     elif layout.format == "ome-tiff":
-        more = ome_facts(ome_root(first), series)
+        more = ome_facts(ome_root(ifds[0]), series)
+    elif layout.format == "qptiff":
+        more = qptiff_facts(ifds)
     else:
         more, _ = sort_out(_gdal_items(texts.get("GDAL_METADATA", "")), _GDAL)
     return Extras(

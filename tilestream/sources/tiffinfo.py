@@ -236,9 +236,11 @@ def _modality(layout: Layout, place: GeoReference, mpp_yx: tuple[float, float] |
     is_rgb8 = table.dtype == np.uint8 and table.photometric in (tt.RGB, tt.YCBCR) and table.samples >= 3
     if place.exists:
         return "scene"
-    if is_rgb8 and (layout.format in ("aperio-svs", "ome-tiff") or (mpp_yx is not None and len(layout.levels) > 1)):
+    is_slide = layout.format in ("aperio-svs", "ome-tiff", "qptiff") or (mpp_yx is not None and len(layout.levels) > 1)
+    if is_rgb8 and is_slide:
         return "brightfield"
-    if layout.format == "ome-tiff" and not is_rgb8 and len(layout.channels) > 1:
+    is_stained = layout.format == "qptiff" or (layout.format == "ome-tiff" and len(layout.channels) > 1)
+    if is_stained and not is_rgb8:
         return "fluorescence"
     return "unknown"
 
