@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import google_crc32c
@@ -26,6 +26,8 @@ OPTIONS: Mapping[str, frozenset[str]] = {
     ),
 }
 """Options of each codec, all of them optional."""
+CHECKSUM_BYTES = 4
+"""What the codec `crc32c` adds."""
 _ERRORS = (RuntimeError, ValueError, TypeError, OverflowError)
 
 
@@ -156,61 +158,3 @@ def with_checksum(stream: bytes) -> bytes:
         The stream and its CRC-32C, little-endian.
     """
     return stream + struct.pack("<I", google_crc32c.value(stream))
-
-
-def decode_chunk(
-    data: bytes, codecs: Sequence[Mapping[str, Any]], *, shape: tuple[int, int, int], dtype: np.dtype[Any]
-) -> Array:
-    """Return one chunk of an archive without Zarr.
-
-    Parameters
-    ----------
-    data : bytes
-        The stored chunk.
-    codecs : sequence of Mapping
-        Its codecs in encoding order: `transpose` or none, the image, `crc32c` or none.
-    shape : tuple of int
-        Shape `(c, y, x)` of the chunk.
-    dtype : dtype
-        Type of the array.
-
-    Returns
-    -------
-    ndarray
-        `(c, y, x)`, a view of interleaved pixels.
-
-    Raises
-    ------
-    DamagedError
-        When the checksum is wrong or the stream does not decode.
-    ConfigError
-        For other codecs.
-    """
-    names = [str(codec["name"]) for codec in codecs]
-    is_ordered, is_summed = names[:1] == ["transpose"], names[-1:] == ["crc32c"]
-    images = codecs[is_ordered : len(codecs) - is_summed]
-    if len(images) != 1 or images[0]["name"] not in OPTIONS:
-        raise ConfigError.of(
-            "codecs of a chunk",
-            got=" → ".join(names),
-            expected=f"transpose → {JPEG} or {JPEG2K} → crc32c",
-            do="Read the array with zarr-python.",
-        )
-    if is_summed:
-        data = _verified(data)
-    order = tuple(codecs[0]["configuration"]["order"]) if is_ordered else (0, 1, 2)
-    pixels = decode_image(
-        str(images[0]["name"]),
-        data,
-        shape=tuple(shape[axis] for axis in order),
-        dtype=dtype,
-        options=images[0].get("configuration"),
-    )
-    return pixels.transpose(np.argsort(order))
-
-
-def _verified(data: bytes) -> bytes:
-    stream = data[:-4]
-    if struct.pack("<I", google_crc32c.value(stream)) != data[-4:]:
-        raise DamagedError(f"chunk of {len(data)} bytes does not match its checksum (CRC-32C)")
-    return stream

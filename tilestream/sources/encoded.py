@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from tilestream.codecs.imagechunks import decode_chunk, with_checksum
+from tilestream.codecs.imagechunks import CHECKSUM_BYTES, decode_image, with_checksum
 from tilestream.errors import ConfigError, DamagedError
 from tilestream.types import Array, Cell, Encoded, EncodedLevel, EncodedSource, Shape, Source
 
@@ -176,10 +176,12 @@ def _difference(source: Source, level: int) -> str:
 
 
 def _compared(chunk: bytes, spec: EncodedLevel, pixels: Array, *, name: str) -> str:
+    channels, height, width = spec.chunk_shape
+    codec, stream = str(spec.codecs[-2]["name"]), chunk[:-CHECKSUM_BYTES]
     try:
-        copy = decode_chunk(chunk, spec.codecs, shape=spec.chunk_shape, dtype=pixels.dtype)
+        copy = decode_image(codec, stream, shape=(height, width, channels), dtype=pixels.dtype)
     except DamagedError as error:
         return f"{name} by itself is no image ({error})"
-    if np.array_equal(copy[:, : pixels.shape[0], : pixels.shape[1]], pixels.transpose(2, 0, 1)):
+    if np.array_equal(copy[: pixels.shape[0], : pixels.shape[1]], pixels):
         return ""
     return f"{name} decodes to other pixels by itself than within its file"
