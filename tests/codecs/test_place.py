@@ -8,7 +8,7 @@ import pytest
 import zarr
 
 from tests.servers import first
-from tilestream.codecs import objects
+from tilestream.codecs import objects, retries
 from tilestream.codecs.durable import checksum
 from tilestream.codecs.metadata import array_metadata, encode_json, shard_layout
 from tilestream.codecs.place import Place
@@ -197,7 +197,8 @@ def test_no_credentials(s3, monkeypatch, tmp_path):
         place.put("a", b"1")
 
 
-def test_no_server(s3):
+def test_no_server(s3, monkeypatch):
+    monkeypatch.setattr(retries, "FIRST_WAIT_S", 0.01)
     options = {**s3.options, "client_kwargs": {"endpoint_url": "http://127.0.0.1:9", "region_name": "us-east-1"}}
     options["config_kwargs"] = {"retries": {"max_attempts": 0}}
     with pytest.raises(OutputError, match="got no answer from the storage"):

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from tests.servers import RESET, SHORT, first, serve_http
+from tilestream.codecs import retries
 from tilestream.errors import DamagedError, SourceError
-from tilestream.sources import retries
 from tilestream.sources.files import File
 from tilestream.sources.recognise import list_folder
 from tilestream.sources.stamps import Stamp, require_unchanged

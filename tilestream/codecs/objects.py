@@ -14,6 +14,7 @@ from typing import Any, Self
 import fsspec
 
 from tilestream.codecs.durable import CHECKSUM_BYTES
+from tilestream.codecs.retries import tries
 from tilestream.errors import OutputError
 
 PART_BYTES = 16 << 20
@@ -211,7 +212,7 @@ class ObjectFile:
             self._upload.commit()
             return
         system, path = file_system(self.path, self._options)
-        system.pipe_file(path, bytes(self._held))
+        tries()(system.pipe_file, path, bytes(self._held))
         self._held = bytearray()
 
     def _abandon(self) -> None:

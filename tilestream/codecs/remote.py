@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from tilestream.codecs.objects import chain_of, explained_store, file_system
+from tilestream.codecs.retries import tries
 
 REQUESTS = 10
 """Most removals at once; botocore keeps as many connections."""
 
 Options = Mapping[str, Any]
+T = TypeVar("T")
+
+
+def _ask(url: str, options: Options, request: Callable[[Any, str], T]) -> T:
+    """Return what a request to the file system of a URL gives, made again while the trouble is one that passes."""
+    with explained_store(url):
+        system, path = file_system(url, options)
+        return tries()(request, system, path)
+
+
+def _unless_missing(request: Callable[[Any, str], T]) -> Callable[[Any, str], T | None]:
+    def asked(system: Any, path: str) -> T | None:
+        try:
+            return request(system, path)
+        except Exception as error:
+            if missing(error):
+                return None
+            raise
+
+    return asked
 
 
 def require_bucket(url: str, options: Options) -> None:
     """Raise `OutputError` when the storage does not answer, or there is no such bucket."""
-    with explained_store(url):
-        system, path = file_system(url, options)
+
+    def look(system: Any, path: str) -> None:
         try:
             system.ls(path, detail=False)
         except Exception as error:
@@ -28,43 +49,38 @@ def require_bucket(url: str, options: Options) -> None:
             if "/" in path and not system.exists(bucket):
                 raise FileNotFoundError(f"the specified bucket does not exist: {bucket}") from error
 
+    _ask(url, options, look)
+
 
 def put(url: str, options: Options, data: bytes) -> None:
     """Put an object; it is whole and durable when this returns."""
-    with explained_store(url):
-        system, path = file_system(url, options)
-        system.pipe_file(path, data)
+    _ask(url, options, lambda system, path: system.pipe_file(path, data))
 
 
 def create(url: str, options: Options, data: bytes) -> bool:
     """Return whether an object was made that was not there before."""
-    with explained_store(url):
-        system, path = file_system(url, options)
+
+    def put_new(system: Any, path: str) -> bool:
         try:
             system.pipe_file(path, data, mode="create")
         except Exception as error:
             if is_taken(error):
                 return False
             raise
-    return True
+        return True
+
+    return _ask(url, options, put_new)
 
 
 def get(url: str, options: Options) -> bytes | None:
     """Return the content of an object, None when there is none."""
-    with explained_store(url):
-        system, path = file_system(url, options)
-        try:
-            return bytes(system.cat_file(path))
-        except Exception as error:
-            if missing(error):
-                return None
-            raise
+    return _ask(url, options, _unless_missing(lambda system, path: bytes(system.cat_file(path))))
 
 
 def get_many(url: str, options: Options, names: Sequence[str]) -> dict[str, bytes]:
     """Return the contents of objects below a URL, got at once; absent ones are left out."""
-    with explained_store(url):
-        system, root = file_system(url, options)
+
+    def get_all(system: Any, root: str) -> dict[str, bytes]:
         by_path = {f"{root}/{name}": name for name in names}
         result: dict[str, bytes] = {}
         for path, data in system.cat(list(by_path), on_error="return").items():
@@ -72,66 +88,51 @@ def get_many(url: str, options: Options, names: Sequence[str]) -> dict[str, byte
                 result[by_path[path]] = bytes(data)
             elif not missing(data):
                 raise data
-    return result
+        return result
+
+    return _ask(url, options, get_all)
 
 
 def exists(url: str, options: Options) -> bool:
     """Return whether there is an object of that name, or one below it."""
-    with explained_store(url):
-        system, path = file_system(url, options)
-        return bool(system.exists(path))
+    return _ask(url, options, lambda system, path: bool(system.exists(path)))
 
 
 def version(url: str, options: Options) -> str | None:
     """Return a text that differs when the object was replaced, None when there is none."""
-    with explained_store(url):
-        system, path = file_system(url, options)
-        try:
-            return version_of(system.info(path))
-        except Exception as error:
-            if missing(error):
-                return None
-            raise
+    return _ask(url, options, _unless_missing(lambda system, path: version_of(system.info(path))))
 
 
 def modified_s(url: str, options: Options) -> float | None:
     """Return when an object was put on the service's clock, in seconds since 1970; None when there is none."""
-    with explained_store(url):
-        system, path = file_system(url, options)
-        try:
-            return float(system.modified(path).timestamp())
-        except Exception as error:
-            if missing(error):
-                return None
-            raise
+    return _ask(url, options, _unless_missing(lambda system, path: float(system.modified(path).timestamp())))
 
 
 def names(url: str, options: Options) -> list[str]:
     """Return the last parts of the names of the objects directly below a URL."""
-    with explained_store(url):
-        system, path = file_system(url, options)
-        try:
-            found = system.ls(path, detail=True)
-        except Exception as error:
-            if missing(error):
-                return []
-            raise
-    inside = [entry["name"] for entry in found if entry["type"] != "directory" and entry["name"].rstrip("/") != path]
-    return [name.rpartition("/")[2] for name in inside]
+
+    def list_objects(system: Any, path: str) -> list[str]:
+        found = system.ls(path, detail=True)
+        objects = [entry["name"] for entry in found if entry["type"] != "directory"]
+        return [name.rpartition("/")[2] for name in objects if name.rstrip("/") != path]
+
+    return _ask(url, options, _unless_missing(list_objects)) or []
 
 
 def sizes(url: str, options: Options) -> dict[str, int]:
     """Return the sizes in bytes of all objects below a URL, by their relative names."""
-    with explained_store(url):
-        system, root = file_system(url, options)
+
+    def find(system: Any, root: str) -> dict[str, int]:
         found = system.find(root, detail=True)
-    return {path[len(root) + 1 :]: int(entry["size"]) for path, entry in found.items() if path != root}
+        return {path[len(root) + 1 :]: int(entry["size"]) for path, entry in found.items() if path != root}
+
+    return _ask(url, options, find)
 
 
 def remove(url: str, options: Options, names: Sequence[str]) -> None:
     """Remove objects below a URL; those that are not there are passed over."""
-    with explained_store(url):
-        system, root = file_system(url, options)
+
+    def remove_all(system: Any, root: str) -> None:
         # One by one: a bulk request of S3 tells of those it was not allowed to remove, and s3fs does not look.
         with ThreadPoolExecutor(min(len(names), REQUESTS)) as pool:
             removals = [pool.submit(system.rm_file, f"{root}/{name}") for name in names]
@@ -139,6 +140,8 @@ def remove(url: str, options: Options, names: Sequence[str]) -> None:
             error = removal.exception()
             if error is not None and not missing(error):
                 raise error
+
+    _ask(url, options, remove_all)
 
 
 def is_taken(error: BaseException) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import product
 from typing import TypeGuard
 
@@ -181,17 +182,41 @@ class ChunkReader:
         chunk = chunk.transpose(self._turn)
         return chunk if chunk.ndim == 3 else chunk[..., None]
 
-    def _fetch(self, places: list[Place]) -> list[bytes | None]:
-        """Return the stored bytes of chunks, None for those that are not stored."""
-        if self._layout.index is None:
-            return self._fetch_files(places)
-        counts = self._layout.index.counts
-        found: list[bytes | None] = [None] * len(places)
+    def warm(self, box: Box, selection: Mapping[str, int]) -> None:
+        """Fetch the chunks of a window from remote shards ahead of reading them; what is damaged is left to `read`.
+
+        Parameters
+        ----------
+        box : Box
+            Window inside the array.
+        selection : Mapping
+            Index on each further axis.
+        """
+        if self._folder.is_local or self._layout.index is None:
+            return
+        for shard, wanted in self._by_shard(self._places(box, selection)).items():
+            with suppress(DamagedError):
+                index = self._index(shard)
+                found = [] if index is None else [index.locate(inner) for _, inner in wanted]
+                ranges = [where for where in found if where is not None]
+                if index is not None and len(ranges) > 1:  # one chunk is one request anyway
+                    index.warm(ranges)
+
+    def _by_shard(self, places: list[Place]) -> dict[Place, list[tuple[int, Place]]]:
+        """Return by shard the numbers of the places in it, and where they are inside."""
+        counts = () if self._layout.index is None else self._layout.index.counts
         shards: dict[Place, list[tuple[int, Place]]] = {}
         for number, place in enumerate(places):
             shard = tuple(at // n for at, n in zip(place, counts, strict=True))
             shards.setdefault(shard, []).append((number, tuple(at % n for at, n in zip(place, counts, strict=True))))
-        for shard, wanted in shards.items():
+        return shards
+
+    def _fetch(self, places: list[Place]) -> list[bytes | None]:
+        """Return the stored bytes of chunks, None for those that are not stored."""
+        if self._layout.index is None:
+            return self._fetch_files(places)
+        found: list[bytes | None] = [None] * len(places)
+        for shard, wanted in self._by_shard(places).items():
             index = self._index(shard)
             if index is None:
                 continue

@@ -202,13 +202,15 @@ class File:
         count("bytes_read", sum(map(len, found)))
         return found
 
-    def warm(self, ranges: Sequence[tuple[int, int]]) -> None:
+    def warm(self, ranges: Sequence[tuple[int, int]], *, version: FileVersion | None = None) -> None:
         """Fetch ranges of a remote file ahead of `read`, those that lie close together in one request.
 
         Parameters
         ----------
         ranges : sequence of (int, int)
             Offset and length. Those outside the file are left to `read`, which names them.
+        version : FileVersion, optional
+            For `read_version`.
 
         Raises
         ------
@@ -217,9 +219,10 @@ class File:
         """
         if self.is_local:
             return
-        inside = [(offset, nbytes) for offset, nbytes in ranges if 0 <= offset <= self.size - nbytes]
+        seen = self.seen if version is None else self._remote.seen_as(version)
+        inside = [(offset, nbytes) for offset, nbytes in ranges if 0 <= offset <= seen.size_bytes - nbytes]
         with timed("read"):
-            self._remote.warm(inside, self.seen)
+            self._remote.warm(inside, seen)
 
     def _require_inside(self, offset: int, nbytes: int) -> None:
         if offset < 0 or nbytes < 0 or offset + nbytes > self.size:

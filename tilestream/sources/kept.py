@@ -7,8 +7,8 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from threading import Lock
 
-KEPT_BYTES = 64 << 20
-"""Most bytes kept in one process: the compressed tiles of a dozen super-tiles."""
+KEPT_BYTES = 128 << 20
+"""Most bytes kept in one process: the compressed tiles of some dozen super-tiles."""
 
 
 class KeptRanges:

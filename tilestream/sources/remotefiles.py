@@ -19,16 +19,18 @@ from zict import LRU
 
 from tilestream.codecs.objects import file_system, words_of
 from tilestream.codecs.remote import missing, version_of
+from tilestream.codecs.retries import ShortAnswer, tries
 from tilestream.errors import SourceError
 from tilestream.sources.fetching import FETCH, ChangedError, NoRangesError, Seen, codes_of
-from tilestream.sources.kept import KeptRanges
+from tilestream.sources.kept import KEPT_BYTES, KeptRanges
 from tilestream.sources.ranges import REQUESTS, Span, spans_of
-from tilestream.sources.retries import ShortAnswer, tries
 
 REMEMBERED = 1024
 """Remote files of which a process remembers what they were."""
 HEAD_BYTES = 1 << 16
 """Of reads at the start of a file this much is fetched, and answers up to this size are kept."""
+AHEAD_BYTES = KEPT_BYTES // 4
+"""Most bytes that one call asks for ahead of their use: other threads do so too, and what is pushed out was in vain."""
 FRESH_S = 2.0
 """A file that is opened again within this time is not asked for again: opening an image makes several records of it."""
 
@@ -139,7 +141,7 @@ class RemoteFile:
         return found
 
     def warm(self, ranges: Sequence[tuple[int, int]], seen: Seen) -> None:
-        """Fetch ranges that are not kept yet, and keep them for `read`.
+        """Fetch ranges that are not kept yet, and keep them for `read`, unless they are more than `AHEAD_BYTES`.
 
         Parameters
         ----------
@@ -155,6 +157,8 @@ class RemoteFile:
         """
         name = self._id(seen)
         wanted = [one for one in ranges if _kept.get(name, one[0], one[0] + one[1]) is None]
+        if sum(nbytes for _, nbytes in wanted) > AHEAD_BYTES:
+            return
         spans = spans_of(wanted)
         for span, data in zip(
             spans, _at_once(spans, lambda span: self._fetch(span.start, span.stop, seen)), strict=True

@@ -68,6 +68,10 @@ class ShardIndex:
             indexes.forget(self)  # who opens the image again shall read the new one
             raise
 
+    def warm(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Fetch chunks of a remote shard ahead of `read`, those that lie close together in one request."""
+        self.file.warm(ranges, version=self.version)
+
 
 class ShardIndexes:
     """Indexes of this process by identity of the store and name of the shard; safe under threads and after a fork.

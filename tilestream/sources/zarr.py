@@ -119,6 +119,17 @@ class ZarrSource:
         reader = self._readers[box.level]
         return self._by_zarr(box) if reader is None else reader.read(box, self.info.selection, out)
 
+    def warm(self, box: Box) -> None:
+        """Fetch what a box of a level is stored in, where it lies in remote shards."""
+        if self.root.is_local:
+            return
+        reader, whole = self._readers[box.level], self.info.levels[box.level].box
+        inside_level = box.intersect(whole)
+        if reader is not None and inside_level.height and inside_level.width:
+            reader.warm(inside_level, self.info.selection)
+            if self.valid is not None:
+                self.valid.warm(box)
+
     @cached_property
     def _readers(self) -> tuple[ChunkReader | None, ...]:
         """Return what reads each level; made in each process."""
