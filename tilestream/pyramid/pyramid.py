@@ -21,6 +21,7 @@ from tilestream.sources.classes import Rules
 from tilestream.sources.grids import gsd_of
 from tilestream.sources.layers import class_layer
 from tilestream.sources.opening import open_source
+from tilestream.sources.samples import put_pixels
 from tilestream.sources.warming import warm
 from tilestream.types import Array, Block, Box, Channel, ImageInfo, Kind, Level, PlanLevel, Region, Source
 
@@ -250,7 +251,7 @@ class Pyramid:
                     valid[part] = is_whole = False
                     continue
                 if block.pixels is not target:
-                    target[...] = block.pixels[y0 - top : y1 - top, x0 - left : x1 - left]
+                    put_pixels(target, block.pixels[y0 - top : y1 - top, x0 - left : x1 - left])
                 if block.valid is not None:
                     valid[part] = block.valid[y0 - top : y1 - top, x0 - left : x1 - left]
                     is_whole = False

@@ -20,6 +20,7 @@ from tilestream.metrics import count, timed
 from tilestream.sources.chunkcodecs import ChunkDecoder
 from tilestream.sources.files import File
 from tilestream.sources.recognise import LFS_MAGIC, inside
+from tilestream.sources.samples import put_pixels
 from tilestream.sources.shardindex import LFS_REASON, ShardIndex, indexes, read_index
 from tilestream.sources.zarrlayout import ChunkLayout
 from tilestream.types import Array, Box
@@ -158,7 +159,7 @@ class ChunkReader:
                 pixels[y, x, channels] = self._fill
             else:
                 chunk = self._as_pixels(self._decode(place, data, memory), selection)
-                pixels[y, x, channels] = chunk[own_y, own_x, own]
+                put_pixels(pixels[y, x, channels], chunk[own_y, own_x, own])
         return pixels
 
     def _decode(self, place: Place, data: bytes, memory: Array | None) -> Array:
