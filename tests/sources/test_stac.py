@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 
+import fsspec
 import numpy as np
 import pytest
 
 from tests.sources.assembled import whole_level
-from tests.sources.madescene import noise, save_band
+from tests.sources.madescene import STEM_L8, noise, save_band, save_landsat, save_safe
 from tilestream.errors import ConfigError, SourceError
 from tilestream.pyramid.pyramid import open_pyramid
 from tilestream.sources.opening import open_source
@@ -110,6 +111,12 @@ def test_classes_of_the_item_go_before_those_that_are_known(tmp_path):
     assert bands["kind"].values == {0: "land", 1: "sea"}
 
 
+@pytest.mark.parametrize("raster", [{"scale": 0}, {"scale": "nan"}, {"offset": 1e999}, {"scale": "a"}])
+def test_factors_that_are_no_numbers(tmp_path, raster):
+    with pytest.raises(SourceError, match="break the format"):
+        open_source(save_item(tmp_path / "s", {"red": band("red", raster=raster)}))
+
+
 @pytest.mark.parametrize("files", [["red", "scl"], ["red"]])
 def test_a_layer_that_cannot_be_had_does_not_stop_the_scene(tmp_path, files):
     path = save_item(tmp_path / "s", {"red": band("red"), "scl": {"href": "./scl.tif"}}, files=files)
@@ -148,3 +155,33 @@ def test_nothing_is_fetched_where_copies_lie_beside_the_item(tmp_path):
     assets = {"red": band("red"), "nir": band("nir", href="http://127.0.0.1:9/nir.tif")}
     info = open_source(save_item(tmp_path / "s", assets, files=["red"])).info
     assert set(info.absent) == {"nir"}
+
+
+def test_a_file_of_several_bands_is_named(tmp_path):
+    asset = band("visual")
+    asset["eo:bands"] *= 3
+    with pytest.raises(SourceError, match=r"of several bands: visual.*open the file of several bands itself"):
+        open_source(save_item(tmp_path / "s", {"visual": asset}))
+
+
+@pytest.mark.parametrize("name", ["item.json", f"{STEM_L8}_MTL.txt", f"{STEM_L8}_MTL.xml"])
+def test_scenes_over_http_by_their_metadata(http_server, name):
+    if name == "item.json":
+        save_item(
+            http_server.root / "s", {"red": band("red"), "SCL": {"href": "./SCL.tif"}}, {"datetime": "2020-12-04"}
+        )
+    else:
+        save_landsat(http_server.root / "s", {"4": "SR_B4"}, form=name[-3:])
+    found, here = (open_source(f"{place}/s/{name}") for place in (http_server.url, http_server.root))
+    assert found.info == here.info
+    layer = found.info.classes[0].name
+    np.testing.assert_array_equal(whole_level(found)[0], whole_level(here)[0])
+    np.testing.assert_array_equal(whole_level(found.class_layer(layer))[0], whole_level(here.class_layer(layer))[0])
+
+
+def test_a_safe_on_object_storage(tmp_path, s3, s3_environment):
+    path, _ = save_safe(tmp_path / "a.SAFE", {"B02": 10, "B05": 20, "SCL": 20})
+    fsspec.filesystem("s3", **s3.options).put(path, f"{s3.bucket}/a.SAFE", recursive=True)
+    found = open_source(f"{s3.url}/a.SAFE")
+    assert found.info == open_source(path).info
+    np.testing.assert_array_equal(whole_level(found)[0], whole_level(open_source(path))[0])

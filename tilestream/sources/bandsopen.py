@@ -49,8 +49,12 @@ def open_bands(file: File) -> BandsSource:
     scene = read_scene(file)
     if not scene.bands:
         missing = f"; not there: {', '.join(scene.absent)}" if scene.absent else ""
+        others = f"; of several bands: {', '.join(scene.left_out)}" if scene.left_out else ""
         raise SourceError.of(
-            f"`{file.url}`", got=f"a scene without a single-band file{missing}", expected="its bands", do="Copy them."
+            f"`{file.url}`",
+            got=f"a scene without a single-band file{missing}{others}",
+            expected="its bands",
+            do="Copy them beside the metadata, or open the file of several bands itself.",
         )
     sources = _open_all([band.file for band in scene.bands])
     infos = [source.info for source in sources]

@@ -24,6 +24,7 @@ from tilestream.sources.scene import (
     Scene,
     broken,
     find,
+    finite,
     folder_of,
     iso_time,
     metadata_text,
@@ -99,10 +100,7 @@ class Mtl:
 
     def number(self, name: str, text: str) -> float:
         """Return a value as a number."""
-        try:
-            return float(text)
-        except ValueError as error:
-            raise broken(self.file, f"{name} = {text}", "a number") from error
+        return finite(self.file, name, text)
 
 
 def read_mtl(file: File) -> Mtl:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import posixpath
 import re
 from collections.abc import Iterable, Mapping
@@ -179,6 +180,17 @@ def iso_time(text: object) -> str | None:
     except ValueError:
         return None
     return trimmed
+
+
+def finite(file: File, name: str, text: object) -> float:
+    """Return a number of metadata; raise `SourceError` when it is none, or not finite."""
+    try:
+        value = float(str(text))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise broken(file, f"{name} `{str(text)[:40]}`", "a number")
+    return value
 
 
 def not_there(names: Iterable[str]) -> dict[str, str]:

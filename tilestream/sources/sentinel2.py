@@ -18,7 +18,18 @@ from dataclasses import replace
 from tilestream.errors import SourceError
 from tilestream.sources.classes import KNOWN
 from tilestream.sources.files import File
-from tilestream.sources.scene import BandFile, LayerFile, Scene, broken, find, folder_of, iso_time, joined, not_there
+from tilestream.sources.scene import (
+    BandFile,
+    LayerFile,
+    Scene,
+    broken,
+    find,
+    finite,
+    folder_of,
+    iso_time,
+    joined,
+    not_there,
+)
 from tilestream.sources.scenefacts import SAFE_NAMES, scene_facts
 from tilestream.sources.xmltree import parse_xml
 from tilestream.types import Channel
@@ -193,10 +204,7 @@ def _text(root: ET.Element, name: str) -> str | None:
 def _number(file: File, name: str, text: str | None) -> float:
     if text is None:
         raise broken(file, f"no {name}", "one in every product")
-    try:
-        return float(text)
-    except ValueError as error:
-        raise broken(file, f"{name} `{text[:40]}`", "a number") from error
+    return finite(file, name, text)
 
 
 def loose_scene(folder: File, names: Iterable[str]) -> Scene:

@@ -10,6 +10,7 @@ Bands are assets with one entry in `eo:bands` (STAC 1.0) or `bands` (1.1); their
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -204,6 +205,9 @@ def _scene(item: Json, assets: list[Asset]) -> Scene:
         there.sort(key=lambda asset: asset.wavelength_um or 0.0)
     labels = unique_names([names[asset.key] for asset in there])
     factors = [_factors(properties, asset) for asset in there]
+    odd = [names[a.key] for a, (scale, offset, _) in zip(there, factors, strict=True) if not _is_factor(scale, offset)]
+    if odd:
+        raise ValueError(f"scale or offset of {', '.join(odd)}")
     served = {asset.band_name for asset in there}
     missing = {asset.band_name: names[asset.key] for asset in reversed(spectral) if asset.band_name not in served}
     layers, missing_layers = _layers(assets)
@@ -273,6 +277,10 @@ def _nodata(properties: Json, asset: Asset) -> float | None:
     if isinstance(value, int | float):
         return float(value)
     return 0.0 if _is_sentinel2(properties) or _is_landsat_l2(properties) else None
+
+
+def _is_factor(scale: float, offset: float) -> bool:
+    return math.isfinite(scale) and scale != 0 and math.isfinite(offset)
 
 
 def _factors(properties: Json, asset: Asset) -> tuple[float, float, str]:
