@@ -5,10 +5,12 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import xarray as xr
 from dask.base import tokenize
@@ -204,6 +206,15 @@ def test_a_tree_of_workers_in_other_processes(slide):
         part = client.submit(lambda array: array.isel(y=slice(5, 9), x=7).values, lazy).result()
     assert total == int(lazy.sum(dtype="int64"))
     np.testing.assert_array_equal(part, lazy.isel(y=slice(5, 9), x=7).values)
+
+
+def test_a_thousand_reads_open_the_file_once(slide):
+    image = xr.open_datatree(slide, engine=ENGINE)["0/image"]
+    image.isel(y=0, x=0).values  # noqa: B018 - opens it
+    before = psutil.Process().num_fds()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda row: pickle.loads(pickle.dumps(image)).isel(y=row, x=row).values, range(1000)))
+    assert psutil.Process().num_fds() <= before
 
 
 @pytest.mark.parametrize(

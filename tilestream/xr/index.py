@@ -53,8 +53,9 @@ class PixelGridIndex(xr.Index):
     -----
     Selects as xarray's own index does: scalars, arrays, slices with both ends included, `method` and `tolerance`. A
     label counts as exact within a millionth of a pixel. Slices, also with steps, keep the grid; what is no grid any
-    more (arrays of positions, `roll`) becomes xarray's own index. `da.set_xindex("y", PixelGridIndex)` makes one of
-    evenly spaced coordinates, for alignment with an image that was opened by `engine="tilestream"`.
+    more (arrays of positions, `roll`) becomes xarray's own index. xarray aligns indexes of one kind only:
+    `da.set_xindex("y", PixelGridIndex)` makes one of the evenly spaced coordinates of an array from elsewhere, and
+    `image.drop_indexes("y").set_xindex("y")` gives an image xarray's own.
     """
 
     def __init__(self, grid: PixelGrid, *, dim: str, name: Hashable | None = None) -> None:

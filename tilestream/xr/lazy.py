@@ -26,6 +26,8 @@ What: TypeAlias = Literal["image", "valid", "classes"]
 
 SUPER_TILE_PX = 4096
 """Edge of a chunk where memory allows, px."""
+MOST_NAMED = 5
+"""Damaged blocks that an error names."""
 CHUNK_BYTES = 256 << 20
 """Most bytes of a chunk; images of many bands have smaller ones."""
 
@@ -55,10 +57,11 @@ class View:
         """
         filled = self.pyramid.read_plan(self.level, box, pixels, valid)
         if filled.damage:
-            image = self.pyramid.address or "the image"
+            image, more = self.pyramid.address or "the image", len(filled.damage) - MOST_NAMED
+            named = "; ".join(filled.damage[:MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
             raise DamagedError(
-                f"`{image}`: {'; '.join(filled.damage)}. `pyramid.read_region` returns the rest; `.tiles.plan` and "
-                "`ts.stream_tiles` leave such tiles out."
+                f"`{image}`: {named}. `pyramid.read_region` returns the rest, `.tiles.thumbnail` shows it, and "
+                "`ts.stream_tiles` leaves such tiles out."
             )
         if not filled.is_whole:
             pixels[~valid] = fill_of(self.pyramid)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from xarray.core import indexing
+from xarray.indexes import PandasIndex
 
 from tilestream.errors import DamagedError, SourceError
 from tilestream.pyramid import Pyramid
@@ -203,16 +204,16 @@ def coords_of(pyr: Pyramid, place: Place) -> xr.Coordinates:
     Coordinates
         With the index of each.
     """
-    coords = xr.Coordinates({"c": ("c", np.array([channel.name for channel in pyr.channels]))})
+    names: xr.Index = PandasIndex(np.array([channel.name for channel in pyr.channels]), "c")
+    variables, indexes = dict(names.create_variables()), {"c": names}
     if place.grid_mapping is not None:
-        coords = coords.assign(spatial_ref=((), np.int64(0), dict(place.grid_mapping)))
+        variables["spatial_ref"] = xr.Variable((), np.int64(0), dict(place.grid_mapping))
     for dim, grid, attrs in (("y", place.y, place.y_attrs), ("x", place.x, place.x_attrs)):
         if grid is not None:
-            index = PixelGridIndex(grid, dim=dim)
-            variables = index.create_variables()
+            indexes[dim] = PixelGridIndex(grid, dim=dim)
+            variables |= indexes[dim].create_variables()
             variables[dim].attrs.update(attrs)
-            coords = coords.assign(xr.Coordinates(variables, indexes={dim: index}))
-    return coords
+    return xr.Coordinates(variables, indexes=indexes)
 
 
 def _associated(pyr: Pyramid, name: str) -> xr.Dataset:
