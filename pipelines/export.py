@@ -12,14 +12,8 @@ from tilestream.codecs.durable import checksum, ensure_directory
 from tilestream.errors import ConfigError, OutputError, TilestreamError
 from tilestream.pipelines.check import no_inputs
 from tilestream.pipelines.cohort import Cohort, Entry
-from tilestream.pipelines.export_image import (
-    TARGETS,
-    ExportOptions,
-    Target,
-    export_pyramid,
-    recipe_digest,
-    written_by_us,
-)
+from tilestream.pipelines.export_form import COPY, TARGETS, ExportOptions, Target, recipe_digest
+from tilestream.pipelines.export_image import export_pyramid, written_by_us
 from tilestream.pipelines.keys import is_remote
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.sinks.tiffcodec import CODECS
@@ -155,7 +149,7 @@ def export_config(*, out: Path, to: str, codec: str, quality: int, resume: bool)
         When there is no such format or codec, or the quality is out of range.
     """
     targets: dict[str, Target] = {name: name for name in TARGETS}
-    for name, got, known in (("--to", to, tuple(targets)), ("--codec", codec, CODECS)):
+    for name, got, known in (("--to", to, tuple(targets)), ("--codec", codec, (*CODECS, COPY))):
         if got not in known:
             raise ConfigError.of(f"`{name}`", got=repr(got), expected=f"one of {', '.join(known)}", do="Choose one.")
     if not 1 <= quality <= 100:

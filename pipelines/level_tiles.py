@@ -54,6 +54,8 @@ class MadeTiles:
     """Pixels that were read for it."""
     is_measured: bool = True
     """Whether every one of these is valid."""
+    recoded: int = 0
+    """Tiles that were to be copied and could not."""
     damage: tuple[str, ...] = ()
     """Reason of each damaged block."""
 
@@ -72,6 +74,13 @@ class TileEncoder(Protocol):
         """Yield what the file holds for one place."""
 
 
+class SquareCopier(Protocol):
+    """Gives the tiles of a square as the source stores them; called by several threads."""
+
+    def __call__(self, *, level: int, y: int, x: int, shape: Shape) -> MadeTiles | None:
+        """Return the tiles of a square, None where they have to be coded."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TileMaker:
     """How pixels become tiles."""
@@ -82,6 +91,8 @@ class TileMaker:
     """Reads pixels."""
     encode: TileEncoder
     """Codes tiles."""
+    copy: SquareCopier | None = None
+    """Copies tiles, where those of the source can be."""
     kind: Kind = "intensity"
     """Whether coarse pixels are means or modes."""
     fill: float = 0
@@ -156,26 +167,37 @@ class _Job:
     x: int
 
     def __call__(self) -> _Done:
-        plan = self.maker.plan
+        plan, copy = self.maker.plan, self.maker.copy
         whole, edge = plan.shapes[self.level], plan.edge_px
         shape = Shape(y=min(edge, whole.y - self.y), x=min(edge, whole.x - self.x))
+        is_base = self.level == len(plan.stored) - 1 and plan.is_made
+        copied = None if copy is None else copy(level=self.level, y=self.y, x=self.x, shape=shape)
+        if copied is not None and not is_base:
+            return _Done(made=replace(copied, pixels=shape.area))
         square = self.maker.read(level=self.level, y=self.y, x=self.x, shape=shape)
-        done = _work(self.maker, square, self.level == len(plan.stored) - 1)
-        made = replace(done.made, pixels=shape.area, is_measured=square.valid is None, damage=square.damage)
-        return replace(done, made=made)
+        if copied is None:
+            is_measured, damage = square.valid is None, square.damage
+            copied = MadeTiles(tiles=_cut(self.maker, square), is_measured=is_measured, damage=damage)
+        made, parts = _coarser(self.maker, square) if is_base else ([], [])
+        return _Done(made=replace(copied, tiles=copied.tiles + made, pixels=shape.area), parts=parts)
 
 
 def _work(maker: TileMaker, square: Square, is_base: bool) -> _Done:
-    """Return the tiles of a square and, where coarser levels come from it, those and what is left of them."""
-    plan = maker.plan
-    tiles, parts = _cut(maker, square), list[Square]()
-    count = min(EXACT_LEVELS, len(plan.shapes) - 1 - square.level) if is_base else 0
+    """Return the tiles of a square that was put together and, where they come from it, of coarser levels."""
+    tiles, parts = _coarser(maker, square) if is_base else ([], [])
+    return _Done(made=MadeTiles(tiles=_cut(maker, square) + tiles), parts=parts)
+
+
+def _coarser(maker: TileMaker, square: Square) -> tuple[list[EncodedTile], list[Square]]:
+    """Return the tiles of levels that are made from a square, and parts of such that it does not fill."""
+    plan, tiles, parts = maker.plan, list[EncodedTile](), list[Square]()
+    count = min(EXACT_LEVELS, len(plan.shapes) - 1 - square.level)
     for number, made in enumerate(_reduced(maker, square, count), 1):
         if number < EXACT_LEVELS and plan.edge_px >> number >= plan.tile_px:
             tiles += _cut(maker, made)
         else:
             parts.append(made)
-    return _Done(made=MadeTiles(tiles=tiles), parts=parts)
+    return tiles, parts
 
 
 def _cut(maker: TileMaker, square: Square) -> list[EncodedTile]:

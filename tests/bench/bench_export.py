@@ -19,14 +19,15 @@ from rio_cogeo.profiles import cog_profiles
 
 from tests.bench.bench_supply import CORES
 from tests.bench.table import at_least, make_row, rates
-from tilestream.pipelines.export_image import ExportOptions, export_pyramid
+from tilestream.pipelines.export_form import ExportOptions
+from tilestream.pipelines.export_image import export_pyramid
 from tilestream.pyramid.pyramid import open_pyramid
 from tilestream.testing.slide import write_slide
 from tilestream.types import Shape
 
 EDGE_PX = 6144
 TILE_PX = 512
-GDAL_BAR, RIO_BAR, TIFFFILE_BAR, VIPS_BAR = 1.0, 1.0, 1.5, 0.8
+GDAL_BAR, RIO_BAR, TIFFFILE_BAR, VIPS_BAR, JPEG_BAR, COPY_BAR = 1.0, 1.0, 1.5, 1.0, 2.0, 2.0
 
 
 def ours(slide: Path, out: Path, *, to: Any, codec: str) -> None:
@@ -87,7 +88,9 @@ def export_rows(slide: Path, folder: Path, *, rounds: int = 3, share: float = 1.
          partial(gdal_cog, codec="DEFLATE", PREDICTOR="2"), GDAL_BAR),
         ("COG, deflate", partial(ours, to="cog", codec="deflate"), "rio cogeo", rio_cog, RIO_BAR),
         ("COG, JPEG 90", partial(ours, to="cog", codec="jpeg"), "GDAL COG driver",
-         partial(gdal_cog, codec="JPEG", QUALITY="90"), GDAL_BAR),
+         partial(gdal_cog, codec="JPEG", QUALITY="90"), JPEG_BAR),
+        ("OME-TIFF, tiles copied", partial(ours, to="ome-tiff", codec="copy"), "vips tiffsave, JPEG 90",
+         partial(vips_tiff, codec="jpeg"), COPY_BAR),
         ("OME-TIFF, deflate", partial(ours, to="ome-tiff", codec="deflate"), "tifffile", plain_tifffile, TIFFFILE_BAR),
         ("OME-TIFF, deflate", partial(ours, to="ome-tiff", codec="deflate"), "vips tiffsave",
          partial(vips_tiff, codec="deflate"), VIPS_BAR),

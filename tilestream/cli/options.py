@@ -232,10 +232,11 @@ TileCodec = Annotated[
     typer.Option(
         "--codec",
         metavar="NAME",
-        help="How tiles are packed: deflate, zstd, lzw, none, or with loss jpeg (8 bits, grey or RGB).",
+        help="How tiles are packed: deflate, zstd, lzw or none; with loss jpeg; or copy, which takes JPEG tiles as the "
+        "source stores them.",
     ),
 ]
-Quality = Annotated[int, typer.Option("--quality", metavar="Q", help="Of jpeg, 1 to 100.")]
+Quality = Annotated[int, typer.Option("--quality", metavar="Q", help="Of what is coded as JPEG here, 1 to 100.")]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Exit with 3 also when tiles were damaged.", rich_help_panel=RUNNING)
 ]

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilestream.errors import ConfigError
+from tilestream.sinks.jpegform import JpegForm
 from tilestream.sinks.tiffdirectory import Value, short
 from tilestream.types import Array, Kind
 
@@ -40,6 +41,7 @@ _PACK: Mapping[str, Callable[[Any], Any]] = {
     "zstd": lambda data: imagecodecs.zstd_encode(data, _ZSTD_LEVEL),
 }
 _MINISBLACK, _RGB, _YCBCR = 1, 2, 6
+_SUBSAMPLINGS = {(1, 1): "444", (2, 1): "422", (2, 2): "420", (1, 2): "440", (4, 1): "411"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,8 @@ class TileCodec:
     """1 none, 2 horizontal differences, 3 floating point."""
     is_rgb: bool = False
     """Whether the three samples of a pixel are red, green and blue."""
+    form: JpegForm | None = None
+    """That of tiles which are copied, so that those which are not have it too; None where all are coded here."""
 
     @property
     def is_lossless(self) -> bool:
@@ -63,20 +67,26 @@ class TileCodec:
     @property
     def tags(self) -> dict[int, Value]:
         """Return the tags that say how tiles are coded."""
-        is_ycbcr = self.is_rgb and not self.is_lossless
         tags = {
             259: short(_NUMBERS[self.name]),
-            262: short(_YCBCR if is_ycbcr else _RGB if self.is_rgb else _MINISBLACK),
+            262: short(_YCBCR if self._is_ycbcr else _RGB if self.is_rgb else _MINISBLACK),
         }
         if self.predictor != 1:
             tags[317] = short(self.predictor)
-        if is_ycbcr:
-            tags[530] = short(1, 1) if self._is_full_colour else short(2, 2)
+        if self._is_ycbcr:
+            tags[530] = short(*self._subsampling)
         return tags
 
     @property
-    def _is_full_colour(self) -> bool:
-        return self.quality >= FULL_COLOUR_QUALITY
+    def _is_ycbcr(self) -> bool:
+        is_jpeg_of_colour = self.is_rgb and not self.is_lossless
+        return is_jpeg_of_colour if self.form is None else self.form.is_ycbcr
+
+    @property
+    def _subsampling(self) -> tuple[int, int]:
+        if self.form is not None:
+            return self.form.subsampling
+        return (1, 1) if self.quality >= FULL_COLOUR_QUALITY else (2, 2)
 
     def encode(self, pixels: Array) -> bytes:
         """Return the bytes of a tile.
@@ -93,7 +103,7 @@ class TileCodec:
         """
         pixels = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
         if not self.is_lossless:
-            return _jpeg(pixels, self.quality, is_full_colour=self._is_full_colour)
+            return self._jpeg(pixels)
         if self.predictor == 2:
             whole = pixels.view(f"<u{pixels.dtype.itemsize}")
             pixels = np.asarray(imagecodecs.delta_encode(whole, axis=-2, out=np.empty_like(whole)))
@@ -101,16 +111,18 @@ class TileCodec:
             pixels = _byte_planes(pixels)
         return bytes(_PACK[self.name](pixels.tobytes()))
 
-
-def _jpeg(pixels: Array, quality: int, *, is_full_colour: bool) -> bytes:
-    if pixels.shape[2] == 1:
-        return bytes(imagecodecs.jpeg8_encode(pixels[..., 0], level=quality, colorspace="GRAYSCALE"))
-    subsampling = "444" if is_full_colour else "420"
-    return bytes(
-        imagecodecs.jpeg8_encode(
-            pixels, level=quality, colorspace="RGB", outcolorspace="YCBCR", subsampling=subsampling
+    def _jpeg(self, pixels: Array) -> bytes:
+        if pixels.shape[2] == 1:
+            return bytes(imagecodecs.jpeg8_encode(pixels[..., 0], level=self.quality, colorspace="GRAYSCALE"))
+        return bytes(
+            imagecodecs.jpeg8_encode(
+                pixels,
+                level=self.quality,
+                colorspace="RGB",
+                outcolorspace="YCBCR" if self._is_ycbcr else "RGB",
+                subsampling=_SUBSAMPLINGS[self._subsampling],
+            )
         )
-    )
 
 
 def _byte_planes(pixels: Array) -> npt.NDArray[np.uint8]:
@@ -184,3 +196,33 @@ def encode_mask(valid: npt.NDArray[np.bool_]) -> bytes:
         What the file holds.
     """
     return bytes(imagecodecs.deflate_encode(np.packbits(valid, axis=1).tobytes(), _DEFLATE_LEVEL))
+
+
+def copied_codec(form: JpegForm, *, quality: int) -> TileCodec:
+    """Return the codec of a file whose tiles are copied JPEG streams, for the tiles that cannot be copied.
+
+    Parameters
+    ----------
+    form : JpegForm
+        That of the streams.
+    quality : int
+        Of what is coded here, 1 to 100.
+
+    Returns
+    -------
+    TileCodec
+        Says of all tiles how they are coded.
+
+    Raises
+    ------
+    ConfigError
+        When nothing here codes colour at such a resolution.
+    """
+    if form.subsampling not in _SUBSAMPLINGS or (
+        form.components == 3 and not form.is_ycbcr and form.subsampling != (1, 1)
+    ):
+        x, y = form.subsampling
+        raise ConfigError.of(
+            "codec `copy`", got=f"one colour for {x} x {y} pixels", expected="1 x 1 to 2 x 2", do="Choose jpeg."
+        )
+    return TileCodec(name="jpeg", quality=quality, is_rgb=form.components == 3, form=form)
