@@ -27,7 +27,7 @@ from tilestream.types import Shape
 
 EDGE_PX = 6144
 TILE_PX = 512
-GDAL_BAR, RIO_BAR, TIFFFILE_BAR, VIPS_BAR, JPEG_BAR, COPY_BAR = 1.0, 1.0, 1.5, 1.0, 2.0, 2.0
+GDAL_BAR, RIO_BAR, TIFFFILE_BAR, VIPS_BAR, JPEG_BAR, COPY_BAR = 1.0, 1.0, 1.5, 1.0, 2.0, 1.5
 
 
 def ours(slide: Path, out: Path, *, to: Any, codec: str) -> None:
