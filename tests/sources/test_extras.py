@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import pickle
+import struct
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import tifffile
 import zarr
 
 from tests.sources.madedicom import pixels_of, save_dicom
-from tests.sources.madetiff import photo
+from tests.sources.madetiff import Page, image_tags, photo, write_tiff
 from tests.sources.test_icc import PROFILE
 from tests.sources.test_ometiff import stack, write_stack
 from tilestream.errors import ConfigError, DamagedError
@@ -265,3 +266,21 @@ def test_stores_with_a_broken_profile(tmp_path, icc):
     extras = read_extras(opened(tmp_path / "a.zarr"))
     assert extras.icc is None
     assert "broken" in extras.notes[0]
+
+
+def test_tags_outside_the_file_cost_no_image(tmp_path):
+    pixels = photo(32, 32)
+    far = ("s", b"x" * 400)
+    tags = image_tags(32, 32, samples=3) | {315: far, 34675: far, 305: ("s", b"GDAL 3.1\0")}
+    path = write_tiff(tmp_path / "a.tif", Page(tags=tags, pieces=[pixels.tobytes()], tiled=False))
+    data = bytearray(path.read_bytes())
+    for code in (315, 34675):
+        at = data.index(struct.pack("<HHI", code, 2, 400)) + 8
+        data[at : at + 4] = struct.pack("<I", 1 << 30)
+    path.write_bytes(data)
+    source = opened(path)
+    extras = read_extras(source)
+    assert (extras.icc, extras.technical) == (None, {"software": ["GDAL 3.1"], "compression": "none"})
+    assert len(extras.notes) == 2
+    assert "Artist" in extras.notes[1]
+    np.testing.assert_array_equal(source.read_block(0, 0, 0).pixels, pixels)

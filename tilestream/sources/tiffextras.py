@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tilestream.errors import SourceError
 from tilestream.sources import tifftable as tt
 from tilestream.sources.extras import Extras
 from tilestream.sources.icc import checked_icc
@@ -53,10 +54,13 @@ def tiff_extras(layout: Layout, ifds: Sequence[Ifd], *, series: int = 0) -> Extr
     Extras
         The texts of all its tags are identifying; what the whitelist knows of them is technical too.
     """
-    icc, notes = checked_icc(layout.ifd.data(_ICC))
+    try:
+        icc, notes = checked_icc(layout.ifd.data(_ICC))
+    except SourceError:  # of a position outside the file: no pixel needs it
+        icc, notes = None, ("the ICC profile lies outside the file and is left out",)
     ifd = ifds[0] if layout.format == "ome-tiff" else layout.ifd
     compression = tt.COMPRESSIONS[layout.levels[0].tables[0].compression]
-    texts = {name: text for code, name in _TEXTS.items() if (text := ifd.text(code))}
+    texts, lost = _texts(ifd)
     technical, identifying = sort_out({**texts, "Compression": compression}.items(), _TAGS)
     if layout.format == "aperio-svs":
         more, _ = aperio_facts(texts.get("ImageDescription", ""))
@@ -71,8 +75,21 @@ def tiff_extras(layout: Layout, ifds: Sequence[Ifd], *, series: int = 0) -> Extr
         technical=kept({**technical, **more}, KNOWN),
         identifying=identifying,
         identifying_images=tuple(layout.identifying),
-        notes=notes,
+        notes=(*notes, *lost),
     )
+
+
+def _texts(ifd: Ifd) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the texts of a directory by name, and a note on those that cannot be read; no pixel needs them."""
+    texts: dict[str, str] = {}
+    lost = []
+    for code, name in _TEXTS.items():
+        try:
+            texts[name] = ifd.text(code)
+        except SourceError:
+            lost.append(name)
+    notes = (f"tags that lie outside the file are left out: {', '.join(lost)}",) if lost else ()
+    return {name: text for name, text in texts.items() if text}, notes
 
 
 def aperio_facts(description: str) -> tuple[dict[str, Any], dict[str, Any]]:
