@@ -15,6 +15,7 @@ from tests.sources.madedicom import pixels_of, save_dicom
 from tests.sources.madetiff import Page, image_tags, photo, write_tiff
 from tests.sources.test_icc import PROFILE
 from tests.sources.test_ometiff import stack, write_stack
+from tests.sources.test_zarr import save_ome
 from tilestream.errors import ConfigError, DamagedError
 from tilestream.pyramid.chosen import choose
 from tilestream.sources.extras import Extras, associated_images, associated_names, read_associated, read_extras
@@ -284,3 +285,31 @@ def test_tags_outside_the_file_cost_no_image(tmp_path):
     assert len(extras.notes) == 2
     assert "Artist" in extras.notes[1]
     np.testing.assert_array_equal(source.read_block(0, 0, 0).pixels, pixels)
+
+
+def test_series_of_bioformats2raw(tmp_path):
+    """The first series of this one is the label."""
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    root.attrs["bioformats2raw.layout"] = 3
+    images = [photo(30, 40, channels=2, seed=seed) for seed in range(3)]
+    for number, image in enumerate(images):
+        save_ome(tmp_path / "a.zarr" / str(number), [np.moveaxis(image, 2, 0)])
+    plain = opened(tmp_path / "a.zarr")
+    assert (plain.info.axes["series"], read_extras(plain).identifying_images) == (3, ())
+    (tmp_path / "a.zarr" / "OME").mkdir()
+    more = f'<Image Name="more of Penelope"><Pixels {SIZES} SizeC="2"/></Image></OME>'
+    text = OME.format(sizes=SIZES).replace("</OME>", more)
+    (tmp_path / "a.zarr" / "OME" / "METADATA.ome.xml").write_text(text)
+    source = opened(tmp_path / "a.zarr")
+    assert source.info.axes["series"] == 2
+    np.testing.assert_array_equal(source.read_block(0, 0, 0).pixels, images[1])
+    np.testing.assert_array_equal(source.isel(series=1).read_block(0, 0, 0).pixels, images[2])
+    extras = read_extras(source)
+    assert extras.technical["objective_power"] == 40
+    assert extras.technical["channels"][0]["emission_nm"] == 461.0
+    assert "channels" not in read_extras(source.isel(series=1)).technical
+    assert "Penelope" in extras.identifying["OME/METADATA.ome.xml"]
+    assert set(associated_images(source, False)) == set()
+    np.testing.assert_array_equal(associated_images(source, True)["label"], images[0])
+    (tmp_path / "a.zarr" / "OME" / "METADATA.ome.xml").write_text(text[:-9])
+    assert opened(tmp_path / "a.zarr").info.axes["series"] == 3

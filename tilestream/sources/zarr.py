@@ -23,6 +23,7 @@ from tilestream.codecs.shardmap import decode_shard_map
 from tilestream.errors import ConfigError, DamagedError, SourceError
 from tilestream.metrics import count
 from tilestream.sources.address import checked_index, default_notes
+from tilestream.sources.bioformats import split_series, with_scan_facts
 from tilestream.sources.chunkread import ChunkReader
 from tilestream.sources.extras import Extras
 from tilestream.sources.files import File
@@ -59,6 +60,8 @@ class ZarrSource:
     """Sizes of the axes that choose among images of the store (`series`, `well`, `field`, `label`)."""
     written: tuple[str | None, ...] = ()
     """Map of the files that were written of each level, as the store has it."""
+    pictures: Mapping[str, str] = field(default_factory=dict)
+    """Paths of series that may show a label, by name; never read unless the user asks for them."""
     valid: ZarrSource | None = None
     """Mask of a store of ours: what is not 0 was measured."""
 
@@ -186,12 +189,19 @@ class ZarrSource:
     def read_extras(self) -> Extras:
         """Return what the attributes say besides the pixels."""
         node = read_node(self.group)
-        return zarr_extras({} if node is None else node.attrs)
+        extras = zarr_extras({} if node is None else node.attrs)
+        if "series" not in self.collections:
+            return extras
+        series = self.info.selection.get("series", 0)
+        return with_scan_facts(extras, self.root, pictures=self.pictures, series=series)
 
     def read_identifying(self, name: str) -> Array:
         """Return a picture `(y, x, c)` that may show a label; only for users who said that they want it."""
         from tilestream.sources.zarrpython import open_array
 
+        if name in self.pictures:
+            picture = open_zarr(inside(self.root, self.pictures[name]))
+            return picture.read_window(picture.info.levels[0].box)
         array = open_array(self.group, f"{FOLDER}/{name}/image")
         try:
             pixels = np.asarray(array[...])
@@ -246,8 +256,11 @@ def _open(root: File, chosen: Mapping[str, int]) -> ZarrSource:
             do="Give the folder that holds these files.",
         )
     sizes: dict[str, int] = {}
+    pictures: dict[str, str] = {}
     while (collection := collection_of(node)) is not None and not node.is_array:
         axis, paths = collection
+        if axis == "series":
+            paths, pictures = split_series(node.file, paths)
         if axis in sizes or not paths:
             raise SourceError.of(
                 f"`{node.file.url}`", got=f"{len(paths)} images on axis {axis}", expected="at least 1", do="Check it."
@@ -265,7 +278,7 @@ def _open(root: File, chosen: Mapping[str, int]) -> ZarrSource:
         selection={**source.info.selection, **{name: chosen.get(name, 0) for name in sizes}},
         notes=(*source.info.notes, *default_notes(sizes, chosen)),
     )
-    return replace(source, info=info, collections=sizes)
+    return replace(source, info=info, collections=sizes, pictures=pictures)
 
 
 def _source(root: File, node: Node, image: Multiscale) -> ZarrSource:
