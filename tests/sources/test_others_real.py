@@ -197,7 +197,7 @@ def test_scene_of_bands(shared_data):
     np.testing.assert_array_equal(valid, every)
     with rasterio.open(shared_data / SCENE / "B11.tif") as band:  # its level 0 is the scene's level 1
         np.testing.assert_array_equal(whole_level(source, 1)[0][..., 5], band.read(1))
-    assert any("scl" in note for note in source.info.notes)
+    assert [band.name for band in source.info.classes] == ["SCL"]
 
 
 @given(data=st.data())
