@@ -204,6 +204,9 @@ def test_what_cannot_be_copied_says_why(tmp_path):
 
     assert "only JPEG" in reason(one(tmp_path, bytes, compression=1, photometric=RGB))
     assert "inverted" in reason(one(tmp_path, jpeg, samples=1, photometric=0))
+    torn = page(sampled("420"), shared=True)
+    torn.tags[347] = ("B", torn.tags[347][1][:-30])
+    assert "tables" in reason(opened(write_tiff(tmp_path / "a.tif", torn)))
     alpha = page(raw, samples=4, photometric=RGB)
     alpha = Page(tags=alpha.tags | {338: ("H", [2])}, pieces=alpha.pieces)
     assert "alpha" in reason(opened(write_tiff(tmp_path / "a.tif", alpha)))
@@ -299,6 +302,16 @@ def test_damaged_tiles_are_named_and_cost_no_other(tmp_path):
     assert [cell for cell, _ in damaged] == [(0, 0, 1), (0, 1, 1)]
     assert "cut" in damaged[0][1]
     assert archive_reason(source) is None
+
+
+def test_tables_that_no_decoder_takes_are_damage(tmp_path):
+    """Markers and sizes are right, so that only a decoder tells."""
+    made = page(sampled("420"))
+    pieces = list(made.pieces)
+    at = pieces[2].index(b"\xff\xc4") + 5
+    pieces[2] = pieces[2][:at] + b"\xff" * 16 + pieces[2][at + 16 :]  # codes of each length in a Huffman table
+    source = opened(write_tiff(tmp_path / "a.tif", Page(tags=made.tags, pieces=pieces)))
+    assert [cell for cell, _ in check(source, tmp_path)] == [(0, 0, 2)]
 
 
 def test_an_offset_beyond_the_file_is_damage(tmp_path, shared_data):

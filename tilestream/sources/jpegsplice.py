@@ -21,12 +21,14 @@ MOST_COMPONENTS = 4
 """One scan holds at most as many (T.81, B.2.3), and more have no colours that decoders know."""
 # Adobe's marker with transform 0: components are the samples themselves, RGB or CMYK.
 _RAW_MARK = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
+_REMEMBERED = 256
+"""Heads that were tried, a process and level; most images have one."""
 _TABLES = frozenset({0xC4, 0xCC, 0xDB})
 _COLOURS = {1: "GRAYSCALE", 2: "UNKNOWN", 3: "RGB", 4: "CMYK"}
 
 
 class JpegSplicer:
-    """Writes the heads of streams anew; remembers the last one.
+    """Writes the heads of streams anew; remembers the last one, and those that were seen to decode.
 
     Parameters
     ----------
@@ -38,6 +40,7 @@ class JpegSplicer:
         self._tables = tables
         # head as stored, whether raw, head as written; replaced whole, so safe under threads
         self._known: tuple[bytes, bool, bytes] = (b"\0", False, b"")
+        self._tried: set[bytes] = set()
 
     def __call__(self, data: bytes, head: JpegHead, *, is_raw: bool) -> bytes:
         """Return a stream with a head of its own.
@@ -59,16 +62,37 @@ class JpegSplicer:
         Raises
         ------
         DamagedError
-            When the shared tables are broken.
+            When the shared tables are broken, or the head is one that no decoder takes.
         """
-        if not self._tables and not is_raw:
-            return data
-        start, was_raw, written = self._known
-        if was_raw != is_raw or not data.startswith(start):
-            start = data[: head.size]
-            written = _rewritten(start, self._tables, is_raw)
-            self._known = (start, is_raw, written)
-        return b"".join((written, memoryview(data)[head.size :]))
+        stream = data
+        if self._tables or is_raw:
+            start, was_raw, written = self._known
+            if was_raw != is_raw or not data.startswith(start):
+                start = data[: head.size]
+                written = _rewritten(start, self._tables, is_raw)
+                self._known = (start, is_raw, written)
+            stream = b"".join((written, memoryview(data)[head.size :]))
+        self._try(stream, data[: head.size], head)
+        return stream
+
+    def _try(self, stream: bytes, start: bytes, head: JpegHead) -> None:
+        """Decode a stream whose head is new: tables can be wrong in more ways than a walk over markers sees.
+
+        A decoder gives up over a head, never over one scan of entropy-coded data, so that one try stands for all
+        streams with that head. Several scans bring tables of their own and are tried each.
+        """
+        if start in self._tried:
+            return
+        try:
+            pixels = imagecodecs.jpeg8_decode(stream)
+        except (RuntimeError, ValueError) as error:
+            raise DamagedError(f"JPEG stream does not decode: {error}") from error
+        if (*pixels.shape, 1)[:3] != (head.height, head.width, head.components):
+            raise DamagedError(f"JPEG stream decodes to {pixels.shape}, not to what its frame declares")
+        if head.restarts >= 0:
+            if len(self._tried) >= _REMEMBERED:
+                self._tried.clear()
+            self._tried.add(start)
 
 
 def _rewritten(head: bytes, tables: bytes | None, is_raw: bool) -> bytes:

@@ -11,7 +11,7 @@ import imagecodecs
 from tilestream.errors import DamagedError
 from tilestream.sources import tifftable as tt
 from tilestream.sources.jpegcheck import JpegHead, check_scan, read_head
-from tilestream.sources.jpegsplice import MOST_COMPONENTS, JpegSplicer, lossless_jpeg
+from tilestream.sources.jpegsplice import MOST_COMPONENTS, JpegSplicer, lossless_jpeg, shared_tables
 from tilestream.sources.tifftable import TileTable
 from tilestream.types import Array
 
@@ -98,6 +98,10 @@ class JpegCopy:
         """Return why no piece of a table can be copied, empty where pieces can."""
         if table.piece_samples > MOST_COMPONENTS:
             return f"JPEG tiles of {table.piece_samples} interleaved samples: one stream is read by few decoders"
+        try:
+            shared_tables(table.jpeg_tables)
+        except DamagedError as error:
+            return f"shared JPEG tables that cannot be put into each stream ({error})"
         return ""
 
     def __call__(self, data: bytes, rows: int) -> bytes:
