@@ -7,8 +7,10 @@ import pickle
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 
+import tilestream as ts
 from tests.sources.assembled import whole_level
 from tests.sources.madezarr import save_pyramid
 from tilestream.codecs.shardmap import encode_shard_map
@@ -53,6 +55,21 @@ def test_glass_is_background_and_a_lost_shard_is_damage(tmp_path):
     assert set(whole_level(source)[2]) == {(2, 0), (2, 1), (3, 0), (3, 1)}
     with pytest.raises(DamagedError, match="`c/0/1/0` is gone"):
         source.read_block(0, 2, 0)
+
+
+def test_a_lost_shard_of_a_store_that_was_built(tmp_path):
+    pixels = image(700, glass=False).transpose(1, 2, 0).copy()
+    pixels[:256, :256] = 255
+    tifffile.imwrite(tmp_path / "a.tif", pixels, tile=(256, 256), compression="zlib", photometric="rgb")
+    ts.build_pyramid(str(tmp_path / "a.tif"), str(tmp_path / "a.zarr"), profile="portable")
+    source = open_source(str(tmp_path / "a.zarr"))
+    assert len(source.info.levels) > 1
+    assert all(layout is not None for layout in source.layouts)
+    np.testing.assert_array_equal(whole_level(source)[0], pixels)
+    (tmp_path / "a.zarr" / "1" / "image" / "c" / "0" / "0" / "0").unlink()
+    source = open_source(str(tmp_path / "a.zarr"))
+    assert whole_level(source, 1)[2]
+    assert not whole_level(source, 0)[2]
 
 
 def test_a_lost_file_of_a_store_without_shards_is_damage_too(tmp_path):
