@@ -6,10 +6,14 @@ import gzip
 import tracemalloc
 import zlib
 
+import google_crc32c
+import imagecodecs
 import numcodecs
 import numpy as np
 import pytest
 import zarr
+from hypothesis import given
+from hypothesis import strategies as st
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 from tests.sources.assembled import whole_level
@@ -17,6 +21,7 @@ from tests.sources.madezarr import save_array, shard_bytes, sharded
 from tilestream.codecs.metadata import inner_codecs
 from tilestream.errors import DamagedError, SourceError
 from tilestream.sources.opening import open_source
+from tilestream.types import Box
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
 
@@ -77,8 +82,6 @@ def test_an_index_that_lies_costs_its_chunk(tmp_path, entry, said):
     whole = bytearray(shard_bytes([chunk, chunk]))
     table = np.frombuffer(bytes(whole[-36:-4]), "<u8").copy()
     table[:2] = entry
-    import google_crc32c
-
     whole[-36:] = table.tobytes() + google_crc32c.value(table.tobytes()).to_bytes(4, "little")
     layout = sharded(inner_codecs(np.dtype("uint8")), (16, 16), (1, 2))
     path = save_array(tmp_path / "a.zarr", (16, 32), "uint8", layout=layout, files={"c/0/0": bytes(whole)}, names="yx")
@@ -122,6 +125,57 @@ def test_a_cut_chunk_is_named(tmp_path, compressor, size):
     chunk.write_bytes(chunk.read_bytes()[:size])
     with pytest.raises(DamagedError, match="chunk `c/0/0`"):
         open_source(str(tmp_path / "a.zarr")).read_block(0, 0, 0)
+
+
+INTERLEAVED = {"name": "transpose", "configuration": {"order": [1, 2, 0]}}
+CHAINS = {
+    "zstd": [*inner_codecs(np.dtype("uint8"), (1, 2, 0))],
+    "blosc": [{"name": "bytes"}, {"name": "blosc", "configuration": {"cname": "lz4"}}, {"name": "crc32c"}],
+    "jpeg": [
+        {"name": "transpose", "configuration": {"order": [1, 2, 0]}},
+        {"name": "imagecodecs_jpeg"},
+        {"name": "crc32c"},
+    ],
+}
+
+
+def chunk_bytes(name, pixels):
+    if name == "zstd":
+        return numcodecs.Zstd(1, checksum=True).encode(pixels)
+    if name == "blosc":
+        data = numcodecs.Blosc("lz4").encode(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    else:
+        data = imagecodecs.jpeg8_encode(pixels, level=95)
+    return bytes(data) + google_crc32c.value(bytes(data)).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize("name", CHAINS)
+@given(data=st.data())
+def test_no_byte_of_a_shard_of_ours_is_wrong_without_being_noticed(tmp_path_factory, name, data):
+    """The promise of the stores that we write: whatever is changed or cut, what is given is what was written."""
+    tiles = noise(4, 32, 32, 3) // 4 + np.arange(4, dtype="uint8")[:, None, None, None] * 40
+    shard = shard_bytes([chunk_bytes(name, tile) for tile in tiles])
+    layout = sharded(CHAINS[name], (3, 32, 32), (1, 1, 4))
+    path = save_array(
+        tmp_path_factory.mktemp("fuzz") / "a.zarr", (3, 32, 128), "uint8", layout=layout, files={"c/0/0/0": shard}
+    )
+    whole = open_source(str(path)).read_window(Box(y=0, x=0, height=32, width=128)).copy()
+    at, kind = data.draw(st.integers(0, len(shard) - 1)), data.draw(st.sampled_from(["flip", "cut", "zero", "insert"]))
+    changed = {
+        "flip": shard[:at] + bytes([shard[at] ^ data.draw(st.integers(1, 255))]) + shard[at + 1 :],
+        "cut": shard[:at],
+        "zero": shard[:at] + bytes(min(16, len(shard) - at)) + shard[at + 16 :],
+        "insert": shard[:at] + b"x" + shard[at:],
+    }[kind]
+    (path / "c/0/0/0").write_bytes(changed)
+    source = open_source(str(path))
+    for x in range(0, 128, 32):
+        box = Box(y=0, x=x, height=32, width=32)
+        try:
+            found = source.read_window(box)
+        except DamagedError:
+            continue
+        np.testing.assert_array_equal(found, whole[:, x : x + 32])
 
 
 def test_gzip_of_several_members(tmp_path):
