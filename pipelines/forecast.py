@@ -14,6 +14,7 @@ from tilestream.plan.tiles import TilePlan
 from tilestream.pyramid.pyramid import Pyramid
 from tilestream.sources.address import parse_address
 from tilestream.sources.files import File
+from tilestream.sources.stamps import stamps_of
 from tilestream.stream.budget import Projection, project
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def forecast_run(
 
 def _read_bytes(url: str, pyramid: Pyramid, plan: TilePlan) -> int | None:
     """Return the compressed bytes of the level that is read: its share of the pixels, of the size of the file."""
-    total = _stored_bytes(parse_address(url).url)
+    total = _stored_bytes(parse_address(url).url, pyramid)
     if total is None:
         return None
     everything = sum(level.shape.area for level in pyramid.levels)
@@ -119,13 +120,14 @@ def _read_bytes(url: str, pyramid: Pyramid, plan: TilePlan) -> int | None:
     return int(total * pyramid.levels[plan.level.stored].shape.area / everything / max(1, slices))
 
 
-def _stored_bytes(url: str) -> int | None:
+def _stored_bytes(url: str, pyramid: Pyramid) -> int | None:
     try:
         if is_remote(url):
             return File(url=url).size
         path = Path(url.removeprefix("file://"))
         if path.is_dir():
             return sum(part.stat().st_size for part in path.rglob("*") if part.is_file())
-        return path.stat().st_size
+        # the metadata of a scene are small, and its bands beside them are not
+        return max(path.stat().st_size, sum(stamp.size_bytes for stamp in stamps_of(pyramid.source)))
     except (OSError, NotImplementedError):
         return None  # a remote folder: its size would take a listing of every object

@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 
 from tests.sources.assembled import whole_level
-from tests.sources.madescene import STEM_L8, noise, save_band, save_landsat, save_safe
+from tests.sources.madescene import STEM_L8, noise, save_band, save_jp2, save_landsat, save_safe
 from tilestream.errors import ConfigError, SourceError
+from tilestream.pipelines.check import run_check
+from tilestream.pipelines.cohort import read_cohort
+from tilestream.pipelines.embed import EmbedConfig
 from tilestream.pyramid.pyramid import open_pyramid
 from tilestream.sources.opening import open_source
+from tilestream.types import Box
 
 S2 = {"constellation": "sentinel-2", "datetime": "2022-06-01T11:21:11Z"}
 L2 = {"platform": "landsat-8", "landsat:correction": "L2SP", "landsat:collection_number": "02"}
@@ -185,3 +189,39 @@ def test_a_safe_on_object_storage(tmp_path, s3, s3_environment):
     found = open_source(f"{s3.url}/a.SAFE")
     assert found.info == open_source(path).info
     np.testing.assert_array_equal(whole_level(found)[0], whole_level(open_source(path))[0])
+
+
+@pytest.mark.parametrize("address", ["", "#invalid=SCL=3", "#db=power"])
+def test_tiles_of_a_remote_scene_are_asked_for_together(http_server, address):
+    path = http_server.root / "s"
+    save_item(path, {"red": band("red"), "nir": band("nir"), "scl": {"href": "./scl.tif"}})
+    for seed, name in enumerate(("red", "nir")):
+        save_band(path / f"{name}.tif", noise(480, seed), compression=None)
+    save_band(path / "scl.tif", noise(240, 5, "uint8", 12), step=20.0, compression=None)
+    pyramid = open_pyramid(f"{http_server.url}/s/item.json{address}")
+    http_server.log.clear()
+    found = pyramid.read_region(Box(level=0, y=40, x=33, height=400, width=410))
+    assert len(http_server.log.seen("GET")) <= 3 * 3  # not one for each of some 400 tiles
+    here = open_pyramid(f"{path}/item.json{address}").read_region(Box(level=0, y=40, x=33, height=400, width=410))
+    np.testing.assert_array_equal(found.pixels, here.pixels)
+    np.testing.assert_array_equal(found.valid, here.valid)
+
+
+def test_tiles_of_a_remote_jpeg_2000_are_asked_for_together(http_server):
+    save_jp2(
+        http_server.root / "a.jp2", noise(512, 1), TLM="YES"
+    )  # says where tiles lie: nobody steps through the file
+    pyramid = open_pyramid(f"{http_server.url}/a.jp2")
+    found = pyramid.read(Box(level=0, y=10, x=70, height=400, width=300))
+    assert len(http_server.log.seen("GET")) < 10
+    assert pyramid.levels[0].block.yx == (64, 64)
+    np.testing.assert_array_equal(found[0], noise(512, 1)[10:410, 70:370])
+
+
+def test_the_forecast_of_metadata_is_that_of_its_bands(tmp_path):
+    path = save_item(tmp_path / "s", {"red": band("red"), "nir": band("nir")})
+    sizes = [sum((tmp_path / "s" / f"{name}.tif").stat().st_size for name in ("red", "nir"))]
+    cohort = read_cohort([f"{path}/item.json", path])
+    rows = run_check(cohort, EmbedConfig(out=tmp_path / "out", where="all", tile_px=32)).rows
+    sizes.append(sum(file.stat().st_size for file in (tmp_path / "s").iterdir()))
+    assert [row.forecast.read_bytes for row in rows] == sizes

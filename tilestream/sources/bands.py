@@ -20,7 +20,8 @@ from tilestream.kernels.resample import resample
 from tilestream.sources.address import checked_index
 from tilestream.sources.bandgrid import Step
 from tilestream.sources.extras import Extras
-from tilestream.sources.window import Mask, read_window
+from tilestream.sources.warming import warm
+from tilestream.sources.window import Mask, inside_level, read_window
 from tilestream.types import Array, Block, Box, Channel, ImageInfo, Source
 
 
@@ -48,28 +49,35 @@ class PlacedFile:
             valid = valid & (pixels != self.nodata)
         return pixels, valid
 
+    def warm(self, box: Box) -> None:
+        """Fetch what a box of the scene is stored in, where the file is remote."""
+        warm(self.source, self._window(box))
+
+    def _window(self, box: Box) -> Box:
+        """Return the box of the file's own level behind a box of the scene."""
+        step = self.steps[box.level]
+        own = self.source.info.levels[step.level]
+        y, x = box.y * step.divisor // step.factor, box.x * step.divisor // step.factor
+        return Box(
+            level=step.level,
+            y=y,
+            x=x,
+            height=min(-(-box.y_stop * step.divisor // step.factor), own.shape.y) - y,
+            width=min(-(-box.x_stop * step.divisor // step.factor), own.shape.x) - x,
+        )
+
     def _repeated(self, box: Box, step: Step) -> tuple[Array, Mask]:
-        factor = step.factor
-        y, x = box.y // factor, box.x // factor
-        height, width = -(-box.y_stop // factor) - y, -(-box.x_stop // factor) - x
-        window = Box(level=step.level, y=y, x=x, height=height, width=width)
+        factor, window = step.factor, self._window(box)
         pixels, valid = read_window(self.source, window, url=self.url)
         if factor == 1:
             return pixels[..., 0], valid
-        rows = slice(box.y - y * factor, box.y_stop - y * factor)
-        columns = slice(box.x - x * factor, box.x_stop - x * factor)
+        rows = slice(box.y - window.y * factor, box.y_stop - window.y * factor)
+        columns = slice(box.x - window.x * factor, box.x_stop - window.x * factor)
         found, seen = (part.repeat(factor, axis=0).repeat(factor, axis=1)[rows, columns] for part in (pixels, valid))
         return found[..., 0], seen
 
     def _reduced(self, box: Box, step: Step) -> tuple[Array, Mask]:
-        own = self.source.info.levels[step.level]
-        window = Box(
-            level=step.level,
-            y=box.y * step.divisor,
-            x=box.x * step.divisor,
-            height=min(box.height * step.divisor, own.shape.y - box.y * step.divisor),
-            width=min(box.width * step.divisor, own.shape.x - box.x * step.divisor),
-        )
+        window = self._window(box)
         stored, stored_valid = read_window(self.source, window, url=self.url)
         pixels = np.zeros((box.height, box.width, 1), stored.dtype)
         valid = np.zeros((box.height, box.width), np.bool_)
@@ -125,6 +133,11 @@ class ClassLayer:
         if valid.all():
             return Block(pixels=pixels[..., None])
         return Block(pixels=np.where(valid, pixels, pixels.dtype.type(self.info.nodata or 0))[..., None], valid=valid)
+
+    def warm(self, box: Box) -> None:
+        """Fetch what a box is stored in, where the file is remote."""
+        if (inside := inside_level(self.info, box)) is not None:
+            self.file.warm(inside)
 
     def isel(self, **index: int) -> ClassLayer:
         """Return the layer itself: there are no extra axes."""
@@ -183,6 +196,12 @@ class BandsSource:
             return Block(pixels=pixels)
         pixels[~valid] = 0
         return Block(pixels=pixels, valid=valid)
+
+    def warm(self, box: Box) -> None:
+        """Fetch what a box is stored in, band by band, where the files are remote."""
+        if (inside := inside_level(self.info, box)) is not None:
+            for band in self.bands:
+                band.file.warm(inside)
 
     def isel(self, **index: int) -> BandsSource:
         """Return the source itself: there are no extra axes."""

@@ -17,7 +17,8 @@ from tilestream.errors import ConfigError
 from tilestream.sources.extras import Extras, read_associated, read_extras
 from tilestream.sources.fingerprint import digest
 from tilestream.sources.layers import class_layer
-from tilestream.types import Array, Block, ImageInfo, Source
+from tilestream.sources.warming import warm
+from tilestream.types import Array, Block, Box, ImageInfo, Source
 
 Quantity: TypeAlias = Literal["power", "amplitude"]
 FACTORS: dict[str, float] = {"power": 10.0, "amplitude": 20.0}
@@ -75,6 +76,10 @@ class DecibelSource:
         values[~valid] = 1.0
         pixels = (FACTORS[self.quantity] * np.log10(values)).astype(np.float32)
         return Block(pixels=pixels, valid=None if valid.all() else valid)
+
+    def warm(self, box: Box) -> None:
+        """Fetch what a box is stored in."""
+        warm(self.source, box)
 
     def isel(self, **index: int) -> DecibelSource:
         """Return the same scaling on another selection."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from tilestream.errors import DamagedError
 from tilestream.sources.files import File
-from tilestream.types import Shape
+from tilestream.types import Box, Shape
 
 MOST_TILES = 65_535
 _SOT, _EOC = b"\xff\x90", b"\xff\xd9"
@@ -41,6 +41,17 @@ class Jp2Tiles:
         """Return the size of a tile, px."""
         return Shape(y=self.size[5], x=self.size[4])
 
+    def ranges(self, box: Box) -> list[tuple[int, int]]:
+        """Return offset and length of each tile-part that a box inside the image needs."""
+        columns = range(box.x // self.tile.x, -(-box.x_stop // self.tile.x))
+        rows = range(box.y // self.tile.y, -(-box.y_stop // self.tile.y))
+        numbers = (iy * self._columns + ix for iy in rows for ix in columns)
+        return [part for number in numbers for part in self.parts.get(number, ())]
+
+    @property
+    def _columns(self) -> int:
+        return -(-(self.size[0] - self.size[2]) // self.size[4])
+
     def stream(self, file: File, iy: int, ix: int) -> bytes:
         """Return one tile as a codestream.
 
@@ -62,7 +73,7 @@ class Jp2Tiles:
             When the file does not hold it.
         """
         width, height, x0, y0, tile_x, tile_y, *_ = self.size
-        number = iy * -(-(width - x0) // tile_x) + ix
+        number = iy * self._columns + ix
         if number not in self.parts:
             raise DamagedError(f"JPEG 2000 tile {number} is not in the file: it is cut")
         left, top = x0 + ix * tile_x, y0 + iy * tile_y

@@ -13,6 +13,7 @@ from tilestream.errors import DamagedError, SourceError
 from tilestream.sources.classes import ClassRule, Rules, class_rule, find_band
 from tilestream.sources.extras import Extras, read_associated, read_extras
 from tilestream.sources.fingerprint import digest
+from tilestream.sources.warming import warm
 from tilestream.sources.window import Mask, read_window
 from tilestream.types import Array, Block, Box, ImageInfo, Source, Validity
 
@@ -62,9 +63,13 @@ class RuledLayer:
     levels: tuple[int, ...]
     """Level of the layer for each level of the image."""
 
+    def own(self, box: Box) -> Box:
+        """Return a box of one of the image's levels on the layer's."""
+        return replace(box, level=self.levels[box.level])
+
     def matches(self, box: Box) -> Mask:
         """Return where the classes are in a box of one of the image's levels."""
-        numbers, seen = read_window(self.source, replace(box, level=self.levels[box.level]))
+        numbers, seen = read_window(self.source, self.own(box))
         # "no data" is a class like others: 0 of SCL, 1 (fill) of QA_PIXEL
         fill = numbers.dtype.type(self.source.info.nodata or 0)
         return self.rule.matches(np.where(seen, numbers[..., 0], fill))
@@ -125,6 +130,12 @@ class InvalidSource:
         if valid.all():
             return block
         return Block(pixels=np.where(valid[..., None], block.pixels, block.pixels.dtype.type(0)), valid=valid)
+
+    def warm(self, box: Box) -> None:
+        """Fetch what a box is stored in, layers included."""
+        warm(self.source, box)
+        for layer in self.layers:
+            warm(layer.source, layer.own(box))
 
     def isel(self, **index: int) -> InvalidSource:
         """Return the same rules on another selection."""

@@ -28,7 +28,8 @@ from tilestream.sources.rasterhead import RasterHead, png_chunks, read_raster_he
 from tilestream.sources.samples import default_names
 from tilestream.sources.streamcheck import check_jpeg2000, check_webp
 from tilestream.sources.tiffifd import iter_ifds
-from tilestream.types import Array, Block, Channel, ImageInfo, Level, Shape
+from tilestream.sources.window import inside_level
+from tilestream.types import Array, Block, Box, Channel, ImageInfo, Level, Shape
 
 HASHED_BYTES = 8 << 20
 """Files up to this size are hashed whole, since they have no table of tiles that would tell two apart."""
@@ -88,6 +89,11 @@ class RasterSource:
         data = self.tiles.stream(self.file, iy, ix)
         check_jpeg2000(data)
         return np.asarray(imagecodecs.jpeg2k_decode(data))
+
+    def warm(self, box: Box) -> None:
+        """Fetch the tiles of a box, where the file is remote and has tiles."""
+        if self.tiles is not None and (inside := inside_level(self.info, box)) is not None:
+            self.file.warm(self.tiles.ranges(inside))
 
     def isel(self, **index: int) -> RasterSource:
         """Return the source itself: there are no extra axes."""

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilestream.cache import block_cache
-from tilestream.types import Array, Block, Box, Source
+from tilestream.types import Array, Block, Box, ImageInfo, Source
 
 CACHE_BYTES = 64 << 20
 """Decoded blocks of coarse bands kept in a process: each serves several blocks of the scene."""
@@ -57,6 +57,16 @@ def read_window(source: Source, window: Box, *, url: str | None = None) -> tuple
             pixels[to] = block.pixels[of]
             valid[to] = True if block.valid is None else block.valid[of]
     return pixels, valid
+
+
+def inside_level(info: ImageInfo, box: Box) -> Box | None:
+    """Return the part of a box that lies inside its level, None when nothing does."""
+    whole = info.levels[box.level].shape
+    y, x = max(box.y, 0), max(box.x, 0)
+    height, width = min(box.y_stop, whole.y) - y, min(box.x_stop, whole.x) - x
+    if height <= 0 or width <= 0:
+        return None
+    return Box(level=box.level, y=y, x=x, height=height, width=width)
 
 
 def _kept(source: Source, url: str | None, at: tuple[int, int, int]) -> Block | None:
