@@ -19,14 +19,20 @@ from tilestream.errors import OutputError
 
 PART_BYTES = 16 << 20
 """A file that grows larger than this goes up in parts of this size; S3 takes 10,000 of them, 156 GiB."""
-# s3fs asks for the size before it gets a whole object unless told that one request at a time is enough.
-_DEFAULTS: Mapping[str, Mapping[str, Any]] = {"s3": {"max_concurrency": 1}, "s3a": {"max_concurrency": 1}}
+_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    # s3fs asks for the size before it gets a whole object unless told that one request at a time is enough
+    "s3": {"max_concurrency": 1},
+    "s3a": {"max_concurrency": 1},
+    # a copy on the disk of an object that was replaced is thrown away, where its service tells
+    "blockcache": {"check_files": True},
+    "filecache": {"check_files": True},
+}
 _CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError")
 _CONNECTION = ("ConnectionError", "ConnectTimeout", "ConnectorError", "ServerDisconnected", "ReadTimeout")
 
 
 def file_system(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
-    """Return the fsspec file system of a URL and the path in it, for writing.
+    """Return the fsspec file system of a URL and the path in it.
 
     Parameters
     ----------
@@ -41,8 +47,11 @@ def file_system(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
         Instances are cached by fsspec for each process, so that a forked child gets one of its own. Nothing that was
         listed is remembered: other processes write here too.
     """
-    defaults = _DEFAULTS.get(url.partition("://")[0], {})
-    system, path = fsspec.core.url_to_fs(url, **{"use_listings_cache": False, **defaults, **options})
+    protocol, *inner = [link.partition("://")[0] for link in url.split("::")]  # `blockcache::s3://bucket/key`
+    wanted = {"use_listings_cache": False, **_DEFAULTS.get(protocol, {}), **options}
+    for name in inner:
+        wanted[name] = {"use_listings_cache": False, **_DEFAULTS.get(name, {}), **options.get(name, {})}
+    system, path = fsspec.core.url_to_fs(url, **wanted)
     return system, str(path)
 
 

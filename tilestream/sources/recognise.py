@@ -119,8 +119,8 @@ def list_entries(file: File) -> dict[str, bool] | None:
     dict or None
         None when it is none, holds nothing, or may not be listed by this user, who may read files in it all the same.
     """
-    # Of a web server fsspec would read the whole file to look for links in it.
-    if file.url.partition("://")[0] in ("http", "https"):
+    # Of a web server fsspec would read the whole file to look for links in it, also behind a cache (`blockcache::`).
+    if file.url.partition("://")[0].rpartition("::")[2] in ("http", "https"):
         return None
     system, path = file_system(file.url, file.options)
     try:

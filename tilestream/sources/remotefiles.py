@@ -15,6 +15,7 @@ from threading import Lock
 from typing import Any
 
 from fsspec.asyn import sync
+from fsspec.implementations.cached import CachingFileSystem
 from zict import LRU
 
 from tilestream.codecs.objects import file_system, words_of
@@ -235,6 +236,8 @@ class RemoteFile:
 
     def _info(self) -> Seen:
         system, path = file_system(self.url, self._options)
+        if isinstance(system, CachingFileSystem):  # (`blockcache::s3://…`) what is on the disk may be out of date
+            system = system.fs
         try:
             info = system.info(path)
         except FileNotFoundError as error:
