@@ -99,6 +99,20 @@ def test_points():
     np.testing.assert_array_equal(image_of(PYRAMID).isel(y=y, x=x), WHOLE[:, [3, 80, 3], [1, 120, 64]])
 
 
+@pytest.mark.parametrize("at", [90, -91, [3, 90], [-91, 0]])
+@pytest.mark.parametrize("chunks", [None, {"y": 30}])
+def test_positions_outside_are_an_error_and_no_pixels(at, chunks):
+    image = image_of(PYRAMID)
+    image = image if chunks is None else image.chunk(chunks)
+    with pytest.raises(IndexError):
+        image.isel(y=at)
+    if np.max(at) == 90:  # xarray itself takes -91 for -1 where there is no coordinate
+        with pytest.raises(IndexError):
+            image.drop_vars("y").isel(y=at).load()
+    with pytest.raises(IndexError):
+        image.isel(y=xr.DataArray([[0], [90]], dims=("a", "b")))
+
+
 @pytest.mark.parametrize(
     ("index", "blocks"),
     [

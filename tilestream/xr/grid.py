@@ -271,6 +271,32 @@ def fit_grid(values: Any, *, even: float = ALIGNED) -> PixelGrid:
     )
 
 
+def within(positions: Ints, size: int) -> Ints:
+    """Return positions counted from the front.
+
+    Parameters
+    ----------
+    positions : ndarray of int
+        Negative ones count from the end.
+    size : int
+        Length of the axis.
+
+    Returns
+    -------
+    ndarray of int
+        From 0 to `size` - 1.
+
+    Raises
+    ------
+    IndexError
+        When one is outside: xarray does not look, and there is no coordinate and no pixel that would.
+    """
+    if positions.size and (positions.min() < -size or positions.max() >= size):
+        worst = positions.max() if positions.max() >= size else positions.min()
+        raise IndexError(f"position {worst} is outside an axis of {size} pixels")
+    return np.where(positions < 0, positions + size, positions)
+
+
 def _directed(cells: range, step: int) -> range:
     return cells if (cells.step > 0) == (step > 0) else cells[::-1]
 

@@ -11,7 +11,7 @@ from xarray.core.indexing import IndexSelResult
 from xarray.indexes import CoordinateTransform, CoordinateTransformIndex, PandasIndex
 
 from tilestream.errors import ConfigError
-from tilestream.xr.grid import ALIGNED, Method, PixelGrid, fit_grid
+from tilestream.xr.grid import ALIGNED, Method, PixelGrid, fit_grid, within
 
 METHODS = ("nearest", "pad", "ffill", "backfill", "bfill")
 """Ways to find a label that is no pixel centre."""
@@ -93,13 +93,13 @@ class PixelGridIndex(xr.Index):
         if isinstance(at, slice):
             return self._of(self.grid.cut(at))
         if np.ndim(at) != 1:
+            within(np.asarray(at), self.grid.size)
             return None
         dim = at.dims[0] if isinstance(at, xr.Variable) else self.dim
         positions = np.asarray(at)
         if positions.dtype.kind == "b":
             positions = np.flatnonzero(positions)
-        positions = np.where(positions < 0, positions + self.grid.size, positions)
-        return PandasIndex(self.grid.values(positions), dim)
+        return PandasIndex(self.grid.values(within(positions, self.grid.size)), dim)
 
     def sel(self, labels: dict[Any, Any], method: str | None = None, tolerance: Any = None) -> IndexSelResult:
         """Return the positions of labels.

@@ -18,6 +18,7 @@ from tilestream.errors import DamagedError, OutputError
 from tilestream.pyramid import Pyramid
 from tilestream.types import Array, Box, PlanLevel, Shape
 from tilestream.xr.coding import fill_of
+from tilestream.xr.grid import within
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
@@ -250,7 +251,7 @@ def _positions(key: Any, size: int) -> tuple[Ints, tuple[int, ...]]:
         at = np.arange(size)[key]
         return at, at.shape
     at = np.asarray(key, np.int64)
-    return np.where(at < 0, at + size, at).reshape(-1), at.shape
+    return within(at, size).reshape(-1), at.shape
 
 
 def _unpicked(found: Array, back_y: Ints, back_x: Ints) -> Array:
