@@ -159,7 +159,7 @@ def test_a_level_that_is_not_there_is_refused() -> None:
 
 
 def test_associated_images_that_could_identify_are_refused() -> None:
-    with pytest.raises(ConfigError, match="never read"):
+    with pytest.raises(ConfigError, match="keep-identifying"):
         open_pyramid(np.zeros((9, 9), np.uint8)).read_associated("label")
 
 

@@ -323,7 +323,7 @@ class Pyramid:
                 f"associated image `{name}`",
                 got="a name that is not offered",
                 expected=f"one of {list(self.associated)}",
-                do="Label and macro images are never read, since they can identify a patient.",
+                do="Label and macro images can identify a patient: only `ingest --keep-identifying` copies them.",
             )
         return self.source.read_associated(name)
 

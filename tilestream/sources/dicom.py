@@ -1,6 +1,6 @@
 """Whole slides as DICOM: one series is one image, whatever number of files it is spread over.
 
-Label, overview and localizer images are never opened, whatever their size, since they may identify a patient.
+Label, overview and localizer images may identify a patient: `read_identifying` alone opens them, never as a slide.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ def open_dicom(file: File) -> DicomSource:
             file,
             got=f"a {identity.flavour.lower() or 'label'} image of a slide",
             expected="the slide itself (ImageType VOLUME)",
-            do="Such images can identify a patient and are never opened.",
+            do="Such images can identify a patient and are never opened as one.",
         )
     return _source(file, (identity.series,), 0, asked=True)
 

@@ -1,6 +1,7 @@
 """One DICOM instance: what its header says, where its frames lie, and which frame shows which tile.
 
-Only the elements named here are parsed, so that no patient, label or barcode field is ever in memory.
+Only the elements named here are parsed to read pixels, so that no patient, label or barcode field is in memory then;
+`read_header`, for users who ask what the header says, is the exception.
 
 References
 ----------
@@ -28,7 +29,7 @@ from tilestream.types import Shape
 
 WSI, SEGMENTATION = "1.2.840.10008.5.1.4.1.1.77.1.6", "1.2.840.10008.5.1.4.1.1.66.4"
 NEVER = frozenset({"LABEL", "OVERVIEW", "LOCALIZER"})
-"""Third value of ImageType of images that may show the slide's label: never opened."""
+"""Third value of ImageType of images that may show the slide's label: never opened as a slide."""
 
 MOST_TILES = 1 << 26
 """Tiles in a level; more is a broken header (of 256 px tiles these are 4 terapixels)."""

@@ -151,7 +151,7 @@ class OpenSlideSource:
                 f"associated image `{name}`",
                 got=f"a request on `{self.file.name}`",
                 expected=f"one of {list(self.info.associated)}",
-                do="Label and macro images are never read, since they can identify a patient.",
+                do="Label and macro images can identify a patient: only `ingest --keep-identifying` copies them.",
             )
         return np.asarray(_pool.get(self.file.path).associated_images[name].convert("RGB"))
 

@@ -154,7 +154,7 @@ class TiffSource:
         return _opened(TiffSource(file=self.file, chosen={**self.chosen, **checked_index(wanted, axes)}))
 
     def read_associated(self, name: str) -> Array:
-        """Return the thumbnail `(y, x, c)`; label and macro images cannot be reached.
+        """Return the thumbnail `(y, x, c)`; label and macro images are not reached this way.
 
         Parameters
         ----------
