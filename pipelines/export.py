@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from tilestream.codecs.durable import checksum, ensure_directory
+from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError, OutputError, TilestreamError
 from tilestream.pipelines.check import no_inputs
 from tilestream.pipelines.cohort import Cohort, Entry
 from tilestream.pipelines.export_form import COPY, TARGETS, ExportOptions, Target, recipe_digest
-from tilestream.pipelines.export_image import export_pyramid, written_by_us
+from tilestream.pipelines.export_image import export_pyramid
+from tilestream.pipelines.export_place import OutputFile, written_by_us
 from tilestream.pipelines.keys import is_remote
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.sinks.tiffcodec import CODECS
@@ -28,8 +29,8 @@ Status: TypeAlias = Literal["done", "kept", "failed"]
 class ExportConfig:
     """What to make of every image of a cohort."""
 
-    out: Path
-    """Folder of all outputs; made when it is not there."""
+    out: Place
+    """Folder of all outputs, also on object storage; made when it is not there."""
     options: ExportOptions
     """Format and codec."""
     resume: bool = True
@@ -47,7 +48,7 @@ class ExportRow:
     status: Status
     """`kept` when the file was there from an earlier run."""
     output: str | None = None
-    """Path of the file."""
+    """Path or URL of the file."""
     size_bytes: int = 0
     """Its size."""
     levels: int | None = None
@@ -121,7 +122,7 @@ def run_export(
     cohort = replace(cohort, entries=inputs, ignored=(*cohort.ignored, *ours))
     if not cohort.entries and not cohort.unmatched:
         raise no_inputs(cohort)
-    ensure_directory(config.out)
+    config.out.prepare()
     rows = []
     for entry in cohort.entries:
         row = _row(entry, config, on_progress)
@@ -130,7 +131,7 @@ def run_export(
     return ExportOutcome(rows=tuple(rows), ignored=cohort.ignored, unmatched=cohort.unmatched, notes=cohort.notes)
 
 
-def export_config(*, out: Path, to: str, codec: str, quality: int, resume: bool) -> ExportConfig:
+def export_config(*, out: Place | Path | str, to: str, codec: str, quality: int, resume: bool) -> ExportConfig:
     """Return the configuration of a run, its options checked as far as one can without an image.
 
     Parameters
@@ -154,7 +155,8 @@ def export_config(*, out: Path, to: str, codec: str, quality: int, resume: bool)
             raise ConfigError.of(f"`{name}`", got=repr(got), expected=f"one of {', '.join(known)}", do="Choose one.")
     if not 1 <= quality <= 100:
         raise ConfigError.of("`--quality`", got=quality, expected="1 to 100", do="Correct it.")
-    return ExportConfig(out=out, options=ExportOptions(to=targets[to], codec=codec, quality=quality), resume=resume)
+    options = ExportOptions(to=targets[to], codec=codec, quality=quality)
+    return ExportConfig(out=Place.of(out), options=options, resume=resume)
 
 
 def _without_ours(entries: tuple[Entry, ...]) -> tuple[tuple[Entry, ...], tuple[tuple[str, str], ...]]:
@@ -185,24 +187,27 @@ def _row(entry: Entry, config: ExportConfig, on_progress: Listener) -> ExportRow
 
 
 def _written(row: ExportRow, pyramid: Pyramid, config: ExportConfig, on_progress: Listener) -> ExportRow:
-    path = config.out / f"{row.path}{SUFFIXES[config.options.to]}"
-    row = replace(row, output=str(path))
-    ensure_directory(path.parent)
-    lease = claim(lease_path(path))
+    file = OutputFile(place=config.out, name=f"{row.path}{SUFFIXES[config.options.to]}")
+    row = replace(row, output=file.url)
+    lease = claim(file.lease)
     if lease is None:
         raise OutputError.of(
-            f"`{path}`", got="another process that is writing it", expected="one at a time", do="Wait for it to end."
+            f"`{file.url}`",
+            got="another process that is writing it",
+            expected="one at a time",
+            do="Wait for it to end.",
         )
     with lease:
-        if _is_kept(path, recipe_digest(pyramid.info, config.options), resume=config.resume):
-            return replace(row, status="kept", size_bytes=path.stat().st_size)
-        made = export_pyramid(
-            pyramid,
-            path,
-            config.options,
-            name=Path(row.path).name,
-            on_progress=lambda share: on_progress(row.path, share),
-        )
+        if _is_kept(file, recipe_digest(pyramid.info, config.options), resume=config.resume):
+            return replace(row, status="kept", size_bytes=file.size_bytes())
+        with file.writing() as path:
+            made = export_pyramid(
+                pyramid,
+                path,
+                config.options,
+                name=Path(row.path).name,
+                on_progress=lambda share: on_progress(row.path, share),
+            )
     return replace(
         row,
         status="done",
@@ -213,26 +218,21 @@ def _written(row: ExportRow, pyramid: Pyramid, config: ExportConfig, on_progress
     )
 
 
-def lease_path(path: Path) -> Path:
-    """Return the lease of whoever writes a file."""
-    return path.parent / f".{checksum(path.name.encode())[:16]}.lease"
-
-
-def _is_kept(path: Path, recipe: str, *, resume: bool) -> bool:
+def _is_kept(file: OutputFile, recipe: str, *, resume: bool) -> bool:
     """Return whether a file that is there is the one wanted; raise `OutputError` when it must not be replaced."""
-    if not (path.is_symlink() or path.exists()):
+    if not file.exists:
         return False
-    found = written_by_us(path)
+    found = file.recipe()
     if found is None:
         raise OutputError.of(
-            f"`{path}`",
+            f"`{file.url}`",
             got="a file that `tilestream export` has not written",
             expected="nothing there, or a file of ours",
             do="Move it away, or choose another `--out`.",
         )
     if found != recipe and resume:
         raise OutputError.of(
-            f"`{path}`",
+            f"`{file.url}`",
             got="the file of other options, another version of the image or of this program",
             expected="nothing there, or a file of the same",
             do="Choose another `--out`, or give `--no-resume` to replace it.",

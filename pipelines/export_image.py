@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import tifffile
 
 from tilestream.codecs.durable import durable_path, explained
 from tilestream.kernels.bands import cores
@@ -122,24 +119,3 @@ def _maker(pyramid: Pyramid, plan: LevelPlan, form: FileForm, stored: StoredTile
 def _opened(path: Path, partial: Path, form: FileForm) -> CogWriter | OmeTiffWriter:
     with explained(path):
         return (CogWriter if form.options.to == "cog" else OmeTiffWriter)(partial, form.tiff)
-
-
-def written_by_us(path: Path) -> str | None:
-    """Return the digest of the recipe of a file that `export_pyramid` has written, None for any other.
-
-    Parameters
-    ----------
-    path : Path
-        Existing file.
-
-    Returns
-    -------
-    str or None
-        What `recipe_digest` gave.
-    """
-    try:
-        with tifffile.TiffFile(path) as file:
-            found = re.fullmatch(r"tilestream \S+ export ([0-9a-f]{32})", str(file.pages.first.software))
-    except (OSError, ValueError, LookupError, tifffile.TiffFileError):
-        return None
-    return found[1] if found else None

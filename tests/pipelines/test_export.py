@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 import tilestream as ts
+from tests.servers import S3
+from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError, SourceError
 from tilestream.pipelines.cohort import read_cohort
-from tilestream.pipelines.export import ExportConfig, ExportOutcome, export_config, lease_path, run_export
+from tilestream.pipelines.export import ExportConfig, ExportOutcome, export_config, run_export
+from tilestream.pipelines.export_place import OutputFile
 from tilestream.stream.leases import claim
 from tilestream.testing.slide import write_slide
 from tilestream.types import Shape
@@ -27,9 +30,10 @@ def folder(tmp_path: Path) -> Path:
     return place
 
 
-def _run(*paths: Path, out: Path, to: str = "ome-tiff", **options: object) -> ExportOutcome:
+def _run(*paths: Path, out: Path | str, to: str = "ome-tiff", **options: object) -> ExportOutcome:
     config = export_config(out=out, to=to, codec=str(options.pop("codec", "zstd")), quality=90, resume=True)
-    return run_export(read_cohort([str(path) for path in paths], out=out), replace(config, **options))
+    beside = None if "://" in str(out) else Path(out)
+    return run_export(read_cohort([str(path) for path in paths], out=beside), replace(config, **options))
 
 
 def _names(out: Path) -> list[str]:
@@ -88,12 +92,32 @@ def test_two_processes_do_not_write_one_file(folder: Path, tmp_path: Path) -> No
     outcome = _run(folder / "a.svs", out=out)
     assert not list(out.glob(".*"))  # leases are gone
     (out / "a.svs.ome.tif").unlink()
-    lease = claim(lease_path(out / "a.svs.ome.tif"))
+    lease = claim(OutputFile(place=Place.of(out), name="a.svs.ome.tif").lease)
     assert lease is not None
     with lease:
         (row,) = _run(folder / "a.svs", out=out).rows
     assert "another process" in row.reason
     assert outcome.exit_code() == 0
+
+
+@pytest.mark.parametrize("to", ["cog", "ome-tiff"])
+def test_object_storage(folder: Path, tmp_path: Path, s3_environment: S3, to: str) -> None:
+    ending = "cog" if to == "cog" else "ome"
+    out = f"{s3_environment.url}/out"
+    (row,) = _run(folder / "a.svs", out=out, to=to).rows
+    assert (row.status, row.output) == ("done", f"{out}/a.svs.{ending}.tif"), row.reason
+    _run(folder / "a.svs", out=tmp_path / "local", to=to)
+    system = s3_environment.fs
+    assert system.cat_file(row.output) == (tmp_path / "local" / f"a.svs.{ending}.tif").read_bytes()
+    assert [Path(path).name for path in system.find(out)] == [f"a.svs.{ending}.tif"]
+    (again,) = _run(folder / "a.svs", out=out, to=to).rows
+    assert (again.status, again.size_bytes) == ("kept", row.size_bytes)
+    (other,) = _run(folder / "a.svs", out=out, to=to, codec="lzw").rows
+    assert "--no-resume" in other.reason
+    system.pipe_file(row.output, b"somebody's")
+    (foreign,) = _run(folder / "a.svs", out=out, to=to, resume=False).rows
+    assert "has not written" in foreign.reason
+    assert system.cat_file(row.output) == b"somebody's"
 
 
 def test_outputs_beside_the_inputs_are_no_inputs(folder: Path) -> None:

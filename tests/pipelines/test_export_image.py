@@ -22,7 +22,8 @@ from tilestream.codecs.durable import durable_path
 from tilestream.errors import ConfigError, OutputError
 from tilestream.kernels.mip import mip_levels
 from tilestream.pipelines.export_form import ExportOptions, recipe_digest
-from tilestream.pipelines.export_image import Exported, export_pyramid, written_by_us
+from tilestream.pipelines.export_image import Exported, export_pyramid
+from tilestream.pipelines.export_place import written_by_us
 from tilestream.pyramid.pyramid import Pyramid
 from tilestream.sinks import ometiff
 from tilestream.sinks.raster import build_raster

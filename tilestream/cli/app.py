@@ -195,7 +195,7 @@ def embed(
 
 @app.command()
 def export(
-    out: opt.Out,
+    out: opt.OutPlace,
     to: opt.To,
     paths: opt.Inputs = None,
     manifest: opt.Manifest = None,
@@ -214,7 +214,7 @@ def export(
         from tilestream.pipelines.export import export_config, run_export
 
         config = export_config(out=out, to=to, codec=codec, quality=quality, resume=resume)
-        cohort = read_cohort(paths or [], manifest=manifest, out=out)
+        cohort = read_cohort(paths or [], manifest=manifest, out=config.out.path if config.out.is_local else None)
         with exporting(len(cohort.entries)) as on_progress:
             outcome = run_export(cohort, config, on_progress=on_progress)
         if as_json:
