@@ -12,7 +12,7 @@ from typing import IO
 
 import tifffile
 
-from tilestream.codecs.durable import checksum, ensure_directory
+from tilestream.codecs.durable import checksum, ensure_directory, explained
 from tilestream.codecs.objects import explained_store, file_system
 from tilestream.codecs.place import Place
 from tilestream.stream.leasefiles import LeaseFile, lease_file
@@ -37,7 +37,11 @@ class OutputFile:
     @property
     def exists(self) -> bool:
         """Return whether anything has its name, a link to nowhere too."""
-        return self.place.exists(self.name) or (self.place.is_local and (self.place.path / self.name).is_symlink())
+        if not self.place.is_local:
+            return self.place.exists(self.name)
+        path = self.place.path / self.name
+        with explained(path):  # a name that is too long is refused here
+            return path.is_symlink() or path.exists()
 
     @property
     def lease(self) -> LeaseFile:

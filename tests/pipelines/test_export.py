@@ -138,6 +138,14 @@ def test_a_manifest_chooses_bands_and_resolution(shared_data: Path, tmp_path: Pa
     assert made.mpp == 0.7
 
 
+def test_a_name_that_becomes_too_long(folder: Path, tmp_path: Path) -> None:
+    (folder / "a.svs").rename(folder / f"{'n' * 248}.svs")
+    (row,) = _run(folder / f"{'n' * 248}.svs", out=tmp_path / "out").rows
+    assert "too long" in row.reason
+    assert "Shorten" in row.reason
+    assert not _names(tmp_path / "out")
+
+
 def test_nothing_to_do(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     with pytest.raises(ConfigError, match="empty folder"):
