@@ -8,10 +8,11 @@ import shutil
 import pytest
 
 from tests.sources.madedicom import save_dicom
-from tests.sources.madescene import save_landsat, save_safe
+from tests.sources.madescene import landsat_groups, noise, save_band, save_landsat, save_mtl, save_safe
 from tests.sources.test_opening import save_png
 from tests.sources.test_radar import save_grd
 from tests.sources.test_stac import band, save_item
+from tilestream.errors import SourceError
 from tilestream.sources.discovery import find_inputs
 from tilestream.sources.opening import open_source
 
@@ -204,6 +205,37 @@ def test_scenes_in_one_folder_are_inputs_by_their_metadata(tmp_path):
     assert inputs([tmp_path / "all"]) == [f"{stem}_MTL.txt" for stem in stems]
     assert found[f"{stems[0]}_SR_B4.TIF"] == ("ignored", f"a band of {stems[0]}_MTL.txt")
     assert found[f"{stems[1]}_QA_PIXEL.TIF"] == ("ignored", f"a band of {stems[1]}_MTL.txt")
+
+
+def test_a_whole_landsat_bundle_is_one_input_alone_or_among_others(tmp_path):
+    """With its metadata in three forms, an item for each half, thumbnails and images that are no bands."""
+    for folder, stems in (("one", ["LC08_A"]), ("two", ["LC08_A", "LC09_B"])):
+        for stem in stems:
+            save_landsat(tmp_path / folder, {"4": "SR_B4"}, stem=stem)
+            for form in ("json", "xml"):
+                save_mtl(tmp_path / folder / f"{stem}_MTL.{form}", landsat_groups(stem, {"4": "SR_B4"}))
+            assets = {"red": band("red", href=f"./{stem}_SR_B4.TIF")}
+            item = {"type": "Feature", "stac_version": "1.0.0", "assets": assets}
+            (tmp_path / folder / f"{stem}_SR_stac.json").write_text(json.dumps(item))
+            save_png(tmp_path / folder / f"{stem}_thumb_small.png")
+            save_band(tmp_path / folder / f"{stem}_ST_QA.TIF", noise(60, 1))
+    assert inputs([tmp_path / "one"]) == ["one"]
+    assert inputs([tmp_path / "two"]) == ["LC08_A_MTL.txt", "LC09_B_MTL.txt"]
+    with pytest.raises(SourceError, match=r"a folder of 2 scenes \(LC08_A_MTL.txt, LC09_B_MTL.txt"):
+        open_source(str(tmp_path / "two"))
+
+
+def test_an_image_beside_a_scene_is_not_lost(tmp_path):
+    save_landsat(tmp_path / "s", {"4": "SR_B4"}, stem="LC08_A")
+    save_band(tmp_path / "s" / "ndvi.tif", noise(60, 1))
+    assert inputs([tmp_path]) == ["s/LC08_A_MTL.txt", "s/ndvi.tif"]
+    assert open_source(str(tmp_path / "s")).info.format == "landsat-c2-l2sp"  # who names the folder means the scene
+
+
+def test_other_images_of_a_product_are_no_inputs(tmp_path):
+    for name in ("B02", "B03", "TCI", "AOT"):
+        save_band(tmp_path / "p" / f"T29RKH_20200219T112111_{name}_10m.tif", noise(60, 1))
+    assert inputs([tmp_path / "p"]) == ["p"]
 
 
 def test_dated_items_stay_several_inputs_with_their_dates(tmp_path):

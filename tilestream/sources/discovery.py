@@ -20,7 +20,7 @@ from tilestream.sources.recognise import (
     list_folder,
     suffix_of,
 )
-from tilestream.sources.scenefolder import family_of_folder, product_of_file
+from tilestream.sources.scenefolder import family_when_alone, product_of_file
 
 
 def find_inputs(paths: Iterable[str | os.PathLike[str]], *, recursive: bool = True) -> list[Found]:
@@ -84,7 +84,7 @@ def _under(path: str, *, recursive: bool) -> Iterator[Found]:
         yield Found(path=path, relative=name, state="input")
         return
     folder = _listed(Path(path))
-    if isinstance(folder, Found) or family_of_folder(folder) in ("zarr", "bands"):
+    if isinstance(folder, Found) or family_when_alone(folder) in ("zarr", "bands"):
         yield Found(path=path, relative=name, state="input")
         return
     yield from _walk(Path(path), Path(path), folder, (os.path.realpath(path),), recursive=recursive)
@@ -128,7 +128,7 @@ def _subfolder(root: Path, path: Path, above: tuple[str, ...], *, recursive: boo
         yield Found(path=str(path), relative=relative, state="ignored", reason="a link to a folder that it lies in")
     elif isinstance(listed, Found):
         yield replace(listed, relative=relative)
-    elif family_of_folder(listed) in ("zarr", "bands"):
+    elif family_when_alone(listed) in ("zarr", "bands"):
         yield Found(path=str(path), relative=relative, state="input")
     elif recursive:
         yield from _walk(root, path, listed, (*above, real), recursive=True)

@@ -108,6 +108,9 @@ def _owned_by_scenes(folder: Folder) -> dict[str, str]:
         for url in _urls(scene):
             if PurePosixPath(url).parent == PurePosixPath(folder.file.url):
                 owned[last_part(url)] = f"a band of {product.file.name}"
+        for name in folder.names - {product.file.name}:
+            if name in scene.named or (product.prefix and name.startswith(product.prefix)):
+                owned.setdefault(name, f"a file of {product.file.name}")
     return owned
 
 

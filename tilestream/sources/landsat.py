@@ -212,6 +212,7 @@ def landsat_scene(file: File) -> Scene:
         layers=layers,
         absent=not_there([*absent, *missing]),
         datetime=iso_time(_time(mtl)),
+        named=frozenset(value for line, value in mtl.all() if "FILE_NAME" in line),
         facts=scene_facts(mtl.all(), MTL_NAMES),
         notes=_notes(mtl, level, [band.channel.name for band in bands]),
     )

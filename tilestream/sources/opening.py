@@ -16,12 +16,13 @@ from tilestream.sources.recognise import (
     FAMILIES,
     HEAD_BYTES,
     SUFFIXES,
+    Folder,
     family_of_head,
     list_folder,
     suffix_of,
     unknown_content,
 )
-from tilestream.sources.scenefolder import family_of_folder, product_of_file
+from tilestream.sources.scenefolder import family_of_folder, product_of_file, products_in
 from tilestream.types import Source
 
 ENTRY_POINTS = "tilestream.sources"
@@ -90,12 +91,7 @@ def recognise(file: File) -> str:
     if folder is not None:
         family = family_of_folder(folder)
         if family is None:
-            raise SourceError.of(
-                f"`{file.url}`",
-                got="a folder that is no image itself" if folder.names else "an empty folder",
-                expected="an image: a file, a Zarr root, a DICOM series, or a scene (STAC item, SAFE, Landsat)",
-                do="Give an image in it, or let `tilestream embed` look through the folder.",
-            )
+            raise _no_image(file, folder)
         return family
     if file.is_local and not file.exists:
         raise SourceError.of(
@@ -103,6 +99,17 @@ def recognise(file: File) -> str:
         )
     head = file.read(0, min(file.size, HEAD_BYTES))
     return _family_of_file(file, head)
+
+
+def _no_image(file: File, folder: Folder) -> SourceError:
+    scenes = [product.file.name for product in products_in(folder)]
+    got = "a folder that is no image itself" if folder.names else "an empty folder"
+    return SourceError.of(
+        f"`{file.url}`",
+        got=f"a folder of {len(scenes)} scenes ({', '.join(scenes[:3])} …)" if len(scenes) > 1 else got,
+        expected="an image: a file, a Zarr root, a DICOM series, or a scene (STAC item, SAFE, Landsat)",
+        do="Give an image in it, or let `tilestream embed` look through the folder.",
+    )
 
 
 def _family_of_file(file: File, head: bytes) -> str:

@@ -12,7 +12,7 @@ from tilestream.errors import SourceError
 from tilestream.sources.files import File
 from tilestream.sources.found import Found, belongings, last_part, passed_over
 from tilestream.sources.recognise import SUFFIXES, Folder, inside, list_entries, suffix_of
-from tilestream.sources.scenefolder import family_of_folder
+from tilestream.sources.scenefolder import family_when_alone
 
 _DICOM = ("dcm", "dicom")
 
@@ -87,7 +87,7 @@ def _found(root: File, file: File, state: str, reason: str = "") -> Found:
 
 
 def _family(file: File, entries: Mapping[str, bool]) -> str | None:
-    return family_of_folder(Folder(file=file, names=frozenset(entries)))
+    return family_when_alone(Folder(file=file, names=frozenset(entries)))
 
 
 def _entries(file: File) -> dict[str, bool] | None:

@@ -60,6 +60,8 @@ class Scene:
     """Technical facts of the product, see `scenefacts.py`."""
     notes: tuple[str, ...] = ()
     """What a user should know."""
+    named: frozenset[str] = frozenset()
+    """Names of all files that the metadata say belong to it, bands or not."""
 
 
 def find(folder: str, names: Iterable[str], *, like: File) -> File | None:

@@ -10,10 +10,10 @@ from typing import Any
 from tilestream.errors import SourceError
 from tilestream.sources.files import File
 from tilestream.sources.landsat import MTL, landsat_scene
-from tilestream.sources.recognise import Folder, family_of_plain, inside, is_zarr, list_folder, suffix_of
-from tilestream.sources.scene import Scene
+from tilestream.sources.recognise import SUFFIXES, Folder, family_of_plain, inside, is_zarr, list_folder, suffix_of
+from tilestream.sources.scene import Scene, folder_of
 from tilestream.sources.sentinel1 import is_product, radar_scene
-from tilestream.sources.sentinel2 import FOLDERS, MTD, is_loose, loose_scene, safe_scene
+from tilestream.sources.sentinel2 import EXTRA, FOLDERS, MTD, is_loose, loose_scene, safe_scene
 from tilestream.sources.stac import has_copies, stac_scene
 
 MOST_ITEM_BYTES = 8 << 20
@@ -30,6 +30,8 @@ class Product:
     """The metadata, or the folder where only names tell."""
     read: Callable[[], Scene]
     """Finds bands and layers."""
+    prefix: str = ""
+    """What the names of all its files begin with; empty where nothing tells."""
 
 
 def family_of_folder(folder: Folder) -> str | None:
@@ -48,6 +50,42 @@ def family_of_folder(folder: Folder) -> str | None:
     if is_zarr(folder):
         return "zarr"
     return "bands" if product_of_folder(folder) is not None else family_of_plain(folder)
+
+
+def family_when_alone(folder: Folder) -> str | None:
+    """Return the family of a folder that is one image and holds no other, None when it has to be looked through.
+
+    Parameters
+    ----------
+    folder : Folder
+        Its entries.
+
+    Returns
+    -------
+    str or None
+        As `family_of_folder`; None also for a scene beside images that are none of its files: each is an input then.
+    """
+    family = family_of_folder(folder)
+    if family != "bands":
+        return family
+    product = product_of_folder(folder)
+    return None if product is None or _strangers(folder, product) else family
+
+
+def _strangers(folder: Folder, product: Product) -> list[str]:
+    """Return the images in a folder that do not belong to the scene in it."""
+    try:
+        scene = product.read()
+    except SourceError:
+        return []  # the scene is an input that fails and says why
+    urls = [band.file.url for band in scene.bands] + [layer.file.url for layer in scene.layers]
+    own = scene.named | {url.rpartition("/")[2] for url in urls}
+    begins = (".", *([product.prefix] if product.prefix else []))
+    return [
+        name
+        for name in sorted(folder.names)
+        if suffix_of(name) in SUFFIXES and name not in own and not name.startswith(begins) and not EXTRA.fullmatch(name)
+    ]
 
 
 def product_of_folder(folder: Folder) -> Product | None:
@@ -110,8 +148,11 @@ def stac_item(file: File) -> dict[str, Any] | None:
     """
     if file.size > MOST_ITEM_BYTES:
         return None
+    data = file.read(0, file.size)
+    if b'"stac_version"' not in data:  # most JSON is none, and much quicker searched than parsed
+        return None
     try:
-        item = json.loads(file.read(0, file.size))
+        item = json.loads(data)
     except (ValueError, RecursionError):  # no text, no JSON, or nested without end
         return None
     is_item = isinstance(item, dict) and item.get("type") == "Feature" and "stac_version" in item
@@ -150,9 +191,10 @@ def product_of_file(file: File, head: bytes | None = None) -> Product | None:
         By the metadata of a SAFE, an MTL or a STAC item.
     """
     if MTD.fullmatch(file.name):
-        return Product(file=file, read=lambda: safe_scene(file))
-    if MTL.fullmatch(file.name):
-        return Product(file=file, read=lambda: landsat_scene(file))
+        # a quicklook has the name of its folder
+        return Product(file=file, read=lambda: safe_scene(file), prefix=_safe_name(file))
+    if match := MTL.fullmatch(file.name):
+        return Product(file=file, read=lambda: landsat_scene(file), prefix=file.name[: match.start(1) - len("MTL.")])
     if head is None or not head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
         return None
     item = stac_item(file)
@@ -202,7 +244,12 @@ def products_in(folder: Folder) -> list[Product]:
     list of Product
         Sorted by name.
     """
-    described = [product_of_file(file) for file in _metadata_files(folder)]
-    return [product for product in described if product is not None] + [
-        _item(file, item) for file, item in _items(folder)
-    ]
+    described = [product for file in _metadata_files(folder) if (product := product_of_file(file)) is not None]
+    prefixes = tuple(product.prefix for product in described if product.prefix)
+    # the items that come with a Landsat scene describe halves of it
+    return described + [_item(file, item) for file, item in _items(folder) if not file.name.startswith(prefixes)]
+
+
+def _safe_name(file: File) -> str:
+    folder = folder_of(file).rpartition("/")[2]
+    return folder.removesuffix(".SAFE") if folder.endswith(".SAFE") else ""

@@ -38,6 +38,8 @@ MTD = re.compile(r"MTD_MSI(L1C|L2A)\.xml")
 """Names of product metadata."""
 BAND = re.compile(r"(?:(.*)_)?(B(?:0[1-9]|1[0-2]|8A)|SCL)(?:_(10|20|60)m)?\.(jp2|tif|tiff)", re.IGNORECASE)
 """Name of the file of a band: product, band, metres per pixel."""
+EXTRA = re.compile(r"(?:.*_)?(TCI|AOT|WVP|PVI|MSK_\w+|preview)(_\d\dm)?\.(jp2|jpg|png|tif)", re.IGNORECASE)
+"""Names of other images of a product: true colour, aerosol, water vapour, masks, previews."""
 FOLDERS = ("R10m", "R20m", "R60m")
 """Where L2A products keep their bands."""
 QUANTIFICATION = 10_000.0

@@ -177,13 +177,17 @@ def _is_image(asset: Json) -> bool:
 
 def _beside(folder: str, href: str, like: File) -> File | None:
     """Return the copy of an asset near the item: where its relative link points to, or under its name beside it."""
-    name = href.partition("?")[0].rpartition("/")[2]
+    name = _name_of(href)
     if not name:
         return None
     if "://" in href or href.startswith("/"):
         # A web server is not asked for files that nobody says it has.
         return find(folder, [name], like=like) if like.is_local else None
     return find(folder, [href, name], like=like)
+
+
+def _name_of(href: str) -> str:
+    return href.partition("?")[0].rpartition("/")[2]
 
 
 def _elsewhere(folder: str, href: str, like: File) -> File | None:
@@ -228,6 +232,7 @@ def _scene(item: Json, assets: list[Asset]) -> Scene:
             asset.key for asset in assets if asset.file is not None and not asset.is_spectral and asset.layer is None
         ),
         datetime=iso_time(properties.get("datetime") or properties.get("start_datetime")),
+        named=frozenset(_name_of(str(asset.get("href", ""))) for asset in item["assets"].values()),
         facts=scene_facts(properties.items(), STAC_NAMES),
         notes=tuple(dict.fromkeys(note for *_, note in factors if note)),
     )
