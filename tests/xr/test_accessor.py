@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 import tilestream as ts
 from tests.xr.test_lazy import made
 from tilestream.errors import ConfigError
-from tilestream.types import Channel
+from tilestream.testing.slide import write_slide
+from tilestream.types import Channel, Shape
 from tilestream.xr.engine import TilestreamBackend as ENGINE
 
 
@@ -73,6 +74,14 @@ def test_what_was_computed_with_is_an_image_of_its_own(tree, name):
     assert not subject.is_stored
     picture = changed.tiles.thumbnail(1000)  # of its own pixels, at their own size
     np.testing.assert_array_equal(picture.values, changed.values)
+
+
+def test_coordinates_of_another_image_do_not_lead_to_it(tree, tmp_path):
+    other = xr.open_datatree(write_slide(tmp_path / "other.svs", Shape(y=500, x=500), seed=3), engine=ENGINE)["0/image"]
+    image = tree["0/image"].isel(y=slice(0, 60), x=slice(0, 60))
+    moved = image.assign_coords(other.isel(y=slice(90, 150), x=slice(90, 150)).coords)
+    assert not moved.tiles._subject.is_stored
+    np.testing.assert_array_equal(moved.tiles.thumbnail(60), image)
 
 
 def test_no_edit_in_place_is_missed(slide):

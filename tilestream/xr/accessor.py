@@ -23,7 +23,8 @@ class TilesAccessor:
     Notes
     -----
     All levels of the image are used as long as the object holds its stored pixels. What was computed with is an image
-    of its own: then `thumbnail` and `plan` look at the computed values, all of them.
+    of its own: then `thumbnail` and `plan` look at the computed values, all of them. Which part of the image an object
+    is, its coordinates say; keep them.
     """
 
     def __init__(self, found: Any) -> None:

@@ -35,6 +35,8 @@ class PixelGrid:
     """Size of a cell, in units of the coordinate; negative where the coordinate falls."""
     cells: range
     """Which cells of the lattice, in order."""
+    image: str = ""
+    """Fingerprint of the image whose pixels these are; empty where none is known. Grids align whatever it is."""
 
     @property
     def size(self) -> int:

@@ -41,6 +41,8 @@ class View:
     """The image."""
     level: PlanLevel
     """The resolution."""
+    image: str = ""
+    """Fingerprint of the image beside which it lies, as a class layer does; empty for the image itself."""
 
     @property
     def block(self) -> Shape:

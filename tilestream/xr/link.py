@@ -68,6 +68,18 @@ def stored_in(variable: xr.Variable) -> LevelArray | None:
     return _of_graph(data) if isinstance(data, dask.array.Array) else _unwrapped(data)
 
 
+def is_uncut(variable: xr.Variable) -> bool:
+    """Return whether a variable of stored pixels is all of them, in their order."""
+    data = variable._data
+    if isinstance(data, dask.array.Array):
+        return len(getattr(data.dask, "layers", {})) == 2  # the image, and its chunks
+    keys: list[Any] = []
+    while isinstance(data, _WRAPPERS):
+        keys += getattr(getattr(data, "key", None), "tuple", ())
+        data = data.array
+    return all(isinstance(key, slice) and key == slice(None) for key in keys)
+
+
 def _unwrapped(data: Any) -> LevelArray | None:
     while isinstance(data, _WRAPPERS):
         data = data.array

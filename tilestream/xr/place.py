@@ -57,16 +57,16 @@ def place_of(info: ImageInfo, level: PlanLevel, *, corner_yx: tuple[float, float
         if b or d:
             return Place(y=None, x=None, grid_mapping=mapping)
         y_attrs, x_attrs = _crs_parts(info.crs)[1:]
-        grids = _grid(f, e, level.shape.y), _grid(c, a, level.shape.x)
-        return Place(y=grids[0], x=grids[1], y_attrs=y_attrs, x_attrs=x_attrs, grid_mapping=mapping)
+        rows, columns = _grid(info, f, e, level.shape.y), _grid(info, c, a, level.shape.x)
+        return Place(y=rows, x=columns, y_attrs=y_attrs, x_attrs=x_attrs, grid_mapping=mapping)
     stated = None
     if info.crs is not None:
         stated = {**_crs_parts(info.crs)[0], **_control_points(info, level, corner_yx)}
     mpp_y, mpp_x = info.mpp_yx or (1.0, 1.0)
     unit = "pixel" if info.mpp_yx is None else "micrometer"
     return Place(
-        y=_grid(corner_y * mpp_y, mpp_y * scale_y, level.shape.y),
-        x=_grid(corner_x * mpp_x, mpp_x * scale_x, level.shape.x),
+        y=_grid(info, corner_y * mpp_y, mpp_y * scale_y, level.shape.y),
+        x=_grid(info, corner_x * mpp_x, mpp_x * scale_x, level.shape.x),
         y_attrs={"axis": "Y", "units": unit, "long_name": "distance from the top edge"},
         x_attrs={"axis": "X", "units": unit, "long_name": "distance from the left edge"},
         grid_mapping=stated,
@@ -114,8 +114,8 @@ def grid_mapping(crs: str, affine: Affine) -> dict[str, Any]:
     return {**_crs_parts(crs)[0], "GeoTransform": " ".join(repr(float(number)) for number in (c, a, b, f, d, e))}
 
 
-def _grid(corner: float, pitch: float, size: int) -> PixelGrid:
-    return PixelGrid(corner=corner, pitch=pitch, cells=range(size))
+def _grid(info: ImageInfo, corner: float, pitch: float, size: int) -> PixelGrid:
+    return PixelGrid(corner=corner, pitch=pitch, cells=range(size), image=info.fingerprint)
 
 
 @lru_cache(maxsize=64)  # parsing a CRS takes milliseconds, and every level asks

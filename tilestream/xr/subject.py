@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import xarray as xr
 
@@ -12,7 +12,7 @@ from tilestream.types import Box, PlanLevel, Shape
 from tilestream.xr.grid import PixelGrid
 from tilestream.xr.index import PixelGridIndex
 from tilestream.xr.lazy import LevelArray, View
-from tilestream.xr.link import stored_in
+from tilestream.xr.link import is_uncut, stored_in
 from tilestream.xr.place import place_of
 from tilestream.xr.tree import stored_level
 
@@ -134,22 +134,26 @@ def _with_channels(image: xr.DataArray, pyramid: Pyramid) -> Pyramid | None:
 def _box_of(image: xr.DataArray, view: View) -> Box | None:
     """Return the part of the level that an array covers; what steps leave out counts, since it is still that part."""
     place, shape = place_of(view.pyramid.info, view.level), view.level.shape
-    rows, columns = _span(image, "y", place.y, shape.y), _span(image, "x", place.x, shape.x)
+    if place.y is None or place.x is None:  # a rotated scene has no coordinates that would tell a part of it
+        if not is_uncut(image.variable):
+            return None
+        return Box(level=view.level.stored, y=0, x=0, height=shape.y, width=shape.x)
+    name = view.image or view.pyramid.fingerprint
+    grids = (replace(grid, image=name) for grid in (place.y, place.x))
+    rows, columns = (_span(image, dim, grid) for dim, grid in zip(("y", "x"), grids, strict=True))
     if rows is None or columns is None:
         return None
     return Box(level=view.level.stored, y=rows.start, x=columns.start, height=len(rows), width=len(columns))
 
 
-def _span(image: xr.DataArray, dim: str, grid: PixelGrid | None, size: int) -> range | None:
+def _span(image: xr.DataArray, dim: str, grid: PixelGrid) -> range | None:
     """Return the rows or columns that an array covers, None where its coordinates do not say so."""
-    if grid is None:  # a rotated scene has no coordinates
-        return range(size) if image.sizes.get(dim) == size else None
     index = image.xindexes.get(dim)
     if not isinstance(index, PixelGridIndex) or not index.grid.size:
         return None
-    cells, is_same = index.grid.cells, (index.grid.corner, index.grid.pitch) == (grid.corner, grid.pitch)
+    cells, is_same = index.grid.cells, replace(index.grid, cells=grid.cells) == grid
     low, high = min(cells[0], cells[-1]), max(cells[0], cells[-1])
-    return range(low, high + 1) if is_same and low >= 0 and high < size else None
+    return range(low, high + 1) if is_same and low >= 0 and high < grid.size else None
 
 
 def _whole(level: PlanLevel) -> Box:

@@ -135,7 +135,7 @@ def level_dataset(pyr: Pyramid, level: PlanLevel, *, mask_and_scale: bool = True
             LevelArray(view, what="valid"), said, {**shared, "preferred_chunks": {"y": chunk.y, "x": chunk.x}}
         )
     for band in pyr.info.classes:
-        layer = View(pyramid=pyr.classes(band.name), level=level)
+        layer = View(pyramid=pyr.classes(band.name), level=level, image=pyr.fingerprint)
         chunked = {**shared, "preferred_chunks": {"y": chunk.y, "x": chunk.x}}
         variables[band.name] = _lazy(LevelArray(layer, what="classes"), flags_of(band, layer.pyramid.dtype), chunked)
     dataset = xr.Dataset(variables, coords=coords_of(pyr, place), attrs=_level_attrs(pyr, level))
