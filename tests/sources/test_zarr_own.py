@@ -13,6 +13,7 @@ import zarr
 import tilestream as ts
 from tests.sources.assembled import whole_level
 from tests.sources.madezarr import save_pyramid
+from tests.sources.test_extras import store
 from tilestream.codecs.shardmap import encode_shard_map
 from tilestream.errors import DamagedError, SourceError
 from tilestream.pyramid.pyramid import open_pyramid
@@ -178,3 +179,20 @@ def test_too_many_files_are_not_counted(tmp_path, monkeypatch):
     group.create_array("1", shape=(64, 64), chunks=(32, 32), dtype="u1")[:32] = 3
     notes = open_source(str(tmp_path / "b.zarr")).info.notes
     assert any("stored chunks: level 0 not counted (up to 64), level 1 2 of 4" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("moment", "known"),
+    [
+        ("2020-02-19T11:34:25.405000Z", True),
+        ("2020-02-19", True),
+        ("born 1953-04-01", False),
+        (5, False),
+        (None, False),
+    ],
+)
+def test_dates_of_our_record_are_dates(tmp_path, moment, known):
+    path = store(tmp_path / "a.zarr", image={"datetime": moment, "modality": "brightfield", "gcps": [[1, 2]]})
+    info = open_source(str(tmp_path / "a.zarr")).info
+    assert info.datetime == (moment if known else None)
+    assert (info.modality, info.gcps, path.attrs["tilestream"]["format"]) == ("brightfield", (), 1)

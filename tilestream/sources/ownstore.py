@@ -11,6 +11,7 @@ from tilestream.sources.ngff import Node, read_node
 from tilestream.sources.recognise import inside
 from tilestream.sources.scene import iso_time
 from tilestream.sources.storelayers import layers_of
+from tilestream.sources.technical import KNOWN
 from tilestream.types import Channel, ClassBand, ImageInfo, Modality
 
 OWNER = "tilestream"
@@ -133,7 +134,7 @@ def with_own_facts(info: ImageInfo, node: Node) -> ImageInfo:
         modality=cast("Modality", modality) if info.modality == "unknown" and modality in known else info.modality,
         gcps=info.gcps or gcps,
         crs=info.crs or (crs if isinstance(crs, str) else None),  # that of the points: GeoZarr has none without affine
-        datetime=info.datetime or (moment if isinstance(moment, str) else None),
+        datetime=info.datetime or KNOWN["acquired"](moment),
         channels=_scaled(info.channels, image.get("channels")),
     )
 
