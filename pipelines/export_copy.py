@@ -7,10 +7,10 @@ from itertools import islice, product
 
 from tilestream.errors import ConfigError
 from tilestream.pipelines.level_plan import LevelPlan
-from tilestream.pipelines.level_tiles import MadeTiles, SquareReader, TileEncoder
+from tilestream.pipelines.level_tiles import MadeTiles, SquareReader
 from tilestream.pyramid.pyramid import Pyramid
 from tilestream.sinks.jpegform import JpegForm, jpeg_form
-from tilestream.sinks.tiffpyramid import EncodedTile
+from tilestream.sinks.tiffpyramid import EncodedTile, TiffPyramid
 from tilestream.sources.encoded import encoded_level, read_encoded
 from tilestream.types import Cell, Encoded, Shape, Source
 
@@ -96,12 +96,12 @@ class TileCopier:
     """What is copied."""
     plan: LevelPlan
     """Levels of the file."""
-    planes: int
-    """Planes of the file, each with tiles of its own."""
+    tiff: TiffPyramid
+    """The file; codes the tiles that cannot be copied."""
     read: SquareReader
-    """Reads the pixels of tiles that are not stored, damaged, or of another form."""
-    encode: TileEncoder
-    """Codes these."""
+    """Reads the pixels of these."""
+    is_measured: bool
+    """Whether nothing can say that pixels were not measured, so that pixels need not be looked at."""
 
     def __call__(self, *, level: int, y: int, x: int, shape: Shape) -> MadeTiles | None:
         """Return the tiles of a square, None where its level is not copied.
@@ -125,22 +125,44 @@ class TileCopier:
             return None
         rows = range(y // tile_px, -(-(y + shape.y) // tile_px))
         places = list(product(rows, range(x // tile_px, -(-(x + shape.x) // tile_px))))
-        cells: list[Cell] = [(plane, iy, ix) for iy, ix in places for plane in range(self.planes)]
+        planes = len(self.tiff.planes)
+        cells: list[Cell] = [(plane, iy, ix) for iy, ix in places for plane in range(planes)]
         found = read_encoded(self.stored.source, stored_level, cells)
-        tiles, damage, is_measured, recoded = list[EncodedTile](), list[str](), True, 0
-        for number, (iy, ix) in enumerate(places):
-            streams = found[number * self.planes : (number + 1) * self.planes]
-            copies = [self._copied(stream) for stream in streams]
-            if all(copies):
-                for plane, data in enumerate(copies):
-                    tiles.append(EncodedTile(plane=plane, level=level, iy=iy, ix=ix, data=data or b""))
-                continue
-            square = self.read(level=level, y=iy * tile_px, x=ix * tile_px, shape=self._inside(level, iy, ix))
-            tiles += self.encode(square.pixels, square.valid, level=level, iy=iy, ix=ix)
-            damage += square.damage
-            is_measured &= square.valid is None
-            recoded += all(isinstance(stream, bytes) for stream in streams)
-        return MadeTiles(tiles=tiles, damage=tuple(damage), is_measured=is_measured, recoded=recoded)
+        made = [
+            self._tile(level, iy, ix, found[number * planes : (number + 1) * planes])
+            for number, (iy, ix) in enumerate(places)
+        ]
+        return MadeTiles(
+            tiles=[tile for each in made for tile in each.tiles],
+            damage=tuple(reason for each in made for reason in each.damage),
+            is_measured=all(each.is_measured for each in made),
+            recoded=sum(each.recoded for each in made),
+        )
+
+    def _tile(self, level: int, iy: int, ix: int, streams: list[Encoded]) -> MadeTiles:
+        """Return one place of the file: copied as it is, with a mask where one is needed, or coded anew."""
+        copies = [data for stream in streams if (data := self._copied(stream)) is not None]
+        is_copied, where = len(copies) == len(streams), {"level": level, "iy": iy, "ix": ix}
+        if is_copied and self.is_measured:
+            return MadeTiles(tiles=self._put(copies, None, **where))
+        tile_px = self.stored.tile_px
+        square = self.read(level=level, y=iy * tile_px, x=ix * tile_px, shape=self._inside(level, iy, ix))
+        if is_copied and (square.valid is None or self.tiff.masks):
+            mask = self.tiff.encode_validity(square.valid)
+            return MadeTiles(tiles=self._put(copies, mask, **where), is_measured=square.valid is None)
+        return MadeTiles(
+            tiles=list(self.tiff.encode(square.pixels, square.valid, **where)),
+            damage=square.damage,
+            is_measured=square.valid is None,
+            recoded=int(all(isinstance(stream, bytes) for stream in streams)),
+        )
+
+    @staticmethod
+    def _put(copies: list[bytes], mask: bytes | None, *, level: int, iy: int, ix: int) -> list[EncodedTile]:
+        return [
+            EncodedTile(plane=plane, level=level, iy=iy, ix=ix, data=data, mask=mask)
+            for plane, data in enumerate(copies)
+        ]
 
     def _copied(self, stream: Encoded) -> bytes | None:
         """Return the bytes of a tile that the file can hold."""

@@ -112,7 +112,8 @@ def _maker(pyramid: Pyramid, plan: LevelPlan, form: FileForm, stored: StoredTile
     )
     read, encode, copy = squares.read, form.tiff.encode, None
     if stored is not None:
-        copy = TileCopier(stored=stored, plan=plan, planes=len(form.tiff.planes), read=read, encode=encode)
+        is_measured = pyramid.info.validity is None
+        copy = TileCopier(stored=stored, plan=plan, tiff=form.tiff, read=read, is_measured=is_measured)
     return TileMaker(plan=plan, read=read, encode=encode, copy=copy, kind=pyramid.kind, fill=form.fill)
 
 

@@ -12,6 +12,7 @@ import tifffile
 from rio_cogeo.cogeo import cog_validate
 
 import tilestream as ts
+from tests.pipelines.holed import holed as holed_pyramid
 from tilestream.errors import ConfigError
 from tilestream.pipelines.export_form import ExportOptions
 from tilestream.pipelines.export_image import Exported, export_pyramid
@@ -115,6 +116,27 @@ def test_tiles_that_are_damaged_or_not_stored(holed: Pyramid, tmp_path: Path, to
     else:
         assert (seen.pixels[:, :256, 256:512] == 0).all()
         assert (seen.pixels[:, 256:512, 512:768] == 255).all()
+
+
+def test_masks_are_kept_beside_copies(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(50, 200, (900, 800, 3), np.uint8)
+    valid = np.ones((900, 800), np.bool_)
+    valid[100:300, 200:700] = False
+    masked = holed_pyramid(pixels, valid, names=("R", "G", "B"))
+    first = export_pyramid(masked, tmp_path / "jpeg.tif", ExportOptions(to="cog", codec="jpeg"))
+    wanted = ts.open_pyramid(first.path)
+    made, again = _copy(wanted, tmp_path, "cog")
+    for level in wanted.levels:
+        one, other = again.read_region(level.box), wanted.read_region(level.box)
+        np.testing.assert_array_equal(one.valid, other.valid)
+        np.testing.assert_array_equal(one.pixels, other.pixels)
+    with tifffile.TiffFile(first.path) as source, tifffile.TiffFile(made.path) as copy:
+        assert _scans(copy.pages.first) == _scans(source.pages.first)
+    assert cog_validate(made.path, strict=True)[0]
+    made, again = _copy(wanted, tmp_path, "ome-tiff")
+    assert any("coded anew" in note for note in made.notes)
+    assert any("not measured" in note for note in made.notes)
+    assert (again.read(again.levels[0].box)[:, 150:250, 250:650] < 5).all()
 
 
 def test_channels_of_grey_are_copied_into_planes(tmp_path: Path) -> None:

@@ -89,17 +89,31 @@ class TiffPyramid:
         EncodedTile
             In the order of the planes.
         """
-        if valid is not None and valid.all():
-            valid = None
         missing = tuple((0, self.tile_px - size) for size in pixels.shape[:2])
         if any(after for _, after in missing):
             pixels = np.pad(pixels, (*missing, (0, 0)), mode="edge")
-            valid = None if valid is None else np.pad(valid, missing, mode="edge")
-        mask = encode_mask(valid) if self.masks and valid is not None else None
+        mask = self.encode_validity(valid)
         is_empty = self.skips_fill and valid is not None and not valid.any() and self._is_fill(pixels)
         for plane, (first, last) in enumerate(self.planes):
             data = b"" if is_empty else self.codec.encode(pixels[..., first:last])
             yield EncodedTile(plane=plane, level=level, iy=iy, ix=ix, data=data, mask=mask)
+
+    def encode_validity(self, valid: npt.NDArray[np.bool_] | None) -> bytes | None:
+        """Return the mask of a tile, None where it needs none.
+
+        Parameters
+        ----------
+        valid : ndarray of bool or None
+            `(y, x)` of at most a tile, None where all are.
+
+        Returns
+        -------
+        bytes or None
+            None also in a file without masks.
+        """
+        if not self.masks or valid is None or valid.all():
+            return None
+        return encode_mask(np.pad(valid, [(0, self.tile_px - size) for size in valid.shape], mode="edge"))
 
     def _is_fill(self, pixels: Array) -> bool:
         """Return whether readers give back the same samples when the tile is not stored."""
