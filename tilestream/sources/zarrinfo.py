@@ -318,10 +318,14 @@ def _sizes(folder: Path, most: int) -> list[tuple[str, int]]:
     found: list[tuple[str, int]] = []
     for place, folders, names in os.walk(folder):
         folders.sort()
+        inner = os.path.relpath(place, folder).replace(os.sep, "/")
+        start = "" if inner == "." else f"{inner}/"
         for name in sorted(names):
             if len(found) >= most:
                 return found
-            path = Path(place) / name
-            nbytes = path.stat().st_size if path.exists() else 0  # a link may lead nowhere
-            found.append((path.relative_to(folder).as_posix(), nbytes))
+            try:
+                nbytes = os.stat(f"{place}/{name}").st_size
+            except OSError:  # a link may lead nowhere
+                nbytes = 0
+            found.append((start + name, nbytes))
     return found

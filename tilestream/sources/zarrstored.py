@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from tilestream.sources.chunkread import Place
 from tilestream.sources.zarrlayout import ChunkLayout
 
 MOST_LISTED = 1 << 14
@@ -64,48 +65,62 @@ def stored_notes(
     return note, f"{kind} that were written and are gone: {', '.join(gone[::-1])}; their pixels are damaged"
 
 
-def _places(folder: Path, layout: ChunkLayout, most: int) -> tuple[set[tuple[int, ...]] | None, int]:
+def _places(folder: Path, layout: ChunkLayout, most: int) -> tuple[set[Place] | None, int]:
     """Return the files of an array that are there, None when there are too many to look at, and what is left of `most`.
 
     Names that are no chunk of this array do not count.
     """
-    found: set[tuple[int, ...]] = set()
+    found: set[Place] = set()
     nested = layout.separator == "/"
     start = folder / "c" if nested and layout.key_start else folder
     seen = 0
-    for name in _names(start, len(layout.shape) if nested else 1):
+    for place in _nested(str(start), layout.files) if nested else _flat(str(start), layout):
         seen += 1
         if seen > most:
             return None, 0
-        place = _place(name if nested else name.removeprefix(layout.key_start), layout)
         if place is not None:
             found.add(place)
     return found, most - seen
 
 
-def _names(folder: Path, depth: int) -> Iterator[str]:
-    """Yield the paths of entries at a depth below a folder, relative to it, as they come."""
+def _nested(folder: str, files: Sequence[int], outer: Place = ()) -> Iterator[Place | None]:
+    """Yield the places of files whose folders are numbers, None for names that are no place, as they come."""
+    for name in _names(folder):
+        at = _number(name, files[0])
+        if at is None:
+            yield None
+        elif len(files) == 1:
+            yield (*outer, at)
+        else:
+            yield from _nested(f"{folder}/{name}", files[1:], (*outer, at))
+
+
+def _flat(folder: str, layout: ChunkLayout) -> Iterator[Place | None]:
+    """Yield the places of files with all numbers in their names, None for names that are no place, as they come."""
+    for name in _names(folder):
+        parts = name.removeprefix(layout.key_start).split(layout.separator)
+        place = tuple(_number(part, count) for part, count in zip(parts, layout.files, strict=False))
+        whole = tuple(at for at in place if at is not None)
+        yield whole if name == layout.key(whole) and len(whole) == len(layout.files) else None
+
+
+def _names(folder: str) -> Iterator[str]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if depth == 1:
-                    yield entry.name
-                elif entry.name.isdecimal():
-                    yield from (f"{entry.name}/{rest}" for rest in _names(folder / entry.name, depth - 1))
+                yield entry.name
     except (FileNotFoundError, NotADirectoryError):
         return
 
 
-def _place(name: str, layout: ChunkLayout) -> tuple[int, ...] | None:
-    parts = name.split(layout.separator)
-    if len(parts) != len(layout.shape) or not all(part.isascii() and part.isdecimal() for part in parts):
+def _number(name: str, count: int) -> int | None:
+    """Return a name as the number that it is, None for any other and for one that is not below `count`."""
+    if not (name.isascii() and name.isdecimal()) or (name[0] == "0" and name != "0") or int(name) >= count:
         return None
-    place = tuple(map(int, parts))
-    is_own = all(at < count for at, count in zip(place, layout.files, strict=True)) and layout.key(place).endswith(name)
-    return place if is_own else None
+    return int(name)
 
 
-def _lost(places: set[tuple[int, ...]], layout: ChunkLayout, written: npt.NDArray[np.bool_] | None) -> int:
+def _lost(places: set[Place], layout: ChunkLayout, written: npt.NDArray[np.bool_] | None) -> int:
     """Return how many files were written and are not there."""
     if written is None:
         return 0
