@@ -13,6 +13,8 @@ from tilestream.codecs.retries import tries
 REQUESTS = 10
 """Most removals at once; botocore keeps as many connections."""
 
+_VERSIONS = ("ETag", "etag", "generation", "LastModified", "Last-Modified", "last_modified", "updated", "created")
+
 Options = Mapping[str, Any]
 T = TypeVar("T")
 
@@ -196,7 +198,7 @@ def version_of(info: Mapping[str, Any]) -> str | None:
     str or None
         Entity tag, else time of change; None where the service tells neither.
     """
-    for name in ("ETag", "etag", "generation", "md5Hash", "content_md5", "LastModified", "last_modified", "updated"):
+    for name in _VERSIONS:
         if info.get(name):
             return str(info[name])
     return None

@@ -235,6 +235,8 @@ def _identities(folder: File) -> Iterable[Identity]:
 def _instances(file: File, series: str) -> list[Identity]:
     """Return the images of a series in a folder or beside a file, its pictures of the label too."""
     folder = file if list_folder(file) is not None else File(url=_parent(file.url), options=file.options)
+    if list_folder(folder) is None:  # a web server: nothing beside the file can be found
+        return [identify(file)]
     return [one for one in _identities(folder) if one.series == series and one.sop_class == WSI]
 
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Lock
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
-import fsspec
 import numpy as np
 import numpy.typing as npt
 import pydicom
@@ -23,7 +23,7 @@ from pydicom.config import IGNORE, disable_value_validation
 from pydicom.uid import UID
 
 from tilestream.errors import DamagedError
-from tilestream.sources.dicomframes import frame_table, joined, refuse
+from tilestream.sources.dicomframes import buffered, frame_table, joined, refuse
 from tilestream.sources.files import File
 from tilestream.types import Shape
 
@@ -146,11 +146,17 @@ def read_header(file: File) -> Any:
     return _parse(file, ())[0]
 
 
+def _opened(file: File) -> BinaryIO:
+    if file.is_local:
+        return Path(file.path).open("rb")
+    return buffered(file)
+
+
 def _parse(file: File, names: tuple[str, ...]) -> tuple[Any, int]:
     """Return the named elements, or all without names, and the position of the pixel data."""
     try:
         # the header's size is unknown and its sequences are nested: a buffered handle for this one parse
-        with fsspec.open(file.url, "rb", **file.options) as handle, _parsing, disable_value_validation():
+        with _opened(file) as handle, _parsing, disable_value_validation():
             header = pydicom.dcmread(handle, stop_before_pixels=True, specific_tags=list(names) or None)
             position = handle.tell()
             # values are converted when they are first looked at: here, where odd ones do not warn, and only once

@@ -16,6 +16,8 @@ import numpy.typing as npt
 from tilestream.errors import DamagedError, SourceError
 from tilestream.sources.files import File
 
+HEADER_BYTES = 1 << 16
+"""Headers are read in pieces of this size."""
 _ITEM, _END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 
 
@@ -110,7 +112,7 @@ def _encapsulated(file: File, start: int, header: Any, frames: int) -> npt.NDArr
 def _fragments(file: File, position: int) -> list[tuple[int, int]]:
     """Return offset and length (header included) of each fragment up to the end of the sequence or of the file."""
     found: list[tuple[int, int]] = []
-    reader = io.BufferedReader(_Window(file, position), 1 << 16)
+    reader = io.BufferedReader(_Window(file, position), HEADER_BYTES)
     while len(head := reader.read(8)) == 8 and head[:4] == _ITEM:
         length = int.from_bytes(head[4:], "little")
         found.append((position, 8 + length))
@@ -126,6 +128,7 @@ class _Window(io.RawIOBase):
 
     def __init__(self, file: File, start: int) -> None:
         self._file, self._start, self._at = file, start, 0
+        self.name = file.url  # pydicom asks for it
 
     def readable(self) -> bool:
         return True
@@ -148,6 +151,22 @@ class _Window(io.RawIOBase):
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
+
+
+def buffered(file: File) -> io.BufferedReader:
+    """Return a handle on a file, local or remote, that reads pieces of 64 KiB.
+
+    Parameters
+    ----------
+    file : File
+        The file.
+
+    Returns
+    -------
+    io.BufferedReader
+        At its start; holds nothing that would have to be closed.
+    """
+    return io.BufferedReader(_Window(file, 0), HEADER_BYTES)
 
 
 def _grouped(file: File, fragments: list[tuple[int, int]], frames: int) -> npt.NDArray[np.int64]:

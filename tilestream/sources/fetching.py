@@ -58,6 +58,23 @@ async def _http(system: Any, path: str, start: int, stop: int, seen: Seen) -> by
         return bytes(await answer.read())
 
 
+async def _http_look(system: Any, path: str) -> dict[str, Any]:
+    """Return what a web server says of a file, as `info` does, which asks twice for what is not there."""
+    kwargs = dict(system.kwargs)
+    headers = {**kwargs.pop("headers", {}), "Accept-Encoding": "identity"}
+    session = await system.set_session()
+    url = system.encode_url(path)
+    async with session.head(url, headers=headers, **{"allow_redirects": True, **kwargs}) as answer:
+        if answer.status in (404, 410):
+            raise FileNotFoundError(path)
+        size = answer.headers.get("Content-Length", "")
+        is_plain = answer.headers.get("Content-Encoding", "identity") in ("identity", "")
+        if answer.status != 200 or not size.isdigit() or not is_plain:
+            return dict(await system._info(path))  # of a server that answers GET alone
+        found = {name: answer.headers[name] for name in ("ETag", "Last-Modified") if name in answer.headers}
+        return {"size": int(size), "partial": answer.headers.get("Accept-Ranges") != "none", **found}
+
+
 async def _s3(system: Any, path: str, start: int, stop: int, seen: Seen) -> bytes:
     bucket, key, version = system.split_path(path)
     wanted = {"Bucket": bucket, "Key": key, "Range": f"bytes={start}-{stop - 1}", **system.req_kw}
@@ -74,6 +91,10 @@ async def _s3(system: Any, path: str, start: int, stop: int, seen: Seen) -> byte
 
 FETCH: Mapping[str, Fetch] = {"http": _http, "https": _http, "s3": _s3, "s3a": _s3}
 """Protocol → how it is asked; others through `cat_file` of their file system."""
+
+
+LOOK: Mapping[str, Callable[[Any, str], Awaitable[dict[str, Any]]]] = {"http": _http_look, "https": _http_look}
+"""Protocol → how it is asked what a file is; others through `info` of their file system."""
 
 
 def codes_of(error: BaseException) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from tilestream.codecs.objects import file_system
@@ -97,8 +98,9 @@ def list_folder(file: File) -> Folder | None:
         entries = list_entries(file)
         if entries is not None:
             return Folder(file=file, names=frozenset(entries))
-        # a web server cannot list, but it can be asked for a Zarr root
-        markers = frozenset(name for name in ZARR_MARKERS if suffix_of(file.name) == "zarr" and _has(file, name))
+        # a web server cannot list, but it can be asked for a Zarr root: one marker is enough
+        asked = ZARR_MARKERS if suffix_of(file.name) == "zarr" else ()
+        markers = frozenset(islice((name for name in asked if _has(file, name)), 1))
     except OSError as error:
         raise SourceError.of(
             f"`{file.url}`", got=str(error).lower(), expected="a folder that can be listed", do="Check the permissions."

@@ -22,7 +22,7 @@ from tilestream.codecs.objects import file_system, words_of
 from tilestream.codecs.remote import missing, version_of
 from tilestream.codecs.retries import ShortAnswer, tries
 from tilestream.errors import SourceError
-from tilestream.sources.fetching import FETCH, ChangedError, NoRangesError, Seen, codes_of
+from tilestream.sources.fetching import FETCH, LOOK, ChangedError, NoRangesError, Seen, codes_of
 from tilestream.sources.kept import KEPT_BYTES, KeptRanges
 from tilestream.sources.ranges import REQUESTS, Span, spans_of
 
@@ -239,7 +239,8 @@ class RemoteFile:
         if isinstance(system, CachingFileSystem):  # (`blockcache::s3://…`) what is on the disk may be out of date
             system = system.fs
         try:
-            info = system.info(path)
+            look = LOOK.get(self.url.partition("://")[0])
+            info = system.info(path) if look is None else sync(system.loop, look, system, path)
         except FileNotFoundError as error:
             # fsspec says so of whatever a web server answers, and of one that does not answer
             if error.__cause__ is not None and getattr(error.__cause__, "status", 0) not in (404, 410):
