@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import rasterio
 import tifffile
 
 from tests.sources.assembled import whole_level
@@ -122,3 +123,24 @@ def test_bands_without_compression_are_not_mixed_up(tmp_path):
     for name, value in (("red", 1), ("nir", 2)):
         source = open_source(str(tmp_path / name))
         assert whole_level(source, 0)[0].max() == value
+
+
+@pytest.mark.parametrize("size", [99, 100, 101, 97])
+def test_overviews_of_odd_sizes_are_served_by_coarser_bands(tmp_path, size):
+    half = -(-size // 2)
+    path = save_scene(
+        tmp_path / "s",
+        {"red": (noise(size, 1), 10, {}), "swir": (noise(half, 2), 20, {})},
+        scl={"href": "./scl.tif", "type": "image/tiff"},
+    )
+    save_band(tmp_path / "s" / "scl.tif", noise(half, 3, "uint8", 12), step=20.0)
+    for name in ("red", "swir"):
+        with rasterio.open(tmp_path / "s" / f"{name}.tif", "r+") as file:
+            file.build_overviews([2, 4], rasterio.enums.Resampling.average)
+    source = open_source(path)
+    assert [level.shape.y for level in source.info.levels] == [size, half, -(-half // 2)]
+    assert [band.name for band in source.info.classes] == ["SCL"]
+    with rasterio.open(tmp_path / "s" / "swir.tif", overview_level=0) as file:
+        np.testing.assert_array_equal(whole_level(source, 2)[0][..., 1], file.read(1))
+    np.testing.assert_array_equal(whole_level(source, 1)[0][..., 1], noise(half, 2))
+    np.testing.assert_array_equal(whole_level(source.class_layer("SCL"), 1)[0][..., 0], noise(half, 3, "uint8", 12))

@@ -102,6 +102,33 @@ def test_one_band_in_two_formats_is_not_missing(tmp_path):
     assert ([channel.name for channel in info.channels], dict(info.absent)) == (["red"], {})
 
 
+def test_a_band_in_several_resolutions_is_the_finest(tmp_path):
+    assets = {
+        f"B02_{metres}m": band("B02", common="blue", href=f"./B02_{metres}m.tif", gsd=metres) for metres in (60, 10, 20)
+    }
+    info = open_source(save_item(tmp_path / "s", assets)).info
+    assert [channel.name for channel in info.channels] == ["blue"]
+    assert any(note == "neither bands nor class layers: B02_60m, B02_20m" for note in info.notes)
+    np.testing.assert_array_equal(whole_level(open_source(str(tmp_path / "s")))[0][..., 0], noise(60, 1))
+
+
+def test_bands_that_tools_call_b1_are_different_ones(tmp_path):
+    assets = {key: {"href": f"./{key}.tif", "eo:bands": [{"name": "b1"}]} for key in ("dem", "slope", "gone")}
+    info = open_source(save_item(tmp_path / "s", assets, files=["dem", "slope"])).info
+    assert ([channel.name for channel in info.channels], set(info.absent)) == (["dem", "slope"], {"gone"})
+
+
+def test_items_of_radar_images(tmp_path):
+    assets = {word: {"href": f"./{word}.tif", "roles": ["data"]} for word in ("vv", "vh")}
+    info = open_source(save_item(tmp_path / "s", assets | {"angle": {"href": "./angle.tif"}})).info
+    assert [channel.name for channel in info.channels] == ["vv", "vh"]
+
+
+def test_an_item_that_says_nothing_spectral(tmp_path):
+    assets = {"elevation": {"href": "./elevation.tif", "bands": [{"name": "elevation"}]}}
+    assert [channel.name for channel in open_source(save_item(tmp_path / "s", assets)).info.channels] == ["elevation"]
+
+
 def test_classes_of_the_item_go_before_those_that_are_known(tmp_path):
     fields = [{"name": "haze", "offset": 0, "length": 1}, {"name": "certainty", "offset": 1, "length": 2}]
     classes = [{"value": 0, "name": "land"}, {"value": 1, "name": "sea"}]

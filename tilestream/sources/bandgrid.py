@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
 from tilestream.types import ImageInfo, Level
 
+MOST_TERM = 1024
+"""Largest denominator of a ratio; the far edge of a level drifts by less than a pixel then."""
 NEAR_PX = 0.01
 """How far two corners may lie apart, pixels of the grid."""
 
@@ -25,8 +28,8 @@ class Step:
     """The band's own level."""
     factor: int = 1
     """Pixels of the grid along one pixel of the band: it is repeated."""
-    divisor: int = 1
-    """Pixels of the band along one pixel of the grid: they are reduced. One of the two numbers is 1."""
+    ratio_yx: tuple[Fraction, Fraction] | None = None
+    """Pixels of the band along one pixel of the grid where they are reduced; None where they are repeated."""
 
 
 def is_placed(info: ImageInfo) -> bool:
@@ -101,7 +104,7 @@ def steps_on(info: ImageInfo, grid: ImageInfo, levels: tuple[Level, ...], *, red
         return ()
     steps = []
     for target in levels:
-        step = _step_at(info, grid, target) or (_reduced(info, grid, target) if reduce else None)
+        step = _step_at(info, grid, target) or (_reduced(info, target) if reduce and _covers(info, grid) else None)
         if step is None:
             return ()
         steps.append(step)
@@ -124,6 +127,13 @@ def _fits(info: ImageInfo, grid: ImageInfo) -> bool:
     return is_same_place(info, grid) and _step_at(info, grid, grid.levels[0]) is not None
 
 
+def _covers(info: ImageInfo, grid: ImageInfo) -> bool:
+    """Return whether a band ends where the grid does, to a pixel of the coarser one."""
+    own, other = step_of(info), step_of(grid)
+    lengths = zip(info.shape.yx, grid.shape.yx, strict=True)
+    return all(abs(mine * own - theirs * other) < max(own, other) for mine, theirs in lengths)
+
+
 def _step_at(info: ImageInfo, grid: ImageInfo, target: Level) -> Step | None:
     """Return the finest level of a band whose pixels are whole numbers of a level's."""
     for level in info.levels:
@@ -133,13 +143,15 @@ def _step_at(info: ImageInfo, grid: ImageInfo, target: Level) -> Step | None:
     return None
 
 
-def _reduced(info: ImageInfo, grid: ImageInfo, target: Level) -> Step | None:
-    """Return the coarsest level of a band of whose pixels a level's are whole numbers."""
-    for level in reversed(info.levels):
-        divisor = _whole(step_of(grid) * target.scale_yx[1], step_of(info) * level.scale_yx[1], target, level)
-        if divisor is not None:
-            return Step(level=level.index, divisor=divisor)
-    return None
+def _reduced(info: ImageInfo, target: Level) -> Step:
+    """Return the coarsest level of a band that is finer than a level, both stretched over the same area."""
+    finer = [level for level in info.levels if level.shape.y >= target.shape.y and level.shape.x >= target.shape.x]
+    level = finer[-1] if finer else info.levels[0]
+    ratios = [
+        Fraction(own, wanted).limit_denominator(MOST_TERM)
+        for own, wanted in zip(level.shape.yx, target.shape.yx, strict=True)
+    ]
+    return Step(level=level.index, ratio_yx=(ratios[0], ratios[1]))
 
 
 def _whole(coarse_step: float, fine_step: float, coarse: Level, fine: Level) -> int | None:

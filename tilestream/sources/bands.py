@@ -8,6 +8,7 @@ grid, reduced by mode where its file has no such level.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -41,8 +42,8 @@ class PlacedFile:
     def read(self, box: Box) -> tuple[Array, Mask]:
         """Return its samples and validity, `(y, x)` each, on a box of the scene."""
         step = self.steps[box.level]
-        if step.divisor > 1:
-            pixels, valid = self._reduced(box, step)
+        if step.ratio_yx is not None:
+            pixels, valid = self._reduced(box, step.ratio_yx)
         else:
             pixels, valid = self._repeated(box, step)
         if self.nodata is not None:
@@ -56,14 +57,15 @@ class PlacedFile:
     def _window(self, box: Box) -> Box:
         """Return the box of the file's own level behind a box of the scene."""
         step = self.steps[box.level]
-        own = self.source.info.levels[step.level]
-        y, x = box.y * step.divisor // step.factor, box.x * step.divisor // step.factor
+        own = self.source.info.levels[step.level].shape
+        ratio_y, ratio_x = step.ratio_yx or (Fraction(1, step.factor),) * 2
+        y, x = math.floor(box.y * ratio_y), math.floor(box.x * ratio_x)
         return Box(
             level=step.level,
             y=y,
             x=x,
-            height=min(-(-box.y_stop * step.divisor // step.factor), own.shape.y) - y,
-            width=min(-(-box.x_stop * step.divisor // step.factor), own.shape.x) - x,
+            height=min(math.ceil(box.y_stop * ratio_y), own.y) - y,
+            width=min(math.ceil(box.x_stop * ratio_x), own.x) - x,
         )
 
     def _repeated(self, box: Box, step: Step) -> tuple[Array, Mask]:
@@ -76,7 +78,7 @@ class PlacedFile:
         found, seen = (part.repeat(factor, axis=0).repeat(factor, axis=1)[rows, columns] for part in (pixels, valid))
         return found[..., 0], seen
 
-    def _reduced(self, box: Box, step: Step) -> tuple[Array, Mask]:
+    def _reduced(self, box: Box, ratio_yx: tuple[Fraction, Fraction]) -> tuple[Array, Mask]:
         window = self._window(box)
         stored, stored_valid = read_window(self.source, window, url=self.url)
         pixels = np.zeros((box.height, box.width, 1), stored.dtype)
@@ -84,7 +86,7 @@ class PlacedFile:
         resample(
             stored,
             stored_valid,
-            ratio_yx=(Fraction(step.divisor), Fraction(step.divisor)),
+            ratio_yx=ratio_yx,
             src_yx=(window.y, window.x),
             dst_yx=(box.y, box.x),
             out=pixels,

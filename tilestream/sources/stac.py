@@ -28,6 +28,8 @@ REFLECTANCE_L2 = (2.75e-05, -0.2)
 TEMPERATURE_L2 = (0.00341802, 149.0)
 """Factors of Landsat Collection 2 level 2."""
 
+POLARISATIONS = frozenset({"vv", "vh", "hh", "hv"})
+
 Json = Mapping[str, Any]  # Any: a JSON document of somebody else
 
 
@@ -49,13 +51,17 @@ class Asset:
 
     @property
     def is_spectral(self) -> bool:
-        """Return whether it is one spectral band."""
-        words = ("common_name", "eo:common_name", "center_wavelength", "eo:center_wavelength", "name")
-        return (
-            len(self.bands) == 1
-            and ("eo:bands" in self.body or any(word in self.bands[0] for word in words[:4]))
-            and self.layer is None
-        )
+        """Return whether it is said to be one spectral band, or one polarisation of a radar image."""
+        if self.layer is not None:
+            return False
+        words = ("common_name", "eo:common_name", "center_wavelength", "eo:center_wavelength")
+        is_optical = len(self.bands) == 1 and ("eo:bands" in self.body or any(word in self.bands[0] for word in words))
+        return is_optical or self.polarisation != ""
+
+    @property
+    def polarisation(self) -> str:
+        """Return the polarisation of a radar image by its key, empty for other images."""
+        return self.key.lower() if self.key.lower() in POLARISATIONS and not self.bands else ""
 
     @property
     def raster(self) -> Json:
@@ -66,18 +72,32 @@ class Asset:
     @property
     def wavelength_um(self) -> float | None:
         """Return the centre of its band."""
-        value = self.bands[0].get("center_wavelength", self.bands[0].get("eo:center_wavelength"))
+        band = self.bands[0] if self.bands else {}
+        value = band.get("center_wavelength", band.get("eo:center_wavelength"))
         return float(value) if isinstance(value, int | float) else None
 
     @property
     def common_name(self) -> str:
         """Return the common name of its band, empty when it has none."""
-        return str(self.bands[0].get("common_name") or self.bands[0].get("eo:common_name") or "")
+        band = self.bands[0] if self.bands else {}
+        return str(band.get("common_name") or band.get("eo:common_name") or self.polarisation)
 
     @property
     def band_name(self) -> str:
-        """Return the name of its band: two assets of one name are one band in two formats."""
-        return str(self.bands[0].get("name") or self.key)
+        """Return what is equal for one band in two formats or resolutions: its name, where it has a common one too.
+
+        By itself a name means little: some tools call the band of each file `b1`.
+        """
+        band = self.bands[0] if self.bands else {}
+        return str(band.get("name") or self.key) if self.common_name else self.key
+
+    @property
+    def gsd_m(self) -> float:
+        """Return the size of its pixels as far as it is stated."""
+        value = self.raster.get(
+            "spatial_resolution", self.raster.get("raster:spatial_resolution", self.body.get("gsd"))
+        )
+        return float(value) if isinstance(value, int | float) else math.inf
 
     @property
     def layer(self) -> ClassBand | None:
@@ -202,8 +222,8 @@ def _elsewhere(folder: str, href: str, like: File) -> File | None:
 
 def _scene(item: Json, assets: list[Asset]) -> Scene:
     properties = item.get("properties") or {}
-    spectral = [asset for asset in assets if asset.is_spectral]
-    there = [asset for asset in spectral if asset.file is not None]
+    spectral = _spectral(assets)
+    there = _finest([asset for asset in spectral if asset.file is not None])
     names = _names(spectral)
     if all(asset.wavelength_um is not None for asset in there):
         there.sort(key=lambda asset: asset.wavelength_um or 0.0)
@@ -229,13 +249,29 @@ def _scene(item: Json, assets: list[Asset]) -> Scene:
         layers=layers,
         absent=not_there([*reversed(missing.values()), *missing_layers]),
         left_out=tuple(
-            asset.key for asset in assets if asset.file is not None and not asset.is_spectral and asset.layer is None
+            asset.key for asset in assets if asset.file is not None and asset not in there and asset.layer is None
         ),
         datetime=iso_time(properties.get("datetime") or properties.get("start_datetime")),
         named=frozenset(_name_of(str(asset.get("href", ""))) for asset in item["assets"].values()),
         facts=scene_facts(properties.items(), STAC_NAMES),
         notes=tuple(dict.fromkeys(note for *_, note in factors if note)),
     )
+
+
+def _spectral(assets: list[Asset]) -> list[Asset]:
+    """Return the bands: those that say so, else every image that is said to hold one band (a terrain model)."""
+    found = [asset for asset in assets if asset.is_spectral]
+    return found or [asset for asset in assets if len(asset.bands) == 1 and asset.layer is None]
+
+
+def _finest(there: list[Asset]) -> list[Asset]:
+    """Return each band once: at its finest resolution, and in the format that comes first."""
+    best: dict[str, Asset] = {}
+    for asset in there:
+        known = best.setdefault(asset.band_name, asset)
+        if asset.gsd_m < known.gsd_m:
+            best[asset.band_name] = asset
+    return [asset for asset in there if best[asset.band_name] is asset]
 
 
 def _layers(assets: list[Asset]) -> tuple[tuple[LayerFile, ...], list[str]]:
