@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,7 @@ class FinishStore:
 
     work: IngestWork
     """Writes what is missing."""
-    root: Place
+    place: Place
     """Final place of the store."""
     profile: Profile
     """How it is stored."""
@@ -74,20 +74,29 @@ class FinishStore:
                     work(unit)
         receipts = journal.receipts()
         require_unchanged(work.stamps)
-        self.commit(list(receipts.values()))
+        written = {path for receipt in receipts.values() for path in receipt.outputs}
+        document = self.root(written, damage_of(receipts.values()))
+        names = store_names(work.image.writer.layout)
+        put_in_place(self.place, document, names=names, replace=self.replace)
         summary = self.summary(list(receipts.values()))
         journal.close(receipts.values(), summary)
         return summary
 
-    def commit(self, receipts: Sequence[Receipt]) -> None:
-        """Write what only the end knows, and the root last.
+    def root(self, written: Set[str], damage: Sequence[str]) -> bytes:
+        """Return the `zarr.json` of the root, after the groups of labels are as they have to be.
 
         Parameters
         ----------
-        receipts : sequence of Receipt
-            All of them.
+        written : set of str
+            Paths of all objects that hold pixels.
+        damage : sequence of str
+            Reason of each damaged block.
+
+        Returns
+        -------
+        bytes
+            The last thing that is written.
         """
-        written = {path for receipt in receipts for path in receipt.outputs}
         documents = dict(self.documents)
         names = self._label_names(written)
         if VALID.name not in names:  # its metadata stood there for the coarse tiers
@@ -102,12 +111,11 @@ class FinishStore:
             info,
             profile=self.profile,
             recipe_digest=self.work.journal.recipe,
-            more={**self.more, "shards": shard_maps(image.writer, written), "damage": damage_of(receipts)},
+            more={**self.more, "shards": shard_maps(image.writer, written), "damage": list(damage)},
         )
         windows = display_windows(info, self._coarsest() if info.dtype != np.uint8 else None)
         attributes = root_attributes(info, layout, owner=owner, windows=windows)
-        root = encode_json(group_metadata(attributes, consolidated=dict(sorted(documents.items()))))
-        put_in_place(self.root, root, names=store_names(layout), replace=self.replace)
+        return encode_json(group_metadata(attributes, consolidated=dict(sorted(documents.items()))))
 
     def summary(self, receipts: Sequence[Receipt]) -> dict[str, Any]:
         """Return what a report shows of the store.
@@ -138,7 +146,7 @@ class FinishStore:
             "notes": list(info.notes),
         }
 
-    def _label_names(self, written: set[str]) -> list[str]:
+    def _label_names(self, written: Set[str]) -> list[str]:
         names = [member.writer.prefix.split("/")[1] for member in self.work.labels]
         has_mask = any(path.startswith(f"labels/{VALID.name}/") for path in written)
         return sorted([*names, *([VALID.name] if has_mask else [])])
@@ -174,7 +182,7 @@ def summary_of(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def shard_maps(writer: LevelWriter, written: set[str]) -> dict[str, str]:
+def shard_maps(writer: LevelWriter, written: Set[str]) -> dict[str, str]:
     """Return which shards of each level hold something, so that one that is lost is not taken for background.
 
     Parameters

@@ -12,7 +12,7 @@ from tilestream.errors import ConfigError, DamagedError
 from tilestream.pipelines.cohort import Entry
 from tilestream.pipelines.image import chosen
 from tilestream.pipelines.ingest_finish import FinishStore, icc_entry, summary_of
-from tilestream.pipelines.ingest_size import Projected, project_store
+from tilestream.pipelines.ingest_size import project_store
 from tilestream.pipelines.ingest_work import IngestWork, Member
 from tilestream.pipelines.recipe import digest, image_recipe, new_recipe
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
@@ -61,8 +61,6 @@ class Opened:
     """Its arrays."""
     labels: Mapping[str, Pyramid]
     """Class rasters on its grid by name."""
-    projected: Projected
-    """Bytes that it will hold and take."""
     recipe: Mapping[str, Any]
     """All that its bytes are a function of."""
 
@@ -80,7 +78,7 @@ def open_image(entry: Entry, config: IngestConfig) -> Opened:
     Returns
     -------
     Opened
-        Only headers, and a few tiles that tell how well it compresses, were read.
+        Only headers were read, and of a source that can be archived a tile of each level.
 
     Raises
     ------
@@ -106,7 +104,6 @@ def open_image(entry: Entry, config: IngestConfig) -> Opened:
         profile=profile,
         layout=layout,
         labels={band.name: pyramid.classes(band.name) for band in pyramid.info.classes},
-        projected=project_store(pyramid, layout),
         recipe=_recipe(pyramid, profile, layout, config),
     )
 
@@ -157,7 +154,8 @@ class IngestJob:
         record = check_place(places.root)
         if self.config.resume and record is not None and record.get("recipe_digest") == journal.recipe:
             return journal.summary() or summary_of(record)
-        opened.projected.require(places.root, tasks=self.tasks, memory_bytes=self.config.memory_bytes, what=self.key)
+        projected = project_store(opened.pyramid, opened.layout)
+        projected.require(places.root, tasks=self.tasks, memory_bytes=self.config.memory_bytes, what=self.key)
         journal.open(
             opened.recipe,
             replace=not self.config.resume,
@@ -165,26 +163,52 @@ class IngestJob:
         )
         if record is not None and self.config.resume:
             refuse_replacing(places.root.url)
-        staging = staging_of(places.root)
-        work = _work(opened, staging, journal, stamps)
-        keep = self.config.keep_identifying
-        pictures, damaged = _pictures(opened.pyramid.source) if keep else ({}, {})
-        documents = _write_documents(opened, staging, work, pictures)
-        finish = FinishStore(
-            work=work,
-            root=places.root,
-            profile=opened.profile,
-            documents=documents,
-            more={**_more(opened, keep_identifying=keep), **_listed(pictures, damaged)},
-            replace=not self.config.resume,
-        )
+        finish = begin_store(opened, self.config, places, staging=staging_of(places.root), stamps=stamps)
+        work = finish.work
         plan = work.image.plan
         return Prepared(
             plan=plan,
             work=work,
             finish=finish,
-            facts={"units": len(plan), "profile": opened.profile, **asdict(opened.projected)},
+            facts={"units": len(plan), "profile": opened.profile, **asdict(projected)},
         )
+
+
+def begin_store(
+    opened: Opened, config: IngestConfig, places: StorePlaces, *, staging: Place, stamps: tuple[Stamp, ...] = ()
+) -> FinishStore:
+    """Return what writes and finishes a store, after its groups and arrays have their metadata.
+
+    Parameters
+    ----------
+    opened : Opened
+        The image.
+    config : IngestConfig
+        How it is to be stored.
+    places : StorePlaces
+        Where its store and receipts lie.
+    staging : Place
+        Where the store is built.
+    stamps : tuple of Stamp
+        Files of the image as they were when it was opened.
+
+    Returns
+    -------
+    FinishStore
+        The same whoever begins it.
+    """
+    journal = Journal(root=places.journal, recipe=digest(opened.recipe))
+    work = _work(opened, staging, journal, stamps)
+    keep = config.keep_identifying
+    pictures, damaged = _pictures(opened.pyramid.source) if keep else ({}, {})
+    return FinishStore(
+        work=work,
+        place=places.root,
+        profile=opened.profile,
+        documents=_write_documents(opened, staging, work, pictures),
+        more={**_more(opened, keep_identifying=keep), **_listed(pictures, damaged)},
+        replace=not config.resume,
+    )
 
 
 def _work(opened: Opened, staging: Place, journal: Journal, stamps: tuple[Stamp, ...]) -> IngestWork:
@@ -222,7 +246,9 @@ def _write_documents(opened: Opened, staging: Place, work: IngestWork, pictures:
             documents[path] = document
             staging.put(f"{path}/c/0", encode_values(values))
     for path, document in sorted(documents.items()):
-        staging.put(f"{path}/zarr.json", encode_json(document))
+        text = encode_json(document)
+        if staging.get(f"{path}/zarr.json") != text:
+            staging.put(f"{path}/zarr.json", text)
     return documents
 
 

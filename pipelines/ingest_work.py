@@ -112,7 +112,7 @@ class IngestWork:
         outputs: dict[str, str] = {}
         damage: tuple[str, ...] = ()
         for member in (self.image, *self.labels):
-            base = self._base(member, unit)
+            base = self.base(member, unit.tier, member.plan.box(unit))
             levels = member.plan.made(unit.tier)
             made = levels_of_base(base, max(levels, default=0))
             for times, level in levels.items():
@@ -129,18 +129,35 @@ class IngestWork:
         layout = mask_layout(self.image.writer.layout)
         return LevelWriter(place=self.staging, prefix=f"labels/{VALID.name}/", layout=layout)
 
-    def _base(self, member: Member, unit: StoreUnit) -> Base:
-        box = member.plan.box(unit)
-        if not unit.tier:
+    def base(self, member: Member, tier: int, box: Box) -> Base:
+        """Return the pixels that levels of a tier are made from.
+
+        Parameters
+        ----------
+        member : Member
+            The image, or one of its class rasters.
+        tier : int
+            0 reads the source, further ones what is stored by then.
+        box : Box
+            In pixels of the base.
+
+        Returns
+        -------
+        Base
+            Pixels and validity.
+        """
+        level = member.writer.layout.base(tier)
+        if not tier or level is None:
             return read_base(member.pyramid, box)
-        base = read_base(self._stored(member.writer.prefix, unit.level), box)
+        base = read_base(self.stored(member.writer, level), box)
         if member is not self.image or base.void is not None:
             return base
-        valid = read_base(self._stored(self.mask.prefix, unit.level), box).pixels[..., 0] != 0
+        valid = read_base(self.stored(self.mask, level), box).pixels[..., 0] != 0
         return base if valid.all() else replace(base, valid=valid)
 
-    def _stored(self, prefix: str, level: int) -> Pyramid:
-        place = self.staging.at(f"{prefix}{level}/image")
+    def stored(self, writer: LevelWriter, level: int) -> Pyramid:
+        """Return what is stored by now of a level, as a pyramid of that level alone."""
+        place = self.staging.at(f"{writer.prefix}{level}/image")
         return open_pyramid(place.url, options=place.options, cache_bytes=0)
 
     def _write_mask(self, level: StoreLevel, unit: StoreUnit, valid: npt.NDArray[np.bool_]) -> dict[str, str]:

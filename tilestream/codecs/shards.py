@@ -15,11 +15,12 @@ from numcodecs import Zstd
 from tilestream.codecs.durable import DurableFile
 from tilestream.codecs.metadata import ZSTD_LEVEL
 from tilestream.codecs.place import WholeFile
-from tilestream.errors import ConfigError
+from tilestream.errors import ConfigError, DamagedError
 from tilestream.types import Array
 
 # Offset and length of a chunk that is not stored: Zarr v3 sharding codec, section "Binary shard format".
 MISSING = (2**64 - 1, 2**64 - 1)
+_CRC_BYTES = 4
 WRITE_BYTES = 1 << 20
 """Chunks are handed on together from this size: few large writes and checksums let other threads run meanwhile."""
 
@@ -157,3 +158,38 @@ class ShardWriter:
         index = np.asarray(self._index, dtype="<u8").reshape(-1, 2).tobytes()
         self._file.write(index)
         self._file.write(struct.pack("<I", google_crc32c.value(index)))
+
+
+def split_shard(data: bytes, chunks: int) -> list[bytes | None]:
+    """Return the chunks of a shard as they are stored, so that some of them can be replaced.
+
+    Parameters
+    ----------
+    data : bytes
+        A whole shard with its index at the end, as `ShardWriter` writes it.
+    chunks : int
+        Number of chunks in it.
+
+    Returns
+    -------
+    list of bytes or None
+        In C order, None for a chunk that is not stored.
+
+    Raises
+    ------
+    DamagedError
+        When the index is cut, does not fit its checksum, or points outside the shard.
+    """
+    end = len(data) - _CRC_BYTES
+    start = end - 16 * chunks
+    if start < 0 or struct.pack("<I", google_crc32c.value(data[start:end])) != data[end:]:
+        raise DamagedError(f"a shard of {len(data)} bytes whose index of {chunks} chunks is cut or altered")
+    found: list[bytes | None] = []
+    for offset, nbytes in np.frombuffer(data, "<u8", 2 * chunks, start).reshape(-1, 2).tolist():
+        if (offset, nbytes) == MISSING:
+            found.append(None)
+        elif offset + nbytes > start:
+            raise DamagedError(f"a shard of {len(data)} bytes with a chunk at {offset} of {nbytes} bytes")
+        else:
+            found.append(data[offset : offset + nbytes])
+    return found

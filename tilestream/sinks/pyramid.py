@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +10,10 @@ import numpy as np
 from tilestream.codecs.metadata import is_fill
 from tilestream.codecs.pixelcodecs import encode_pixels
 from tilestream.codecs.place import Place
-from tilestream.codecs.shards import ShardWriter
+from tilestream.codecs.shards import ShardWriter, split_shard
 from tilestream.metrics import timed
 from tilestream.sinks.layout import StoreLayout, StoreLevel
-from tilestream.types import Array
+from tilestream.types import Array, Box
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +105,70 @@ class LevelWriter:
             name = self.name(level, y, x)
             written[name] = self.place.put(name, self.encode(level, part))
         return written
+
+    def patch(self, level: StoreLevel, box: Box, pixels: Array) -> None:
+        """Replace the chunks of a box of a level; the others stay as they are, to the bit.
+
+        Parameters
+        ----------
+        level : StoreLevel
+            Which level.
+        box : Box
+            In pixels of the level, from chunk to chunk or to the edge of the image; inside one shard.
+        pixels : ndarray
+            `(y, x, c)` of the box.
+
+        Raises
+        ------
+        DamagedError
+            When the shard that is there is damaged.
+        OutputError
+            When the place cannot be written.
+        """
+        chunks: dict[tuple[int, int], bytes | None] = {}
+        for y in range(box.y, box.y_stop, level.chunk.y):
+            for x in range(box.x, box.x_stop, level.chunk.x):
+                part = pixels[y - box.y : y - box.y + level.chunk.y, x - box.x : x - box.x + level.chunk.x]
+                is_empty = is_fill(part, self.layout.fill_value)
+                chunks[y // level.chunk.y, x // level.chunk.x] = None if is_empty else self.encode(level, part)
+        self.replace(level, chunks)
+
+    def replace(self, level: StoreLevel, chunks: Mapping[tuple[int, int], bytes | None]) -> None:
+        """Replace some chunks of one shard of a level, or chunks that lie by themselves.
+
+        Parameters
+        ----------
+        level : StoreLevel
+            Which level.
+        chunks : Mapping
+            Encoded chunks by row and column in the grid of chunks, None for those that are not stored any more.
+
+        Raises
+        ------
+        DamagedError
+            When the shard that is there is damaged.
+        OutputError
+            When the place cannot be written.
+        """
+        if not self.layout.has_shards:
+            for (iy, ix), data in chunks.items():
+                if data is None:
+                    self.place.remove(self.name(level, iy, ix))
+                else:
+                    self.place.put(self.name(level, iy, ix), data)
+            return
+        count = level.chunks
+        iy, ix = (next(iter(chunks))[axis] // count for axis in (0, 1))
+        name = self.name(level, iy, ix)
+        before = self.place.get(name)
+        nothing: list[bytes | None] = [None] * count**2
+        stored = nothing if before is None else split_shard(before, count**2)
+        for (y, x), data in chunks.items():
+            stored[(y - iy * count) * count + x - ix * count] = data
+        if all(chunk is None for chunk in stored):
+            self.place.remove(name)
+        else:
+            self._pack(level, iy, ix, stored)
 
     def parts(self, level: StoreLevel, pixels: Array) -> Iterator[Array | None]:
         """Yield the pixels `(y, x, c)` under each chunk of a unit in C order, None for chunks outside the image."""

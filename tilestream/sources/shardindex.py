@@ -127,6 +127,18 @@ class ShardIndexes:
         for key in [key for key, kept in list(self._kept.items()) if kept is index]:
             self._kept.pop(key, None)
 
+    def forget_below(self, folder: str) -> None:
+        """Drop the indexes of all shards in a folder: who opens a store wants it as it is now.
+
+        Parameters
+        ----------
+        folder : str
+            Path or URL of the store.
+        """
+        prefix = folder.rstrip("/") + "/"
+        for key in [key for key, kept in list(self._kept.items()) if kept.file.url.startswith(prefix)]:
+            self._kept.pop(key, None)
+
 
 def _nbytes(index: ShardIndex) -> int:
     return ENTRY_BYTES + index.table.nbytes

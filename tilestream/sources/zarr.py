@@ -29,6 +29,7 @@ from tilestream.sources.extras import Extras
 from tilestream.sources.files import File
 from tilestream.sources.fingerprint import digest
 from tilestream.sources.ngff import Multiscale, Node, checked_path, collection_of, read_node
+from tilestream.sources.shardindex import indexes
 from tilestream.sources.ownstore import check_format, scene_facts, shard_maps, valid_path
 from tilestream.sources.recognise import inside
 from tilestream.sources.samples import canonical_dims, extra_axes, guess_dims, masked
@@ -247,6 +248,7 @@ def open_zarr(file: File) -> ZarrSource:
 
 
 def _open(root: File, chosen: Mapping[str, int]) -> ZarrSource:
+    indexes.forget_below(root.url)
     node = read_node(root)
     if node is None:
         raise SourceError.of(

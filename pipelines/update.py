@@ -1,0 +1,147 @@
+"""What has changed of an image, in its store too: only the chunks under changed boxes, on every level.
+
+Chunks are replaced shard by shard, each by one rename or put; the rest of a shard keeps its bytes. While that goes on
+the root says so under `updating`, so that a store left by an update that was killed is known for what it is: the same
+call again completes it, and gives the bits of a rebuild.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tilestream.codecs.metadata import encode_json
+from tilestream.codecs.place import Place
+from tilestream.errors import ConfigError, OutputError
+from tilestream.pipelines.cohort import Entry
+from tilestream.pipelines.ingest import IngestConfig
+from tilestream.pipelines.ingest_finish import FinishStore
+from tilestream.pipelines.ingest_image import Opened, StorePlaces, begin_store, open_image
+from tilestream.pipelines.patches import Patches
+from tilestream.pyramid.pyramid import Pyramid, open_pyramid
+from tilestream.sinks.store import STORE
+from tilestream.sinks.tree import OWNER, check_place
+from tilestream.sources.stamps import require_unchanged, stamps_of
+from tilestream.types import Box
+
+UPDATE = "update"
+"""Key of the lease that keeps two updates of one store apart."""
+
+
+def update_pyramid(dst: str | Path, boxes: Sequence[Box], *, src: str | Path) -> Pyramid:
+    """Return the pyramid of a store after what has changed of its image is stored.
+
+    Parameters
+    ----------
+    dst : str or path
+        A store that `build_pyramid` has written, local or an fsspec URL.
+    boxes : sequence of Box
+        Where the image has changed, in pixels of level 0; parts outside the image do not count.
+    src : str or path
+        The image as it is now: of the same size, type and channels, and in the same format.
+
+    Returns
+    -------
+    Pyramid
+        The store, with the bits that `build_pyramid` would give it now.
+
+    Raises
+    ------
+    ConfigError
+        When a box is not of level 0, or the store is of another image or was stored with other choices.
+    OutputError
+        When there is no such store, another update is at work on it, or it cannot be written.
+    DamagedError
+        When a shard that has to be changed is damaged.
+
+    Notes
+    -----
+    The time goes with the changed area and the number of shards it touches, not with the image. An update that is
+    killed is completed by the same call.
+    """
+    if any(box.level for box in boxes):
+        raise ConfigError.of("`boxes`", got="a box of another level", expected="boxes of level 0", do="Scale it first.")
+    root = Place.of(str(dst))
+    root = Place.of(root.path.absolute()) if root.is_local else root
+    attributes = _attributes(root)
+    finish = _finish(root, attributes, str(src))
+    lease = finish.work.journal.claim(UPDATE)
+    if lease is None:
+        raise OutputError.of(
+            f"`{root.url}`", got="another update at work on it", expected="one at a time", do="Wait for it to end."
+        )
+    with lease:
+        marked = {**attributes, OWNER: {**attributes[OWNER], "updating": [[*_yxhw(box)] for box in boxes]}}
+        root.put("zarr.json", encode_json({**_document(root), "attributes": marked}))
+        patches = Patches(finish=finish, boxes=tuple(boxes))
+        damage = patches.apply(attributes[OWNER].get("damage", []))
+        require_unchanged(finish.work.stamps)
+        written = {path for path in root.sizes() if "/image/c/" in path}
+        root.put("zarr.json", finish.root(written, damage))
+    return open_pyramid(root.url)
+
+
+def _yxhw(box: Box) -> tuple[int, int, int, int]:
+    return box.y, box.x, box.height, box.width
+
+
+def _document(root: Place) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(root.get("zarr.json") or b"{}")
+    return document
+
+
+def _attributes(root: Place) -> dict[str, Any]:
+    record = check_place(root)
+    if record is None or record.get("store") != STORE:
+        raise OutputError.of(
+            f"`{root.url}`",
+            got="nothing there" if record is None else f"a store of another kind ({record.get('store')})",
+            expected="a pyramid that tilestream has stored",
+            do="Store the image first: `tilestream ingest`.",
+        )
+    attributes: dict[str, Any] = _document(root)["attributes"]
+    return attributes
+
+
+def _finish(root: Place, attributes: dict[str, Any], src: str) -> FinishStore:
+    """Return what would finish the store if it were built anew in its place, checked to be the one that is there."""
+    out, _, name = root.url.rpartition("/")
+    record = attributes[OWNER]
+    levels = len(attributes["multiscales"]["layout"])
+    entry = Entry(key=name, url=src, id=name, is_explicit=True)
+    config = IngestConfig(
+        out=Place.of(out),
+        profile=record["profile"],
+        fill_levels=levels > len(open_pyramid(src).levels),
+        keep_identifying="identifying" in record,
+    )
+    places = StorePlaces.of(config.out, name)
+    opened = open_image(entry, config)
+    _require_same(root, opened, levels)
+    places.journal.prepare()
+    return begin_store(opened, config, places, staging=root, stamps=stamps_of(opened.pyramid.source))
+
+
+def _require_same(root: Place, opened: Opened, levels: int) -> None:
+    """Raise unless the arrays of a store are those that the image would be stored in."""
+    layout = opened.layout
+    names = ("shape", "data_type", "chunk_grid", "codecs", "fill_value", "dimension_names")
+    if levels != len(layout.levels):
+        raise _other(root, f"{levels} levels", f"{len(layout.levels)}")
+    for level in layout.levels:
+        wanted = layout.metadata(level)
+        there = json.loads(root.get(f"{level.index}/image/zarr.json") or b"{}")
+        for name in names:
+            if there.get(name) != json.loads(json.dumps(wanted[name])):
+                raise _other(root, f"{name} {there.get(name)} on level {level.index}", f"{wanted[name]}")
+
+
+def _other(root: Place, got: str, expected: str) -> ConfigError:
+    return ConfigError.of(
+        f"`{root.url}`",
+        got=got,
+        expected=f"{expected}, as its image would be stored now",
+        do="Store it anew: `tilestream ingest --no-resume`.",
+    )
