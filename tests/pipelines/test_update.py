@@ -1,9 +1,7 @@
 """An update gives the bits of a rebuild, wherever the image has changed."""
 
 import json
-import os
 
-import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -11,19 +9,29 @@ import zarr
 
 import tilestream as ts
 from tests.sinks.build import tree_bytes
+from tilestream.cluster.client import open_client
 from tilestream.errors import ConfigError, OutputError
 from tilestream.pipelines.ingest import build_pyramid
+from tilestream.pipelines.patches import Patches
 from tilestream.pipelines.update import update_pyramid
+from tilestream.sinks import layout
 
-SHAPE = (4500, 4700)
+SHAPE = (400, 611)
 BOXES = {
-    "one pixel": [(77, 1033, 1, 1)],
-    "over shards": [(4000, 4000, 300, 300)],
-    "the last corner": [(4490, 4690, 100, 100)],
-    "several": [(0, 0, 10, 10), (300, 4200, 700, 20), (4100, 10, 5, 5)],
-    "all": [(0, 0, 4500, 4700)],
+    "one pixel": [(77, 333, 1, 1)],
+    "over shards": [(250, 500, 20, 30)],
+    "the last corner": [(395, 600, 100, 100)],
+    "several": [(0, 0, 10, 10), (300, 400, 70, 20), (310, 10, 5, 5)],
+    "all": [(0, 0, 400, 611)],
     "nothing": [(9000, 9000, 5, 5)],
 }
+
+
+@pytest.fixture(autouse=True)
+def _small_units(monkeypatch):
+    """Chunks of 16 px: an image of a thousand pixels has many units and three tiers."""
+    monkeypatch.setattr(layout, "CHUNK_PX", ((float("inf"), 16),))
+    monkeypatch.setattr(layout, "LAST_PX", 4)
 
 
 def _picture(channels=3, dtype="u1"):
@@ -44,7 +52,7 @@ def _save(path, pixels, **attributes):
     array = zarr.create_array(
         path,
         data=pixels.transpose(2, 0, 1),
-        chunks=(pixels.shape[2], 512, 512),
+        chunks=(pixels.shape[2], 100, 120),
         dimension_names=("c", "y", "x"),
         overwrite=True,
     )
@@ -56,17 +64,114 @@ def _boxes(boxes):
 
 
 @pytest.fixture(scope="module")
-def before():
-    return _picture()
+def client():
+    with open_client("threads:2") as client:
+        yield client
 
 
-@pytest.mark.parametrize("profile", ["portable", "gdal"])
-@pytest.mark.parametrize("name", BOXES)
-def test_it_gives_the_bits_of_a_rebuild(tmp_path, before, name, profile):
+@pytest.fixture(params=["colours", "holes", "a band of floats", "classes"])
+def images(request):
+    """An image and its attributes: all valid, with nodata, with NaN, and of classes."""
+    pixels = {
+        "colours": lambda: _picture(),
+        "holes": lambda: _changed(_picture(2, "u2"), [(100, 100, 150, 300)], 0),
+        "a band of floats": lambda: _changed(_picture(1, "f4"), [(0, 0, 70, 900)], np.nan),
+        "classes": lambda: _picture(1, "u1") // 16,
+    }[request.param]()
+    extra = {"holes": {"nodata": 0}, "classes": {"flag_values": list(range(16))}}.get(request.param, {})
+    return pixels, extra
+
+
+@pytest.mark.parametrize(("name", "profile"), [*((name, "portable") for name in BOXES), ("several", "gdal")])
+def test_it_gives_the_bits_of_a_rebuild(tmp_path, images, name, profile, client):
+    before, extra = images
     source, root = tmp_path / "image.zarr", tmp_path / "out" / "x.zarr"
-    _save(source, before)
-    build_pyramid(source, root, profile=profile)
-    _save(source, _changed(before, BOXES[name]))
+    _save(source, before, **extra)
+    build_pyramid(source, root, profile=profile, client=client)
+    _save(source, _changed(before, BOXES[name]), **extra)
     update_pyramid(root, _boxes(BOXES[name]), src=source)
-    build_pyramid(source, tmp_path / "again" / "x.zarr", profile=profile)
+    build_pyramid(source, tmp_path / "again" / "x.zarr", profile=profile, client=client)
     assert tree_bytes(root) == tree_bytes(tmp_path / "again" / "x.zarr")
+
+
+def _tiff(path, pixels):
+    """Write a pyramid of JPEG tiles; a tile that has not changed gets the same bytes."""
+    with tifffile.TiffWriter(path) as writer:
+        for step in (1, 4):
+            level = pixels[::step, ::step]
+            writer.write(
+                level, tile=(112, 112), photometric="rgb", compression="jpeg", subfiletype=0 if step == 1 else 1,
+                compressionargs={"level": 90, "subsampling": (1, 1)},
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize("fill_levels", [False, True])
+@pytest.mark.parametrize("name", BOXES)
+def test_an_archive_too(tmp_path, name, fill_levels, client):
+    before, source, root = _picture(), tmp_path / "image.tif", tmp_path / "out" / "x.zarr"
+    _tiff(source, before)
+    build_pyramid(source, root, profile="archive", fill_levels=fill_levels, client=client)
+    _tiff(source, _changed(before, BOXES[name]))
+    update_pyramid(root, _boxes(BOXES[name]), src=source)
+    build_pyramid(source, tmp_path / "again" / "x.zarr", profile="archive", fill_levels=fill_levels, client=client)
+    assert tree_bytes(root) == tree_bytes(tmp_path / "again" / "x.zarr")
+
+
+def test_a_mask_that_comes_and_goes(tmp_path, client):
+    """Alpha is kept as a mask, which is only there as long as something is hidden."""
+    before, source, root = _picture(4), tmp_path / "image.tif", tmp_path / "out" / "x.zarr"
+    before[..., 3] = 255
+    hidden = _changed(before, [(200, 200, 50, 400)], 0)
+
+    def save(pixels):
+        tifffile.imwrite(source, pixels, tile=(112, 112), photometric="rgb", extrasamples=["unassalpha"])
+
+    for first, second in ((before, hidden), (hidden, before)):
+        save(first)
+        build_pyramid(source, root, resume=False, client=client)
+        save(second)
+        update_pyramid(root, _boxes([(200, 200, 50, 400)]), src=source)
+        build_pyramid(source, tmp_path / "again" / "x.zarr", resume=False, client=client)
+        assert tree_bytes(root) == tree_bytes(tmp_path / "again" / "x.zarr")
+        assert (root / "labels").exists() == (second is hidden)
+
+
+def test_an_update_that_was_killed_is_known_and_completed(tmp_path, monkeypatch, client):
+    before, source, root = _picture(), tmp_path / "image.zarr", tmp_path / "out" / "x.zarr"
+    _save(source, before)
+    build_pyramid(source, root, client=client)
+    _save(source, _changed(before, BOXES["several"]))
+    with monkeypatch.context() as patched:
+        patched.setattr(Patches, "_jobs", lambda self, tier: list(_jobs(self, tier))[:1] if not tier else _die())
+        with pytest.raises(RuntimeError, match="killed"):
+            update_pyramid(root, _boxes(BOXES["several"]), src=source)
+    record = json.loads((root / "zarr.json").read_bytes())["attributes"]["tilestream"]
+    assert record["updating"] == [list(box) for box in BOXES["several"]]
+    assert any("update" in note for note in ts.open_pyramid(str(root)).info.notes)
+    update_pyramid(root, _boxes(BOXES["several"]), src=source)
+    build_pyramid(source, tmp_path / "again" / "x.zarr", client=client)
+    assert tree_bytes(root) == tree_bytes(tmp_path / "again" / "x.zarr")
+
+
+_jobs = Patches._jobs
+
+
+def _die():
+    raise RuntimeError("killed")
+
+
+def test_what_cannot_be_updated_is_refused(tmp_path, client):
+    before, source, root = _picture(), tmp_path / "image.zarr", tmp_path / "out" / "x.zarr"
+    _save(source, before)
+    build_pyramid(source, root, client=client)
+    stored = tree_bytes(root)
+    with pytest.raises(OutputError, match="nothing there"):
+        update_pyramid(tmp_path / "none.zarr", [], src=source)
+    with pytest.raises(OutputError, match="has not written"):
+        update_pyramid(source, [], src=source)
+    with pytest.raises(ConfigError, match="level"):
+        update_pyramid(root, [ts.Box(level=1, y=0, x=0, height=1, width=1)], src=source)
+    _save(tmp_path / "small.zarr", before[:500])
+    with pytest.raises(ConfigError, match="level"):
+        update_pyramid(root, _boxes(BOXES["one pixel"]), src=tmp_path / "small.zarr")
+    assert tree_bytes(root) == stored

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,9 @@ from tilestream.codecs.shards import ShardWriter, split_shard
 from tilestream.metrics import timed
 from tilestream.sinks.layout import StoreLayout, StoreLevel
 from tilestream.types import Array, Box
+
+PUTS = 8
+"""Files without shards that are put at once by a task."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,14 +101,21 @@ class LevelWriter:
         return {name: shard.checksum}
 
     def _write_chunks(self, level: StoreLevel, iy: int, ix: int, pixels: Array) -> dict[str, str]:
-        written = {}
+        chunks: dict[tuple[int, int], bytes | None] = {}
         for number, part in enumerate(self.parts(level, pixels)):
-            if part is None or is_fill(part, self.layout.fill_value):
-                continue
-            y, x = iy * level.chunks + number // level.chunks, ix * level.chunks + number % level.chunks
-            name = self.name(level, y, x)
-            written[name] = self.place.put(name, self.encode(level, part))
-        return written
+            if part is not None and not is_fill(part, self.layout.fill_value):
+                y, x = iy * level.chunks + number // level.chunks, ix * level.chunks + number % level.chunks
+                chunks[y, x] = self.encode(level, part)
+        return self._put(level, chunks)
+
+    def _put(self, level: StoreLevel, chunks: Mapping[tuple[int, int], bytes | None]) -> dict[str, str]:
+        """Put chunks that lie by themselves, several at once: each waits for the disk or the network."""
+        names = {self.name(level, iy, ix): data for (iy, ix), data in chunks.items()}
+        gone = [name for name, data in names.items() if data is None]
+        self.place.remove(*gone)
+        kept = {name: data for name, data in names.items() if data is not None}
+        with ThreadPoolExecutor(PUTS) as pool:
+            return dict(zip(kept, pool.map(self.place.put, kept, kept.values()), strict=True))
 
     def patch(self, level: StoreLevel, box: Box, pixels: Array) -> None:
         """Replace the chunks of a box of a level; the others stay as they are, to the bit.
@@ -151,11 +162,7 @@ class LevelWriter:
             When the place cannot be written.
         """
         if not self.layout.has_shards:
-            for (iy, ix), data in chunks.items():
-                if data is None:
-                    self.place.remove(self.name(level, iy, ix))
-                else:
-                    self.place.put(self.name(level, iy, ix), data)
+            self._put(level, chunks)
             return
         count = level.chunks
         iy, ix = (next(iter(chunks))[axis] // count for axis in (0, 1))

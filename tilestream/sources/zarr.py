@@ -29,10 +29,10 @@ from tilestream.sources.extras import Extras
 from tilestream.sources.files import File
 from tilestream.sources.fingerprint import digest
 from tilestream.sources.ngff import Multiscale, Node, checked_path, collection_of, read_node
-from tilestream.sources.shardindex import indexes
 from tilestream.sources.ownstore import check_format, scene_facts, shard_maps, valid_path
 from tilestream.sources.recognise import inside
 from tilestream.sources.samples import canonical_dims, extra_axes, guess_dims, masked
+from tilestream.sources.shardindex import indexes
 from tilestream.sources.zarrextras import FOLDER, zarr_extras
 from tilestream.sources.zarrinfo import describe, levels_of
 from tilestream.sources.zarrlayout import ChunkLayout, layout_of
