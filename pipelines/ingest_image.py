@@ -163,6 +163,8 @@ class IngestJob:
         )
         if record is not None and self.config.resume:
             refuse_replacing(places.root.url)
+        if record is None and journal.summary() is not None:
+            journal.reopen()  # the store was removed by hand: its units are found to be lost, and done again
         finish = begin_store(opened, self.config, places, staging=staging_of(places.root), stamps=stamps)
         work = finish.work
         plan = work.image.plan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -129,7 +130,9 @@ class IngestWork:
         layout = mask_layout(self.image.writer.layout)
         return LevelWriter(place=self.staging, prefix=f"labels/{VALID.name}/", layout=layout)
 
-    def base(self, member: Member, tier: int, box: Box) -> Base:
+    def base(
+        self, member: Member, tier: int, box: Box, readers: Mapping[tuple[str, int], Pyramid] | None = None
+    ) -> Base:
         """Return the pixels that levels of a tier are made from.
 
         Parameters
@@ -140,6 +143,8 @@ class IngestWork:
             0 reads the source, further ones what is stored by then.
         box : Box
             In pixels of the base.
+        readers : Mapping, optional
+            What is stored by prefix and level, where the caller has opened it.
 
         Returns
         -------
@@ -149,10 +154,12 @@ class IngestWork:
         level = member.writer.layout.base(tier)
         if not tier or level is None:
             return read_base(member.pyramid, box)
-        base = read_base(self.stored(member.writer, level), box)
+        found = readers or {}
+        base = read_base(found.get((member.writer.prefix, level)) or self.stored(member.writer, level), box)
         if member is not self.image or base.void is not None:
             return base
-        valid = read_base(self.stored(self.mask, level), box).pixels[..., 0] != 0
+        mask = found.get((self.mask.prefix, level)) or self.stored(self.mask, level)
+        valid = read_base(mask, box).pixels[..., 0] != 0
         return base if valid.all() else replace(base, valid=valid)
 
     def stored(self, writer: LevelWriter, level: int) -> Pyramid:

@@ -8,18 +8,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import product
 from threading import Lock
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from tilestream.errors import DamagedError
 from tilestream.pipelines.ingest_finish import FinishStore
+from tilestream.pyramid.pyramid import Pyramid
 from tilestream.pyramid.supertile import levels_of_base, read_base
 from tilestream.sinks.layout import CHUNKS, TIER, StoreLevel
 from tilestream.sinks.members import StoreUnit
 from tilestream.sinks.pyramid import LevelWriter
 from tilestream.sources.encoded import read_encoded
 from tilestream.types import Array, Box, Shape
+
+Readers: TypeAlias = dict[tuple[str, int], Pyramid]
+"""What is stored of some levels, by the prefix of their image and the level."""
 
 REACH_PX = 4
 """How far beyond a change the levels of a source may differ: their makers filter with kernels of that half width."""
@@ -58,7 +63,9 @@ class Patches:
                 if level.copied is not None:
                     list(pool.map(lambda group, level=level: self._copy(level, group), self._cells(level)))
             for tier in plan.tiers:
-                list(pool.map(lambda job: self._make(*job), self._jobs(tier)))
+                jobs = list(self._jobs(tier))
+                readers = self._readers(tier) if jobs else {}
+                list(pool.map(lambda job, readers=readers: self._make(job[0], job[1], readers), jobs))
         kept = [reason for reason in before if _block(reason) not in self._seen]
         return sorted({*kept, *self._damage})
 
@@ -81,10 +88,19 @@ class Patches:
         for (iy, ix), region in sorted(found.items()):
             yield StoreUnit(step="make", level=plan.layout.base(tier) or 0, tier=tier, iy=iy, ix=ix), region
 
-    def _make(self, unit: StoreUnit, region: Box) -> None:
+    def _readers(self, tier: int) -> Readers:
+        """Return what is stored of the levels of a tier and of its base, opened before any of them is changed."""
+        work = self.finish.work
+        levels = {level.index for level in work.image.plan.made(tier).values()}
+        base = work.image.writer.layout.base(tier)
+        wanted = levels | ({base} if tier and base is not None else set())
+        writers = [work.image.writer, work.mask, *(member.writer for member in work.labels)]
+        return {(writer.prefix, level): work.stored(writer, level) for writer in writers for level in wanted}
+
+    def _make(self, unit: StoreUnit, region: Box, readers: Readers) -> None:
         work = self.finish.work
         for member in (work.image, *work.labels):
-            base = work.base(member, unit.tier, region)
+            base = work.base(member, unit.tier, region, readers)
             levels = member.plan.made(unit.tier)
             if member is work.image and not unit.tier:
                 self._note(region, base.damage)
@@ -92,21 +108,21 @@ class Patches:
                 if times not in levels:
                     continue
                 area = _divided(region, 2**times)
-                self._put(member.writer, levels[times], area, made.pixels)
+                self._put(member.writer, levels[times], area, made.pixels, readers)
                 if member is work.image and base.void is None:
-                    self._put_mask(levels[times], area, made.valid)
+                    self._put_mask(levels[times], area, made.valid, readers)
 
-    def _put(self, writer: LevelWriter, level: StoreLevel, area: Box, pixels: Array) -> None:
+    def _put(self, writer: LevelWriter, level: StoreLevel, area: Box, pixels: Array, readers: Readers) -> None:
         """Put pixels into the chunks of a level; what a chunk holds besides them stays."""
         whole = _aligned(area, level.chunk).intersect(Box(y=0, x=0, height=level.shape.y, width=level.shape.x))
         if whole != area:
-            around = read_base(self.finish.work.stored(writer, level.index), whole).pixels
+            around = read_base(readers[writer.prefix, level.index], whole).pixels
             y, x = area.y - whole.y, area.x - whole.x
             around[y : y + area.height, x : x + area.width] = pixels
             pixels = around
         writer.patch(level, whole, pixels)
 
-    def _put_mask(self, level: StoreLevel, area: Box, valid: npt.NDArray[np.bool_] | None) -> None:
+    def _put_mask(self, level: StoreLevel, area: Box, valid: npt.NDArray[np.bool_] | None, readers: Readers) -> None:
         mask = self.finish.work.mask
         own = mask.layout.levels[level.index]
         if valid is None:
@@ -114,7 +130,7 @@ class Patches:
             if own.chunks and mask.layout.has_shards and not mask.place.exists(name):
                 return  # nothing there was ever invalid
             valid = np.ones((area.height, area.width), np.bool_)
-        self._put(mask, own, area, valid.view(np.uint8)[..., None])
+        self._put(mask, own, area, valid.view(np.uint8)[..., None], readers)
 
     def _cells(self, level: StoreLevel) -> list[list[tuple[int, int]]]:
         """Return the cells of a copied level that a box touches, one list a shard."""
@@ -156,7 +172,7 @@ class Patches:
             if pyramid.info.validity == "mask" or isinstance(chunks[iy, ix], DamagedError):
                 box = Box(level=copied, y=area.y, x=area.x, height=area.height, width=area.width)
                 valid = read_base(pyramid, box).valid
-            self._put_mask(level, area, valid)
+            self._put_mask(level, area, valid, {})  # whole chunks: nothing has to be read
 
     def _note(self, region: Box, damage: Sequence[str]) -> None:
         """Remember which blocks of the source were looked at, and what was found."""

@@ -15,8 +15,8 @@ from typing import Any
 from tilestream.codecs.metadata import encode_json
 from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError, OutputError
-from tilestream.pipelines.cohort import Entry
-from tilestream.pipelines.ingest import IngestConfig
+from tilestream.pipelines.cohort import Cohort, Entry
+from tilestream.pipelines.ingest import IngestConfig, StoreRow
 from tilestream.pipelines.ingest_finish import FinishStore
 from tilestream.pipelines.ingest_image import Opened, StorePlaces, begin_store, open_image
 from tilestream.pipelines.patches import Patches
@@ -81,6 +81,40 @@ def update_pyramid(dst: str | Path, boxes: Sequence[Box], *, src: str | Path) ->
         written = {path for path in root.sizes() if "/image/c/" in path}
         root.put("zarr.json", finish.root(written, damage))
     return open_pyramid(root.url)
+
+
+def run_update(cohort: Cohort, config: IngestConfig, boxes: Sequence[Box]) -> tuple[StoreRow, ...]:
+    """Return what became of the one input of an update on the command line.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        One image.
+    config : IngestConfig
+        Where its store lies.
+    boxes : sequence of Box
+        Where it has changed.
+
+    Returns
+    -------
+    tuple of StoreRow
+        One row.
+
+    Raises
+    ------
+    ConfigError
+        When there are several inputs: the same rectangle hardly changed in all of them.
+    """
+    if len(cohort.entries) != 1:
+        raise ConfigError.of(
+            "`--update`", got=f"{len(cohort.entries)} images", expected="one", do="Name the image that has changed."
+        )
+    (entry,) = cohort.entries
+    root = StorePlaces.of(config.out, entry.key).root
+    pyramid = update_pyramid(root.url, boxes, src=entry.url)
+    damaged = (check_place(root) or {}).get("damage", [])
+    summary = {"format": pyramid.info.format, "damaged": damaged}
+    return (StoreRow(key=entry.key, url=entry.url, store=root.url, status="done", summary=summary),)
 
 
 def _yxhw(box: Box) -> tuple[int, int, int, int]:

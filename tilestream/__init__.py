@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tilestream import kernels as kernels
     from tilestream.pipelines.ingest import build_pyramid as build_pyramid
     from tilestream.pipelines.map import map_tiles as map_tiles
+    from tilestream.pipelines.update import update_pyramid as update_pyramid
     from tilestream.plan.tiles import plan_tiles as plan_tiles
     from tilestream.pyramid.pyramid import Pyramid as Pyramid
     from tilestream.pyramid.pyramid import open_pyramid as open_pyramid
@@ -28,6 +29,7 @@ _HOMES = {
     "plan_tiles": "tilestream.plan.tiles",
     "stream_tiles": "tilestream.stream.batches",
     "to_datatree": "tilestream.xr.tree",
+    "update_pyramid": "tilestream.pipelines.update",
 }
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "plan_tiles",
     "stream_tiles",
     "to_datatree",
+    "update_pyramid",
 ]
 
 

@@ -1,6 +1,7 @@
 """Pyramids: what stands in a store is what the source decodes to, at every level, in every profile."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -108,6 +109,13 @@ def test_another_recipe_is_refused(made):
 def test_a_finished_store_is_not_made_again(made, monkeypatch):
     monkeypatch.setattr("tilestream.pipelines.ingest_work.IngestWork.write", None)
     build_pyramid(made / "picture.zarr", made / "out" / "x.zarr", profile="portable")
+
+
+def test_a_store_that_was_removed_by_hand_is_made_again(made, tmp_path):
+    for _ in range(2):
+        build_pyramid(made / "picture.zarr", tmp_path / "x.zarr", profile="portable")
+        assert tree_bytes(tmp_path / "x.zarr") == tree_bytes(made / "out" / "x.zarr")
+        shutil.rmtree(tmp_path / "x.zarr")
 
 
 def test_a_place_that_is_taken_by_others_is_left_alone(made, tmp_path):

@@ -237,6 +237,7 @@ def ingest(
     cluster: opt.Cluster = "threads",
     memory: opt.Memory = None,
     resume: opt.Resume = True,
+    update: opt.Update = None,
     strict: opt.Strict = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -248,6 +249,7 @@ def ingest(
     with guarded(as_json=as_json, stopped=lambda: f"{progress.kept()}. {AGAIN}: {same_command()}") as stop:
         from tilestream.cli.ingesting import announced, exit_code, ingest_document, print_ingest
         from tilestream.pipelines.ingest import ingest_cohort, run_ingest
+        from tilestream.pipelines.update import run_update
 
         config = opt.ingest_config(
             out=out,
@@ -260,9 +262,13 @@ def ingest(
             memory_bytes=memory,
             resume=resume,
         )
+        boxes = opt.parse_boxes(update or [])
         cohort = ingest_cohort(paths or [], manifest=manifest, config=config)
-        with progress.shown(len(cohort.entries)):
-            rows = run_ingest(cohort, config, on_event=stop.checked(announced(progress.hear)))
+        if boxes:
+            rows = run_update(cohort, config, boxes)
+        else:
+            with progress.shown(len(cohort.entries)):
+                rows = run_ingest(cohort, config, on_event=stop.checked(announced(progress.hear)))
         if as_json:
             print_json(ingest_document(rows, cohort, strict=strict))
         else:

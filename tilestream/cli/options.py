@@ -13,6 +13,7 @@ from tilestream.errors import ConfigError
 if TYPE_CHECKING:
     from tilestream.pipelines.embed import EmbedConfig
     from tilestream.pipelines.ingest import IngestConfig
+    from tilestream.types import Box
 
 CHOICES = "What to read"
 RUNNING = "How to run"
@@ -101,6 +102,16 @@ Profile = Annotated[
         metavar="archive|portable|gdal",
         help="Copy the stored tiles as they are (default where they can be copied), or zstd, or zstd without shards.",
         rich_help_panel=CHOICES,
+    ),
+]
+Update = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--update",
+        metavar="Y,X,HEIGHT,WIDTH",
+        help="Store anew only what lies under this rectangle of level-0 pixels, in a store that is there; may be given "
+        "again for another one.",
+        rich_help_panel=RUNNING,
     ),
 ]
 FillLevels = Annotated[
@@ -296,6 +307,41 @@ def embed_config(
         raise ConfigError.of("`--mpp`", got=mpp, expected="micrometres per pixel above 0", do="Correct it.")
     params = {} if value_range is None else {"value_range": list(value_range)}
     return EmbedConfig(encoder_params=params, invalid=parse_invalid(invalid or ()), **options)
+
+
+def parse_boxes(texts: list[str]) -> list[Box]:
+    """Return the rectangles of an update.
+
+    Parameters
+    ----------
+    texts : list of str
+        `Y,X,HEIGHT,WIDTH` each.
+
+    Returns
+    -------
+    list of Box
+        Of level 0.
+
+    Raises
+    ------
+    ConfigError
+        When one is not four whole numbers.
+    """
+    from tilestream.types import Box
+
+    boxes = []
+    for text in texts:
+        try:
+            y, x, height, width = (int(part) for part in text.split(","))
+            boxes.append(Box(y=y, x=x, height=height, width=width))
+        except ValueError as error:
+            raise ConfigError.of(
+                "`--update`",
+                got=f"`{text}`",
+                expected="four whole numbers of level-0 pixels: first row, first column, height, width",
+                do="Write them with commas, such as 4096,0,512,512.",
+            ) from error
+    return boxes
 
 
 def ingest_config(*, out: str, invalid: list[str] | None = None, **options: Any) -> IngestConfig:

@@ -20,6 +20,7 @@ FORMAT = 1
 """Newest format of a pyramid that is known here."""
 VALID = "labels/valid"
 """Mask of a store, 1 where something was measured."""
+HALF_UPDATED = "an update of this store has not come to its end: run it again, or wait for it"
 
 
 def _own(node: Node) -> Mapping[str, Any]:
@@ -122,7 +123,8 @@ def with_own_facts(info: ImageInfo, node: Node) -> ImageInfo:
     Returns
     -------
     ImageInfo
-        With modality, control points, date, and a factor and offset for each channel; unchanged for other stores.
+        With modality, control points, date, and a factor and offset for each channel, and with a note when an update
+        of the store was never completed; unchanged for other stores.
     """
     image = _own(node).get("image")
     if not isinstance(image, Mapping):
@@ -136,6 +138,7 @@ def with_own_facts(info: ImageInfo, node: Node) -> ImageInfo:
         crs=info.crs or (crs if isinstance(crs, str) else None),  # that of the points: GeoZarr has none without affine
         datetime=info.datetime or KNOWN["acquired"](moment),
         channels=_scaled(info.channels, image.get("channels")),
+        notes=(*info.notes, *([HALF_UPDATED] if "updating" in _own(node) else [])),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tilestream.codecs.durable import PARTIAL_SUFFIX
 from tilestream.errors import SourceError
 from tilestream.sources.address import default_notes
 from tilestream.sources.crs import short_crs
@@ -323,6 +324,8 @@ def _sizes(folder: Path, most: int) -> list[tuple[str, int]]:
         for name in sorted(names):
             if len(found) >= most:
                 return found
+            if name.endswith(PARTIAL_SUFFIX):
+                continue  # in the making
             try:
                 nbytes = os.stat(f"{place}/{name}").st_size
             except OSError:  # a link may lead nowhere
