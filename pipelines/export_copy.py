@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import islice, product
 
+from tilestream.codecs.imagechunks import JPEG, with_checksum
 from tilestream.errors import ConfigError
 from tilestream.pipelines.level_plan import LevelPlan
 from tilestream.pipelines.level_tiles import MadeTiles, SquareReader
 from tilestream.pyramid.pyramid import Pyramid
 from tilestream.sinks.jpegform import JpegForm, jpeg_form
 from tilestream.sinks.tiffpyramid import EncodedTile, TiffPyramid
-from tilestream.sources.encoded import encoded_level, read_encoded
-from tilestream.types import Cell, Encoded, Shape, Source
+from tilestream.sources.encoded import encoded_level
+from tilestream.sources.zarr import ZarrSource
+from tilestream.sources.zarrcopy import ZarrCopy
+from tilestream.types import Cell, Encoded, EncodedSource, Level, Shape
 
-_JPEG = "imagecodecs_jpeg"
 _CHECKSUM_BYTES = 4
 _TRIED = 64
 """Tiles that are looked at to find one that is stored and whole."""
@@ -24,7 +26,7 @@ _TRIED = 64
 class StoredTiles:
     """Tiles of a source that can be copied into a TIFF."""
 
-    source: Source
+    source: EncodedSource
     """Gives them."""
     form: JpegForm
     """What nearly all of them have in common; others are coded anew."""
@@ -55,8 +57,16 @@ def find_stored_tiles(pyramid: Pyramid) -> StoredTiles:
     ConfigError
         When the tiles of level 0 cannot be copied; the message says why.
     """
-    source = pyramid.source
-    forms = {level.index: _form_of(source, level.index) for level in pyramid.levels}
+    given = pyramid.source
+    source = ZarrCopy(source=given) if isinstance(given, ZarrSource) else given
+    if not isinstance(source, EncodedSource):
+        raise ConfigError.of(
+            "codec `copy`",
+            got=encoded_level(given, 0).reason,
+            expected="square tiles of baseline JPEG",
+            do="Choose jpeg, or one without loss.",
+        )
+    forms = {level.index: _form_of(source, level) for level in pyramid.levels}
     first = forms[0]
     if isinstance(first, str):
         raise ConfigError.of(
@@ -65,21 +75,21 @@ def find_stored_tiles(pyramid: Pyramid) -> StoredTiles:
     return StoredTiles(source=source, form=first, levels=frozenset(n for n, form in forms.items() if form == first))
 
 
-def _form_of(source: Source, level: int) -> JpegForm | str:
+def _form_of(source: EncodedSource, level: Level) -> JpegForm | str:
     """Return the form of the tiles of a level, or why they cannot be copied."""
-    spec = encoded_level(source, level)
+    spec = source.encoded(level.index)
     if spec.reason:
         return spec.reason
     names = [codec["name"] for codec in spec.codecs]
     channels, height, width = spec.chunk_shape
-    if _JPEG not in names or names[-1] != "crc32c":
+    if JPEG not in names or names[-1] != "crc32c":
         return f"tiles coded by {', '.join(names)}"
     if height != width or width % 16:
         return f"tiles of {height} x {width} px"
-    blocks = source.info.levels[level].blocks
+    blocks = level.blocks
     middle = blocks.y // 2, blocks.x // 2
     for iy, ix in islice([middle, *islice(product(range(blocks.y), range(blocks.x)), _TRIED)], _TRIED):
-        (data,) = read_encoded(source, level, [(0, iy, ix)])
+        (data,) = source.read_encoded(level.index, [(0, iy, ix)])
         if isinstance(data, bytes):
             form = jpeg_form(data)
             if form is None or (form.components, form.height, form.width) != (channels, height, width):
@@ -127,7 +137,7 @@ class TileCopier:
         places = list(product(rows, range(x // tile_px, -(-(x + shape.x) // tile_px))))
         planes = len(self.tiff.planes)
         cells: list[Cell] = [(plane, iy, ix) for iy, ix in places for plane in range(planes)]
-        found = read_encoded(self.stored.source, stored_level, cells)
+        found = self.stored.source.read_encoded(stored_level, cells)
         made = [
             self._tile(level, iy, ix, found[number * planes : (number + 1) * planes])
             for number, (iy, ix) in enumerate(places)
@@ -165,10 +175,11 @@ class TileCopier:
         ]
 
     def _copied(self, stream: Encoded) -> bytes | None:
-        """Return the bytes of a tile that the file can hold."""
+        """Return the bytes of a tile that the file can hold; one that its checksum contradicts is left to be read."""
         if not isinstance(stream, bytes) or jpeg_form(stream) != self.stored.form:
             return None
-        return stream[:-_CHECKSUM_BYTES]
+        data = stream[:-_CHECKSUM_BYTES]
+        return data if with_checksum(data) == stream else None
 
     def _inside(self, level: int, iy: int, ix: int) -> Shape:
         whole, tile_px = self.plan.shapes[level], self.stored.tile_px

@@ -118,6 +118,32 @@ def test_tiles_that_are_damaged_or_not_stored(holed: Pyramid, tmp_path: Path, to
         assert (seen.pixels[:, 256:512, 512:768] == 255).all()
 
 
+@pytest.mark.parametrize("to", TARGETS)
+def test_an_archive_gives_back_the_streams_of_its_source(shared_data: Path, tmp_path: Path, to: str) -> None:
+    name = "slides/CMU-1-Small-Region.svs"
+    ts.build_pyramid(shared_data / name, tmp_path / "a.zarr", profile="archive")
+    wanted = ts.open_pyramid(tmp_path / "a.zarr")
+    made, again = _copy(wanted, tmp_path, to)
+    assert (made.notes, made.damage) == ((), ())
+    with tifffile.TiffFile(shared_data / name) as source, tifffile.TiffFile(made.path) as copy:
+        assert _scans(copy.pages.first) == _scans(source.pages.first)
+        np.testing.assert_array_equal(copy.pages.first.asarray(), source.pages.first.asarray())
+    assert again.mpp == pytest.approx(wanted.mpp)
+
+
+def test_a_flipped_bit_in_an_archive_is_damage(tmp_path: Path) -> None:
+    slide = write_slide(tmp_path / "a.svs", Shape(y=700, x=900), tile_px=256)
+    ts.build_pyramid(slide, tmp_path / "a.zarr", profile="archive")
+    shard = tmp_path / "a.zarr" / "0" / "image" / "c" / "0" / "0" / "0"
+    data = bytearray(shard.read_bytes())
+    data[data.index(b"\xff\xda") + 2000] ^= 1
+    shard.write_bytes(data)
+    made, again = _copy(ts.open_pyramid(tmp_path / "a.zarr"), tmp_path, "cog")
+    (reason,) = made.damage
+    assert "checksum" in reason.lower() or "CRC" in reason
+    assert 0 < again.read_region(again.levels[0].box).valid.mean() < 1
+
+
 def test_masks_are_kept_beside_copies(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(50, 200, (900, 800, 3), np.uint8)
     valid = np.ones((900, 800), np.bool_)

@@ -122,6 +122,10 @@ class ChunkReader:
             return pixels
         return pixels[top : top + box.height, left : left + box.width, : self._channels]
 
+    def stored(self, place: Place) -> bytes | None:
+        """Return the bytes of a chunk, None where none is stored; raise `DamagedError` when they cannot be read."""
+        return self._fetch([place])[0]
+
     def _places(self, box: Box, selection: Mapping[str, int]) -> list[Place]:
         """Return the chunks that a window touches."""
         ranges: list[Sequence[int]] = []

@@ -123,6 +123,11 @@ class ZarrSource:
         reader = self._readers[box.level]
         return self._by_zarr(box) if reader is None else reader.read(box, self.info.selection, out)
 
+    def stored_chunk(self, level: int, place: tuple[int, ...]) -> bytes | None:
+        """Return the bytes of a chunk at its place in the grid, None where none is stored; raise `DamagedError`."""
+        reader = self._readers[level]
+        return None if reader is None else reader.stored(place)
+
     def warm(self, box: Box) -> None:
         """Fetch what a box of a level is stored in, where it lies in remote shards."""
         if self.root.is_local:
