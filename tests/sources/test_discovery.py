@@ -232,6 +232,12 @@ def test_an_image_beside_a_scene_is_not_lost(tmp_path):
     assert open_source(str(tmp_path / "s")).info.format == "landsat-c2-l2sp"  # who names the folder means the scene
 
 
+def test_outputs_beside_a_scene_are_no_images_beside_it(tmp_path):
+    save_landsat(tmp_path / "s", {"4": "SR_B4"}, stem="LC08_A")
+    (tmp_path / "s" / "s.features.zarr").mkdir()
+    assert inputs([tmp_path / "s"]) == ["s"]
+
+
 def test_other_images_of_a_product_are_no_inputs(tmp_path):
     for name in ("B02", "B03", "TCI", "AOT"):
         save_band(tmp_path / "p" / f"T29RKH_20200219T112111_{name}_10m.tif", noise(60, 1))

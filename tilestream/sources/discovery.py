@@ -10,7 +10,7 @@ from pathlib import Path
 from tilestream.errors import SourceError
 from tilestream.sources.address import parse_address
 from tilestream.sources.files import File
-from tilestream.sources.found import Found, belongings, last_part, passed_over
+from tilestream.sources.found import Found, belongings, last_part
 from tilestream.sources.prefixes import under_prefix
 from tilestream.sources.recognise import (
     HEAD_BYTES,
@@ -18,6 +18,7 @@ from tilestream.sources.recognise import (
     Folder,
     family_of_head,
     list_folder,
+    passed_over,
     suffix_of,
 )
 from tilestream.sources.scenefolder import family_when_alone, product_of_file

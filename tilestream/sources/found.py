@@ -12,9 +12,6 @@ from tilestream.sources.recognise import Folder, inside, suffix_of
 from tilestream.sources.scene import Scene
 from tilestream.sources.scenefolder import products_in
 
-OWN_OUTPUTS = (".features.zarr", ".entropy.zarr")
-"""Endings of what this program writes; such a folder is never read as an image when it is come across."""
-OWN_NAMES = frozenset({"report.json", "report.html", "receipts"})
 SIDECARS = {".ovr": "overviews", ".msk": "mask", ".aux.xml": "metadata"}
 """Ending behind a whole image name → what such a file is to the image."""
 
@@ -47,26 +44,6 @@ def last_part(url: str) -> str:
         `root` where there is none.
     """
     return url.rstrip("/").rpartition("/")[2] or "root"
-
-
-def passed_over(name: str) -> str | None:
-    """Return why a name is passed over whatever it holds, None where it is not.
-
-    Parameters
-    ----------
-    name : str
-        Name of a file or folder.
-
-    Returns
-    -------
-    str or None
-        Words for the report.
-    """
-    if name.startswith("."):
-        return "hidden"
-    if name.endswith(OWN_OUTPUTS) or name in OWN_NAMES:
-        return "an output of this program"
-    return None
 
 
 def belongings(folder: Folder) -> dict[str, str]:

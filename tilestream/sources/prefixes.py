@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 
 from tilestream.errors import SourceError
 from tilestream.sources.files import File
-from tilestream.sources.found import Found, belongings, last_part, passed_over
-from tilestream.sources.recognise import SUFFIXES, Folder, inside, list_entries, suffix_of
+from tilestream.sources.found import Found, belongings, last_part
+from tilestream.sources.recognise import SUFFIXES, Folder, inside, list_entries, passed_over, suffix_of
 from tilestream.sources.scenefolder import family_when_alone
 
 _DICOM = ("dcm", "dicom")

@@ -29,6 +29,9 @@ SUFFIXES = {
 }
 """Suffix → family that is expected to read it."""
 
+OWN_OUTPUTS = (".features.zarr", ".entropy.zarr")
+"""Endings of what this program writes; such a folder is never read as an image when it is come across."""
+OWN_NAMES = frozenset({"report.json", "report.html", "receipts"})
 LFS_MAGIC = b"version https://git-lfs.github.com/spec/v1"
 ZARR_MARKERS = ("zarr.json", ".zattrs", ".zgroup", ".zarray", ".zmetadata")
 HEAD_BYTES = 1024
@@ -71,6 +74,26 @@ def suffix_of(name: str) -> str:
         Suffix; empty when there is none.
     """
     return name.rpartition(".")[2].lower() if "." in name.lstrip(".") else ""
+
+
+def passed_over(name: str) -> str | None:
+    """Return why a name is passed over whatever it holds, None where it is not.
+
+    Parameters
+    ----------
+    name : str
+        Name of a file or folder.
+
+    Returns
+    -------
+    str or None
+        Words for the report.
+    """
+    if name.startswith("."):
+        return "hidden"
+    if name.endswith(OWN_OUTPUTS) or name in OWN_NAMES:
+        return "an output of this program"
+    return None
 
 
 def list_folder(file: File) -> Folder | None:

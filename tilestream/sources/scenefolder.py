@@ -10,7 +10,16 @@ from typing import Any
 from tilestream.errors import SourceError
 from tilestream.sources.files import File
 from tilestream.sources.landsat import MTL, landsat_scene
-from tilestream.sources.recognise import SUFFIXES, Folder, family_of_plain, inside, is_zarr, list_folder, suffix_of
+from tilestream.sources.recognise import (
+    SUFFIXES,
+    Folder,
+    family_of_plain,
+    inside,
+    is_zarr,
+    list_folder,
+    passed_over,
+    suffix_of,
+)
 from tilestream.sources.scene import Scene, folder_of
 from tilestream.sources.sentinel1 import is_product, radar_scene
 from tilestream.sources.sentinel2 import EXTRA, FOLDERS, MTD, is_loose, loose_scene, safe_scene
@@ -65,11 +74,12 @@ def family_when_alone(folder: Folder) -> str | None:
     str or None
         As `family_of_folder`; None also for a scene beside images that are none of its files: each is an input then.
     """
-    family = family_of_folder(folder)
-    if family != "bands":
-        return family
+    if is_zarr(folder):
+        return "zarr"
     product = product_of_folder(folder)
-    return None if product is None or _strangers(folder, product) else family
+    if product is None:
+        return family_of_plain(folder)
+    return None if _strangers(folder, product) else "bands"
 
 
 def _strangers(folder: Folder, product: Product) -> list[str]:
@@ -80,12 +90,10 @@ def _strangers(folder: Folder, product: Product) -> list[str]:
         return []  # the scene is an input that fails and says why
     urls = [band.file.url for band in scene.bands] + [layer.file.url for layer in scene.layers]
     own = scene.named | {url.rpartition("/")[2] for url in urls}
-    begins = (".", *([product.prefix] if product.prefix else []))
-    return [
-        name
-        for name in sorted(folder.names)
-        if suffix_of(name) in SUFFIXES and name not in own and not name.startswith(begins) and not EXTRA.fullmatch(name)
-    ]
+    if product.prefix:
+        own |= {name for name in folder.names if name.startswith(product.prefix)}
+    others = [name for name in folder.names - own if suffix_of(name) in SUFFIXES and not passed_over(name)]
+    return sorted(name for name in others if not EXTRA.fullmatch(name))
 
 
 def product_of_folder(folder: Folder) -> Product | None:
