@@ -65,3 +65,14 @@ def test_the_least_recently_used_is_forgotten_first():
     assert [name for name in "abcd" if kept.get(name, 0, 30) is not None] == ["a", "c", "d"]
     kept.put("e", 0, bytes(51))  # more than half
     assert kept.get("e", 0, 1) is None
+
+
+def test_a_large_range_is_not_hidden_by_smaller_ones_in_it():
+    kept = KeptRanges(1000)
+    kept.put("a", 50, bytes(20))
+    kept.put("a", 180, bytes(40))
+    kept.put("a", 0, bytes(range(200)))
+    kept.put("a", 60, bytes(range(60, 70)))
+    assert kept.get("a", 65, 100) == bytes(range(65, 100))
+    assert kept.get("a", 190, 210) == bytes(20)
+    assert len(kept._ranges) == 3

@@ -102,6 +102,17 @@ def test_few_requests_read_the_tiles_of_a_sharded_store(put, slide, tmp_path):
     np.testing.assert_array_equal(pixels, ts.open_pyramid(slide).read(box))
 
 
+def test_few_requests_read_the_frames_of_a_dicom_file(put, shared_data):
+    path = shared_data / "slides" / "camelyon-jpeg2000.dcm"
+    url, options, log = put(path)
+    pyramid = ts.open_pyramid(url, options=options)
+    log.clear()
+    box = pyramid.levels[0].box
+    pixels = pyramid.read(box)
+    assert len(log.requests) <= 3
+    np.testing.assert_array_equal(pixels, ts.open_pyramid(path).read(box))
+
+
 def test_trouble_while_tiles_are_read_costs_no_tile(put, slide, monkeypatch):
     monkeypatch.setattr(retries, "FIRST_WAIT_S", 0.01)
     url, options, log = put(slide)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from threading import Lock
 
 import numpy as np
@@ -19,14 +20,14 @@ from tilestream.errors import ConfigError, SourceError, TilestreamError
 from tilestream.sources.address import checked_index, default_notes
 from tilestream.sources.dicomcopy import DicomCopy
 from tilestream.sources.dicomdecode import decode_frame
-from tilestream.sources.dicomfile import NEVER, WSI, Identity, identify
+from tilestream.sources.dicomfile import NEVER, WSI, Identity, Instance, identify
 from tilestream.sources.dicomframes import refuse
 from tilestream.sources.dicomseries import Series, describe, fingerprint_of, frame_of, parse_series
 from tilestream.sources.extras import Extras
 from tilestream.sources.files import File
 from tilestream.sources.recognise import inside, list_folder, suffix_of
 from tilestream.sources.samples import extra_axes
-from tilestream.types import Array, Block, Cell, Encoded, EncodedLevel, ImageInfo, Source
+from tilestream.types import Array, Block, Box, Cell, Encoded, EncodedLevel, ImageInfo, Source
 
 OPEN_SERIES = 64
 """Series whose frame tables stay in one process; a table is 20 bytes a frame."""
@@ -89,19 +90,40 @@ class DicomSource:
         DamagedError
             When a frame is cut or broken.
         """
-        series = self._parsed()
         stored = self.info.levels[level]
         height, width = min(stored.block.y, stored.shape.y - iy * stored.block.y), stored.shape.x - ix * stored.block.x
-        selection = self.info.selection
-        plane = selection.get("z", 0)
-        paths = range(series.paths) if series.paths_are_channels else (selection.get("path", 0),)
-        frames = [frame_of(series.levels[level], path, plane, (iy, ix)) for path in paths]
+        frames = self._frames(level, iy, ix)
         found = [frame for frame in frames if frame is not None]
         if len(found) < len(frames):
             return None
         decoded = [decode_frame(*frame) for frame in found]
         pixels = decoded[0] if len(decoded) == 1 else np.concatenate(decoded, axis=2)
         return Block(pixels=pixels[:height, :width])
+
+    def warm(self, box: Box) -> None:
+        """Fetch the frames of a box of a level, where the files are remote."""
+        if self.file.is_local:
+            return
+        stored = self.info.levels[box.level]
+        box = box.intersect(stored.box)
+        rows = range(box.y // stored.block.y, -(-box.y_stop // stored.block.y))
+        columns = range(box.x // stored.block.x, -(-box.x_stop // stored.block.x))
+        ranges: dict[str, list[tuple[int, int]]] = {}
+        files: dict[str, File] = {}
+        found = [one for iy, ix in product(rows, columns) for one in self._frames(box.level, iy, ix)]
+        for instance, number in filter(None, found):
+            file = instance.identity.file
+            offset, nbytes = (int(value) for value in instance.table[number])
+            ranges.setdefault(file.url, []).append((offset, nbytes))
+            files[file.url] = file
+        for url, wanted in ranges.items():
+            files[url].warm([(offset, nbytes) for offset, nbytes in wanted if nbytes > 0])
+
+    def _frames(self, level: int, iy: int, ix: int) -> list[tuple[Instance, int] | None]:
+        """Return where the frames of a tile are, one for each optical path that is read."""
+        series, selection = self._parsed(), self.info.selection
+        paths = range(series.paths) if series.paths_are_channels else (selection.get("path", 0),)
+        return [frame_of(series.levels[level], path, selection.get("z", 0), (iy, ix)) for path in paths]
 
     def encoded(self, level: int) -> EncodedLevel:
         """Return how the frames of a level decode by themselves, or why they cannot be copied."""

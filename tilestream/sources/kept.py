@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
 from collections.abc import Hashable
 from threading import Lock
 
 KEPT_BYTES = 128 << 20
 """Most bytes kept in one process: the compressed tiles of some dozen super-tiles."""
+MOST_TRIED = 8
+"""Kept ranges that begin before a wanted one and are looked at, nearest first."""
 
 
 class KeptRanges:
@@ -46,7 +48,13 @@ class KeptRanges:
         if not data or len(data) > self._budget_bytes // 2:
             return
         with self._lock:
-            self._drop(file, start)
+            if len(self._ranges.get((file, start), b"")) >= len(data):
+                return
+            stop = start + len(data)
+            starts = self._starts.get(file, [])
+            inside = starts[bisect_left(starts, start) : bisect_left(starts, stop)]
+            for one in [one for one in inside if one + len(self._ranges[file, one]) <= stop]:
+                self._drop(file, one)  # a later, smaller one would hide this one from `get`
             self._ranges[file, start] = data
             insort(self._starts.setdefault(file, []), start)
             self._bytes += len(data)
@@ -70,15 +78,13 @@ class KeptRanges:
         """
         with self._lock:
             starts = self._starts.get(file, [])
-            number = bisect_right(starts, start) - 1
-            if number < 0:
-                return None
-            first = starts[number]
-            data = self._ranges[file, first]
-            if stop > first + len(data):
-                return None
-            self._ranges.move_to_end((file, first))
-        return data[start - first : stop - first]
+            number = bisect_right(starts, start)
+            for first in reversed(starts[max(0, number - MOST_TRIED) : number]):  # they may overlap
+                data = self._ranges[file, first]
+                if stop <= first + len(data):
+                    self._ranges.move_to_end((file, first))
+                    return data[start - first : stop - first]
+        return None
 
     def _drop(self, file: Hashable, start: int) -> None:
         data = self._ranges.pop((file, start), None)
