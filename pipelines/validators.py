@@ -129,10 +129,13 @@ def _require_version(root: File, *known: str) -> str:
 
 
 def _yaozarrs(root: File) -> list[str]:
-    from yaozarrs import validate_zarr_store
+    from yaozarrs import open_group, validate_zarr_store
 
     _require_version(root, "0.4", "0.5")
-    validate_zarr_store(root.path if root.is_local else root.url)
+    options = dict(root.options)
+    if root.url.startswith("s3://"):
+        options.setdefault("anon", False)  # which it would be
+    validate_zarr_store(open_group(root.path if root.is_local else root.url, storage_options=options))
     return []
 
 

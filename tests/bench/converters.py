@@ -1,6 +1,6 @@
 """What users turn slides into pyramids with now, each as its documentation tells, with our chunks and our codec.
 
-All write levels 1 to 16 in chunks of 256 px, zstd level 3; a run ends when what it wrote is on the disk.
+All write levels 1 to 16 in chunks of 256 px, zstd level 1; a run ends when what it wrote is on the disk.
 The writers of Zarr get the slide as a Dask array through tifffile, in blocks of one shard, which suits them best.
 """
 
@@ -11,7 +11,8 @@ import shutil
 import subprocess
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ from tilestream.cluster.client import open_client
 CORES = len(os.sched_getaffinity(0))
 CHUNK_PX = 256
 SHARD_PX = 4096
-LEVEL = 3
-"""Of zstd."""
+LEVEL = 1
+"""Of zstd, as in the profile `portable`."""
 FACTORS = (2, 4, 8, 16)
 
 Convert = Callable[[Path, Path], None]
@@ -72,14 +73,15 @@ def ome_zarr(slide: Path, out: Path) -> None:
         "shards": (3, SHARD_PX, SHARD_PX),
         "compressors": [ZstdCodec(level=LEVEL)],
     }
-    write_image(
-        _dask(slide),
-        str(out),
-        axes=["c", "y", "x"],
-        scale_factors=list(FACTORS),
-        method=Methods.LOCAL_MEAN,
-        storage_options=options,
-    )
+    with _dask(slide) as pixels:
+        write_image(
+            pixels,
+            str(out),
+            axes=["c", "y", "x"],
+            scale_factors=list(FACTORS),
+            method=Methods.LOCAL_MEAN,
+            storage_options=options,
+        )
 
 
 def ngff_zarr(slide: Path, out: Path) -> None:
@@ -87,49 +89,49 @@ def ngff_zarr(slide: Path, out: Path) -> None:
     from ngff_zarr import Methods, to_multiscales, to_ngff_image, to_ngff_zarr
     from zarr.codecs import ZstdCodec
 
-    image = to_ngff_image(_dask(slide), dims=("c", "y", "x"))
-    levels = to_multiscales(
-        image, scale_factors=list(FACTORS), chunks=CHUNK_PX, method=Methods.ITKWASM_BIN_SHRINK, cache=False
-    )
     chunks_per_shard = {"c": 1, "y": SHARD_PX // CHUNK_PX, "x": SHARD_PX // CHUNK_PX}
-    to_ngff_zarr(
-        str(out), levels, version="0.5", chunks_per_shard=chunks_per_shard, compressors=[ZstdCodec(level=LEVEL)]
-    )
+    with _dask(slide) as pixels:
+        image = to_ngff_image(pixels, dims=("c", "y", "x"))
+        levels = to_multiscales(
+            image, scale_factors=list(FACTORS), chunks=CHUNK_PX, method=Methods.ITKWASM_BIN_SHRINK, cache=False
+        )
+        to_ngff_zarr(
+            str(out), levels, version="0.5", chunks_per_shard=chunks_per_shard, compressors=[ZstdCodec(level=LEVEL)]
+        )
 
 
 def vips_tiff(slide: Path, out: Path) -> None:
-    """`vips tiffsave`: tiled, pyramidal, zstd."""
+    """`vips`: a tiled, pyramidal TIFF, zstd."""
     out.mkdir()
-    _vips(slide).tiffsave(
-        str(out / "x.tif"),
-        tile=True,
-        pyramid=True,
-        tile_width=CHUNK_PX,
-        tile_height=CHUNK_PX,
-        compression="zstd",
-        level=LEVEL,
-        bigtiff=True,
-    )
+    options = f"tile,pyramid,tile-width={CHUNK_PX},tile-height={CHUNK_PX},compression=zstd,level={LEVEL},bigtiff"
+    _vips(slide, f"{out / 'x.tif'}[{options}]")
 
 
 def vips_dz(slide: Path, out: Path) -> None:
-    """`vips dzsave`, with its own defaults: JPEG tiles of 254 px in folders."""
+    """`vips`: Deep Zoom with its own defaults, JPEG tiles of 254 px in folders."""
     out.mkdir()
-    _vips(slide).dzsave(str(out / "x"))
+    _vips(slide, str(out / "x.dz"))
 
 
-def _vips(slide: Path) -> Any:
-    import pyvips
+def has_vips() -> bool:
+    """Return whether the command `vips` is there (Debian: libvips-tools); the wheel of libvips has no zstd."""
+    return shutil.which("vips") is not None
 
-    return pyvips.Image.tiffload(str(slide), access="sequential")
+
+def _vips(slide: Path, out: str) -> None:
+    subprocess.run(["vips", "tiffload", str(slide), out, "--access", "sequential"], check=True)
 
 
-def _dask(slide: Path) -> Any:
-    """Return level 0 as a Dask array `(c, y, x)`."""
+@contextmanager
+def _dask(slide: Path) -> Iterator[Any]:
+    """Give level 0 as a Dask array `(c, y, x)`."""
     import dask.array as da
 
-    with warnings.catch_warnings():
+    with tifffile.TiffFile(slide) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what tifffile and zarr say of one another's versions
-        found = zarr.open(tifffile.imread(slide, aszarr=True, level=0), mode="r")
-    array: Any = found["0"] if isinstance(found, zarr.Group) else found
-    return da.from_array(array, chunks=(SHARD_PX, SHARD_PX, 3), name=False).transpose(2, 0, 1)
+        store = file.series[0].levels[0].aszarr()
+        try:
+            array: Any = zarr.open(store, mode="r")
+            yield da.from_array(array, chunks=(SHARD_PX, SHARD_PX, 3), name=False).transpose(2, 0, 1)
+        finally:
+            store.close()

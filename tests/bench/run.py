@@ -34,6 +34,8 @@ PEERS = (
     "dask",
     "distributed",
     "zarr",
+    "ome-zarr",
+    "ngff-zarr",
 )
 
 

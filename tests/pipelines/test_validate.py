@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tests.servers import S3, HttpServer
 from tests.sinks.build import make_image, make_plan, make_sink, write_all
 from tilestream.cli import app
 from tilestream.codecs.shardmap import encode_shard_map
@@ -252,3 +253,18 @@ def test_a_lost_shard_is_told_from_one_that_was_never_written(raster: Path) -> N
         validation = validate_image(str(raster))
         assert outcomes(validation)["chunks"] == outcome
     assert problems(validation, "chunks") == "level 0: 1 shards were written and are gone: 0/0/0"
+
+
+@pytest.mark.filterwarnings("default")  # of clients that validators leave open
+def test_on_object_storage_as_on_disk(scene: Path, s3_environment: S3) -> None:
+    validation = validate_image(s3_environment.upload(scene))
+    assert outcomes(validation) == dict.fromkeys(CHECKS, "valid")
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_server_that_lists_nothing_is_no_server_without_chunks(scene: Path, http_server: HttpServer) -> None:
+    shutil.copytree(scene, http_server.root / "r.zarr")
+    validation = validate_image(f"{http_server.url}/r.zarr")
+    assert outcomes(validation) == dict.fromkeys(CHECKS, "valid")
+    (chunks,) = (verdict for verdict in validation.verdicts if verdict.check == "chunks")
+    assert chunks.notes[1] == "level 0: its server lists no files, so none were looked for"

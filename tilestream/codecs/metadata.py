@@ -13,6 +13,7 @@ import numpy as np
 from tilestream.types import Array
 
 ZSTD_LEVEL = 3
+_LOOKED_AT = 16
 # xarray stores a float `_FillValue` as base64 of a little-endian double; this is NaN in that form.
 NAN_FILL_ATTRIBUTE = "AAAAAAAA+H8="
 
@@ -250,13 +251,10 @@ def is_fill(chunk: Array, fill_value: float) -> bool:
     bool
         True when the chunk need not be stored.
     """
-    # nearly all chunks are told from their first value, and need not be looked at
-    if not chunk.size or not _equal(chunk[(0,) * chunk.ndim], fill_value):
-        return not chunk.size
-    if math.isnan(fill_value):
-        return bool(np.isnan(chunk).all())
-    return bool((chunk == fill_value).all())
+    # nearly all chunks are told from a few of their values, and need not be looked at whole
+    few = chunk[tuple(slice(None, None, max(1, size // _LOOKED_AT)) for size in chunk.shape)]
+    return _all_equal(few, fill_value) and _all_equal(chunk, fill_value)
 
 
-def _equal(value: Any, fill_value: float) -> bool:
-    return bool(value == fill_value) or (math.isnan(fill_value) and bool(np.isnan(value)))
+def _all_equal(values: Array, fill_value: float) -> bool:
+    return bool((np.isnan(values) if math.isnan(fill_value) else values == fill_value).all())

@@ -76,7 +76,13 @@ class _Files:
         stored = np.zeros(self.grid, np.bool_)
         strange: list[str] = []
         bad: list[str] = []
-        for name, nbytes in _listed(self.file):
+        files = dict(_listed(self.file))
+        if not _METADATA & set(files):
+            findings.notes.append(f"{where}: its server lists no files, so none were looked for")
+            return 0
+        for name, nbytes in files.items():
+            if name in _METADATA:
+                continue
             at = self._place(name)
             if at is None or len(at) != len(self.grid) or any(n >= most for n, most in zip(at, self.grid, strict=True)):
                 strange.append(name)
@@ -178,19 +184,17 @@ def _index_damage(file: File, nbytes: int, *, chunks: int, at_end: bool) -> str 
 
 
 def _listed(file: File) -> Iterator[tuple[str, int]]:
-    """Yield path and size of every file below an array's folder but its metadata."""
+    """Yield path and size of every file below an array's folder."""
     if not file.is_local:
         system, path = fsspec.core.url_to_fs(file.url, **file.options)
         start = path.rstrip("/") + "/"
         for key, facts in sorted(system.find(path, detail=True).items()):
-            name = key.removeprefix(start)
-            if name not in _METADATA:
-                yield name, int(facts["size"])
+            yield key.removeprefix(start), int(facts["size"])
         return
     for folder, folders, names in os.walk(file.path):
         folders.sort()
         for name in sorted(names):
             full = Path(folder, name)
             relative = full.relative_to(file.path).as_posix()
-            if relative not in _METADATA and not name.startswith(".__"):
+            if not name.startswith(".__"):
                 yield relative, full.stat().st_size

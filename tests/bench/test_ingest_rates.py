@@ -1,0 +1,45 @@
+"""What ingest is promised beside the peers' own packages, on smaller slides, at 70 % of its bars."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.bench.bench_archive import write_whole_slide
+from tests.bench.bench_ingest import archive_rows, memory_rows, open_rows, portable_rows
+from tests.bench.table import until_held
+from tests.bench.test_ratios import SHARE
+from tilestream.types import Shape
+
+
+def make_slide(folder: Path, px: int) -> Path:
+    return write_whole_slide(folder / "slide.svs", Shape(y=px, x=px))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of the peers
+def test_portable_stores_beside_the_peers(tmp_path: Path) -> None:
+    slide = make_slide(tmp_path, 8000)
+    rows = until_held(lambda: portable_rows(slide, tmp_path, px=8000, share=SHARE))
+    assert all(row["ok"] is not False for row in rows), rows
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_archives_beside_a_peer(tmp_path: Path) -> None:
+    slide = make_slide(tmp_path, 12_000)
+    # a copy is too quick at this size: opening, planning and receipts would be what is measured
+    rows = until_held(lambda: archive_rows(slide, tmp_path, px=12_000, share=SHARE, copy=False))
+    assert all(row["ok"] for row in rows), rows
+
+
+@pytest.mark.slow
+def test_a_slide_is_opened_at_once(tmp_path: Path) -> None:
+    slide = make_slide(tmp_path, 12_000)
+    rows = until_held(lambda: open_rows(slide, tmp_path))
+    assert all(row["ok"] for row in rows), rows
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_image() -> None:
+    rows = until_held(lambda: memory_rows((0.1, 0.4)))
+    assert all(row["ok"] for row in rows), rows
