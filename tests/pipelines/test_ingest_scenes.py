@@ -7,6 +7,8 @@ import pytest
 
 import tilestream as ts
 from tests.sources.madescene import save_landsat, save_safe
+from tests.sources.test_radar import save_grd
+from tilestream.errors import ConfigError
 from tilestream.sources.storelayers import band_of_flags
 from tilestream.types import ClassBand
 
@@ -39,6 +41,16 @@ def test_classes_of_a_store_at_each_level(tmp_path):
         region = store.choose(invalid={"SCL": ("cloud_shadow", 8)}).read_region(level.box)
         numbers = layer.read(level.box)[0]
         np.testing.assert_array_equal(region.valid, store.read_region(level.box).valid & ~np.isin(numbers, (3, 8)))
+
+
+def test_decibels_of_a_store_are_not_taken_twice(tmp_path):
+    path = save_grd(tmp_path / "p")
+    ts.build_pyramid(f"{path}#db=amplitude", tmp_path / "s.zarr", profile="portable")
+    scene, store = ts.open_pyramid(f"{path}#db=amplitude"), ts.open_pyramid(tmp_path / "s.zarr")
+    np.testing.assert_array_equal(store.read(store.levels[0].box), scene.read(scene.levels[0].box))
+    assert (store.info.derived, store.info.gcps) == (("decibels of amplitude",), scene.info.gcps)
+    with pytest.raises(ConfigError, match="in decibels already"):
+        store.choose(decibels="amplitude")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tilestream.sources.recognise import inside
 from tilestream.sources.scene import iso_time
 from tilestream.sources.storelayers import layers_of
 from tilestream.sources.technical import KNOWN
-from tilestream.types import Channel, ClassBand, ImageInfo, Modality
+from tilestream.types import Channel, ImageInfo, Modality
 
 OWNER = "tilestream"
 """Attribute of the root of each store of ours."""
@@ -70,11 +70,13 @@ def shard_maps(node: Node, paths: Sequence[str]) -> tuple[str | None, ...]:
     return tuple(text if isinstance(text, str) else None for text in found)
 
 
-def scene_facts(node: Node, paths: Sequence[str]) -> tuple[tuple[ClassBand, ...], str | None]:
-    """Return the class layers of a store of ours, and when the scene in it was taken.
+def with_record(info: ImageInfo, node: Node, paths: Sequence[str]) -> ImageInfo:
+    """Return a description with what a store of ours says besides: class layers, date, and what a choice has made.
 
     Parameters
     ----------
+    info : ImageInfo
+        Description by what any Zarr says.
     node : Node
         Group of an image.
     paths : sequence of str
@@ -82,13 +84,20 @@ def scene_facts(node: Node, paths: Sequence[str]) -> tuple[tuple[ClassBand, ...]
 
     Returns
     -------
-    tuple of ClassBand, str or None
-        Nothing for stores of others, whose labels are cells as often as classes.
+    ImageInfo
+        The same for stores of others, whose labels are cells as often as classes.
     """
     if not _is_pyramid(node):
-        return (), None
+        return info
     image = _own(node).get("image")
-    return layers_of(node, image=paths[0]), iso_time(image.get("datetime") if isinstance(image, Mapping) else None)
+    record = image if isinstance(image, Mapping) else {}
+    derived = record.get("derived")
+    return replace(
+        info,
+        classes=layers_of(node, image=paths[0]),
+        datetime=iso_time(record.get("datetime")),
+        derived=tuple(word for word in derived if isinstance(word, str)) if isinstance(derived, list) else (),
+    )
 
 
 def valid_path(node: Node) -> str | None:

@@ -29,7 +29,7 @@ from tilestream.sources.extras import Extras
 from tilestream.sources.files import File
 from tilestream.sources.fingerprint import digest
 from tilestream.sources.ngff import Multiscale, Node, checked_path, collection_of, read_node
-from tilestream.sources.ownstore import check_format, scene_facts, shard_maps, valid_path
+from tilestream.sources.ownstore import check_format, shard_maps, valid_path, with_record
 from tilestream.sources.recognise import inside
 from tilestream.sources.samples import canonical_dims, extra_axes, guess_dims, masked
 from tilestream.sources.shardindex import indexes
@@ -306,8 +306,8 @@ def _source(root: File, node: Node, image: Multiscale) -> ZarrSource:
     notes: tuple[str, ...] = ()
     if node.file.is_local:
         notes = stored_notes([Path(node.file.path) / path for path in image.paths], layouts, written)
-    classes, taken = scene_facts(node, image.paths)
-    info = replace(described.info, classes=classes, datetime=taken, notes=(*described.info.notes, *notes))
+    told = with_record(described.info, node, image.paths)
+    info = replace(told, notes=(*told.notes, *notes))
     source = ZarrSource(
         root=root,
         group=node.file,
