@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, TypeAlias, get_args
@@ -134,7 +135,8 @@ class FileForm:
         if self.icc is not None:
             tags[34675] = undefined(self.icc)
         if self.info.datetime is not None:
-            tags[306] = text(datetime.fromisoformat(self.info.datetime).strftime("%Y:%m:%d %H:%M:%S"))
+            with suppress(ValueError):  # a range of dates is none that TIFF can hold
+                tags[306] = text(datetime.fromisoformat(self.info.datetime).strftime("%Y:%m:%d %H:%M:%S"))
         is_labels = self.info.kind == "labels"
         if self.options.to == "cog" or is_labels:  # OME-TIFF has no word for classes
             tags[42112] = text(band_items(self.info.channels, is_labels=is_labels, damaged=damaged))

@@ -12,6 +12,7 @@ from tilestream.pipelines.level_plan import LevelPlan
 from tilestream.pipelines.level_tiles import Square
 from tilestream.pyramid.pyramid import Pyramid
 from tilestream.sources.samples import masked
+from tilestream.sources.warming import warm
 from tilestream.types import Array, Box, Shape
 
 
@@ -50,6 +51,7 @@ class SquareSource:
             Pixels in the type of the file.
         """
         box = Box(level=self.plan.stored[level], y=y, x=x, height=shape.y, width=shape.x)
+        warm(self.pyramid.source, box)
         pixels = np.empty((*shape.yx, len(self.pyramid.channels)), self.pyramid.dtype)
         valid = np.ones(shape.yx, np.bool_)
         damage = self._read(box, pixels, valid)

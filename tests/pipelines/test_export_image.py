@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import openslide
 import pytest
@@ -17,6 +18,7 @@ from rio_cogeo.cogeo import cog_validate
 
 import tilestream as ts
 from tests.pipelines.holed import holed
+from tests.servers import HttpServer
 from tests.sinks.build import make_sink, write_all
 from tilestream.codecs.durable import durable_path
 from tilestream.errors import ConfigError, OutputError
@@ -265,6 +267,32 @@ def test_bytes_follow_from_image_and_options(tmp_path: Path, to: Any) -> None:
     assert written_by_us(made.path) == recipe_digest(pyramid.info, options)
     assert recipe_digest(pyramid.info, options) != recipe_digest(pyramid.info, replace(options, codec="zstd"))
     assert recipe_digest(pyramid.info, options) == recipe_digest(pyramid.info, replace(options, quality=10))
+
+
+@pytest.mark.parametrize("to", ["cog", "ome-tiff"])
+def test_colour_profile_and_date_are_kept(tmp_path: Path, to: str) -> None:
+    profile = bytes(imagecodecs.cms_profile("srgb"))
+    path = tmp_path / "icc.tif"
+    tifffile.imwrite(path, np.zeros((64, 64, 3), np.uint8), photometric="rgb", iccprofile=profile)
+    pyramid = ts.open_pyramid(path)
+    made, _ = _export(pyramid, tmp_path, to)
+    with tifffile.TiffFile(made.path) as file:
+        assert file.pages.first.iccprofile == profile
+    for date, wanted in (("2020-02-19T06:44:01Z", "2020:02:19 06:44:01"), ("2020-01/2020-02", None)):
+        scene = holed(np.ones((64, 64, 1), np.uint16), np.ones((64, 64), np.bool_), datetime=date)
+        made, _ = _export(scene, tmp_path, to)
+        with tifffile.TiffFile(made.path) as file:
+            assert file.pages.first.tags.valueof(306) == wanted
+
+
+def test_remote_images_are_read_in_few_requests(tmp_path: Path, http_server: HttpServer) -> None:
+    write_slide(http_server.root / "a.svs", Shape(y=1200, x=1500))
+    wanted = ts.open_pyramid(http_server.root / "a.svs")
+    remote = ts.open_pyramid(f"{http_server.url}/a.svs")
+    http_server.log.clear()
+    _, again = _export(remote, tmp_path, "cog")
+    assert len(http_server.log.requests) < 10, http_server.log.requests
+    _same_pixels(again, wanted)
 
 
 def test_files_of_others_are_not_ours(shared_data: Path, tmp_path: Path) -> None:
