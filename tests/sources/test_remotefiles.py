@@ -13,6 +13,7 @@ import pytest
 
 from tests.servers import RESET, SHORT, first, serve_http
 from tilestream.codecs import retries
+from tilestream.codecs.place import Place
 from tilestream.errors import DamagedError, SourceError
 from tilestream.sources.files import File
 from tilestream.sources.recognise import list_folder
@@ -318,3 +319,21 @@ def test_a_web_server_that_answers_get_alone(http_server):
 def test_what_is_not_there_is_asked_for_once(http_server):
     assert not File(url=f"{http_server.url}/a.msk").exists
     assert [request.method for request in http_server.log.requests] == ["HEAD"]
+
+
+def test_secrets_are_not_shown(s3):
+    file = File(url=f"{s3.url}/a", options=s3.options)
+    assert "test" not in repr(file)
+    assert "test" not in repr(Place.of(s3.url, s3.options))
+
+
+def test_a_signed_address_that_only_get_may_use(http_server):
+    (http_server.root / "a.tif").write_bytes(DATA)
+
+    def signed(request):
+        return None if request.method == "GET" and request.path == "/a.tif?signature=x" else 403
+
+    http_server.log.fault = signed
+    file = File(url=f"{http_server.url}/a.tif?signature=x")
+    assert file.read(MIB, 70_000) == DATA[MIB : MIB + 70_000]
+    assert not file.beside(file.name + ".msk").exists

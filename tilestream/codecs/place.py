@@ -54,8 +54,8 @@ class Place:
 
     url: str
     """Local path or fsspec URL, without a slash at its end."""
-    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """fsspec storage options."""
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
+    """fsspec storage options; not shown, since they may hold secrets."""
 
     @classmethod
     def of(cls, place: Place | Path | str, options: Mapping[str, Any] | None = None) -> Place:

@@ -90,8 +90,8 @@ class File:
 
     url: str
     """Local path or fsspec URL."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """fsspec storage options."""
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """fsspec storage options; not shown, since they may hold secrets."""
 
     @property
     def is_local(self) -> bool:

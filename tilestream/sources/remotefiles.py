@@ -207,7 +207,8 @@ class RemoteFile:
             return self.look() is not None
         except SourceError as error:
             cause = error.__cause__
-            is_refused = isinstance(cause, PermissionError) or getattr(cause, "status", 0) in (401, 403)
+            # of an address made by appending to a signed one, servers also say that it makes no sense
+            is_refused = isinstance(cause, PermissionError) or getattr(cause, "status", 0) in (400, 401, 403)
             if cause is not None and (missing(cause) or is_refused or isinstance(cause, IsADirectoryError)):
                 return False
             raise

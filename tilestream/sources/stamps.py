@@ -31,7 +31,7 @@ class Stamp:
     """When a local file was last changed."""
     version: str | None = None
     """Entity tag or time of change of a remote file, None where its service tells neither."""
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """fsspec storage options of a remote file."""
 
 
