@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import tilestream as ts
 from tests.bench import converters
 from tests.bench.bench_archive import write_whole_slide
 from tests.bench.converters import Convert, seconds
@@ -20,7 +23,7 @@ from tests.bench.table import at_least, make_row
 from tilestream.types import Shape
 
 EDGE_PX = 20_000
-WRITER_BAR, VIPS_BAR, ARCHIVE_BAR, COPY_BAR = 3.0, 1.0, 50.0, 0.5
+WRITER_BAR, VIPS_BAR, ARCHIVE_BAR, COPY_BAR, UPDATE_BAR = 3.0, 1.0, 50.0, 0.5, 20.0
 OPEN_S, OPEN_MB = 0.2, 20.0
 MEMORY_GIGAPIXELS = (0.5, 1.0, 2.0, 5.0)
 MEMORY_TOLERANCE = 0.1
@@ -123,6 +126,31 @@ def _rates(slide: Path, folder: Path, contestants: Mapping[str, Convert], *, px:
     return {name: px * px / 1e6 / statistics.median(times) for name, times in taken.items() if times}
 
 
+def update_row(slide: Path, folder: Path, *, px: int, share: float = 1.0) -> dict[str, Any]:
+    """Return how much faster a hundredth of the area is updated than the store is built again."""
+    store, edge = folder / "updated" / "x.zarr", px // 10
+    box = ts.Box(level=0, y=4 * edge, x=4 * edge, height=edge, width=edge)
+    built, updated = [], []
+    for _ in range(3):
+        shutil.rmtree(store.parent, ignore_errors=True)
+        built.append(_timed(lambda: ts.build_pyramid(slide, store, profile="portable")))
+        updated.append(_timed(lambda: ts.update_pyramid(store, [box], src=slide)))
+    return make_row(
+        f"update of 1 % of {px:,}² RGB",
+        1 / statistics.median(updated),
+        "1/s",
+        rival=("a rebuild", 1 / statistics.median(built)),
+        bar=at_least(share * UPDATE_BAR),
+    )
+
+
+def _timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    os.sync()
+    return time.perf_counter() - start
+
+
 def open_rows(slide: Path, folder: Path) -> list[dict[str, Any]]:
     """Return what it takes to open a slide through xarray, in a process that has opened another one."""
     small = write_whole_slide(folder / "other.svs", Shape(y=960, x=960))
@@ -171,6 +199,7 @@ def rows() -> list[dict[str, Any]]:
         return [
             *portable_rows(slide, folder, px=EDGE_PX),
             *archive_rows(slide, folder, px=EDGE_PX),
+            update_row(slide, folder, px=EDGE_PX),
             *open_rows(slide, folder),
             *memory_rows(),
         ]

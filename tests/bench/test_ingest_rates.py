@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench.bench_archive import write_whole_slide
-from tests.bench.bench_ingest import archive_rows, memory_rows, open_rows, portable_rows
+from tests.bench.bench_ingest import archive_rows, memory_rows, open_rows, portable_rows, update_row
 from tests.bench.table import until_held
 from tests.bench.test_ratios import SHARE
 from tilestream.types import Shape
@@ -30,6 +30,13 @@ def test_archives_beside_a_peer(tmp_path: Path) -> None:
     # a copy is too quick at this size: opening, planning and receipts would be what is measured
     rows = until_held(lambda: archive_rows(slide, tmp_path, px=12_000, share=SHARE, copy=False))
     assert all(row["ok"] for row in rows), rows
+
+
+@pytest.mark.slow
+def test_an_update_beside_a_rebuild(tmp_path: Path) -> None:
+    slide = make_slide(tmp_path, 20_000)  # of a smaller one the changed shard is more than a hundredth
+    row = until_held(lambda: update_row(slide, tmp_path, px=20_000, share=SHARE))
+    assert row["ok"], row
 
 
 @pytest.mark.slow
