@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
+
+import google_crc32c
 
 from tilestream.errors import OutputError
 
@@ -185,6 +187,31 @@ def ensure_directory(path: Path) -> None:
             sync_directory(folder.parent)
 
 
+class Digest(Protocol):
+    """A running checksum."""
+
+    def update(self, data: bytes | bytearray | memoryview) -> None:
+        """Take in more bytes."""
+
+    def hexdigest(self) -> str:
+        """Return the value of what was taken in so far."""
+
+
+class Crc32c:
+    """A running CRC-32C with the methods of `hashlib`: finds accidents, at a tenth of the cost of BLAKE2b."""
+
+    def __init__(self) -> None:
+        self._value = 0
+
+    def update(self, data: bytes | bytearray | memoryview) -> None:
+        """Take in more bytes."""
+        self._value = google_crc32c.extend(self._value, bytes(data))
+
+    def hexdigest(self) -> str:
+        """Return the value of what was taken in so far."""
+        return f"{self._value:08x}"
+
+
 class DurableFile:
     """A file that appears under its name only when it is whole; use it as a context manager.
 
@@ -195,6 +222,8 @@ class DurableFile:
     ----------
     path : Path
         Final name; its folder is created.
+    digest : optional
+        Takes every byte for `checksum`, BLAKE2b-128 by default.
 
     Raises
     ------
@@ -202,12 +231,12 @@ class DurableFile:
         When the place cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, digest: Digest | None = None) -> None:
         ensure_directory(path.parent)
         self.path = path
         # Not derived from the final name, which may already be as long as the file system allows.
         self._temporary = path.parent / f".{uuid.uuid4().hex[:16]}{PARTIAL_SUFFIX}"
-        self._digest = hashlib.blake2b(digest_size=CHECKSUM_BYTES)
+        self._digest = digest or hashlib.blake2b(digest_size=CHECKSUM_BYTES)
         self.size_bytes = 0
         with explained(path):
             self._file = self._temporary.open("xb")

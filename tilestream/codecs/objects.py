@@ -5,7 +5,6 @@ Object storage has no rename and needs none: a put is seen whole or not at all, 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import TracebackType
@@ -13,7 +12,7 @@ from typing import Any, Self
 
 import fsspec
 
-from tilestream.codecs.durable import CHECKSUM_BYTES
+from tilestream.codecs.durable import Crc32c
 from tilestream.codecs.retries import tries
 from tilestream.errors import OutputError
 
@@ -162,7 +161,7 @@ class ObjectFile:
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self.path = url
         self._options = options
-        self._digest = hashlib.blake2b(digest_size=CHECKSUM_BYTES)
+        self._digest = Crc32c()
         self._held = bytearray()
         self._upload: Any = None
         self.size_bytes = 0
@@ -196,7 +195,7 @@ class ObjectFile:
 
     @property
     def checksum(self) -> str:
-        """Return the checksum of what was written so far, in hex."""
+        """Return the CRC-32C of what was written so far, in hex."""
         return self._digest.hexdigest()
 
     def __enter__(self) -> Self:

@@ -17,7 +17,15 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from tilestream.codecs import remote
-from tilestream.codecs.durable import DurableFile, checksum, create_file, ensure_directory, explained, write_durable
+from tilestream.codecs.durable import (
+    Crc32c,
+    DurableFile,
+    checksum,
+    create_file,
+    ensure_directory,
+    explained,
+    write_durable,
+)
 from tilestream.codecs.objects import ObjectFile
 
 
@@ -393,7 +401,7 @@ class Place:
         OutputError
             When the place cannot be written.
         """
-        return DurableFile(self.path / name) if self.is_local else ObjectFile(self._url(name), self.options)
+        return DurableFile(self.path / name, Crc32c()) if self.is_local else ObjectFile(self._url(name), self.options)
 
     def _url(self, name: str) -> str:
         return f"{self.url}/{name}" if name else self.url

@@ -29,6 +29,8 @@ TIER = 4
 """Levels that are made from one base at once: 1 to 4 from level 0, 5 to 8 from level 4."""
 CHUNKS = 16
 """Chunks along an edge of a unit, 2**TIER, so that the shards of level 4 are one chunk."""
+COPIED_CHUNKS = 32
+"""Chunks along an edge of a shard of copied tiles, which are small: about 10 MB a shard of a JPEG slide."""
 LAST_PX = 256
 """A level that fits into this square is the last one."""
 CHUNK_PX = ((12, 256), (48, 128), (math.inf, 64))
@@ -252,7 +254,7 @@ def _copied_level(source: Source, level: Level) -> StoreLevel:
         shape=level.shape,
         scale_yx=level.scale_yx,
         chunk=Shape(y=height, x=width),
-        chunks=CHUNKS,
+        chunks=COPIED_CHUNKS,
         codecs=encoded.codecs,
         # a level that was cut instead of rounded up is none of the halvings that units are made of
         halvings=int(times) if is_halved and level.shape == halved(source.info.shape, int(times)) else None,
