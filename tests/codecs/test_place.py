@@ -206,9 +206,13 @@ def test_no_server(s3, monkeypatch):
         Place.of(s3.url, options).put("a", b"1")
 
 
-def test_unknown_storage():
-    with pytest.raises(OutputError, match="nosuch"):
-        Place.of("nosuch://a/b").put("a", b"1")
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [("nosuch://a/b", r"protocol not known: nosuch, expected s3, gs"), ("http://a/b", "got a web server")],
+)
+def test_places_that_are_none(url, words):
+    with pytest.raises(OutputError, match=words):
+        Place.of(url).prepare()
 
 
 def test_the_local_place_is_a_path(tmp_path):

@@ -71,7 +71,10 @@ def words_of(error: BaseException) -> tuple[str, str, str]:
     statuses = {getattr(link, "status", None) for link in chain_of(error)}
     said = " ".join(str(link) for link in chain_of(error))
     if isinstance(error, ImportError):
-        return "a package that is not installed", str(error).lower(), "Run `pip install 'tilestream[cloud]'`."
+        got = f"no package that reaches this storage ({str(error).lower()})"
+        return got, "one that is installed", "Run `pip install 'tilestream[cloud]'`."
+    if "Protocol not known" in said:
+        return said.lower(), "s3, gs, az, http or another that fsspec knows", "Check the URL."
     if kinds.intersection(_CREDENTIALS):
         return (
             "no credentials",

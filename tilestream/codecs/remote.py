@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from tilestream.codecs.objects import chain_of, explained_store, file_system
 from tilestream.codecs.retries import tries
+from tilestream.errors import OutputError
 
 REQUESTS = 10
 """Most removals at once; botocore keeps as many connections."""
@@ -39,7 +40,14 @@ def _unless_missing(request: Callable[[Any, str], T]) -> Callable[[Any, str], T 
 
 
 def require_bucket(url: str, options: Options) -> None:
-    """Raise `OutputError` when the storage does not answer, or there is no such bucket."""
+    """Raise `OutputError` when the storage does not answer, cannot be written to, or there is no such bucket."""
+    if url.partition("://")[0] in ("http", "https"):
+        raise OutputError.of(
+            f"`{url}`",
+            got="a web server",
+            expected="a folder on a disk or on object storage",
+            do="Choose another `--out`.",
+        )
 
     def look(system: Any, path: str) -> None:
         try:
