@@ -13,8 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any
 
 from tilestream.codecs import remote
 from tilestream.codecs.durable import (
@@ -27,33 +26,7 @@ from tilestream.codecs.durable import (
     write_durable,
 )
 from tilestream.codecs.objects import ObjectFile
-
-
-class WholeFile(Protocol):
-    """A file in the making: `DurableFile` on a disk, `ObjectFile` on object storage."""
-
-    @property
-    def path(self) -> Path | str:
-        """Return the final name, for messages."""
-
-    @property
-    def checksum(self) -> str:
-        """Return the checksum of what was written so far, in hex."""
-
-    @property
-    def size_bytes(self) -> int:
-        """Return the number of bytes written so far."""
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append bytes."""
-
-    def __enter__(self) -> Self:
-        """Begin; the file does not exist yet."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Make the file appear whole, or leave nothing of it when an exception passes through."""
+from tilestream.codecs.wholefile import WholeFile
 
 
 @dataclass(frozen=True, kw_only=True)

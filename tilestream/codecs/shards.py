@@ -14,7 +14,7 @@ from numcodecs import Zstd
 
 from tilestream.codecs.durable import DurableFile
 from tilestream.codecs.metadata import ZSTD_LEVEL
-from tilestream.codecs.place import WholeFile
+from tilestream.codecs.wholefile import WholeFile
 from tilestream.errors import ConfigError, DamagedError
 from tilestream.types import Array
 
