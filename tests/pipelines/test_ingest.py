@@ -181,3 +181,42 @@ def test_a_store_is_built_again_in_its_place_by_the_same_process(tmp_path):
     for _ in range(2):
         build_pyramid(tmp_path / "a.zarr", tmp_path / "out" / "x.zarr", profile="portable", resume=False)
         np.testing.assert_array_equal(_levels(tmp_path / "out" / "x.zarr")[0], pixels)
+
+
+def _gdal():
+    """Version of GDAL, 0 where there is none; those before 3.11 read no Zarr v3 as it was standardised."""
+    try:
+        import rasterio
+    except ImportError:
+        return (0,)
+    return tuple(int(part) for part in rasterio.__gdal_version__.split(".")[:2])
+
+
+@pytest.mark.skipif(_gdal() < (3, 12), reason="needs rasterio with GDAL 3.12: run `make test-new`")
+@pytest.mark.parametrize(
+    "name", ["satellite/S2A_29RKH_20200219_0_L2A", "satellite/cog_nodata.tif", "satellite/cogeo.tif"]
+)
+def test_gdal_opens_the_gdal_profile(shared_data, tmp_path, name):
+    import rasterio
+
+    stored = build_pyramid(shared_data / name, tmp_path / "x.zarr", profile="gdal")
+    for level in stored.levels[:2]:
+        with rasterio.open(f'ZARR:"{tmp_path / "x.zarr"}":/{level.index}/image') as opened:
+            assert opened.crs.to_epsg() == int(stored.crs.removeprefix("EPSG:"))
+            assert opened.shape == level.shape.yx
+            assert opened.nodata == stored.info.nodata
+            place = json.loads((tmp_path / "x.zarr" / str(level.index) / "zarr.json").read_bytes())
+            assert list(opened.transform)[:6] == pytest.approx(place["attributes"]["spatial:transform"])
+            raw = zarr.open_array(tmp_path / "x.zarr" / str(level.index) / "image", mode="r")[...]
+            np.testing.assert_array_equal(opened.read(), raw)
+
+
+@pytest.mark.skipif(_gdal() < (3, 12), reason="needs rasterio with GDAL 3.12: run `make test-new`")
+def test_gdal_before_3_13_refuses_shards(shared_data, tmp_path):
+    import rasterio
+
+    build_pyramid(shared_data / "satellite" / "cog_nodata.tif", tmp_path / "x.zarr", profile="portable")
+    if _gdal() >= (3, 13):
+        pytest.skip("this GDAL reads shards")
+    with pytest.raises(rasterio.errors.RasterioIOError, match="sharding_indexed"):
+        rasterio.open(f'ZARR:"{tmp_path / "x.zarr"}":/0/image')

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from tilestream.sources.crs import is_metric
+from tilestream.sources.crs import full_wkt, is_metric
 from tilestream.types import Shape
 
 Affine: TypeAlias = tuple[float, float, float, float, float, float]
@@ -245,7 +245,7 @@ def place_attributes(grid: CellGrid, shape: Shape, factor: Factor) -> dict[str, 
     }
 
 
-def grid_mapping_attributes(grid: CellGrid, factor: Factor) -> dict[str, Any]:
+def grid_mapping_attributes(grid: CellGrid, factor: Factor, *, is_full: bool = False) -> dict[str, Any]:
     """Return the attributes of the CF grid mapping variable `spatial_ref` of one level.
 
     Parameters
@@ -254,16 +254,19 @@ def grid_mapping_attributes(grid: CellGrid, factor: Factor) -> dict[str, Any]:
         Where the cells lie.
     factor : Factor
         Coarseness of the level.
+    is_full : bool
+        Whether codes are written out as WKT, which GDAL needs and rioxarray does not.
 
     Returns
     -------
     dict
         Attributes as GDAL and rioxarray read them.
     """
+    crs = full_wkt(grid.crs) if is_full and grid.crs is not None else grid.crs
     a, b, c, d, e, f = grid.transform(factor)
     return {
-        "crs_wkt": grid.crs,
-        "spatial_ref": grid.crs,
+        "crs_wkt": crs,
+        "spatial_ref": crs,
         "GeoTransform": " ".join(repr(float(number)) for number in (c, a, b, f, d, e)),
     }
 

@@ -78,7 +78,9 @@ def nodes(info: ImageInfo, layout: StoreLayout, *, prefix: str = "", band: Class
         attributes = {**place, **(_values(info) if band is None else flag_attributes(band))}
         if grid.is_placed:
             attributes["grid_mapping"] = "spatial_ref"
-            found[f"{path}/spatial_ref"] = _scalar(grid_mapping_attributes(grid, level.scale_yx))
+            found[f"{path}/spatial_ref"] = _scalar(
+                grid_mapping_attributes(grid, level.scale_yx, is_full=not layout.has_shards)
+            )
         found[f"{path}/image"] = layout.metadata(level, attributes)
     return found
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from tilestream.errors import ConfigError
+
 _UNIT = r'(?:LENGTHUNIT|UNIT)\[\s*"([^"]*)"\s*,\s*([0-9.]+)'
 
 
@@ -50,3 +52,41 @@ def is_metric(crs: str | None) -> bool:
     else:
         return False
     return any(name.lower() in ("metre", "meter") and re.fullmatch(r"1(\.0*)?", size) for name, size in units)
+
+
+def full_wkt(crs: str) -> str:
+    """Return the WKT of a coordinate reference system, for readers that know no codes.
+
+    Parameters
+    ----------
+    crs : str
+        `EPSG:n`, or WKT, which is returned as it is.
+
+    Returns
+    -------
+    str
+        WKT 2 of 2019.
+
+    Raises
+    ------
+    ConfigError
+        When it is a code and pyproj, which knows the codes, is not installed or does not know this one.
+    """
+    if "[" in crs:
+        return crs
+    try:
+        from pyproj import CRS
+        from pyproj.exceptions import CRSError
+    except ImportError as error:
+        raise ConfigError.of(
+            f"WKT of `{crs}`",
+            got="no pyproj",
+            expected="it installed: GDAL knows a place by its WKT alone",
+            do="Run `pip install 'tilestream[geo]'`, or choose another profile.",
+        ) from error
+    try:
+        return str(CRS.from_user_input(crs).to_wkt())
+    except CRSError as error:
+        raise ConfigError.of(
+            f"WKT of `{crs}`", got=str(error), expected="a code that PROJ knows", do="Choose another profile."
+        ) from error
