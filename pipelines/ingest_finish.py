@@ -36,7 +36,7 @@ class FinishStore:
     profile: Profile
     """How it is stored."""
     documents: Mapping[str, Any]
-    """Metadata of all groups and arrays below the root, masks included, by path."""
+    """Metadata of all groups and arrays below the root by path, those of the mask left out."""
     more: Mapping[str, Any] = field(default_factory=dict)
     """Further entries of our own record in the root."""
     replace: bool = False
@@ -97,14 +97,15 @@ class FinishStore:
         bytes
             The last thing that is written.
         """
-        documents = dict(self.documents)
-        names = self._label_names(written)
-        if VALID.name not in names:  # its metadata stood there for the coarse tiers
-            documents = {path: node for path, node in documents.items() if not path.startswith(f"labels/{VALID.name}")}
-            self.work.staging.clear(f"labels/{VALID.name}" if names else "labels")
+        names, staging = self._label_names(written), self.work.staging
+        labels = dict(self.work.mask_documents) if VALID.name in names else {}
+        if not labels:
+            staging.clear(f"labels/{VALID.name}" if names else "labels")
         if names:
-            documents["labels"] = group_metadata(labels_attributes(names))
-            self.work.staging.put("labels/zarr.json", encode_json(documents["labels"]))
+            labels["labels"] = group_metadata(labels_attributes(names))
+        for path, document in sorted(labels.items()):
+            staging.put(f"{path}/zarr.json", encode_json(document))
+        documents = {**self.documents, **labels}
         image = self.work.image
         info, layout = image.pyramid.info, image.writer.layout
         owner = owner_record(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tilestream.codecs.metadata import encode_json, group_metadata
@@ -27,7 +27,7 @@ from tilestream.sources.extras import associated_names, read_associated, read_ex
 from tilestream.sources.stamps import Stamp, stamps_of
 from tilestream.stream.engine import Prepared
 from tilestream.stream.journal import Journal
-from tilestream.types import Array, Source
+from tilestream.types import Array, ClassBand, ImageInfo, Source
 
 if TYPE_CHECKING:
     from tilestream.pipelines.ingest import IngestConfig
@@ -226,18 +226,25 @@ def _work(opened: Opened, staging: Place, journal: Journal, stamps: tuple[Stamp,
         )
         for name, raster in sorted(opened.labels.items())
     )
-    return IngestWork(image=image, labels=labels, staging=staging, journal=journal, stamps=stamps)
+    work = IngestWork(image=image, labels=labels, staging=staging, journal=journal, stamps=stamps)
+    return replace(work, mask_documents=_raster_documents(opened.pyramid.info, work.mask, VALID))
+
+
+def _raster_documents(info: ImageInfo, writer: LevelWriter, band: ClassBand) -> dict[str, Any]:
+    """Return the metadata of a mask or class raster below `labels/`."""
+    return {
+        writer.prefix.rstrip("/"): group_metadata(label_attributes(info, writer.layout, band)),
+        **nodes(info, writer.layout, prefix=writer.prefix, band=band),
+    }
 
 
 def _write_documents(opened: Opened, staging: Place, work: IngestWork, pictures: Mapping[str, Array]) -> dict[str, Any]:
     """Write the metadata of all groups and arrays but the root's, and return them: the same whoever writes them."""
     info = opened.pyramid.info
     documents = nodes(info, opened.layout)
-    bands = {band.name: band for band in (*info.classes, VALID)}
-    for writer in (work.mask, *(member.writer for member in work.labels)):
-        band = bands[writer.prefix.split("/")[1]]
-        documents |= nodes(info, writer.layout, prefix=writer.prefix, band=band)
-        documents[writer.prefix.rstrip("/")] = group_metadata(label_attributes(info, writer.layout, band))
+    bands = {band.name: band for band in info.classes}
+    for member in work.labels:
+        documents |= _raster_documents(info, member.writer, bands[member.writer.prefix.split("/")[1]])
     for name, pixels in pictures.items():
         # a group each, like the levels: xarray opens no group whose arrays differ in size
         documents["associated"] = documents[f"associated/{name}"] = group_metadata()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tilestream.codecs.metadata import encode_json
 from tilestream.codecs.place import Place
 from tilestream.errors import DamagedError
 from tilestream.metrics import Meter, collect, timed
@@ -52,6 +54,8 @@ class IngestWork:
     """Folder of the store under construction."""
     journal: Journal
     """Takes the receipts and gives the leases."""
+    mask_documents: Mapping[str, Any] = field(default_factory=dict)
+    """Metadata of the mask's groups and arrays by path; written when there is a mask."""
     stamps: tuple[Stamp, ...] = ()
     """Files of the image as they were when it was opened."""
 
@@ -154,17 +158,26 @@ class IngestWork:
         level = member.writer.layout.base(tier)
         if not tier or level is None:
             return read_base(member.pyramid, box)
-        found = readers or {}
-        base = read_base(found.get((member.writer.prefix, level)) or self.stored(member.writer, level), box)
-        if member is not self.image or base.void is not None:
+        base = read_base(self._open(member.writer, level, readers), box)
+        if member is not self.image or base.void is not None or not self.has_mask(level):
             return base
-        mask = found.get((self.mask.prefix, level)) or self.stored(self.mask, level)
-        valid = read_base(mask, box).pixels[..., 0] != 0
+        valid = read_base(self._open(self.mask, level, readers), box).pixels[..., 0] != 0
         return base if valid.all() else replace(base, valid=valid)
+
+    def _open(self, writer: LevelWriter, level: int, readers: Mapping[tuple[str, int], Pyramid] | None) -> Pyramid:
+        return (readers or {}).get((writer.prefix, level)) or self.stored(writer, level)
+
+    def has_mask(self, level: int) -> bool:
+        """Return whether anything of a level is masked by now."""
+        return self.staging.exists(f"{self.mask.prefix}{level}/image/c")
 
     def stored(self, writer: LevelWriter, level: int) -> Pyramid:
         """Return what is stored by now of a level, as a pyramid of that level alone."""
-        place = self.staging.at(f"{writer.prefix}{level}/image")
+        path = f"{writer.prefix}{level}/image"
+        document = self.mask_documents.get(path)
+        if document is not None and not self.staging.exists(f"{path}/zarr.json"):
+            self.staging.put(f"{path}/zarr.json", encode_json(document))
+        place = self.staging.at(path)
         return open_pyramid(place.url, options=place.options, cache_bytes=0)
 
     def _write_mask(self, level: StoreLevel, unit: StoreUnit, valid: npt.NDArray[np.bool_]) -> dict[str, str]:

@@ -63,9 +63,8 @@ class Patches:
                 if level.copied is not None:
                     list(pool.map(lambda group, level=level: self._copy(level, group), self._cells(level)))
             for tier in plan.tiers:
-                jobs = list(self._jobs(tier))
-                readers = self._readers(tier) if jobs else {}
-                list(pool.map(lambda job, readers=readers: self._make(job[0], job[1], readers), jobs))
+                readers: Readers = {}  # anew for each: what they read is what the one before has changed
+                list(pool.map(lambda job, readers=readers: self._make(*job, readers=readers), self._jobs(tier)))
         kept = [reason for reason in before if _block(reason) not in self._seen]
         return sorted({*kept, *self._damage})
 
@@ -88,16 +87,7 @@ class Patches:
         for (iy, ix), region in sorted(found.items()):
             yield StoreUnit(step="make", level=plan.layout.base(tier) or 0, tier=tier, iy=iy, ix=ix), region
 
-    def _readers(self, tier: int) -> Readers:
-        """Return what is stored of the levels of a tier and of its base, opened before any of them is changed."""
-        work = self.finish.work
-        levels = {level.index for level in work.image.plan.made(tier).values()}
-        base = work.image.writer.layout.base(tier)
-        wanted = levels | ({base} if tier and base is not None else set())
-        writers = [work.image.writer, work.mask, *(member.writer for member in work.labels)]
-        return {(writer.prefix, level): work.stored(writer, level) for writer in writers for level in wanted}
-
-    def _make(self, unit: StoreUnit, region: Box, readers: Readers) -> None:
+    def _make(self, unit: StoreUnit, region: Box, *, readers: Readers) -> None:
         work = self.finish.work
         for member in (work.image, *work.labels):
             base = work.base(member, unit.tier, region, readers)
@@ -116,11 +106,21 @@ class Patches:
         """Put pixels into the chunks of a level; what a chunk holds besides them stays."""
         whole = _aligned(area, level.chunk).intersect(Box(y=0, x=0, height=level.shape.y, width=level.shape.x))
         if whole != area:
-            around = read_base(readers[writer.prefix, level.index], whole).pixels
+            around = self._around(writer, level, whole, readers)
             y, x = area.y - whole.y, area.x - whole.x
             around[y : y + area.height, x : x + area.width] = pixels
             pixels = around
         writer.patch(level, whole, pixels)
+
+    def _around(self, writer: LevelWriter, level: StoreLevel, whole: Box, readers: Readers) -> Array:
+        """Return what is stored of a box; no two threads ask for the same, so that no lock is needed."""
+        work = self.finish.work
+        if writer.prefix == work.mask.prefix and not work.has_mask(level.index):
+            return np.ones((whole.height, whole.width, 1), np.uint8)
+        key = writer.prefix, level.index
+        if key not in readers:
+            readers[key] = work.stored(writer, level.index)
+        return read_base(readers[key], whole).pixels
 
     def _put_mask(self, level: StoreLevel, area: Box, valid: npt.NDArray[np.bool_] | None, readers: Readers) -> None:
         mask = self.finish.work.mask

@@ -65,7 +65,7 @@ class ShardWriter:
         self._transpose = tuple(transpose) if transpose is not None else None
         self._compressor = Zstd(level=ZSTD_LEVEL, checksum=True)
         self._index: list[tuple[int, int]] = []
-        self._pending: list[bytes] = []
+        self._pending: list[bytes | memoryview] = []
         self._size_bytes = self._written_bytes = 0
         self._file: WholeFile = DurableFile(target) if isinstance(target, Path) else target
 
@@ -104,7 +104,7 @@ class ShardWriter:
         ordered = chunk if self._transpose is None else chunk.transpose(self._transpose)
         self.append_encoded(self._compressor.encode(np.ascontiguousarray(ordered, dtype=self._dtype)))
 
-    def append_encoded(self, data: bytes) -> None:
+    def append_encoded(self, data: bytes | memoryview) -> None:
         """Append the next chunk as bytes that are encoded already.
 
         Parameters
@@ -160,7 +160,7 @@ class ShardWriter:
         self._file.write(struct.pack("<I", google_crc32c.value(index)))
 
 
-def split_shard(data: bytes, chunks: int) -> list[bytes | None]:
+def split_shard(data: bytes, chunks: int) -> list[bytes | memoryview | None]:
     """Return the chunks of a shard as they are stored, so that some of them can be replaced.
 
     Parameters
@@ -172,8 +172,8 @@ def split_shard(data: bytes, chunks: int) -> list[bytes | None]:
 
     Returns
     -------
-    list of bytes or None
-        In C order, None for a chunk that is not stored.
+    list of memoryview or None
+        In C order, views of `data`, None for a chunk that is not stored.
 
     Raises
     ------
@@ -184,12 +184,13 @@ def split_shard(data: bytes, chunks: int) -> list[bytes | None]:
     start = end - 16 * chunks
     if start < 0 or struct.pack("<I", google_crc32c.value(data[start:end])) != data[end:]:
         raise DamagedError(f"a shard of {len(data)} bytes whose index of {chunks} chunks is cut or altered")
-    found: list[bytes | None] = []
+    found: list[bytes | memoryview | None] = []
+    view = memoryview(data)
     for offset, nbytes in np.frombuffer(data, "<u8", 2 * chunks, start).reshape(-1, 2).tolist():
         if (offset, nbytes) == MISSING:
             found.append(None)
         elif offset + nbytes > start:
             raise DamagedError(f"a shard of {len(data)} bytes with a chunk at {offset} of {nbytes} bytes")
         else:
-            found.append(data[offset : offset + nbytes])
+            found.append(view[offset : offset + nbytes])
     return found

@@ -89,7 +89,7 @@ class LevelWriter:
         """
         return {} if all(chunk is None for chunk in chunks) else self._pack(level, iy, ix, chunks)
 
-    def _pack(self, level: StoreLevel, iy: int, ix: int, chunks: Iterable[bytes | None]) -> dict[str, str]:
+    def _pack(self, level: StoreLevel, iy: int, ix: int, chunks: Iterable[bytes | memoryview | None]) -> dict[str, str]:
         name = self.name(level, iy, ix)
         shape = (*([self.layout.channels] if "c" in self.layout.dims else []), *level.chunk.yx)
         with ShardWriter(self.place.writer(name), chunk_shape=shape, dtype=self.layout.dtype) as shard:
@@ -168,7 +168,7 @@ class LevelWriter:
         iy, ix = (next(iter(chunks))[axis] // count for axis in (0, 1))
         name = self.name(level, iy, ix)
         before = self.place.get(name)
-        nothing: list[bytes | None] = [None] * count**2
+        nothing: list[bytes | memoryview | None] = [None] * count**2
         stored = nothing if before is None else split_shard(before, count**2)
         for (y, x), data in chunks.items():
             stored[(y - iy * count) * count + x - ix * count] = data
