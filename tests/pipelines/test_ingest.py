@@ -36,14 +36,38 @@ FILES = (
 )
 
 
+MORE = (
+    "slides/OS-2-ndpi.ome.tif",
+    "slides/test3-DAPI-2-387.ndpi",
+    "slides/labelled-tiles/tcga-red-pen.png",
+    "satellite/Copernicus_DSM_COG_10_N00_00_E006_00_DEM.tif",
+    "satellite/LC08_L1TP_016037_20170813_20170814_01_RT_B8.TIF",
+    "satellite/cog_world.tif",
+    "zarr/exemplar-001.crop.segmentations.ome.zarr",
+    "zarr/skimage-2dt.image.ome.zarr",
+    "photos/bluemarble_5400x2700.jpg",
+    "broken/total-pages-zero.tif",
+    "broken/corrupt.tif",
+)
+"""Stored in the profile of their choice alone."""
+STRIP_PX = 2048
+
+
 def _same(one, two):
-    a, b = (pyramid.read_region(pyramid.levels[0].box) for pyramid in (one, two))
-    np.testing.assert_array_equal(a.pixels, b.pixels)
-    np.testing.assert_array_equal(a.valid, b.valid)
+    """Compare level 0 in strips: the largest has 648 million pixels."""
+    whole = one.levels[0].shape
+    assert two.levels[0].shape == whole
+    for y in range(0, whole.y, STRIP_PX):
+        box = ts.Box(y=y, x=0, height=min(STRIP_PX, whole.y - y), width=whole.x)
+        a, b = (pyramid.read_region(box) for pyramid in (one, two))
+        np.testing.assert_array_equal(a.pixels, b.pixels)
+        np.testing.assert_array_equal(a.valid, b.valid)
 
 
-@pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("profile", [None, "portable"])
+@pytest.mark.parametrize(
+    ("name", "profile"),
+    [*((name, profile) for name in FILES for profile in (None, "portable")), *((name, None) for name in MORE)],
+)
 def test_level_0_is_what_the_source_decodes_to(shared_data, tmp_path, name, profile):
     source = ts.open_pyramid(str(shared_data / name))
     stored = build_pyramid(shared_data / name, tmp_path / "x.zarr", profile=profile)
@@ -51,6 +75,35 @@ def test_level_0_is_what_the_source_decodes_to(shared_data, tmp_path, name, prof
     assert stored.mpp == source.mpp
     assert stored.crs == source.crs
     assert [channel.name for channel in stored.channels] == [channel.name for channel in source.channels]
+
+
+def test_a_tile_that_cannot_be_decoded_is_named_left_out_and_marked(shared_data, tmp_path):
+    for profile in ("archive", "portable"):
+        root = tmp_path / profile / "x.zarr"
+        stored = build_pyramid(shared_data / "broken" / "corrupt.tif", root, profile=profile)
+        record = json.loads((root / "zarr.json").read_bytes())["attributes"]["tilestream"]
+        assert [reason.partition(":")[0] for reason in record["damage"]] == ["block y=1 x=1 of level 0"]
+        valid = stored.read_region(stored.levels[0].box).valid
+        assert not valid[512:, 512:].any()
+        assert valid[:512].all()
+        assert valid[:, :512].all()
+
+
+def test_the_peers_open_it(made):
+    """What users have: the tools of OME-Zarr, which look for levels by its metadata."""
+    reader = pytest.importorskip("ome_zarr.reader")
+    ngff_zarr = pytest.importorskip("ngff_zarr")
+    from ome_zarr.io import parse_url
+
+    root = str(made / "out" / "x.zarr")
+    (node,) = reader.Reader(parse_url(root))()
+    shapes = [(3, -(-5003 // 2**n), -(-4711 // 2**n)) for n in range(6)]
+    assert [array.shape for array in node.data] == shapes
+    scales = [level[0]["scale"] for level in node.metadata["coordinateTransformations"]]
+    assert scales == [[1.0, 2.0**n, 2.0**n] for n in range(6)]
+    images = ngff_zarr.from_ngff_zarr(root).images
+    assert [image.data.shape for image in images] == shapes
+    assert images[1].translation["y"] == 0.5
 
 
 @pytest.fixture(scope="module")
