@@ -58,7 +58,7 @@ class FinishStore:
         with lease:
             return journal.summary() or self._finish()
 
-    def _finish(self) -> Mapping[str, Any] | Again:
+    def _finish(self) -> Mapping[str, Any] | Busy | Again:
         work, journal = self.work, self.work.journal
         plan = work.image.plan
         receipts = journal.receipts()
@@ -70,8 +70,8 @@ class FinishStore:
             return Again(keys=lost)
         for tier in plan.tiers[1:]:
             for unit in plan.tier(tier):
-                if unit.key not in receipts:
-                    work(unit)
+                if unit.key not in receipts and isinstance(work(unit), Busy):
+                    return Busy(key=unit.key)  # held by a run that was killed elsewhere, until its lease ends
         receipts = journal.receipts()
         require_unchanged(work.stamps)
         written = {path for receipt in receipts.values() for path in receipt.outputs}

@@ -257,7 +257,8 @@ def test_gdal_opens_the_gdal_profile(shared_data, tmp_path, name):
         with rasterio.open(f'ZARR:"{tmp_path / "x.zarr"}":/{level.index}/image') as opened:
             assert opened.crs.to_epsg() == int(stored.crs.removeprefix("EPSG:"))
             assert opened.shape == level.shape.yx
-            assert opened.nodata == stored.info.nodata
+            # GDAL takes what absent chunks hold for nodata, and Zarr 3 has no array without it
+            assert opened.nodata == (0 if stored.info.nodata is None else stored.info.nodata)
             place = json.loads((tmp_path / "x.zarr" / str(level.index) / "zarr.json").read_bytes())
             assert list(opened.transform)[:6] == pytest.approx(place["attributes"]["spatial:transform"])
             raw = zarr.open_array(tmp_path / "x.zarr" / str(level.index) / "image", mode="r")[...]

@@ -127,16 +127,18 @@ class ShardIndexes:
         for key in [key for key, kept in list(self._kept.items()) if kept is index]:
             self._kept.pop(key, None)
 
-    def forget_below(self, folder: str) -> None:
-        """Drop the indexes of all shards in a folder: who opens a store wants it as it is now.
+    def forget_store(self, fingerprint: str, folder: str) -> None:
+        """Drop the indexes of a store that is opened anew and looks as it did: its shards may have changed since.
 
         Parameters
         ----------
+        fingerprint : str
+            Identity of the image, which need not tell an update of a few chunks.
         folder : str
-            Path or URL of the store.
+            Path or URL of the store; those of a store with another fingerprint stay, so that its readers notice.
         """
-        prefix = folder.rstrip("/") + "/"
-        for key in [key for key, kept in list(self._kept.items()) if kept.file.url.startswith(prefix)]:
+        prefix = f"{fingerprint} {folder.rstrip('/')}"
+        for key in [key for key in list(self._kept) if key[0].startswith(prefix)]:
             self._kept.pop(key, None)
 
 

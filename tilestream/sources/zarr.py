@@ -253,7 +253,6 @@ def open_zarr(file: File) -> ZarrSource:
 
 
 def _open(root: File, chosen: Mapping[str, int]) -> ZarrSource:
-    indexes.forget_below(root.url)
     node = read_node(root)
     if node is None:
         raise SourceError.of(
@@ -279,6 +278,7 @@ def _open(root: File, chosen: Mapping[str, int]) -> ZarrSource:
     for path in image.paths:
         checked_path(node.file, path)
     source = _source(root, node, image)
+    indexes.forget_store(source.info.fingerprint, root.url)
     info = replace(
         source.info,
         axes={**source.info.axes, **sizes},

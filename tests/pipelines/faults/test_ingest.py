@@ -20,6 +20,7 @@ from tilestream.errors import OutputError
 from tilestream.pipelines.ingest import build_pyramid
 from tilestream.sinks import layout
 from tilestream.sinks.tree import check_place
+from tilestream.stream.journal import Journal
 
 UNITS = 9 + 1
 """Units of 256 px of the image, and one of the next tier."""
@@ -87,6 +88,21 @@ def test_a_killed_ingest_goes_on(image, root, whole, tmp_path, count):
     assert _stored(root) == whole
     pyramid = ts.open_pyramid(root)
     assert pyramid.levels[0].shape.yx == (700, 650)
+
+
+def test_a_coarse_unit_that_another_run_holds_is_waited_for(image, whole, tmp_path, monkeypatch):
+    """A run that was killed on another machine in the last step: its lease has to end first."""
+    held, asked = "L4-make1-y0-x0", []
+    claim = Journal.claim
+
+    def claimed(self, key):
+        asked.append(key)
+        return None if key == held and asked.count(held) < 3 else claim(self, key)
+
+    monkeypatch.setattr(Journal, "claim", claimed)
+    build_pyramid(image, tmp_path / "out" / "x.zarr")
+    assert asked.count(held) == 3
+    assert tree_bytes(tmp_path / "out" / "x.zarr") == whole
 
 
 def test_two_processes_share_the_work(image, root, whole, tmp_path):
