@@ -18,6 +18,7 @@ from tilestream.pipelines.embed import placed, threads_of
 from tilestream.pipelines.ingest_image import IngestJob, StorePlaces
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.sinks.layout import PROFILES, Profile
+from tilestream.sinks.tree import check_place
 from tilestream.stream.engine import Engine, Event
 
 
@@ -96,11 +97,23 @@ def ingest_cohort(paths: Sequence[str], *, manifest: str | None, config: IngestC
     ConfigError, SourceError
         As `read_cohort` raises them.
     """
-    out = config.out.path if config.out.is_local else None
+    out = config.out.path.absolute() if config.out.is_local else None
     cohort = read_cohort(paths, manifest=manifest, out=out)
-    names = {StorePlaces.of(config.out, entry.key).root.url for entry in cohort.entries}
-    entries = tuple(entry for entry in cohort.entries if str(Path(entry.url).absolute()) not in names) if out else None
-    return cohort if entries is None else replace(cohort, entries=entries)
+    if out is None:
+        return cohort
+    place = Place.of(out)
+    stores = {StorePlaces.of(place, entry.key).root.url for entry in cohort.entries}
+    ours = [entry for entry in cohort.entries if str(Path(entry.url).absolute()) in stores and _is_ours(entry.url)]
+    entries = tuple(entry for entry in cohort.entries if entry not in ours)
+    ignored = tuple((entry.url, "a store that an earlier ingest has put there") for entry in ours)
+    return replace(cohort, entries=entries, ignored=(*cohort.ignored, *ignored))
+
+
+def _is_ours(url: str) -> bool:
+    try:
+        return check_place(Place.of(url)) is not None
+    except OutputError:
+        return False
 
 
 def run_ingest(

@@ -9,20 +9,24 @@ from typing import Any
 
 import numpy as np
 
+from tilestream.codecs.durable import PARTIAL_SUFFIX
 from tilestream.codecs.metadata import encode_json, group_metadata
 from tilestream.codecs.place import Place
 from tilestream.codecs.shardmap import encode_shard_map
 from tilestream.pipelines.ingest_work import IngestWork
 from tilestream.pyramid.pyramid import open_pyramid
-from tilestream.sinks.layout import Profile, store_names
+from tilestream.sinks.layout import STORE_NAMES, Profile
 from tilestream.sinks.omelabels import VALID, labels_attributes
 from tilestream.sinks.pyramid import LevelWriter
 from tilestream.sinks.store import display_windows, owner_record, root_attributes
-from tilestream.sinks.tree import put_in_place
+from tilestream.sinks.tree import check_place, put_in_place
 from tilestream.sources.stamps import require_unchanged
 from tilestream.stream.journal import FINISH
 from tilestream.stream.work import Again, Busy
 from tilestream.types import Array, Receipt
+
+PICTURE_PX = 1024
+"""Edge of the picture from which display ranges are told; an archive may have nothing but a large level."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +66,21 @@ class FinishStore:
         work, journal = self.work, self.work.journal
         plan = work.image.plan
         receipts = journal.receipts()
+        record = None if self.replace else check_place(self.place)
+        if record is not None and record.get("recipe_digest") == journal.recipe:
+            # put in its place by a run that was killed before it could say so
+            summary = self.summary(list(receipts.values()))
+            journal.close(receipts.values(), summary)
+            return summary
         if any(unit.key not in receipts for unit in plan.start()):
             return Again(keys=("some units",))
-        lost = _lost(work.staging, receipts.values())
+        there = work.staging.sizes()
+        lost = _lost(there, receipts.values())
         if lost:
             journal.reopen(lost)
             return Again(keys=lost)
+        # all units are done, so that nobody is in the middle of a file: a run that was killed was
+        work.staging.remove(*(path for path in there if path.endswith(PARTIAL_SUFFIX)))
         for tier in plan.tiers[1:]:
             for unit in plan.tier(tier):
                 if unit.key not in receipts and isinstance(work(unit), Busy):
@@ -76,8 +89,7 @@ class FinishStore:
         require_unchanged(work.stamps)
         written = {path for receipt in receipts.values() for path in receipt.outputs}
         document = self.root(written, damage_of(receipts.values()))
-        names = store_names(work.image.writer.layout)
-        put_in_place(self.place, document, names=names, replace=self.replace)
+        put_in_place(self.place, document, names=STORE_NAMES, replace=self.replace)
         summary = self.summary(list(receipts.values()))
         journal.close(receipts.values(), summary)
         return summary
@@ -153,11 +165,11 @@ class FinishStore:
         return sorted([*names, *([VALID.name] if has_mask else [])])
 
     def _coarsest(self) -> Array:
-        """Return the coarsest level as floats, NaN where not valid."""
+        """Return a picture of the coarsest level as floats, NaN where not valid."""
         level = self.work.image.writer.layout.levels[-1]
         place = self.work.staging.at(f"{level.index}/image")
         stored = open_pyramid(place.url, options=place.options, cache_bytes=0)
-        region = stored.thumbnail(max(level.shape.yx))
+        region = stored.thumbnail(min(PICTURE_PX, max(level.shape.yx)))
         pixels = region.pixels.transpose(1, 2, 0).astype(np.float64)
         pixels[~region.valid] = np.nan
         return pixels
@@ -219,9 +231,8 @@ def icc_entry(profile: bytes | None) -> dict[str, str]:
     return {} if profile is None else {"icc": base64.b64encode(profile).decode()}
 
 
-def _lost(staging: Place, receipts: Iterable[Receipt]) -> tuple[str, ...]:
+def _lost(there: Mapping[str, int], receipts: Iterable[Receipt]) -> tuple[str, ...]:
     """Return the keys of units of which an output is not there any more."""
-    there = staging.sizes()
     return tuple(receipt.key for receipt in receipts if not there.keys() >= receipt.outputs.keys())
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tilestream.codecs.metadata import encode_json, group_metadata
 from tilestream.codecs.place import Place
-from tilestream.errors import ConfigError, DamagedError
+from tilestream.errors import ConfigError, DamagedError, OutputError
 from tilestream.pipelines.cohort import Entry
 from tilestream.pipelines.image import chosen
 from tilestream.pipelines.ingest_finish import FinishStore, icc_entry, summary_of
@@ -17,7 +17,7 @@ from tilestream.pipelines.ingest_work import IngestWork, Member
 from tilestream.pipelines.recipe import digest, image_recipe, new_recipe
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.sinks.facts import json_value
-from tilestream.sinks.layout import Profile, StoreLayout, archive_layout, label_layout, made_layout, store_names
+from tilestream.sinks.layout import STORE_NAMES, Profile, StoreLayout, archive_layout, label_layout, made_layout
 from tilestream.sinks.omelabels import VALID
 from tilestream.sinks.pyramid import LevelWriter
 from tilestream.sinks.store import coordinates, encode_values, label_attributes, nodes, picture
@@ -63,6 +63,8 @@ class Opened:
     """Class rasters on its grid by name."""
     recipe: Mapping[str, Any]
     """All that its bytes are a function of."""
+    choices: Mapping[str, Any]
+    """How the user wanted it, which an update has to want too; JSON values."""
 
 
 def open_image(entry: Entry, config: IngestConfig) -> Opened:
@@ -105,6 +107,14 @@ def open_image(entry: Entry, config: IngestConfig) -> Opened:
         layout=layout,
         labels={band.name: pyramid.classes(band.name) for band in pyramid.info.classes},
         recipe=_recipe(pyramid, profile, layout, config),
+        choices={
+            "bands": list(entry.bands),
+            "mpp": entry.mpp,
+            "invalid": {layer: list(classes) for layer, classes in config.invalid.items()},
+            "decibels": config.decibels,
+            "fill_levels": config.fill_levels,
+            "keep_identifying": config.keep_identifying,
+        },
     )
 
 
@@ -147,23 +157,24 @@ class IngestJob:
 
     def prepare(self) -> Prepared | Mapping[str, Any]:
         """Return the image ready to be written, or the summary of one that an earlier run has finished."""
-        places = StorePlaces.of(self.config.out, self.key)
+        places, resume = StorePlaces.of(self.config.out, self.key), self.config.resume
+        if places.root.url == self.entry.url.rstrip("/"):
+            raise ConfigError.of(
+                f"`{self.entry.url}`", got="itself as its store", expected="another place", do="Choose another --out."
+            )
         opened = open_image(self.entry, self.config)
         stamps = stamps_of(opened.pyramid.source)
         journal = Journal(root=places.journal, recipe=digest(opened.recipe))
-        record = check_place(places.root)
-        if self.config.resume and record is not None and record.get("recipe_digest") == journal.recipe:
-            return journal.summary() or summary_of(record)
+        done = _finished(places, journal) if resume else None
+        if done is not None:
+            return done
         projected = project_store(opened.pyramid, opened.layout)
         projected.require(places.root, tasks=self.tasks, memory_bytes=self.config.memory_bytes, what=self.key)
-        journal.open(
-            opened.recipe,
-            replace=not self.config.resume,
-            begin=lambda: clear_staging(places.root, names=store_names(opened.layout)),
-        )
-        if record is not None and self.config.resume:
-            refuse_replacing(places.root.url)
-        if record is None and journal.summary() is not None:
+        journal.open(opened.recipe, replace=not resume, begin=lambda: _clear(places.root, resume=resume))
+        done = _finished(places, journal) if resume else None  # by another run, meanwhile
+        if done is not None:
+            return done
+        if journal.summary() is not None and check_place(places.root) is None:
             journal.reopen()  # the store was removed by hand: its units are found to be lost, and done again
         finish = begin_store(opened, self.config, places, staging=staging_of(places.root), stamps=stamps)
         work = finish.work
@@ -174,6 +185,30 @@ class IngestJob:
             finish=finish,
             facts={"units": len(plan), "profile": opened.profile, **asdict(projected)},
         )
+
+
+def _finished(places: StorePlaces, journal: Journal) -> Mapping[str, Any] | None:
+    """Return the summary of the store where it is finished under this recipe; raise where it must be kept."""
+    record = check_place(places.root)
+    if record is None:
+        return None
+    if "updating" in record:
+        raise OutputError.of(
+            f"`{places.root.url}`",
+            got="a store whose update has not come to its end",
+            expected="a whole one",
+            do="Run the update again, or give `--no-resume` to store the image anew.",
+        )
+    if record.get("recipe_digest") == journal.recipe:
+        return journal.summary() or summary_of(record)
+    return None
+
+
+def _clear(root: Place, *, resume: bool) -> None:
+    """Clear what an earlier run has left, while no other run can begin; on object storage that is the store itself."""
+    if resume and check_place(root) is not None:
+        refuse_replacing(root.url)
+    clear_staging(root, names=STORE_NAMES)
 
 
 def begin_store(
@@ -208,7 +243,7 @@ def begin_store(
         place=places.root,
         profile=opened.profile,
         documents=_write_documents(opened, staging, work, pictures),
-        more={**_more(opened, keep_identifying=keep), **_listed(pictures, damaged)},
+        more={**_more(opened, keep_identifying=keep), **_listed(pictures, damaged), "choices": opened.choices},
         replace=not config.resume,
     )
 

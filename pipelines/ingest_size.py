@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from tilestream.codecs.place import Place
-from tilestream.errors import BudgetError, DamagedError, OutputError
+from tilestream.errors import BudgetError, OutputError
 from tilestream.pyramid.pyramid import Pyramid
 from tilestream.pyramid.supertile import read_base
 from tilestream.sinks.layout import StoreLayout
 from tilestream.sinks.pyramid import LevelWriter
+from tilestream.sinks.tree import staging_of
 from tilestream.sources.encoded import encoded_level
 from tilestream.stream.budget import memory_limit
 from tilestream.types import Box
@@ -58,6 +59,8 @@ class Projected:
             When the work holds too much.
         """
         free = root.free_bytes()
+        if free is not None:  # what an earlier run has written is there already
+            free += sum(staging_of(root).sizes().values())
         if free is not None and free < self.store_bytes * MARGIN:
             raise OutputError.of(
                 f"`{root.url}`",
@@ -98,7 +101,11 @@ def project_store(pyramid: Pyramid, layout: StoreLayout) -> Projected:
     copied_bytes = sum(level.stored_bytes for level in copied)
     block = pyramid.levels[0].block
     strips = block.y * (layout.unit_px + 2 * block.x) * pixel_bytes
-    task = int(layout.unit_px**2 * (pixel_bytes + 1) * COARSE) + strips
+    task = int(layout.unit_px**2 * (pixel_bytes + 1) * COARSE) + strips if made else 0
+    for level, stored in zip((one for one in layout.levels if one.copied is not None), copied, strict=True):
+        # the streams of a shard, twice while they are gathered, and a row of its tiles where masks are read
+        shard = 2 * stored.stored_bytes // max(1, level.shards.area) + level.chunk.y * level.shard.x * (pixel_bytes + 1)
+        task = max(task, shard)
     return Projected(store_bytes=copied_bytes + int(raw * share), task_bytes=task)
 
 
@@ -110,10 +117,7 @@ def _share(pyramid: Pyramid, layout: StoreLayout) -> float:
     raw = encoded = 0
     for y in _spread(whole.y, edge):
         for x in _spread(whole.x, edge):
-            try:
-                pixels = read_base(pyramid, Box(y=y, x=x, height=edge, width=edge)).pixels
-            except DamagedError:
-                continue
+            pixels = read_base(pyramid, Box(y=y, x=x, height=edge, width=edge)).pixels
             raw += pixels.nbytes
             encoded += len(writer.encode(made, pixels)) if np.any(pixels != layout.fill_value) else 0
     return encoded / raw if raw else 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -207,16 +207,26 @@ class IngestWork:
             for (iy, ix), chunk in zip(cells, chunks, strict=True)
             if isinstance(chunk, DamagedError)
         )
-        if self.image.pyramid.info.validity == "mask" or damage:
-            outputs |= self._copy_mask(level, unit)
+        damaged = {cell for cell, chunk in zip(cells, chunks, strict=True) if isinstance(chunk, DamagedError)}
+        if self.image.pyramid.info.validity == "mask" or damaged:
+            outputs |= self._copy_mask(level, unit, damaged)
         return outputs, damage
 
-    def _copy_mask(self, level: StoreLevel, unit: StoreUnit) -> dict[str, str]:
+    def _copy_mask(self, level: StoreLevel, unit: StoreUnit, damaged: Set[tuple[int, int]]) -> dict[str, str]:
         """Write where the tiles of a shard are valid: what was copied does not say it."""
-        shard = level.shard
-        box = Box(level=level.copied or 0, y=unit.iy * shard.y, x=unit.ix * shard.x, height=shard.y, width=shard.x)
-        valid = read_base(self.image.pyramid, box).valid
-        return {} if valid is None else self._write_mask(level, unit, valid)
+        shard, chunk = level.shard, level.chunk
+        whole = Box(level=level.copied or 0, y=unit.iy * shard.y, x=unit.ix * shard.x, height=shard.y, width=shard.x)
+        inside = whole.intersect(Box(level=whole.level, y=0, x=0, height=level.shape.y, width=level.shape.x))
+        valid = np.ones((inside.height, inside.width), np.bool_)
+        if self.image.pyramid.info.validity == "mask":
+            for y in range(0, inside.height, chunk.y):  # a row of tiles at a time: validity comes with the pixels
+                row = replace(inside, y=inside.y + y, height=min(chunk.y, inside.height - y))
+                found = read_base(self.image.pyramid, row).valid
+                valid[y : y + chunk.y] = True if found is None else found
+        for iy, ix in damaged:
+            y, x = iy * chunk.y - inside.y, ix * chunk.x - inside.x
+            valid[y : y + chunk.y, x : x + chunk.x] = False
+        return {} if valid.all() else self._write_mask(level, unit, valid)
 
 
 def _seconds(meter: Meter) -> dict[str, float]:

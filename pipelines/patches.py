@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import product
@@ -40,6 +40,8 @@ class Patches:
     """Knows the image, the arrays and where they lie."""
     boxes: tuple[Box, ...]
     """In pixels of level 0."""
+    written: set[str]
+    """Paths of what the store says was written; kept up to date."""
     _seen: set[tuple[int, int, int]] = field(default_factory=set)
     _damage: list[str] = field(default_factory=list)
     _lock: Lock = field(default_factory=Lock)
@@ -77,8 +79,11 @@ class Patches:
         # the base of further tiers is read from whole pixels of the coarsest level that is made of it
         step = edge // CHUNKS if not tier else 2**TIER
         found: dict[tuple[int, int], Box] = {}
+        base = plan.layout.base(tier)
+        # a base that is a level of the source differs a little beyond the change, and so does what is made of it
+        reach = REACH_PX if base is not None and plan.layout.levels[base].copied else 0
         for box in self.boxes:
-            area = _divided(box, factor)
+            area = _divided(box, factor).grow(reach)
             for iy, ix in _touched(area, Shape(y=edge, x=edge), plan.grid(tier)):
                 unit = StoreUnit(step="make", level=plan.layout.base(tier) or 0, tier=tier, iy=iy, ix=ix)
                 inside = _aligned(area, Shape(y=step, x=step)).intersect(plan.box(unit))
@@ -110,7 +115,13 @@ class Patches:
             y, x = area.y - whole.y, area.x - whole.x
             around[y : y + area.height, x : x + area.width] = pixels
             pixels = around
-        writer.patch(level, whole, pixels)
+        self._replace(writer, level, writer.chunks_of(level, whole, pixels))
+
+    def _replace(self, writer: LevelWriter, level: StoreLevel, chunks: Mapping[tuple[int, int], bytes | None]) -> None:
+        for name, is_there in writer.replace(level, chunks, written=self.written).items():
+            with self._lock:
+                self.written.discard(name)
+                self.written.update({name} if is_there else ())
 
     def _around(self, writer: LevelWriter, level: StoreLevel, whole: Box, readers: Readers) -> Array:
         """Return what is stored of a box; no two threads ask for the same, so that no lock is needed."""
@@ -163,7 +174,7 @@ class Patches:
             self._seen.update((copied, iy, ix) for iy, ix in cells)
             self._damage.extend(damage)
         plain = {cell: None if isinstance(chunk, DamagedError) else chunk for cell, chunk in chunks.items()}
-        work.image.writer.replace(level, plain)
+        self._replace(work.image.writer, level, plain)
         for iy, ix in cells:
             area = Box(y=iy * level.chunk.y, x=ix * level.chunk.x, height=level.chunk.y, width=level.chunk.x).intersect(
                 Box(y=0, x=0, height=level.shape.y, width=level.shape.x)

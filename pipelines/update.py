@@ -8,12 +8,15 @@ call again completes it, and gives the bits of a rebuild.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tilestream.codecs.metadata import encode_json
 from tilestream.codecs.place import Place
+from tilestream.codecs.shardmap import decode_shard_map
 from tilestream.errors import ConfigError, OutputError
 from tilestream.pipelines.cohort import Cohort, Entry
 from tilestream.pipelines.ingest import IngestConfig, StoreRow
@@ -21,9 +24,11 @@ from tilestream.pipelines.ingest_finish import FinishStore
 from tilestream.pipelines.ingest_image import Opened, StorePlaces, begin_store, open_image
 from tilestream.pipelines.patches import Patches
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
+from tilestream.sinks.omelabels import VALID
 from tilestream.sinks.store import STORE
 from tilestream.sinks.tree import OWNER, check_place
 from tilestream.sources.stamps import require_unchanged, stamps_of
+from tilestream.stream.journal import Journal
 from tilestream.types import Box
 
 UPDATE = "update"
@@ -50,7 +55,7 @@ def update_pyramid(dst: str | Path, boxes: Sequence[Box], *, src: str | Path) ->
     Raises
     ------
     ConfigError
-        When a box is not of level 0, or the store is of another image or was stored with other choices.
+        When a box is not of level 0 or lies outside the image, or the image would be stored in other arrays now.
     OutputError
         When there is no such store, another update is at work on it, or it cannot be written.
     DamagedError
@@ -58,29 +63,68 @@ def update_pyramid(dst: str | Path, boxes: Sequence[Box], *, src: str | Path) ->
 
     Notes
     -----
-    The time goes with the changed area and the number of shards it touches, not with the image. An update that is
-    killed is completed by the same call.
+    The time goes with the changed area and the number of shards it touches, not with the image. What an update that
+    was killed has left undone, the next one does too. The image is read with the choices that it was stored with.
     """
-    if any(box.level for box in boxes):
-        raise ConfigError.of("`boxes`", got="a box of another level", expected="boxes of level 0", do="Scale it first.")
     root = Place.of(str(dst))
     root = Place.of(root.path.absolute()) if root.is_local else root
-    attributes = _attributes(root)
-    finish = _finish(root, attributes, str(src))
-    lease = finish.work.journal.claim(UPDATE)
+    out, _, name = root.url.rpartition("/")
+    return _update(StorePlaces.of(Place.of(out), name), boxes, str(src))
+
+
+def _update(places: StorePlaces, boxes: Sequence[Box], src: str) -> Pyramid:
+    root = places.root
+    _attributes(root)  # before anything is made for a store that is none
+    places.journal.prepare()
+    lease = Journal(root=places.journal, recipe="").claim(UPDATE)
     if lease is None:
         raise OutputError.of(
             f"`{root.url}`", got="another update at work on it", expected="one at a time", do="Wait for it to end."
         )
     with lease:
-        marked = {**attributes, OWNER: {**attributes[OWNER], "updating": [[*_yxhw(box)] for box in boxes]}}
+        attributes = _attributes(root)  # anew: another update may just have ended
+        record = attributes[OWNER]
+        finish = _finish(places, attributes, src)
+        _require_inside(boxes, finish)
+        # what an update that was killed has left undone belongs to this one
+        left = [Box(y=y, x=x, height=height, width=width) for y, x, height, width in record.get("updating", [])]
+        wanted = tuple(dict.fromkeys([*left, *boxes]))
+        marked = {**attributes, OWNER: {**record, "updating": [_yxhw(box) for box in wanted]}}
         root.put("zarr.json", encode_json({**_document(root), "attributes": marked}))
-        patches = Patches(finish=finish, boxes=tuple(boxes))
-        damage = patches.apply(attributes[OWNER].get("damage", []))
+        patches = Patches(finish=finish, boxes=wanted, written=_written(root, finish, record))
+        damage = patches.apply(record.get("damage", []))
         require_unchanged(finish.work.stamps)
-        written = {path for path in root.sizes() if "/image/c/" in path}
-        root.put("zarr.json", finish.root(written, damage))
+        root.put("zarr.json", finish.root(patches.written, damage))
     return open_pyramid(root.url)
+
+
+def _written(root: Place, finish: FinishStore, record: Mapping[str, Any]) -> set[str]:
+    """Return the paths of what a store says was written, and of its mask, of which it has no map."""
+    writer = finish.work.image.writer
+    found = {f"labels/{VALID.name}/{path}" for path in root.at(f"labels/{VALID.name}").sizes() if "/image/c/" in path}
+    for level in writer.layout.levels:
+        text = record.get("shards", {}).get(str(level.index))
+        if text is not None:
+            grid = decode_shard_map(text, level.shards.yx)
+            found |= {writer.name(level, int(iy), int(ix)) for iy, ix in np.argwhere(grid)}
+    return found
+
+
+def _require_inside(boxes: Sequence[object], finish: FinishStore) -> None:
+    """Refuse what is no box of the image: rows and columns exchanged, most likely."""
+    whole = finish.work.image.pyramid.levels[0].box
+    for box in boxes:
+        if not isinstance(box, Box) or box.level:
+            raise ConfigError.of(
+                "`boxes`", got=repr(box), expected="boxes of level 0", do="Write ts.Box(y=…, x=…, height=…, width=…)."
+            )
+        if not box.intersect(whole).shape.area:
+            raise ConfigError.of(
+                "`boxes` (`--update`)",
+                got=f"rows {box.y} to {box.y_stop}, columns {box.x} to {box.x_stop}",
+                expected=f"something of the image of {whole.height} rows and {whole.width} columns",
+                do="Give first row, first column, height and width in pixels of level 0.",
+            )
 
 
 def run_update(cohort: Cohort, config: IngestConfig, boxes: Sequence[Box]) -> tuple[StoreRow, ...]:
@@ -110,15 +154,16 @@ def run_update(cohort: Cohort, config: IngestConfig, boxes: Sequence[Box]) -> tu
             "`--update`", got=f"{len(cohort.entries)} images", expected="one", do="Name the image that has changed."
         )
     (entry,) = cohort.entries
-    root = StorePlaces.of(config.out, entry.key).root
-    pyramid = update_pyramid(root.url, boxes, src=entry.url)
+    places = StorePlaces.of(config.out, entry.key)
+    root = places.root
+    pyramid = _update(places, boxes, entry.url)
     damaged = (check_place(root) or {}).get("damage", [])
     summary = {"format": pyramid.info.format, "damaged": damaged}
     return (StoreRow(key=entry.key, url=entry.url, store=root.url, status="done", summary=summary),)
 
 
-def _yxhw(box: Box) -> tuple[int, int, int, int]:
-    return box.y, box.x, box.height, box.width
+def _yxhw(box: Box) -> list[int]:
+    return [box.y, box.x, box.height, box.width]
 
 
 def _document(root: Place) -> dict[str, Any]:
@@ -139,22 +184,23 @@ def _attributes(root: Place) -> dict[str, Any]:
     return attributes
 
 
-def _finish(root: Place, attributes: dict[str, Any], src: str) -> FinishStore:
+def _finish(places: StorePlaces, attributes: dict[str, Any], src: str) -> FinishStore:
     """Return what would finish the store if it were built anew in its place, checked to be the one that is there."""
-    out, _, name = root.url.rpartition("/")
-    record = attributes[OWNER]
-    levels = len(attributes["multiscales"]["layout"])
-    entry = Entry(key=name, url=src, id=name, is_explicit=True)
-    config = IngestConfig(
-        out=Place.of(out),
-        profile=record["profile"],
-        fill_levels=levels > len(open_pyramid(src).levels),
-        keep_identifying="identifying" in record,
+    root, record = places.root, attributes[OWNER]
+    choices = record["choices"]
+    entry = Entry(
+        key=root.name, url=src, id=root.name, mpp=choices["mpp"], bands=tuple(choices["bands"]), is_explicit=True
     )
-    places = StorePlaces.of(config.out, name)
+    config = IngestConfig(
+        out=root,
+        profile=record["profile"],
+        fill_levels=choices["fill_levels"],
+        keep_identifying=choices["keep_identifying"],
+        invalid={layer: tuple(classes) for layer, classes in choices["invalid"].items()},
+        decibels=choices["decibels"],
+    )
     opened = open_image(entry, config)
-    _require_same(root, opened, levels)
-    places.journal.prepare()
+    _require_same(root, opened, len(attributes["multiscales"]["layout"]))
     return begin_store(opened, config, places, staging=root, stamps=stamps_of(opened.pyramid.source))
 
 

@@ -10,9 +10,10 @@ import zarr
 
 import tilestream as ts
 from tests.sinks.build import tree_bytes
+from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError, OutputError
 from tilestream.kernels import mip
-from tilestream.pipelines.ingest import build_pyramid
+from tilestream.pipelines.ingest import IngestConfig, build_pyramid, ingest_cohort, run_ingest
 
 FILES = (
     "slides/CMU-1-Small-Region.svs",
@@ -83,6 +84,7 @@ def test_a_tile_that_cannot_be_decoded_is_named_left_out_and_marked(shared_data,
         stored = build_pyramid(shared_data / "broken" / "corrupt.tif", root, profile=profile)
         record = json.loads((root / "zarr.json").read_bytes())["attributes"]["tilestream"]
         assert [reason.partition(":")[0] for reason in record["damage"]] == ["block y=1 x=1 of level 0"]
+        assert any("block y=1 x=1 of level 0" in note for note in stored.info.notes)
         valid = stored.read_region(stored.levels[0].box).valid
         assert not valid[512:, 512:].any()
         assert valid[:512].all()
@@ -177,6 +179,39 @@ def test_a_place_that_is_taken_by_others_is_left_alone(made, tmp_path):
     with pytest.raises(OutputError, match="has not written"):
         build_pyramid(made / "picture.zarr", tmp_path / "x.zarr", resume=False)
     assert [path.name for path in (tmp_path / "x.zarr").iterdir()] == ["zarr.json"]
+
+
+def test_a_smaller_image_replaces_a_larger_one(made, tmp_path):
+    zarr.create_array(tmp_path / "small.zarr", data=np.full((1, 40, 50), 7, np.uint8), dimension_names=("c", "y", "x"))
+    build_pyramid(made / "picture.zarr", tmp_path / "out" / "x.zarr")
+    build_pyramid(tmp_path / "small.zarr", tmp_path / "out" / "x.zarr", resume=False)
+    build_pyramid(tmp_path / "small.zarr", tmp_path / "again" / "x.zarr")
+    assert tree_bytes(tmp_path / "out" / "x.zarr") == tree_bytes(tmp_path / "again" / "x.zarr")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["receipts", "x.zarr"]
+
+
+def test_a_store_without_receipts_is_kept(made, tmp_path):
+    build_pyramid(made / "picture.zarr", tmp_path / "x.zarr")
+    shutil.rmtree(tmp_path / "receipts")
+    before = tree_bytes(tmp_path / "x.zarr")
+    build_pyramid(made / "picture.zarr", tmp_path / "x.zarr")  # done already
+    with pytest.raises(OutputError, match="finished store of another run"):
+        build_pyramid(made / "picture.zarr", tmp_path / "x.zarr", profile="gdal")
+    with pytest.raises(OutputError, match="itself"):
+        build_pyramid(tmp_path / "x.zarr", tmp_path / "x.zarr", resume=False)
+    assert tree_bytes(tmp_path / "x.zarr") == before
+
+
+def test_stores_beside_their_images_are_no_inputs(made, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(made / "picture.zarr", tmp_path / "in" / "a.zarr")
+    config = IngestConfig(out=Place.of("in"))
+    shutil.move(tmp_path / "in" / "a.zarr", tmp_path / "in" / "a")
+    for _ in range(2):
+        cohort = ingest_cohort(["in"], manifest=None, config=config)
+        assert [entry.key for entry in cohort.entries] == ["a"]
+        (row,) = run_ingest(cohort, config)
+        assert row.status == "done", row.reason
 
 
 def test_a_slide_that_cannot_be_copied_says_why(made, tmp_path):

@@ -1,6 +1,7 @@
 """An update gives the bits of a rebuild, wherever the image has changed."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ import zarr
 import tilestream as ts
 from tests.sinks.build import tree_bytes
 from tilestream.cluster.client import open_client
-from tilestream.errors import ConfigError, OutputError
-from tilestream.pipelines.ingest import build_pyramid
+from tilestream.codecs.place import Place
+from tilestream.errors import ConfigError, DamagedError, OutputError
+from tilestream.pipelines.ingest import IngestConfig, build_pyramid, ingest_cohort, run_ingest
 from tilestream.pipelines.patches import Patches
 from tilestream.pipelines.update import update_pyramid
 from tilestream.sinks import layout
@@ -23,7 +25,6 @@ BOXES = {
     "the last corner": [(395, 600, 100, 100)],
     "several": [(0, 0, 10, 10), (300, 400, 70, 20), (310, 10, 5, 5)],
     "all": [(0, 0, 400, 611)],
-    "nothing": [(9000, 9000, 5, 5)],
 }
 
 
@@ -148,7 +149,10 @@ def test_an_update_that_was_killed_is_known_and_completed(tmp_path, monkeypatch,
     record = json.loads((root / "zarr.json").read_bytes())["attributes"]["tilestream"]
     assert record["updating"] == [list(box) for box in BOXES["several"]]
     assert any("update" in note for note in ts.open_pyramid(str(root)).info.notes)
-    update_pyramid(root, _boxes(BOXES["several"]), src=source)
+    with pytest.raises(OutputError, match="update has not come to its end"):
+        build_pyramid(source, root, client=client)
+    # another one completes it: what was left undone is its business too
+    update_pyramid(root, _boxes(BOXES["one pixel"]), src=source)
     build_pyramid(source, tmp_path / "again" / "x.zarr", client=client)
     assert tree_bytes(root) == tree_bytes(tmp_path / "again" / "x.zarr")
 
@@ -160,6 +164,39 @@ def _die():
     raise RuntimeError("killed")
 
 
+def test_the_choices_of_the_store_are_kept(tmp_path, client):
+    """Bands and resolution that a manifest gave, which the image itself does not say."""
+    before, source = _picture(), tmp_path / "image.zarr"
+    _save(source, before)
+    _save(tmp_path / "after.zarr", _changed(before, BOXES["several"]))
+    manifest = tmp_path / "list.csv"
+
+    def store(image, out):
+        manifest.write_text(f"path,mpp,bands\n{image},0.25,G R\n")
+        config = IngestConfig(out=Place.of(str(tmp_path / out)))
+        cohort = ingest_cohort([], manifest=str(manifest), config=config)
+        (row,) = run_ingest(cohort, config, client=client)
+        assert row.status == "done", row.reason
+        return Path(row.store)
+
+    root, again = store(source, "out"), store(tmp_path / "after.zarr", "again")
+    _save(source, _changed(before, BOXES["several"]))
+    pyramid = update_pyramid(root, _boxes(BOXES["several"]), src=source)
+    assert pyramid.mpp == 0.25
+    assert [channel.name for channel in pyramid.channels] == ["G", "R"]
+    assert tree_bytes(root / "0") == tree_bytes(again / "0")
+
+
+def test_a_lost_shard_does_not_become_background(tmp_path, client):
+    before, source, root = _picture(), tmp_path / "image.zarr", tmp_path / "out" / "x.zarr"
+    _save(source, before)
+    build_pyramid(source, root, client=client)
+    (root / "1" / "image" / "c" / "0" / "0" / "0").unlink()
+    _save(source, _changed(before, BOXES["one pixel"]))
+    with pytest.raises(DamagedError, match="gone"):
+        update_pyramid(root, _boxes([(20, 30, 1, 1)]), src=source)
+
+
 def test_what_cannot_be_updated_is_refused(tmp_path, client):
     before, source, root = _picture(), tmp_path / "image.zarr", tmp_path / "out" / "x.zarr"
     _save(source, before)
@@ -169,6 +206,11 @@ def test_what_cannot_be_updated_is_refused(tmp_path, client):
         update_pyramid(tmp_path / "none.zarr", [], src=source)
     with pytest.raises(OutputError, match="has not written"):
         update_pyramid(source, [], src=source)
+    for wrong, words in (((9000, 9000, 5, 5), "400 rows and 611 columns"), ((0, 0, 0, 9), "400 rows")):
+        with pytest.raises(ConfigError, match=words):
+            update_pyramid(root, _boxes([wrong]), src=source)
+    with pytest.raises(ConfigError, match="boxes of level 0"):
+        update_pyramid(root, [(1, 2, 3, 4)], src=source)
     with pytest.raises(ConfigError, match="level"):
         update_pyramid(root, [ts.Box(level=1, y=0, x=0, height=1, width=1)], src=source)
     _save(tmp_path / "small.zarr", before[:300])

@@ -31,6 +31,8 @@ CHUNKS = 16
 """Chunks along an edge of a unit, 2**TIER, so that the shards of level 4 are one chunk."""
 COPIED_CHUNKS = 32
 """Chunks along an edge of a shard of copied tiles, which are small: about 10 MB a shard of a JPEG slide."""
+STORE_NAMES = frozenset({"labels", "associated", *map(str, range(64))})
+"""What can lie at the root of a store of ours, whatever its levels."""
 LAST_PX = 256
 """A level that fits into this square is the last one."""
 CHUNK_PX = ((12, 256), (48, 128), (math.inf, 64))
@@ -193,6 +195,13 @@ def made_layout(info: ImageInfo, *, has_shards: bool = True) -> StoreLayout:
     dims: Dims = ("y", "x") if info.kind == "labels" and len(info.channels) == 1 else ("c", "y", "x")
     channels = len(info.channels)
     dtype = storable(info.dtype)
+    if info.kind == "intensity" and dtype.kind in "iu" and dtype.itemsize > 4:
+        raise ConfigError.of(
+            "type of the samples",
+            got=dtype.name,
+            expected="integers of up to 32 bits or floats, of which coarse levels can be made",
+            do="Convert it, or open it with #kind=labels if it holds class numbers.",
+        )
     pixel_bytes = channels * dtype.itemsize
     codecs = pixel_codecs(dtype, channels, is_plain=not has_shards)
     times = range(halvings_of(info.shape) + 1)
@@ -300,11 +309,6 @@ def label_layout(info: ImageInfo, of: StoreLayout) -> StoreLayout:
         Class 0, or its nodata, where nothing is stored.
     """
     return _layer(of, storable(info.dtype), fill_value(info))
-
-
-def store_names(layout: StoreLayout) -> frozenset[str]:
-    """Return the names that can lie at the root of a store."""
-    return frozenset({"labels", "associated", *(str(level.index) for level in layout.levels)})
 
 
 def fill_value(info: ImageInfo) -> float:

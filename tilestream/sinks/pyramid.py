@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ from tilestream.codecs.metadata import is_fill
 from tilestream.codecs.pixelcodecs import encode_pixels
 from tilestream.codecs.place import Place
 from tilestream.codecs.shards import ShardWriter, split_shard
+from tilestream.errors import DamagedError
 from tilestream.metrics import timed
 from tilestream.sinks.layout import StoreLayout, StoreLevel
 from tilestream.types import Array, Box
@@ -117,8 +118,8 @@ class LevelWriter:
         with ThreadPoolExecutor(PUTS) as pool:
             return dict(zip(kept, pool.map(self.place.put, kept, kept.values()), strict=True))
 
-    def patch(self, level: StoreLevel, box: Box, pixels: Array) -> None:
-        """Replace the chunks of a box of a level; the others stay as they are, to the bit.
+    def chunks_of(self, level: StoreLevel, box: Box, pixels: Array) -> dict[tuple[int, int], bytes | None]:
+        """Return the chunks of a box of a level, for `replace`.
 
         Parameters
         ----------
@@ -129,12 +130,10 @@ class LevelWriter:
         pixels : ndarray
             `(y, x, c)` of the box.
 
-        Raises
-        ------
-        DamagedError
-            When the shard that is there is damaged.
-        OutputError
-            When the place cannot be written.
+        Returns
+        -------
+        dict
+            Encoded chunks by row and column in the grid of chunks, None for those that hold nothing but the fill value.
         """
         chunks: dict[tuple[int, int], bytes | None] = {}
         for y in range(box.y, box.y_stop, level.chunk.y):
@@ -142,9 +141,11 @@ class LevelWriter:
                 part = pixels[y - box.y : y - box.y + level.chunk.y, x - box.x : x - box.x + level.chunk.x]
                 is_empty = is_fill(part, self.layout.fill_value)
                 chunks[y // level.chunk.y, x // level.chunk.x] = None if is_empty else self.encode(level, part)
-        self.replace(level, chunks)
+        return chunks
 
-    def replace(self, level: StoreLevel, chunks: Mapping[tuple[int, int], bytes | None]) -> None:
+    def replace(
+        self, level: StoreLevel, chunks: Mapping[tuple[int, int], bytes | None], *, written: Set[str] = frozenset()
+    ) -> dict[str, bool]:
         """Replace some chunks of one shard of a level, or chunks that lie by themselves.
 
         Parameters
@@ -153,29 +154,40 @@ class LevelWriter:
             Which level.
         chunks : Mapping
             Encoded chunks by row and column in the grid of chunks, None for those that are not stored any more.
+        written : set of str
+            Paths of what the store says was written.
+
+        Returns
+        -------
+        dict
+            Path of each object, and whether it is there now.
 
         Raises
         ------
         DamagedError
-            When the shard that is there is damaged.
+            When the shard that is there is damaged, or was written and is gone.
         OutputError
             When the place cannot be written.
         """
         if not self.layout.has_shards:
             self._put(level, chunks)
-            return
+            return {self.name(level, iy, ix): data is not None for (iy, ix), data in chunks.items()}
         count = level.chunks
         iy, ix = (next(iter(chunks))[axis] // count for axis in (0, 1))
         name = self.name(level, iy, ix)
         before = self.place.get(name)
+        if before is None and name in written:
+            raise DamagedError(f"`{name}` was written and is gone: store the image anew (`--no-resume`)")
         nothing: list[bytes | memoryview | None] = [None] * count**2
         stored = nothing if before is None else split_shard(before, count**2)
         for (y, x), data in chunks.items():
             stored[(y - iy * count) * count + x - ix * count] = data
-        if all(chunk is None for chunk in stored):
-            self.place.remove(name)
-        else:
+        is_there = any(chunk is not None for chunk in stored)
+        if is_there:
             self._pack(level, iy, ix, stored)
+        else:
+            self.place.remove(name)
+        return {name: is_there}
 
     def parts(self, level: StoreLevel, pixels: Array) -> Iterator[Array | None]:
         """Yield the pixels `(y, x, c)` under each chunk of a unit in C order, None for chunks outside the image."""

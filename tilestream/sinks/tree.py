@@ -277,7 +277,8 @@ def clear_staging(root: Place, *, names: Collection[str]) -> None:
         _remove(_partial(root.path), frozenset(names) | {"zarr.json"})
         return
     root.remove("zarr.json")  # first, so that nothing is a store that is not whole
-    root.clear(*names)
+    there = {path.partition("/")[0] for path in root.sizes()}
+    root.clear(*sorted(there & frozenset(names)))
 
 
 def put_in_place(root: Place, document: bytes, *, names: Collection[str], replace: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast, get_args
 
@@ -20,6 +20,8 @@ FORMAT = 1
 """Newest format of a pyramid that is known here."""
 VALID = "labels/valid"
 """Mask of a store, 1 where something was measured."""
+MOST_DAMAGE = 3
+"""Damaged blocks of the image that was stored that a note names."""
 HALF_UPDATED = "an update of this store has not come to its end: run it again, or wait for it"
 
 
@@ -147,8 +149,17 @@ def with_own_facts(info: ImageInfo, node: Node) -> ImageInfo:
         crs=info.crs or (crs if isinstance(crs, str) else None),  # that of the points: GeoZarr has none without affine
         datetime=info.datetime or KNOWN["acquired"](moment),
         channels=_scaled(info.channels, image.get("channels")),
-        notes=(*info.notes, *([HALF_UPDATED] if "updating" in _own(node) else [])),
+        notes=(*info.notes, *([HALF_UPDATED] if "updating" in _own(node) else []), *_damage_notes(_own(node))),
     )
+
+
+def _damage_notes(own: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what of the image could not be decoded when it was stored."""
+    reasons = [str(reason) for reason in own.get("damage") or () if isinstance(reason, str)]
+    if reasons:
+        rest = f", and {len(reasons) - MOST_DAMAGE} more" if len(reasons) > MOST_DAMAGE else ""
+        words = "; ".join(reasons[:MOST_DAMAGE])
+        yield f"not valid here, since it could not be decoded when it was stored: {words}{rest}"
 
 
 def _points(entries: Any) -> tuple[tuple[float, float, float, float, float], ...]:

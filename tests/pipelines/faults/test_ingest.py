@@ -105,6 +105,20 @@ def test_a_coarse_unit_that_another_run_holds_is_waited_for(image, whole, tmp_pa
     assert tree_bytes(tmp_path / "out" / "x.zarr") == whole
 
 
+def test_what_a_killed_run_was_writing_is_no_part_of_the_store(image, whole, tmp_path):
+    staging = tmp_path / "out" / ".x.zarr.partial" / "0" / "image" / "c" / "0" / "0"
+
+    def left(self, receipt):
+        (staging / ".0123456789abcdef.partial").write_bytes(b"half a shard")
+        commit(self, receipt)
+
+    commit = Journal.commit
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, "commit", left)
+        build_pyramid(image, tmp_path / "out" / "x.zarr")
+    assert tree_bytes(tmp_path / "out" / "x.zarr") == whole
+
+
 def test_two_processes_share_the_work(image, root, whole, tmp_path):
     logs = [tmp_path / "one", tmp_path / "two"]
     runs = [_command(image, root, log) for log in logs]
