@@ -19,6 +19,7 @@ from tilestream.pipelines.ingest_image import IngestJob, StorePlaces
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.sinks.layout import PROFILES, Profile
 from tilestream.sinks.tree import check_place
+from tilestream.sources.remotefiles import forget_below
 from tilestream.stream.engine import Engine, Event
 
 
@@ -251,4 +252,5 @@ def build_pyramid(  # noqa: PLR0913 - the public call: each option of a store is
     (row,) = run_ingest(Cohort(entries=(entry,)), config, client=client)
     if row.status == "failed":
         raise OutputError(row.reason)
+    forget_below(row.store)
     return open_pyramid(row.store)

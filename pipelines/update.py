@@ -27,6 +27,7 @@ from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.sinks.omelabels import VALID
 from tilestream.sinks.store import STORE
 from tilestream.sinks.tree import OWNER, check_place
+from tilestream.sources.remotefiles import forget_below
 from tilestream.sources.stamps import require_unchanged, stamps_of
 from tilestream.stream.journal import Journal
 from tilestream.types import Box
@@ -95,6 +96,7 @@ def _update(places: StorePlaces, boxes: Sequence[Box], src: str) -> Pyramid:
         damage = patches.apply(record.get("damage", []))
         require_unchanged(finish.work.stamps)
         root.put("zarr.json", finish.root(patches.written, damage))
+    forget_below(root.url)
     return open_pyramid(root.url)
 
 

@@ -335,6 +335,20 @@ _files: LRU[tuple[int, str, str], RemoteFile] = LRU(REMEMBERED, {})
 _lock = Lock()
 
 
+def forget_below(folder: str) -> None:
+    """Forget what is known of the files in a folder, after this process has written there.
+
+    Parameters
+    ----------
+    folder : str
+        fsspec URL.
+    """
+    prefix = folder.rstrip("/") + "/"
+    with _lock:
+        for key in [key for key, file in _files.items() if file.url.startswith(prefix)]:
+            del _files[key]
+
+
 def _renew() -> None:
     global _lock  # the parent may have held it when it forked
     _lock = Lock()

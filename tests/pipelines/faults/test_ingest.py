@@ -18,6 +18,7 @@ from tests.sinks.build import tree_bytes
 from tilestream.codecs.place import Place
 from tilestream.errors import OutputError
 from tilestream.pipelines.ingest import build_pyramid
+from tilestream.pipelines.update import update_pyramid
 from tilestream.sinks import layout
 from tilestream.sinks.tree import check_place
 from tilestream.stream.journal import Journal
@@ -109,7 +110,8 @@ def test_what_a_killed_run_was_writing_is_no_part_of_the_store(image, whole, tmp
     staging = tmp_path / "out" / ".x.zarr.partial" / "0" / "image" / "c" / "0" / "0"
 
     def left(self, receipt):
-        (staging / ".0123456789abcdef.partial").write_bytes(b"half a shard")
+        if receipt.key.startswith("L0"):
+            (staging / ".0123456789abcdef.partial").write_bytes(b"half a shard")
         commit(self, receipt)
 
     commit = Journal.commit
@@ -128,6 +130,21 @@ def test_two_processes_share_the_work(image, root, whole, tmp_path):
     assert set(done[0]) | set(done[1]) == set(done[0] + done[1])
     assert len({*done[0], *done[1]}) == UNITS
     assert _stored(root) == whole
+
+
+def test_what_is_returned_is_what_is_stored_now(image, root, tmp_path):
+    """Also on object storage, where what a file was is remembered for a moment."""
+    pixels = tifffile.imread(image)
+    source = tmp_path / "changing.tif"
+    for value in (50, 100):
+        pixels[300:310, 300:310] = value
+        tifffile.imwrite(source, pixels, tile=(64, 64), photometric="rgb", compression="zlib")
+        stored = build_pyramid(source, root, resume=False)
+        assert (stored.read(ts.Box(y=300, x=300, height=10, width=10)) == value).all()
+    pixels[300:310, 300:310] = 150
+    tifffile.imwrite(source, pixels, tile=(64, 64), photometric="rgb", compression="zlib")
+    stored = update_pyramid(root, [ts.Box(y=300, x=300, height=10, width=10)], src=source)
+    assert (stored.read(ts.Box(y=300, x=300, height=10, width=10)) == 150).all()
 
 
 def test_another_recipe_is_refused_while_one_is_unfinished(image, root, tmp_path):
