@@ -10,6 +10,7 @@ from typing import Any
 
 from distributed import Client
 
+from tilestream.cache import forget_blocks
 from tilestream.cluster.client import open_client
 from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError, OutputError
@@ -253,4 +254,5 @@ def build_pyramid(  # noqa: PLR0913 - the public call: each option of a store is
     if row.status == "failed":
         raise OutputError(row.reason)
     forget_below(row.store)
+    forget_blocks()
     return open_pyramid(row.store)

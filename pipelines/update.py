@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tilestream.cache import forget_blocks
 from tilestream.codecs.metadata import encode_json
 from tilestream.codecs.place import Place
 from tilestream.codecs.shardmap import decode_shard_map
@@ -97,6 +98,7 @@ def _update(places: StorePlaces, boxes: Sequence[Box], src: str) -> Pyramid:
         require_unchanged(finish.work.stamps)
         root.put("zarr.json", finish.root(patches.written, damage))
     forget_below(root.url)
+    forget_blocks()
     return open_pyramid(root.url)
 
 

@@ -54,14 +54,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Run a test marked `alone` while the other processes wait."""
     if not hasattr(item.config, "workerinput"):
         return (yield)
-    with _turn(alone="alone" in item.keywords):
+    with _turn(item.config, alone="alone" in item.keywords):
         return (yield)
 
 
 @contextmanager
-def _turn(*, alone: bool) -> Iterator[None]:
+def _turn(config: pytest.Config, *, alone: bool) -> Iterator[None]:
     """Hold the room, with others or alone. Who waits for it keeps the door shut, so that nobody overtakes."""
-    room, door = _locks()
+    room, door = _locks(config.inipath or config.rootpath, config.rootpath)
     fcntl.flock(door, fcntl.LOCK_EX)
     try:
         fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
@@ -74,7 +74,9 @@ def _turn(*, alone: bool) -> Iterator[None]:
 
 
 @cache
-def _locks() -> tuple[int, int]:
-    """Return descriptors that stand for room and door; the system lets go of them when a process dies."""
-    file = Path(__file__)
-    return os.open(file, os.O_RDONLY), os.open(file.parent, os.O_RDONLY)
+def _locks(room: Path, door: Path) -> tuple[int, int]:
+    """Return descriptors that stand for room and door; the system lets go of them when a process dies.
+
+    They are those of the run: one that a test starts in a folder of its own waits for nobody outside it.
+    """
+    return os.open(room, os.O_RDONLY), os.open(door, os.O_RDONLY)

@@ -150,3 +150,9 @@ def block_cache(budget_bytes: int) -> BlockCache:
         return found
     with _lock:
         return _caches.setdefault(key, BlockCache(budget_bytes))
+
+
+def forget_blocks() -> None:
+    """Drop all decoded blocks of this process, after a store was written whose fingerprint may be that of before."""
+    for cache in list(_caches.values()):
+        cache.clear()
