@@ -104,13 +104,13 @@ def vips_tiff(slide: Path, out: Path) -> None:
     """`vips`: a tiled, pyramidal TIFF, zstd."""
     out.mkdir()
     options = f"tile,pyramid,tile-width={CHUNK_PX},tile-height={CHUNK_PX},compression=zstd,level={LEVEL},bigtiff"
-    _vips(slide, f"{out / 'x.tif'}[{options}]")
+    run_vips(slide, f"{out / 'x.tif'}[{options}]")
 
 
 def vips_dz(slide: Path, out: Path) -> None:
     """`vips`: Deep Zoom with its own defaults, JPEG tiles of 254 px in folders."""
     out.mkdir()
-    _vips(slide, str(out / "x.dz"))
+    run_vips(slide, str(out / "x.dz"))
 
 
 def has_vips() -> bool:
@@ -118,7 +118,7 @@ def has_vips() -> bool:
     return shutil.which("vips") is not None
 
 
-def _vips(slide: Path, out: str) -> None:
+def run_vips(slide: Path, out: str) -> None:
     subprocess.run(["vips", "tiffload", str(slide), out, "--access", "sequential"], check=True)
 
 
