@@ -102,7 +102,7 @@ class FileForm:
         if recoded:
             notes.append(f"tiles that are stored in another form than the others and were coded anew: {recoded:,}")
         if self.options.to == "ome-tiff" and self.tiff.nodata is None and not is_measured:
-            notes.append(f"OME-TIFF cannot say which pixels were not measured: they are {self.fill:g}")
+            notes.append(f"OME-TIFF cannot say which pixels were not measured: {self.fill:g}, or 0 where damaged")
         if self.options.to == "ome-tiff" and any((c.scale, c.offset) != (1, 0) for c in self.info.channels):
             notes.append("OME-TIFF has no place for the scale and offset of channels: values are as stored")
         return tuple(notes)

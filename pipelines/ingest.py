@@ -50,7 +50,10 @@ class IngestConfig:
     def __post_init__(self) -> None:
         if self.profile is not None and self.profile not in PROFILES:
             raise ConfigError.of(
-                "`profile`", got=repr(self.profile), expected=f"one of {', '.join(PROFILES)}", do="Choose one."
+                "`profile` (`--profile`)",
+                got=repr(self.profile),
+                expected=f"one of {', '.join(PROFILES)}",
+                do="Choose one.",
             )
 
 

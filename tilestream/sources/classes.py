@@ -151,7 +151,7 @@ def parse_invalid(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
         words = tuple(word.strip() for word in listed.split(","))
         if not (band.strip() and mark and all(words)):
             raise ConfigError.of(
-                "`invalid`",
+                "`invalid` (`--invalid`)",
                 got=f"`{text}`",
                 expected="a layer and its classes, such as SCL=3,8,9,10 or QA_PIXEL=bit3,bit4",
                 do="Look at the layers that `tilestream info` lists.",

@@ -132,7 +132,7 @@ def in_decibels(source: Source, quantity: str) -> Source:
     info = source.info
     if info.kind == "labels" or any(word.startswith("decibels") for word in info.derived):
         got = "class numbers" if info.kind == "labels" else "an image that is in decibels already"
-        raise ConfigError.of("`db`", got=got, expected="measured values", do="Leave `db` out.")
+        raise ConfigError.of("`db` (`--db`)", got=got, expected="measured values", do="Leave it out.")
     return DecibelSource(source=source, quantity=known)
 
 
@@ -156,6 +156,9 @@ def require_quantity(word: str) -> Quantity:
     """
     if word not in FACTORS:
         raise ConfigError.of(
-            "`db`", got=word, expected="power or amplitude", do="Say what the stored values are; it is not guessed."
+            "`db` (`--db`)",
+            got=word,
+            expected="power or amplitude",
+            do="Say what the stored values are; it is not guessed.",
         )
     return "power" if word == "power" else "amplitude"
