@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from tilestream.codecs.metadata import is_fill
 from tilestream.codecs.place import Place
 from tilestream.errors import BudgetError, OutputError
 from tilestream.pyramid.pyramid import Pyramid
-from tilestream.pyramid.supertile import read_base
+from tilestream.pyramid.supertile import levels_of_base, read_base
 from tilestream.sinks.layout import StoreLayout
 from tilestream.sinks.pyramid import LevelWriter
 from tilestream.sinks.tree import staging_of
 from tilestream.sources.encoded import encoded_level
 from tilestream.stream.budget import memory_limit
-from tilestream.types import Box
+from tilestream.types import Box, Shape
 
-SAMPLES = 4
-"""Squares along each axis from which the share that zstd leaves is told."""
-SAMPLE_CHUNKS = 1
-"""Chunks along the edge of such a square."""
+SAMPLES = 32
+"""Squares from which the share that zstd leaves is told."""
+STEP_YX = 0.7548776662466927, 0.5698402909980532
+"""Each lies that share of the image further than the one before: they fill it evenly, and no pattern of it fits them.
+M. Roberts, The unreasonable effectiveness of quasirandom sequences (2018), the sequence R2."""
+SAMPLE_CHUNKS = 2
+"""Chunks along the edge of such a square; half its size is one chunk, which tells of coarse levels."""
 MARGIN = 1.1
 """A destination must have that much more room than is projected: the share is told from a few squares."""
 COARSE = 4 / 3
@@ -95,8 +96,8 @@ def project_store(pyramid: Pyramid, layout: StoreLayout) -> Projected:
     """
     pixel_bytes = layout.channels * layout.dtype.itemsize
     made = [level for level in layout.levels if level.copied is None]
-    raw = sum(level.shape.area for level in made) * pixel_bytes
-    share = _share(pyramid, layout) if made else 0.0
+    shares = _shares(pyramid, layout) if made else (0.0, 0.0)
+    made_bytes = sum(level.shape.area * shares[level.index > 0] for level in made) * pixel_bytes
     copied = [encoded_level(pyramid.source, level.copied) for level in layout.levels if level.copied is not None]
     copied_bytes = sum(level.stored_bytes for level in copied)
     block = pyramid.levels[0].block
@@ -106,22 +107,29 @@ def project_store(pyramid: Pyramid, layout: StoreLayout) -> Projected:
         # the streams of a shard, twice while they are gathered, and a row of its tiles where masks are read
         shard = 2 * stored.stored_bytes // max(1, level.shards.area) + level.chunk.y * level.shard.x * (pixel_bytes + 1)
         task = max(task, shard)
-    return Projected(store_bytes=copied_bytes + int(raw * share), task_bytes=task)
+    return Projected(store_bytes=copied_bytes + int(made_bytes), task_bytes=task)
 
 
-def _share(pyramid: Pyramid, layout: StoreLayout) -> float:
-    """Return the share of its bytes that some of the image takes when it is encoded."""
+def _shares(pyramid: Pyramid, layout: StoreLayout) -> tuple[float, float]:
+    """Return the share of its bytes that the finest level takes when it is encoded, and that a coarser one does."""
     made = next(level for level in layout.levels if level.copied is None)
     writer = LevelWriter(place=Place.of(""), prefix="", layout=layout)
     whole, edge = pyramid.levels[0].shape, made.chunk.y * SAMPLE_CHUNKS
-    raw = encoded = 0
-    for y in _spread(whole.y, edge):
-        for x in _spread(whole.x, edge):
-            pixels = read_base(pyramid, Box(y=y, x=x, height=edge, width=edge)).pixels
-            raw += pixels.nbytes
-            encoded += len(writer.encode(made, pixels)) if np.any(pixels != layout.fill_value) else 0
-    return encoded / raw if raw else 1.0
+    raw, encoded = [0, 0], [0, 0]
+    for y, x in sorted({_square(number, whole, edge) for number in range(SAMPLES)}):
+        base = read_base(pyramid, Box(y=y, x=x, height=edge, width=edge))
+        for coarse, level in enumerate(levels_of_base(base, 1)):
+            raw[coarse] += level.pixels.nbytes
+            for part in writer.parts(made, level.pixels):
+                if part is not None and not is_fill(part, layout.fill_value):
+                    encoded[coarse] += len(writer.encode(made, part))
+    return encoded[0] / max(1, raw[0]), encoded[1] / max(1, raw[1])
 
 
-def _spread(length: int, edge: int) -> Sequence[int]:
-    return sorted({int(at) for at in np.linspace(0, max(0, length - edge), SAMPLES)})
+def _square(number: int, whole: Shape, edge: int) -> tuple[int, int]:
+    """Return the first row and column of a square."""
+    y, x = (
+        int((0.5 + number * step) % 1 * max(0, length - edge + 1))
+        for length, step in zip(whole.yx, STEP_YX, strict=True)
+    )
+    return y, x

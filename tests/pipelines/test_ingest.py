@@ -14,6 +14,8 @@ from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError, OutputError
 from tilestream.kernels import mip
 from tilestream.pipelines.ingest import IngestConfig, build_pyramid, ingest_cohort, run_ingest
+from tilestream.pipelines.ingest_size import project_store
+from tilestream.sinks.layout import made_layout
 
 FILES = (
     "slides/CMU-1-Small-Region.svs",
@@ -147,6 +149,13 @@ def test_a_shard_of_nothing_but_fill_is_not_stored(made):
     assert not (root / "0" / "image" / "c" / "0" / "1" / "1").exists()
     assert (root / "0" / "image" / "c" / "0" / "1" / "0").exists()
     assert not (root / "labels").exists()
+
+
+def test_the_size_that_is_told_first_is_about_right(made):
+    pyramid = ts.open_pyramid(str(made / "picture.zarr"))
+    projected = project_store(pyramid, made_layout(pyramid.info)).store_bytes
+    stored = sum(len(content) for content in tree_bytes(made / "out" / "x.zarr").values())
+    assert projected == pytest.approx(stored, rel=0.2)
 
 
 def test_the_same_bytes_whoever_makes_it(made, tmp_path):
