@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from tilestream.errors import OutputError
-from tilestream.stream import leases
+from tilestream.stream import leasefiles, leases
+from tilestream.stream.journal import Journal
 from tilestream.stream.leasefiles import LocalLease
 from tilestream.stream.leases import claim, is_held
 
@@ -94,12 +95,84 @@ def test_the_heartbeat_keeps_a_long_claim(path: Path, monkeypatch: pytest.Monkey
         leases._hearts.clear()
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"host": "x"}'])
+NEVER_WRITTEN = pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"host": "x"}'])
+
+
+@NEVER_WRITTEN
 def test_a_lease_that_was_never_written_is_waited_for_shortly(path: Path, text: bytes) -> None:
     path.write_bytes(text)
     assert claim(path) is None  # perhaps its holder is just writing
     age(path, leases.EMPTY_S + 1)
     assert claim(path) is not None
+
+
+@NEVER_WRITTEN
+def test_a_killed_run_that_had_not_written_its_lease_is_not_at_work(path: Path, text: bytes) -> None:
+    journal = Journal(root=path.parent, recipe="r")
+    journal.open({"plan": 1})
+    path.write_bytes(text)
+    age(path, leases.EMPTY_S - 0.3)  # killed a moment ago
+    Journal(root=path.parent, recipe="s").open({"plan": 2}, replace=True)
+    assert not path.exists()
+
+
+def test_a_lease_that_is_being_written_is_waited_for(path: Path) -> None:
+    path.write_bytes(b"")
+    writing = threading.Timer(0.2, path.write_text, [json.dumps({"host": "elsewhere", "pid": 1, "started": 0.0})])
+    writing.start()
+    assert is_held(path)
+    writing.join()
+
+
+@pytest.fixture(params=["links", "no links"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder, also of a file system where a file has one name."""
+    if request.param == "no links":
+        monkeypatch.setattr(leasefiles.os, "link", refused)
+    return tmp_path
+
+
+def refused(*_: object) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+def test_a_lease_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, seen = tmp_path / "L0-y0-x0.lease", []
+    fdopen = os.fdopen
+
+    def look(*arguments: object, **options: object) -> object:
+        seen.append(path.exists())
+        return fdopen(*arguments, **options)
+
+    monkeypatch.setattr(leasefiles.os, "fdopen", look)
+    with claim(path):
+        assert json.loads(path.read_bytes())["pid"] == os.getpid()
+        assert claim(path) is None
+        assert list(tmp_path.iterdir()) == [path]
+    assert seen == [False, True]  # a killed process leaves none without a text
+
+
+def test_one_holder_where_a_file_has_one_name(folder: Path) -> None:
+    path = folder / "L0-y0-x0.lease"
+    with claim(path):
+        assert is_held(path)
+        assert claim(path) is None
+        assert list(folder.iterdir()) == [path]
+    assert list(folder.iterdir()) == []
+
+
+def test_a_link_whose_answer_got_lost_is_ours(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = os.link
+
+    def twice(source: Path, target: Path) -> None:
+        link(source, target)
+        link(source, target)  # the file server's client has asked again
+
+    monkeypatch.setattr(leasefiles.os, "link", twice)
+    with claim(path) as lease:
+        assert lease is not None
+        assert claim(path) is None
+    assert not path.exists()
 
 
 def test_a_lease_of_a_killed_process_is_taken_before_its_parent_has_noticed(path: Path) -> None:
@@ -136,12 +209,12 @@ def test_a_fresh_lease_put_in_place_of_a_dead_one_is_given_back(path: Path) -> N
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_full_disk_leaves_no_empty_lease(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_empty_lease(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int, *_: object, **__: object) -> None:
         os.close(descriptor)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(leases.os, "fdopen", full)
     with pytest.raises(OutputError, match="full disk"):
-        claim(path)
-    assert not path.exists()
+        claim(folder / "L0-y0-x0.lease")
+    assert list(folder.iterdir()) == []

@@ -54,14 +54,24 @@ class LocalLease:
     """The file."""
 
     def create(self, text: bytes) -> bool:
-        """Return whether it was made; an empty one may be seen before its text is."""
-        return create_file(self.path, text)
+        """Return whether it was made: written aside and linked, so that nobody sees half of it."""
+        aside = self._hidden()
+        create_file(aside, text)
+        try:
+            os.link(aside, self.path)
+        except FileExistsError:  # ours where a file server's answer got lost and the link was asked for again
+            return self._text() == text
+        except OSError:  # a file system without links; there it is for a moment empty, and has to be waited for
+            return create_file(self.path, text)
+        finally:
+            with suppress(OSError):
+                aside.unlink()
+        return True
 
     def look(self) -> tuple[bytes, float] | None:
         """Return its text and age, None when there is none."""
-        try:
-            text = self.path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+        text = self._text()
+        if text is None:
             return None
         try:
             return text, time.time() - self.path.stat().st_mtime
@@ -74,13 +84,12 @@ class LocalLease:
 
     def release(self, text: bytes) -> None:
         """Remove it if it is ours."""
-        found = self.look()
-        if found is not None and found[0] == text:
+        if self._text() == text:
             self.path.unlink(missing_ok=True)
 
     def take_away(self, found: bytes) -> None:
         """Remove a dead one unless another taker has put a new one in its place meanwhile."""
-        aside = self.path.parent / f".{uuid.uuid4().hex[:16]}{PARTIAL_SUFFIX}"
+        aside = self._hidden()
         try:
             self.path.rename(aside)
         except FileNotFoundError:
@@ -89,6 +98,16 @@ class LocalLease:
             with suppress(OSError):  # where a file can have but one name the work is done twice, which is harmless
                 os.link(aside, self.path)
         aside.unlink(missing_ok=True)
+
+    def _text(self) -> bytes | None:
+        try:
+            return self.path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def _hidden(self) -> Path:
+        """Return a name beside it that nobody else has; what is left under it is swept away (`Journal.close`)."""
+        return self.path.parent / f".{uuid.uuid4().hex[:16]}{PARTIAL_SUFFIX}"
 
 
 @dataclass(frozen=True, kw_only=True)

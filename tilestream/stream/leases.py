@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +21,10 @@ LEASE_S = 60.0
 HEARTBEAT_S = 10.0
 """How often a process refreshes the leases that it holds; a sixth of the limit rides out slow shared disks."""
 EMPTY_S = 5.0
-"""A lease in which nothing stands for this long was left by a process killed between creating and writing it."""
+"""A lease that cannot be read for this long was left by a process killed between creating and writing it, which are two
+steps where a file system knows no links."""
+EMPTY_WAIT_S = 0.05
+"""How often one that cannot be read is looked at again where it matters whether it is held."""
 
 BOOT_JITTER_S = 2.0
 """Start times are counted from the time of boot, which a kernel that follows a time server shifts by a second."""
@@ -104,10 +108,17 @@ def is_held(at: Path | LeaseFile) -> bool:
     Returns
     -------
     bool
-        False also where there is no lease.
+        False also where there is no lease. One that its holder is just writing is waited for, since a process killed
+        in the middle of that has left it otherwise.
     """
-    found = (LocalLease(path=at) if isinstance(at, Path) else at).look()
-    return found is not None and not _is_expired(*found)
+    file = LocalLease(path=at) if isinstance(at, Path) else at
+    while (found := file.look()) is not None:
+        if _is_expired(*found):
+            return False
+        if _owner_of(found[0]) is not None:
+            return True
+        time.sleep(EMPTY_WAIT_S)
+    return False
 
 
 class _Held:
@@ -184,20 +195,27 @@ def _owner() -> dict[str, Any]:
     }
 
 
-def _is_expired(text: bytes, age_s: float) -> bool:
+def _owner_of(text: bytes) -> dict[str, Any] | None:
+    """Return who holds a lease with this text, None while that is not there."""
     try:
         owner = json.loads(text)
-        host, pid, started = owner["host"], int(owner["pid"]), float(owner["started"])
+        return {**owner, "host": owner["host"], "pid": int(owner["pid"]), "started": float(owner["started"])}
     except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _is_expired(text: bytes, age_s: float) -> bool:
+    owner = _owner_of(text)
+    if owner is None:
         return age_s > EMPTY_S  # its holder is just writing it, or never came to that
-    if age_s > LEASE_S or host != socket.gethostname():
+    if age_s > LEASE_S or owner["host"] != socket.gethostname():
         return age_s > LEASE_S
-    if pid == os.getpid() and not _heart().holds(owner.get("lease")):
+    if owner["pid"] == os.getpid() and not _heart().holds(owner.get("lease")):
         return True  # ours, released where it could not be removed: the disk was read-only
     # On our own host we can see at once that the holder is gone, and need not wait for its heartbeat to stop.
     try:
-        process = psutil.Process(pid)
-        is_other = abs(process.create_time() - started) > BOOT_JITTER_S
+        process = psutil.Process(owner["pid"])
+        is_other = abs(process.create_time() - owner["started"]) > BOOT_JITTER_S
         return is_other or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
