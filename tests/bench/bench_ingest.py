@@ -94,9 +94,24 @@ def portable_rows(slide: Path, folder: Path, *, px: int, share: float = 1.0) -> 
     ]
 
 
-def archive_rows(slide: Path, folder: Path, *, px: int, share: float = 1.0, copy: bool = True) -> list[dict[str, Any]]:
-    """Return the rate of `--profile archive` beside ome-zarr-py, and beside a copy of what it wrote; see above."""
-    found = _rates(slide, folder, {"archive": converters.archive, "ome-zarr-py": converters.ome_zarr}, px=px)
+def archive_rows(
+    slide: Path, folder: Path, *, px: int, share: float = 1.0, copy: bool = True, peer_px: int | None = None
+) -> list[dict[str, Any]]:
+    """Return the rate of `--profile archive` beside ome-zarr-py, and beside a copy of what it wrote; see above.
+
+    Parameters
+    ----------
+    slide, folder, px, share
+        As above.
+    copy : bool
+        Whether the row of the copy is wanted.
+    peer_px : int, optional
+        Edge of a smaller slide for ome-zarr-py. It takes seconds where a copy of tiles takes a quarter of one, so that
+        its rate is the same on a smaller slide, while ours on such a one would be that of opening and planning.
+    """
+    theirs = slide if peer_px is None else write_whole_slide(folder / "peer.svs", Shape(y=peer_px, x=peer_px))
+    contestants = {"archive": converters.archive, "ome-zarr-py": converters.ome_zarr}
+    found = _rates(slide, folder, contestants, px=px, theirs=(theirs, peer_px or px))
     return [
         make_row(
             f"ingest --profile archive, {px:,}² RGB",
@@ -109,8 +124,17 @@ def archive_rows(slide: Path, folder: Path, *, px: int, share: float = 1.0, copy
     ]
 
 
-def _rates(slide: Path, folder: Path, contestants: Mapping[str, Convert], *, px: int) -> dict[str, float]:
+def _rates(
+    slide: Path,
+    folder: Path,
+    contestants: Mapping[str, Convert],
+    *,
+    px: int,
+    theirs: tuple[Path, int] | None = None,
+) -> dict[str, float]:
     """Return Mpx/s of each, ours thrice, before, among and after the peers; no folder is used twice."""
+    given = dict.fromkeys(("cp and sync", *contestants), (slide, px))
+    given |= dict.fromkeys(contestants.keys() & PEERS.keys(), theirs or (slide, px))
     taken: dict[str, list[float]] = {name: [] for name in (*contestants, "cp and sync")}
     small = write_whole_slide(folder / "small.svs", Shape(y=960, x=960))
     ours = [name for name in contestants if name in OURS]
@@ -120,10 +144,10 @@ def _rates(slide: Path, folder: Path, contestants: Mapping[str, Convert], *, px:
             convert(small, Path(room) / f"small {name}")
         for turn, name in enumerate((*ours, *peers[:1], *ours, *peers[1:], *ours)):
             out = Path(room) / f"{turn} {name}"
-            taken[name].append(seconds(contestants[name], slide, out))
+            taken[name].append(seconds(contestants[name], given[name][0], out))
             if name == "archive":
                 taken["cp and sync"].append(seconds(converters.copied, out, Path(room) / f"{turn} copy"))
-    return {name: px * px / 1e6 / statistics.median(times) for name, times in taken.items() if times}
+    return {name: given[name][1] ** 2 / 1e6 / statistics.median(times) for name, times in taken.items() if times}
 
 
 def update_row(slide: Path, folder: Path, *, px: int, share: float = 1.0) -> dict[str, Any]:
