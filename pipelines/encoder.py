@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tilestream.errors import ConfigError
 from tilestream.pipelines.recipe import stage_recipe
 from tilestream.stream.work import make_stage
-from tilestream.types import ImageInfo, StageContract, StageSpec
+from tilestream.types import ImageInfo, Output, StageContract, StageSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,9 @@ class Encoder:
     """Its part of the recipe."""
 
 
-def choose_encoder(name: str, params: Mapping[str, Any], image: ImageInfo, *, tile_px: int | None = None) -> Encoder:
+def choose_encoder(
+    name: str, params: Mapping[str, Any], image: ImageInfo, *, tile_px: int | None = None, output: Output = "vector"
+) -> Encoder:
     """Return the encoder for an image.
 
     Parameters
@@ -40,6 +43,8 @@ def choose_encoder(name: str, params: Mapping[str, Any], image: ImageInfo, *, ti
         The image, with the channels that it will see.
     tile_px : int, optional
         Tile edge for a callable that states none.
+    output : {"vector", "dense"}
+        What it has to give.
 
     Returns
     -------
@@ -49,11 +54,13 @@ def choose_encoder(name: str, params: Mapping[str, Any], image: ImageInfo, *, ti
     Raises
     ------
     ConfigError
-        When there is no such encoder.
+        When there is no such encoder, or it gives something else.
     StageError
         When it does not take the image's channels.
     """
-    spec = make_stage(encoder_spec(name, params, tile_px=tile_px)).for_image(image)
+    given = make_stage(encoder_spec(name, params, tile_px=tile_px))
+    require_output(given.contract, output)
+    spec = given.for_image(image)
     stage = make_stage(spec)
     return Encoder(
         name=stage.contract.name,
@@ -85,3 +92,18 @@ def encoder_spec(name: str, params: Mapping[str, Any], *, tile_px: int | None = 
         return StageSpec(target=name, params=dict(params))
     px = {} if tile_px is None else {"px": tile_px}
     return StageSpec(target="callable", params={"target": name, **px, **params})
+
+
+def require_output(contract: StageContract, output: Output) -> None:
+    """Raise `ConfigError` unless a stage gives vectors where they are wanted, and maps where those are."""
+    if contract.output == output:
+        return
+    words = {"vector": "a vector a tile", "dense": "a map a tile"}
+    raise ConfigError.of(
+        f"stage `{contract.name}`",
+        got=f"{words[contract.output]} (`output` of its contract)",
+        expected=words[output],
+        do="Run it with `tilestream map --stage`."
+        if output == "vector"
+        else "Run it with `tilestream embed --encoder`.",
+    )

@@ -1,4 +1,4 @@
-"""Any callable `[n, c, h, w] -> [n, d]` as a stage: channels by name, fixed scaling, a checked output."""
+"""Any callable `[n, c, h, w] -> [n, d]`, or `-> [n, k, h, w]`, as a stage: channels by name, a checked output."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tilestream.errors import ConfigError, StageError, TilestreamError
+from tilestream.models.dense import check_dense, checked_map
 from tilestream.registry import resolve
 from tilestream.types import Array, Batch, ImageInfo, StageContract, StageSpec
 
@@ -83,10 +83,12 @@ class AdaptedStage:
         dim = self.recorded.dim
         if dim is None:
             dim = _probe(self, len(image.channels), image.dtype.str)
+        if self.recorded.output == "dense" and dim in (1, len(self.recorded.classes)):
+            return self.recorded.classes if dim == len(self.recorded.classes) else (self.recorded.name,)
         return tuple(f"{self.recorded.name}_{k}" for k in range(dim))
 
-    def __call__(self, batch: Batch) -> npt.NDArray[np.float32]:
-        """Return the vectors of a batch.
+    def __call__(self, batch: Batch) -> Array:
+        """Return the vectors or maps of a batch.
 
         Parameters
         ----------
@@ -95,8 +97,9 @@ class AdaptedStage:
 
         Returns
         -------
-        ndarray of float32
-            `(n, d)`; values that are not finite are left as they are.
+        ndarray
+            `(n, d)` float32, or `(n, k, h / stride, w / stride)` of the callable's type; values that are not finite are
+            left as they are.
 
         Raises
         ------
@@ -105,8 +108,8 @@ class AdaptedStage:
         """
         return self.run(batch.pixels)
 
-    def run(self, pixels: Array) -> npt.NDArray[np.float32]:
-        """Return the vectors of `(n, c, h, w)` samples."""
+    def run(self, pixels: Array) -> Array:
+        """Return the vectors or maps of `(n, c, h, w)` samples."""
         name, contract = self.recorded.name, self.recorded
         if self.channels is not None:
             if max(self.channels) >= pixels.shape[1]:
@@ -118,6 +121,8 @@ class AdaptedStage:
         elif isinstance(contract.channels, tuple):
             raise _channel_error(name, "a stage that no image was chosen for", f"the positions of {contract.channels}")
         found = _to_numpy(self.function(_scaled(pixels, contract)))
+        if contract.output == "dense":
+            return checked_map(found, pixels.shape, contract)
         wanted = f"({len(pixels)}, {'d' if contract.dim is None else contract.dim})"
         matches = found.ndim == 2 and len(found) == len(pixels) and contract.dim in (None, found.shape[1])
         if not matches or found.dtype.kind not in "fiub":
@@ -225,11 +230,16 @@ def _contract_of(target: str, function: Any, overrides: Mapping[str, Any]) -> St
     named = known.get("channels")
     if isinstance(named, Sequence) and not isinstance(named, str):
         known["channels"] = tuple(str(name) for name in named)
+    known["classes"] = tuple(str(name) for name in known.get("classes") or ())
+    if known.get("value_range") is not None:
+        known["value_range"] = tuple(float(v) for v in known["value_range"])
     for key in ("mean", "std"):
         known[key] = tuple(float(v) for v in known.get(key) or ())
     # An encoder that states its resolution gives wrong vectors at any other: only its own word makes it optional.
     known.setdefault("needs_mpp", known.get("mpp") is not None)
-    return StageContract(**known)
+    contract = StageContract(**known)
+    check_dense(contract)
+    return contract
 
 
 def _to_json(contract: StageContract) -> dict[str, Any]:

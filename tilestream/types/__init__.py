@@ -18,6 +18,7 @@ from tilestream.types.image import Region as Region
 from tilestream.types.image import Source as Source
 from tilestream.types.image import Validity as Validity
 from tilestream.types.stages import Batch as Batch
+from tilestream.types.stages import Output as Output
 from tilestream.types.stages import Stage as Stage
 from tilestream.types.stages import StageContract as StageContract
 from tilestream.types.stages import StageSpec as StageSpec
@@ -44,6 +45,7 @@ __all__ = [
     "Kind",
     "Level",
     "Modality",
+    "Output",
     "Plan",
     "PlanLevel",
     "Receipt",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from tilestream.types.image import Array, ImageInfo
+
+Output: TypeAlias = Literal["vector", "dense"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,7 @@ class StageContract:
     name: str
     """Name under which its output is stored (`tile/<name>`)."""
     px: int
-    """Tile edge it takes, px."""
+    """Tile edge it takes, px; of a dense stage the halo is part of it."""
     mpp: float | None = None
     """Micrometres per pixel it was made for; None = native resolution."""
     needs_mpp: bool = False
@@ -53,7 +55,21 @@ class StageContract:
     dtype: str = "source"
     """Type it takes: `source` for the image's own, else a NumPy name."""
     dim: int | None = None
-    """Length of its vectors; None = follows from the image (see `output_names`)."""
+    """Length of its vectors, or channels of its maps; None = follows from the image (see `output_names`)."""
+    output: Output = "vector"
+    """`vector`: one a tile, `(n, d)`. `dense`: a map of k channels, `(n, k, h / stride, w / stride)`."""
+    stride: int = 1
+    """Dense: edge of the square of pixels under one pixel of the map."""
+    halo_px: int = 0
+    """Dense: pixels along the edges of a tile of which its output does not count, since it looked beyond the tile."""
+    void_px: int = 0
+    """Dense: how far a pixel that is not valid spoils its output; 0 for networks that take it in their stride."""
+    stored: str | None = None
+    """Dense: type that is stored, `float32`, `uint8` or `uint16`; None = the one that it returns."""
+    value_range: tuple[float, float] | None = None
+    """Dense: smallest and largest value; others are clipped. Integers are scaled between them, nodata comes after."""
+    classes: tuple[str, ...] = ()
+    """Dense: what its channels are the scores of; stored is the number of the greatest one, as labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,5 +95,5 @@ class Stage(Protocol):
     def output_names(self, image: ImageInfo) -> tuple[str, ...]:
         """Return a name for each value of its vectors on this image."""
 
-    def __call__(self, batch: Batch) -> npt.NDArray[np.float32]:
-        """Return one vector a tile, `(n, d)` float32."""
+    def __call__(self, batch: Batch) -> Array:
+        """Return one vector a tile, `(n, d)` float32, or one map a tile as `contract.output` says."""
