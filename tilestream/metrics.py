@@ -18,6 +18,13 @@ class Meter:
     counts: dict[str, int] = field(default_factory=dict)
     """Events and bytes by name."""
 
+    def add(self, other: Meter) -> None:
+        """Add the figures of a thread that has worked for this task; that thread must be done."""
+        for name, seconds in other.seconds.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        for name, amount in other.counts.items():
+            self.counts[name] = self.counts.get(name, 0) + amount
+
 
 # A context variable, not a global: tasks run in many threads of one process and must not mix their figures.
 _current: ContextVar[Meter | None] = ContextVar("tilestream_meter", default=None)
@@ -64,6 +71,21 @@ class timed:
         if self._meter is not None:
             seconds = self._meter.seconds
             seconds[self._name] = seconds.get(self._name, 0.0) + time.perf_counter() - self._start
+
+
+def spent(name: str, seconds: float) -> None:
+    """Add seconds that another clock has measured, such as a device's, to a step, if anybody collects.
+
+    Parameters
+    ----------
+    name : str
+        Step, such as `transfer`.
+    seconds : float
+        What to add.
+    """
+    meter = _current.get()
+    if meter is not None:
+        meter.seconds[name] = meter.seconds.get(name, 0.0) + seconds
 
 
 def count(name: str, amount: int = 1) -> None:

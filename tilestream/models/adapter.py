@@ -1,18 +1,26 @@
-"""Any callable `[n, c, h, w] -> [n, d]`, or `-> [n, k, h, w]`, as a stage: channels by name, a checked output."""
+"""Any callable `[n, c, h, w] -> [n, d]`, or `-> [n, k, h, w]`, as a stage: channels by name, a checked output.
+
+It takes NumPy arrays, or torch tensors where its contract says `"framework": "torch"`, on the device of the process. A
+callable that takes nothing, or a class, makes the encoder once a process: weights are then loaded where they are used.
+"""
 
 from __future__ import annotations
 
 import functools
+import importlib.util
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tilestream.errors import ConfigError, StageError, TilestreamError
 from tilestream.models.dense import check_dense, checked_map
+from tilestream.models.runners import HostRunner, Once, Runner, TorchRunner, is_module, torch_type
 from tilestream.registry import resolve
-from tilestream.types import Array, Batch, ImageInfo, StageContract, StageSpec
+from tilestream.types import Array, Batch, ImageInfo, Pending, StageContract, StageSpec
 
 TARGET = "callable"
 """Registered name of the factory below."""
@@ -26,8 +34,10 @@ class AdaptedStage:
 
     target: str
     """`module:callable`."""
-    function: Callable[[Array], Any] = field(repr=False, compare=False)
-    """The callable; called by several threads at once."""
+    function: Any = field(repr=False, compare=False)
+    """What the target names: the callable, or what makes it."""
+    runner: Runner = field(repr=False, compare=False)
+    """Calls it where it computes; used by several threads at once."""
     recorded: StageContract
     """What it expects and gives."""
     channels: tuple[int, ...] | None = None
@@ -87,6 +97,15 @@ class AdaptedStage:
             return self.recorded.classes if dim == len(self.recorded.classes) else (self.recorded.name,)
         return tuple(f"{self.recorded.name}_{k}" for k in range(dim))
 
+    @property
+    def device(self) -> str:
+        """Return where it computes in this process."""
+        return self.runner.device
+
+    def allocate(self, nbytes: int) -> npt.NDArray[np.uint8]:
+        """Return memory that batches are best decoded into."""
+        return self.runner.allocate(nbytes)
+
     def __call__(self, batch: Batch) -> Array:
         """Return the vectors or maps of a batch.
 
@@ -106,10 +125,17 @@ class AdaptedStage:
         StageError
             When the channels or the output do not match the contract.
         """
-        return self.run(batch.pixels)
+        return self.start(batch)()
 
-    def run(self, pixels: Array) -> Array:
-        """Return the vectors or maps of `(n, c, h, w)` samples."""
+    def start(self, batch: Batch) -> Pending:
+        """Begin with a batch; what is returned waits for its result and raises as `__call__` does."""
+        return self._start(batch.pixels)
+
+    def _start(self, pixels: Array) -> Pending:
+        found = self.runner.start(self._chosen(pixels))
+        return lambda: self._checked(found(), pixels.shape)
+
+    def _chosen(self, pixels: Array) -> Array:
         name, contract = self.recorded.name, self.recorded
         if self.channels is not None:
             if max(self.channels) >= pixels.shape[1]:
@@ -120,16 +146,18 @@ class AdaptedStage:
             raise _channel_error(name, f"{pixels.shape[1]} channels", f"{contract.channels}")
         elif isinstance(contract.channels, tuple):
             raise _channel_error(name, "a stage that no image was chosen for", f"the positions of {contract.channels}")
-        found = _to_numpy(self.function(_scaled(pixels, contract)))
-        if contract.output == "dense":
-            return checked_map(found, pixels.shape, contract)
-        wanted = f"({len(pixels)}, {'d' if contract.dim is None else contract.dim})"
-        matches = found.ndim == 2 and len(found) == len(pixels) and contract.dim in (None, found.shape[1])
+        return pixels
+
+    def _checked(self, found: Array, shape: tuple[int, ...]) -> Array:
+        if self.recorded.output == "dense":
+            return checked_map(found, shape, self.recorded)
+        dim, tiles = self.recorded.dim, shape[0]
+        matches = found.ndim == 2 and len(found) == tiles and dim in (None, found.shape[1])
         if not matches or found.dtype.kind not in "fiub":
             raise StageError.of(
-                f"output of `{name}`",
+                f"output of `{self.recorded.name}`",
                 got=f"{found.dtype} of shape {found.shape}",
-                expected=f"real numbers of shape {wanted}",
+                expected=f"real numbers of shape ({tiles}, {'d' if dim is None else dim})",
                 do="Return one vector a tile, as long as `dim` of the contract says.",
             )
         return np.ascontiguousarray(found, np.float32)
@@ -179,7 +207,7 @@ def adapt(target: str, positions: Sequence[int] | None = None, **contract: Any) 
     ----------
     target : str
         `module:callable`, which takes `(n, c, h, w)` and returns `(n, d)` of NumPy, or of anything that
-        converts to it (a torch tensor on any device).
+        converts to it (a torch tensor on any device); a `torch.nn.Module`; or what makes one of these.
     positions : sequence of int, optional
         Positions of its channels in a batch, as `for_image` finds them.
     **contract
@@ -197,18 +225,54 @@ def adapt(target: str, positions: Sequence[int] | None = None, **contract: Any) 
     StageError
         When mean or standard deviation do not belong to the channels.
     """
-    function = resolve(target, table={}, group="tilestream.callables")
-    if not callable(function):
+    named = resolve(target, table={}, group="tilestream.callables")
+    if not callable(named):
         raise ConfigError.of(
             f"`{target}`",
-            got=f"a {type(function).__name__}",
+            got=f"a {type(named).__name__}",
             expected="something that can be called with (n, c, h, w)",
             do="Name a function, or an instance with `__call__`.",
         )
-    recorded = _contract_of(target, function, contract)
+    function: Callable[[], Any] = Once(named, target) if _is_factory(named) else lambda: named
+    described = named if hasattr(named, "contract") else function()
+    recorded = _contract_of(target, described, contract)
     _check_scaling(recorded, None if positions is None else len(positions))
+    _check_framework(recorded, target)
+    runner = TorchRunner(function, recorded) if recorded.is_model else HostRunner(function, recorded)
     bound = None if positions is None else tuple(int(k) for k in positions)
-    return AdaptedStage(target=target, function=function, recorded=recorded, channels=bound)
+    return AdaptedStage(target=target, function=described, runner=runner, recorded=recorded, channels=bound)
+
+
+def _is_factory(named: Callable[..., Any]) -> bool:
+    """Return whether a callable can only make the encoder: a class, or what cannot be called with samples."""
+    try:
+        signature = inspect.signature(named)
+    except (TypeError, ValueError):  # some of those written in C
+        return isinstance(named, type)
+    if isinstance(named, type):
+        return True
+    try:
+        signature.bind(None)
+    except TypeError:
+        return not any(p.default is p.empty and p.kind is not p.VAR_KEYWORD for p in signature.parameters.values())
+    return False
+
+
+def _check_framework(contract: StageContract, target: str) -> None:
+    """Refuse a framework that is not known or not installed, and a type that torch does not have."""
+    what, do = f"contract of `{target}`", "Correct the contract."
+    if contract.framework not in ("numpy", "torch"):
+        raise ConfigError.of(what, got=f"framework `{contract.framework}`", expected="`numpy` or `torch`", do=do)
+    if not contract.is_model:
+        return
+    if importlib.util.find_spec("torch") is None:
+        do = "pip install 'tilestream[torch]'."
+        raise ConfigError.of(what, got="framework `torch`", expected="torch to be installed", do=do)
+    if contract.dtype != "source":
+        try:
+            torch_type(contract.dtype)
+        except AttributeError as error:
+            raise ConfigError.of(what, got=str(error), expected="such as `float32` or `bfloat16`", do=do) from error
 
 
 def _contract_of(target: str, function: Any, overrides: Mapping[str, Any]) -> StageContract:
@@ -235,6 +299,8 @@ def _contract_of(target: str, function: Any, overrides: Mapping[str, Any]) -> St
         known["value_range"] = tuple(float(v) for v in known["value_range"])
     for key in ("mean", "std"):
         known[key] = tuple(float(v) for v in known.get(key) or ())
+    if is_module(function):
+        known.setdefault("framework", "torch")
     # An encoder that states its resolution gives wrong vectors at any other: only its own word makes it optional.
     known.setdefault("needs_mpp", known.get("mpp") is not None)
     contract = StageContract(**known)
@@ -283,31 +349,12 @@ def _channel_error(name: str, got: str, expected: str) -> StageError:
     )
 
 
-def _scaled(pixels: Array, contract: StageContract) -> Array:
-    """Return the samples as the contract wants them; untouched where it wants nothing."""
-    if contract.scale != 1.0 or contract.mean or contract.std:
-        pixels = pixels.astype(np.float32) * np.float32(contract.scale)
-        for values, apply in ((contract.mean, np.subtract), (contract.std, np.divide)):
-            if values:
-                apply(pixels, np.asarray(values, np.float32).reshape(1, -1, 1, 1), out=pixels)
-    return pixels if contract.dtype == "source" else pixels.astype(contract.dtype, copy=False)
-
-
-def _to_numpy(found: Any) -> Array:
-    """Return the array of a NumPy-like or torch-like result, without importing torch."""
-    detach = getattr(found, "detach", None)
-    if detach is not None:
-        # float() because NumPy has no bfloat16
-        found = detach().cpu().float().numpy()
-    return np.asarray(found)
-
-
 @functools.lru_cache(maxsize=64)
 def _probe(stage: AdaptedStage, channels: int, dtype: str) -> int:
     edge = stage.recorded.px
     free = replace(stage, recorded=replace(stage.recorded, dim=None))
     try:
-        return int(free.run(np.zeros((1, channels, edge, edge), np.dtype(dtype))).shape[1])
+        return int(free._start(np.zeros((1, channels, edge, edge), np.dtype(dtype)))().shape[1])
     except TilestreamError:
         raise
     except Exception as error:  # whatever a user's callable raises becomes one clear line

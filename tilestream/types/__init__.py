@@ -18,7 +18,9 @@ from tilestream.types.image import Region as Region
 from tilestream.types.image import Source as Source
 from tilestream.types.image import Validity as Validity
 from tilestream.types.stages import Batch as Batch
+from tilestream.types.stages import DeviceStage as DeviceStage
 from tilestream.types.stages import Output as Output
+from tilestream.types.stages import Pending as Pending
 from tilestream.types.stages import Stage as Stage
 from tilestream.types.stages import StageContract as StageContract
 from tilestream.types.stages import StageSpec as StageSpec
@@ -38,6 +40,7 @@ __all__ = [
     "Cell",
     "Channel",
     "ClassBand",
+    "DeviceStage",
     "Encoded",
     "EncodedLevel",
     "EncodedSource",
@@ -46,6 +49,7 @@ __all__ = [
     "Level",
     "Modality",
     "Output",
+    "Pending",
     "Plan",
     "PlanLevel",
     "Receipt",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +70,13 @@ class StageContract:
     """Dense: smallest and largest value; others are clipped. Integers are scaled between them, nodata comes after."""
     classes: tuple[str, ...] = ()
     """Dense: what its channels are the scores of; stored is the number of the greatest one, as labels."""
+    framework: str = "numpy"
+    """What its samples come as: `numpy` for an array on the host, `torch` for a tensor on the process's device."""
+
+    @property
+    def is_model(self) -> bool:
+        """Return whether it computes on a CUDA device where the process sees one."""
+        return self.framework == "torch"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +87,10 @@ class StageSpec:
     """Registered name or `module:callable`."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of its factory; JSON values only."""
+
+
+Pending: TypeAlias = Callable[[], Array]
+"""Waits for what a stage computes and returns it."""
 
 
 class Stage(Protocol):
@@ -97,3 +108,18 @@ class Stage(Protocol):
 
     def __call__(self, batch: Batch) -> Array:
         """Return one vector a tile, `(n, d)` float32, or one map a tile as `contract.output` says."""
+
+
+@runtime_checkable
+class DeviceStage(Protocol):
+    """A stage that computes beside the host, so that the next batch can be decoded and sent meanwhile."""
+
+    @property
+    def device(self) -> str:
+        """Return where it computes in this process: `cpu`, or a device such as `cuda:0`."""
+
+    def allocate(self, nbytes: int) -> npt.NDArray[np.uint8]:
+        """Return memory from which the device copies best; batches are decoded into it."""
+
+    def start(self, batch: Batch) -> Pending:
+        """Begin with a batch, whose memory stays as it is until the result was taken."""
