@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tilestream.cache.tally import by_tier
 from tilestream.codecs.durable import write_durable
 from tilestream.errors import OutputError
 from tilestream.pipelines.places import Places
@@ -137,7 +138,7 @@ class FinishImage:
             "bytes_read": self.bytes_planned + sum(receipt.bytes_read for receipt in receipts),
             "seconds": {"plan": self.plan_s, **add_seconds(receipts)},
             "supertiles_total": self.units,
-            "cache": {"decoded blocks": [counts["cache_hits"], counts["cache_misses"]]},
+            "cache": by_tier(counts),
             "outputs": [path.relative_to(self.out).as_posix() for path in outputs],
             "notes": list(dict.fromkeys((*info.notes, *self.notes))),
         }

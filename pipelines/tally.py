@@ -80,7 +80,7 @@ class Tally:
         fields = dict(summary)
         fields["shape_yx"] = tuple(fields["shape_yx"])
         fields["damaged"] = {reason: tuple(rows) for reason, rows in fields["damaged"].items()}
-        fields["cache"] = {name: (hits, misses) for name, (hits, misses) in fields["cache"].items()}
+        fields["cache"] = {tier: (done["hits"], done["misses"]) for tier, done in fields["cache"].items()}
         fields["outputs"], fields["notes"] = tuple(fields["outputs"]), tuple(fields["notes"])
         return InputRow(
             path=key,

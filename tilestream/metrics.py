@@ -94,7 +94,7 @@ def count(name: str, amount: int = 1) -> None:
     Parameters
     ----------
     name : str
-        Counter, such as `bytes_read` or `cache_hits`.
+        Counter, such as `bytes_read` or `cache.decoded.hits`.
     amount : int
         What to add.
     """

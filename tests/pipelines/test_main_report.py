@@ -98,7 +98,7 @@ def test_the_page_names_every_failure_and_every_image(everything: Run, page: Pag
         if row["status"] == "failed":
             assert " ".join(row["reason"].split()) in text
     assert "lie outside the file of 298232 bytes" in text
-    for word in ("handcrafted", "entropy", "decoded blocks"):
+    for word in ("handcrafted", "entropy", "Cache, decoded"):
         assert word in text
 
 

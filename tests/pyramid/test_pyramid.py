@@ -99,7 +99,7 @@ def test_the_cache_holds_no_more_than_its_budget() -> None:
     cache = block_cache(budget)
     for n in range(50):
         cache.get(("image", 0, 0, n), lambda: Block(pixels=np.zeros((20, 20, 3), np.uint8)))
-    assert 0 < cache._blocks.total_weight <= budget
+    assert 0 < cache.held_bytes <= budget
     assert block_cache(budget) is cache
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilestream.sources.kept import KeptRanges
+from tilestream.cache.ranges import KeptRanges
 from tilestream.sources.ranges import spans_of
 
 RANGES = st.lists(st.tuples(st.integers(0, 500), st.integers(0, 60)), max_size=30)
@@ -46,18 +46,18 @@ def test_spans_by_hand(ranges, expected):
 )
 def test_what_is_kept_is_right_and_never_more_than_the_budget(steps):
     content = {"a": bytes(range(0, 200)), "b": bytes(range(50, 250))}
-    kept = KeptRanges(120)
+    kept = KeptRanges(lambda: 120)
     for is_put, file, start, size in steps:
         if is_put:
             kept.put(file, start, content[file][start : start + size])
         else:
             assert kept.get(file, start, start + size) in (None, content[file][start : start + size])
-        assert kept._bytes == sum(map(len, kept._ranges.values())) <= 120
+        assert kept.held_bytes == sum(map(len, kept._ranges.values())) <= 120
         assert sorted(kept._ranges) == sorted((name, at) for name, starts in kept._starts.items() for at in starts)
 
 
 def test_the_least_recently_used_is_forgotten_first():
-    kept = KeptRanges(100)
+    kept = KeptRanges(lambda: 100)
     for name in "abc":
         kept.put(name, 0, bytes(30))
     assert kept.get("a", 0, 30) is not None
@@ -68,7 +68,7 @@ def test_the_least_recently_used_is_forgotten_first():
 
 
 def test_a_large_range_is_not_hidden_by_smaller_ones_in_it():
-    kept = KeptRanges(1000)
+    kept = KeptRanges(lambda: 1000)
     kept.put("a", 50, bytes(20))
     kept.put("a", 180, bytes(40))
     kept.put("a", 0, bytes(range(200)))

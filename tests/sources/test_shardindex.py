@@ -35,7 +35,7 @@ def index(entries):
 
 
 def test_the_budget_holds_under_32_threads():
-    kept = ShardIndexes(20 * ENTRY_BYTES)
+    kept = ShardIndexes(lambda: 20 * ENTRY_BYTES)
     seen = []
 
     def use(seed):
@@ -57,7 +57,7 @@ def test_the_budget_holds_under_32_threads():
 
 
 def test_an_index_that_is_larger_than_its_share_is_not_kept():
-    kept = ShardIndexes(4 * ENTRY_BYTES)
+    kept = ShardIndexes(lambda: 4 * ENTRY_BYTES)
     assert kept.get(("store", "0"), lambda: index(1000)) is not None
     assert kept.held_bytes == 0
     assert kept.get(("store", "1"), lambda: None) is None

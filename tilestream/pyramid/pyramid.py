@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tilestream.cache import RecentBlocks, block_cache
+from tilestream.cache import RecentBlocks
+from tilestream.cache.limits import DECODED_BYTES
 from tilestream.errors import ConfigError, DamagedError
 from tilestream.pyramid.chosen import choose
 from tilestream.pyramid.filled import WHOLE, Filled
+from tilestream.pyramid.keeping import read_block
 from tilestream.pyramid.overview import crop
 from tilestream.pyramid.planned import read_plan
 from tilestream.sources.classes import Rules
@@ -22,10 +24,11 @@ from tilestream.sources.grids import gsd_of
 from tilestream.sources.layers import class_layer
 from tilestream.sources.opening import open_source
 from tilestream.sources.samples import put_pixels
+from tilestream.sources.stamps import state_of
 from tilestream.sources.warming import warm
-from tilestream.types import Array, Block, Box, Channel, ImageInfo, Kind, Level, PlanLevel, Region, Source
+from tilestream.types import Array, Box, Channel, ImageInfo, Kind, Level, PlanLevel, Region, Source
 
-CACHE_BYTES = 128 << 20
+CACHE_BYTES = DECODED_BYTES
 """Decoded blocks kept in one process unless the caller says otherwise."""
 
 
@@ -39,6 +42,8 @@ class Pyramid:
     """Budget of the process-wide cache of decoded blocks; 0 = none."""
     address: str = ""
     """Where it was opened. Keeps cached blocks apart: files without compression can have one fingerprint."""
+    state: str = ""
+    """Digest of what its files were when it was opened; empty where that does not tell a change of pixels."""
 
     @property
     def info(self) -> ImageInfo:
@@ -242,7 +247,7 @@ class Pyramid:
                 part = slice(y0 - box.y, y1 - box.y), slice(x0 - box.x, x1 - box.x)
                 target = pixels[part]
                 try:
-                    block = self._block(level, iy, ix, target, recent)
+                    block = read_block(self, level, (iy, ix), target, recent)
                 except DamagedError as error:
                     damage.append(f"block y={iy} x={ix} of level {level.index}: {error}")
                     block = None
@@ -328,38 +333,14 @@ class Pyramid:
         return self.source.read_associated(name)
 
     @cached_property
-    def _identity(self) -> str:
+    def identity(self) -> str:
+        """Return what tells the blocks of this image, as it was opened and selected, from all others in a cache."""
         selected = ",".join(f"{axis}={index}" for axis, index in sorted(self.info.selection.items()))
         names = ",".join(channel.name for channel in self.channels)
-        return f"{self.address}#{self.info.fingerprint}#{selected}#{names}"
-
-    def _block(self, level: Level, iy: int, ix: int, target: Array, recent: RecentBlocks | None) -> Block | None:
-        fits = target.shape[:2] == level.block.yx and target.flags.c_contiguous
-        if recent is None:
-            # Without a cache nobody holds the block afterwards, so that it may be decoded where it is wanted.
-            return self._shared(level.index, iy, ix, out=target if fits and not self.cache_bytes else None)
-        if (iy, ix) in recent.blocks:
-            return recent.blocks[iy, ix]
-        if self.cache_bytes and not recent.is_inside(level, iy, ix):
-            block = self._shared(level.index, iy, ix)
-        elif fits:
-            # The tile is the block: decoded straight into it, and nobody will ask for it again.
-            return self._shared(level.index, iy, ix, out=target, keep=False)
-        else:
-            out = recent.lend(iy, ix, (*level.block.yx, target.shape[2]), target.dtype)
-            block = self._shared(level.index, iy, ix, out=out, keep=False)
-        recent.blocks[iy, ix] = block
-        return block
-
-    def _shared(self, level: int, iy: int, ix: int, *, out: Array | None = None, keep: bool = True) -> Block | None:
-        if not self.cache_bytes:
-            return self.source.read_block(level, iy, ix, out)
-        return block_cache(self.cache_bytes).get(
-            (self._identity, level, iy, ix), lambda: self.source.read_block(level, iy, ix, out), keep=keep
-        )
+        return "#".join((self.address, self.state, self.info.fingerprint, selected, names, *self.info.derived))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"source": self.source, "cache_bytes": self.cache_bytes, "address": self.address}
+        return {name: getattr(self, name) for name in ("source", "cache_bytes", "address", "state")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -392,9 +373,8 @@ def open_pyramid(
         When it cannot be opened; the message says what it is and what to do.
     """
     if isinstance(url, str) or hasattr(url, "__fspath__"):
-        opened, address = open_source(str(url), source=source, options=options), str(url)
-    else:
-        from tilestream.sources.array import array_source  # loads dask and xarray, which files do not need
+        opened = open_source(str(url), source=source, options=options)
+        return Pyramid(source=opened, cache_bytes=cache_bytes, address=str(url), state=state_of(opened))
+    from tilestream.sources.array import array_source  # loads dask and xarray, which files do not need
 
-        opened, address = array_source(url), ""
-    return Pyramid(source=opened, cache_bytes=cache_bytes, address=address)
+    return Pyramid(source=array_source(url), cache_bytes=cache_bytes)

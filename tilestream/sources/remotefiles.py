@@ -18,20 +18,22 @@ from fsspec.asyn import sync
 from fsspec.implementations.cached import CachingFileSystem
 from zict import LRU
 
+from tilestream.cache.ranges import kept_ranges
+from tilestream.cache.tally import COMPRESSED, tell
 from tilestream.codecs.objects import file_system, words_of
 from tilestream.codecs.remote import missing, version_of
 from tilestream.codecs.retries import ShortAnswer, tries
 from tilestream.errors import SourceError
 from tilestream.sources.fetching import FETCH, LOOK, ChangedError, NoRangesError, Seen, codes_of
-from tilestream.sources.kept import KEPT_BYTES, KeptRanges
 from tilestream.sources.ranges import REQUESTS, Span, spans_of
 
 REMEMBERED = 1024
 """Remote files of which a process remembers what they were."""
 HEAD_BYTES = 1 << 16
 """Of reads at the start of a file this much is fetched, and answers up to this size are kept."""
-AHEAD_BYTES = KEPT_BYTES // 4
-"""Most bytes that one call asks for ahead of their use: other threads do so too, and what is pushed out was in vain."""
+AHEAD_PART = 4
+"""One call asks for at most this part of what is kept ahead of its use: other threads do so too, and what is pushed out
+was in vain."""
 FRESH_S = 2.0
 """A file that is opened again within this time is not asked for again: opening an image makes several records of it."""
 
@@ -102,6 +104,7 @@ class RemoteFile:
             When it changed, cannot be read, or the service does not answer for long.
         """
         kept = _kept.get(self._id(seen), start, stop)
+        tell(COMPRESSED, hits=kept is not None, misses=kept is None, bytes=len(kept or b""))
         if kept is not None:
             return kept
         if stop <= HEAD_BYTES:  # a header is read in several pieces
@@ -142,7 +145,7 @@ class RemoteFile:
         return found
 
     def warm(self, ranges: Sequence[tuple[int, int]], seen: Seen) -> None:
-        """Fetch ranges that are not kept yet, and keep them for `read`, unless they are more than `AHEAD_BYTES`.
+        """Fetch ranges that are not kept yet, and keep them for `read`, unless that is too much.
 
         Parameters
         ----------
@@ -158,7 +161,7 @@ class RemoteFile:
         """
         name = self._id(seen)
         wanted = [one for one in ranges if _kept.get(name, one[0], one[0] + one[1]) is None]
-        if sum(nbytes for _, nbytes in wanted) > AHEAD_BYTES:
+        if sum(nbytes for _, nbytes in wanted) > _kept.budget_bytes // AHEAD_PART:
             return
         spans = spans_of(wanted)
         for span, data in zip(
@@ -330,7 +333,7 @@ def remote_file(url: str, options: Mapping[str, Any]) -> RemoteFile:
         return _files[key]
 
 
-_kept = KeptRanges()
+_kept = kept_ranges
 _files: LRU[tuple[int, str, str], RemoteFile] = LRU(REMEMBERED, {})
 _lock = Lock()
 
@@ -352,7 +355,6 @@ def forget_below(folder: str) -> None:
 def _renew() -> None:
     global _lock  # the parent may have held it when it forked
     _lock = Lock()
-    _kept.reset()
 
 
 if hasattr(os, "register_at_fork"):

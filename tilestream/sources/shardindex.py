@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 from zict import LRU
 
+from tilestream.cache import limits
+from tilestream.cache.tally import COMPRESSED, tell
 from tilestream.errors import DamagedError, SourceError
 from tilestream.sources.files import File, FileVersion
 from tilestream.sources.recognise import LFS_MAGIC
 from tilestream.sources.zarrlayout import IndexForm
 
-BUDGET_BYTES = 32 << 20
-"""Indexes kept in one process, of all images together."""
 ENTRY_BYTES = 1 << 10
 """Charged for the bookkeeping of an entry."""
 LFS_REASON = "a Git LFS pointer stands in place of the chunk: run `git lfs pull`"
@@ -78,12 +78,12 @@ class ShardIndexes:
 
     Parameters
     ----------
-    budget_bytes : int
-        Most bytes held.
+    budget_bytes : callable
+        Returns the most bytes held, which may change.
     """
 
-    def __init__(self, budget_bytes: int) -> None:
-        self.budget_bytes = budget_bytes
+    def __init__(self, budget_bytes: Callable[[], int]) -> None:
+        self._budget = budget_bytes
         self.renew()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self.renew)
@@ -91,8 +91,16 @@ class ShardIndexes:
     def renew(self) -> None:
         """Forget everything, locks included: a parent may have held one when it forked."""
         self._kept: LRU[tuple[str, str], ShardIndex] = LRU(
-            self.budget_bytes, {}, weight=lambda _, index: _nbytes(index)
+            self.budget_bytes,
+            {},
+            weight=lambda _, index: _nbytes(index),
+            on_evict=lambda _, __: tell(COMPRESSED, evictions=1),
         )
+
+    @property
+    def budget_bytes(self) -> int:
+        """Return the most bytes held."""
+        return self._budget()
 
     @property
     def held_bytes(self) -> float:
@@ -115,10 +123,12 @@ class ShardIndexes:
             The index.
         """
         found = self._kept.get(key)
+        tell(COMPRESSED, hits=found is not None, misses=found is None, bytes=0 if found is None else found.table.nbytes)
         if found is None:
             # Two threads may read the same index at the same time: cheaper than making one wait for the other.
             found = load()
             if found is not None and _nbytes(found) <= self.budget_bytes // 2:
+                self._kept.n = self.budget_bytes
                 self._kept[key] = found
         return found
 
@@ -146,7 +156,7 @@ def _nbytes(index: ShardIndex) -> int:
     return ENTRY_BYTES + index.table.nbytes
 
 
-indexes = ShardIndexes(BUDGET_BYTES)
+indexes = ShardIndexes(limits.index_bytes)
 """Those of this process."""
 
 

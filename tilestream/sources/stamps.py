@@ -6,11 +6,13 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
 from stat import S_ISDIR
 from typing import Any
 
 from tilestream.errors import SourceError
 from tilestream.sources.files import File
+from tilestream.sources.fingerprint import digest
 from tilestream.sources.ranges import REQUESTS
 from tilestream.sources.recognise import ZARR_MARKERS, inside, list_folder
 from tilestream.types import Source
@@ -56,6 +58,31 @@ def stamps_of(source: Source) -> tuple[Stamp, ...]:
     paths = {file.path for file in files.values() if file.is_local}
     local = [stamp for path in sorted(paths) for stamp in _stamps(path)]
     return (*local, *_remote_stamps([file for _, file in sorted(files.items()) if not file.is_local]))
+
+
+def state_of(source: Source) -> str:
+    """Return a digest of size and time, or entity tag, of the files of an image, by which caches know it again.
+
+    Parameters
+    ----------
+    source : Source
+        The opened image.
+
+    Returns
+    -------
+    str
+        Empty where these do not tell a change of pixels: of arrays, of folders, in which files of any depth may change
+        (Zarr, MRXS), and of remote files whose service does not say what they are.
+    """
+    files = {file.url: file for file in _files(source, set())}.values()
+    if any(file.is_local and (Path(file.path).is_dir() or file.path.endswith(".mrxs")) for file in files):
+        return ""
+    stamps = stamps_of(source)
+    told = sum(stamp.version is not None for stamp in stamps if "://" in stamp.path)
+    if told < sum(not file.is_local for file in files):
+        return ""
+    facts = [(stamp.path, stamp.size_bytes, stamp.mtime_ns, stamp.version) for stamp in stamps]
+    return digest(*facts) if facts else ""
 
 
 def require_unchanged(stamps: Iterable[Stamp]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tilestream.cache.tally import NAMES as CACHE_COUNTS
 from tilestream.errors import StageError, TilestreamError
 from tilestream.metrics import Meter, collect, timed
 from tilestream.pyramid.pyramid import Pyramid
@@ -277,7 +278,8 @@ def _receipt(unit: SuperTile, recipe: str, outputs: Mapping[str, str], outcome: 
         damaged={reason: tuple(rows) for reason, rows in outcome.damaged.items()},
         counts={
             "empty": int(np.count_nonzero(outcome.status == TileStatus.EMPTY)),
-            **{name: meter.counts.get(name, 0) for name in ("failed", "cache_hits", "cache_misses")},
+            "failed": meter.counts.get("failed", 0),
+            **{name: amount for name, amount in meter.counts.items() if name in CACHE_COUNTS},
         },
         bytes_read=meter.counts.get("bytes_read", 0),
         seconds={name: round(value, 6) for name, value in seconds.items()},

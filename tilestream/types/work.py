@@ -96,7 +96,7 @@ class Receipt:
     damaged: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Reason → feature rows of the tiles that could not be decoded."""
     counts: Mapping[str, int] = field(default_factory=dict)
-    """Tiles that are `empty` or `failed`, and hits and misses of the block cache."""
+    """Tiles that are `empty` or `failed`, and what each tier of the caches did (`cache.decoded.hits`)."""
     bytes_read: int = 0
     """Compressed bytes asked of the source."""
     seconds: Mapping[str, float] = field(default_factory=dict)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from threading import Lock
 
-KEPT_BYTES = 128 << 20
-"""Most bytes kept in one process: the compressed tiles of some dozen super-tiles."""
+from tilestream.cache import limits
+from tilestream.cache.tally import COMPRESSED, tell
+
 MOST_TRIED = 8
 """Kept ranges that begin before a wanted one and are looked at, nearest first."""
 
@@ -18,13 +20,23 @@ class KeptRanges:
 
     Parameters
     ----------
-    budget_bytes : int
-        Most bytes kept.
+    budget_bytes : callable
+        Returns the most bytes kept, which may change.
     """
 
-    def __init__(self, budget_bytes: int = KEPT_BYTES) -> None:
-        self._budget_bytes = budget_bytes
+    def __init__(self, budget_bytes: Callable[[], int]) -> None:
+        self._budget = budget_bytes
         self.reset()
+
+    @property
+    def budget_bytes(self) -> int:
+        """Return the most bytes kept."""
+        return self._budget()
+
+    @property
+    def held_bytes(self) -> int:
+        """Return the bytes that are kept now."""
+        return self._bytes
 
     def reset(self) -> None:
         """Forget everything, and the lock, which a thread of a parent process may have held."""
@@ -45,8 +57,9 @@ class KeptRanges:
         data : bytes
             What stands there. More than half of the budget is not kept.
         """
-        if not data or len(data) > self._budget_bytes // 2:
+        if not data or len(data) > self.budget_bytes // 2:
             return
+        evictions = 0
         with self._lock:
             if len(self._ranges.get((file, start), b"")) >= len(data):
                 return
@@ -55,11 +68,12 @@ class KeptRanges:
             inside = starts[bisect_left(starts, start) : bisect_left(starts, stop)]
             for one in [one for one in inside if one + len(self._ranges[file, one]) <= stop]:
                 self._drop(file, one)  # a later, smaller one would hide this one from `get`
+            self._drop(file, start)
+            evictions = self._make_room(len(data))
             self._ranges[file, start] = data
             insort(self._starts.setdefault(file, []), start)
             self._bytes += len(data)
-            while self._bytes > self._budget_bytes:
-                self._drop(*next(iter(self._ranges)))
+        tell(COMPRESSED, evictions=evictions)
 
     def get(self, file: Hashable, start: int, stop: int) -> bytes | None:
         """Return the bytes of a range that lies in a kept one, None where none does.
@@ -86,6 +100,19 @@ class KeptRanges:
                     return data[start - first : stop - first]
         return None
 
+    def fit(self) -> None:
+        """Drop what no longer fits, after the budget has changed."""
+        with self._lock:
+            evictions = self._make_room(0)
+        tell(COMPRESSED, evictions=evictions)
+
+    def _make_room(self, nbytes: int) -> int:
+        evictions, most = 0, self.budget_bytes - nbytes
+        while self._bytes > most and self._ranges:
+            self._drop(*next(iter(self._ranges)))
+            evictions += 1
+        return evictions
+
     def _drop(self, file: Hashable, start: int) -> None:
         data = self._ranges.pop((file, start), None)
         if data is not None:
@@ -93,3 +120,10 @@ class KeptRanges:
             self._starts[file].remove(start)
             if not self._starts[file]:
                 del self._starts[file]
+
+
+kept_ranges = KeptRanges(limits.compressed_bytes)
+"""Those of this process."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=kept_ranges.reset)

@@ -1,0 +1,78 @@
+"""Blocks of a pyramid by way of the caches: what the task has, what the process has, else decoded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tilestream.cache import BlockCache, RecentBlocks, block_cache
+from tilestream.types import Array, Block, Level
+
+if TYPE_CHECKING:
+    from tilestream.pyramid.pyramid import Pyramid
+
+
+def read_block(
+    pyramid: Pyramid, level: Level, at: tuple[int, int], target: Array, recent: RecentBlocks | None
+) -> Block | None:
+    """Return a block, None where none is stored.
+
+    Parameters
+    ----------
+    pyramid : Pyramid
+        The image.
+    level : Level
+        Its level.
+    at : tuple of int
+        Row and column in the level's grid of blocks.
+    target : ndarray
+        `(y, x, c)` where its pixels are wanted; it may be decoded there.
+    recent : RecentBlocks, optional
+        Blocks that the caller's task has decoded already; takes those that it decodes now.
+
+    Returns
+    -------
+    Block or None
+        Its pixels may be `target`.
+
+    Raises
+    ------
+    DamagedError
+        When it cannot be decoded.
+    """
+    if recent is not None and at in recent.blocks:
+        return recent.blocks[at]
+    fits = target.shape[:2] == level.block.yx and target.flags.c_contiguous
+    if not pyramid.cache_bytes:
+        # Without a cache nobody holds the block afterwards, so that it may be decoded where it is wanted.
+        out = target if fits else None
+        if not fits and recent is not None:
+            out = recent.lend(*at, (*level.block.yx, target.shape[2]), target.dtype)
+        block = pyramid.source.read_block(level.index, *at, out)
+    elif recent is None or not recent.is_inside(level, *at):
+        key = (pyramid.identity, level.index, *at)
+        block = block_cache(pyramid.cache_bytes).get(key, lambda: pyramid.source.read_block(level.index, *at))
+    else:
+        block = _inside(pyramid, level, at, target if fits else None, (recent, target))
+    if recent is not None and (block is None or block.pixels is not target):
+        recent.blocks[at] = block
+    return block
+
+
+def _inside(
+    pyramid: Pyramid, level: Level, at: tuple[int, int], out: Array | None, need: tuple[RecentBlocks, Array]
+) -> Block | None:
+    """Return a block that no other task of this run wants."""
+    recent, target = need
+    cache: BlockCache = block_cache(pyramid.cache_bytes)
+    key = (pyramid.identity, level.index, *at)
+    is_held, block = cache.find(key)
+    if is_held:
+        return block
+    # Kept for a later run: only under the state of the files, without which a changed one could not be told apart.
+    if pyramid.state and cache.has_room(level.block.area * target.shape[2] * target.dtype.itemsize):
+        block = pyramid.source.read_block(level.index, *at)
+        cache.keep_later(key, block)
+        return block
+    if out is None:
+        out = recent.lend(*at, (*level.block.yx, target.shape[2]), target.dtype)
+    return pyramid.source.read_block(level.index, *at, out)
