@@ -2,34 +2,63 @@
 
 from __future__ import annotations
 
+import json
 import logging
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, Security
+from distributed.deploy.cluster import Cluster
 from distributed.utils import silence_logging_cmgr
+from distributed.versions import VersionMismatchWarning
 
+from tilestream.cluster.devices import visible_devices
+from tilestream.cluster.kubernetes import explain_pods, start_kubernetes
+from tilestream.cluster.local import start_gpus, start_processes, start_threads
+from tilestream.cluster.profile import Profile, read_profile
+from tilestream.cluster.quiet import QUIET
+from tilestream.cluster.slurm import explain_jobs, start_slurm
 from tilestream.errors import ConfigError
-
-QUIET = {
-    "distributed.worker.profile.enabled": False,  # samples all stacks 100 times a second, holding the GIL
-    "distributed.scheduler.work-stealing": False,  # the window already hands a unit to whoever is free
-    "distributed.scheduler.allowed-failures": 0,  # whoever was beside a worker's killer is run again by the engine
-    "distributed.admin.tick.interval": "2s",  # looks for a blocked event loop 50 times a second otherwise
-    "distributed.admin.system-monitor.interval": "10s",
-    "distributed.worker.daemon": False,  # encoders may start processes of their own
-}
-"""Settings of clusters that are started here."""
 
 CONNECT_S = 10.0
 """How long a scheduler may take to answer."""
+LOOK_S = 0.2
+"""How often workers are looked for."""
+WAIT_S: Mapping[str, float] = {"address": 30.0, "scheduler-file": 30.0, "slurm": 900.0, "kubernetes": 900.0}
+"""How long the first worker may take where a profile does not say it in `wait_s`; jobs and pods stand in a queue."""
+LOCAL_WAIT_S = 60.0
 
-DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
-"""Run in worker processes: Ctrl-C reaches all of a terminal's processes, but it is the starter who ends the run."""
+START: Mapping[str, Callable[[Profile], AbstractContextManager[Cluster]]] = {
+    "threads": start_threads,
+    "local": start_processes,
+    "gpus": start_gpus,
+    "slurm": start_slurm,
+    "kubernetes": start_kubernetes,
+}
+"""Kind → what starts a cluster of it, and ends it."""
+EXPLAIN: Mapping[str, Callable[[Profile, Any], str]] = {"slurm": explain_jobs, "kubernetes": explain_pods}
+"""Kind → what says how it stands with workers that have not come."""
 
-PROFILES = "`threads`, `threads:N`, `local:N` or `tcp://host:port`"
+
+def default_profile(*, is_for_device: bool) -> str:
+    """Return the profile of a run that names none.
+
+    Parameters
+    ----------
+    is_for_device : bool
+        Whether a stage of the run computes on a CUDA device where there is one.
+
+    Returns
+    -------
+    str
+        `gpus` when such a stage meets a visible device, else `threads`.
+    """
+    return "gpus" if is_for_device and visible_devices() else "threads"
 
 
 @contextmanager
@@ -40,7 +69,8 @@ def open_client(profile: str = "threads") -> Iterator[Client]:
     ----------
     profile : str
         `threads` (one thread a core in this process), `threads:N`, `local:N` (N processes of one thread each on this
-        machine), or the address of a running scheduler.
+        machine), `gpus` (a process for each visible CUDA device), `slurm`, `kubernetes`, the address of a running
+        scheduler, or the path of a profile or scheduler file.
 
     Yields
     ------
@@ -50,54 +80,88 @@ def open_client(profile: str = "threads") -> Iterator[Client]:
     Raises
     ------
     ConfigError
-        When the profile is not known or the scheduler does not answer.
+        When the profile is not known, its file is wrong, a package is missing, the scheduler does not answer, or no
+        worker comes in time.
     """
-    kind, _, rest = profile.partition(":")
-    if kind in ("tcp", "tls", "ws", "wss") and rest.startswith("//"):
+    found = read_profile(profile)
+    if found.kind in ("address", "scheduler-file"):
         # What happens to workers is told by the engine, once and in words of the run.
-        with silence_logging_cmgr(logging.CRITICAL), _connect(profile) as client:
+        with silence_logging_cmgr(logging.CRITICAL), _connect(found) as client:
+            _await_worker(client, found)
             yield client
         return
-    processes, threads = _local_size(profile, kind, rest)
-    # No dashboard, and nothing that other machines can reach: `None` as its address would still serve port 8787 on all
-    # interfaces, and warn where another run has it. No memory limit either, since tasks return receipts of a few
-    # hundred bytes and the byte projection of a plan has bounded the rest.
-    with (
-        dask.config.set(QUIET),
-        LocalCluster(
-            n_workers=max(1, processes),
-            threads_per_worker=threads,
-            processes=processes > 0,
-            host="127.0.0.1" if processes else None,
-            dashboard_address="127.0.0.1:0",
-            worker_dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": False},
-            memory_limit=0,
-            silence_logs=50,
-            **({"preload": [DEAF]} if processes else {}),
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with dask.config.set(QUIET), START[found.kind](found) as cluster, Client(cluster, timeout=CONNECT_S) as client:
+        _scale(cluster, found)
+        _await_worker(client, found, cluster)
         yield client
 
 
-def _local_size(profile: str, kind: str, rest: str) -> tuple[int, int]:
-    count = int(rest) if rest.isdigit() and int(rest) > 0 else None
-    if kind == "threads" and (not rest or count):
-        return 0, count or _cores()
-    if kind == "local" and count:
-        return count, 1
-    raise ConfigError.of("`--cluster`", got=f"`{profile}`", expected=PROFILES, do="Name one of these.")
+def _scale(cluster: Cluster, profile: Profile) -> None:
+    """Let a cluster grow and shrink, where its profile gives it room."""
+    scale = profile.get("scale")
+    if isinstance(scale, dict):
+        each = profile.get("processes", 1)
+        cluster.adapt(minimum=scale["minimum"] * each, maximum=scale["maximum"] * each)
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _await_worker(client: Client, profile: Profile, cluster: Cluster | None = None) -> None:
+    """Wait for the first worker, and say why there is none when it does not come."""
+    wait_s = float(profile.get("wait_s") or WAIT_S.get(profile.kind, LOCAL_WAIT_S))
+    stop = time.monotonic() + wait_s
+    while not client.nthreads():
+        if time.monotonic() > stop:
+            state = EXPLAIN[profile.kind](profile, cluster) if cluster and profile.kind in EXPLAIN else ""
+            raise ConfigError.of(
+                f"`--cluster {profile.given}`",
+                got=f"no worker within {wait_s:g} s{f' ({state})' if state else ''}",
+                expected="at least one",
+                do=_advice(client, profile),
+            )
+        time.sleep(LOOK_S)
 
 
-def _connect(address: str) -> Client:
+def _advice(client: Client, profile: Profile) -> str:
+    if profile.kind in EXPLAIN:
+        return "See to what holds them back, or raise `wait_s` in a profile file of your own."
+    if profile.kind in START:
+        return "Try again."
+    return f"Start some: `dask worker {client.scheduler_info()['address']}`."
+
+
+def _connect(profile: Profile) -> Client:
+    options = {key: value for key, value in profile.fields.items() if key.startswith("tls_")}
+    security = Security(
+        require_encryption=True,
+        tls_ca_file=options.get("tls_ca_file"),
+        tls_client_cert=options.get("tls_cert"),
+        tls_client_key=options.get("tls_key"),
+    )
+    place: dict[str, Any] = {"security": security} if options else {}
+    if profile.kind == "address":
+        place["address"] = profile.fields["address"]
+    else:
+        place["address"] = _address_in(profile, Path(profile.fields["path"]))
     try:
-        return Client(address, timeout=CONNECT_S)
-    except (OSError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", VersionMismatchWarning)  # the handshake refuses those that matter
+            return Client(timeout=CONNECT_S, **place)
+    except (OSError, ValueError, TypeError) as error:
         raise ConfigError.of(
-            "`--cluster`", got=f"no scheduler at {address} ({error})", expected=PROFILES, do="Start `dask scheduler`."
+            f"`--cluster {profile.given}`",
+            got=f"no scheduler at {place['address']} ({error})",
+            expected="a running one",
+            do="Start `dask scheduler`, and name the address that it prints.",
+        ) from error
+
+
+def _address_in(profile: Profile, path: Path) -> str:
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["address"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        got = f"`{path}`, {error.strerror}" if isinstance(error, OSError) else f"`{path}` without an `address`"
+        raise ConfigError.of(
+            f"`--cluster {profile.given}`",
+            got=got,
+            expected="the file that `dask scheduler --scheduler-file` writes",
+            do="Start the scheduler first, and name its file.",
         ) from error

@@ -16,6 +16,7 @@ from tilestream.cluster.client import open_client
 from tilestream.codecs.durable import ensure_directory
 from tilestream.errors import ConfigError, OutputError
 from tilestream.pipelines.cohort import Cohort, Entry
+from tilestream.pipelines.encoder import encoder_spec, profile_for
 from tilestream.pipelines.image import ImageJob
 from tilestream.pipelines.report import write_report
 from tilestream.pipelines.report_rows import InputRow, RunFacts
@@ -52,8 +53,9 @@ class EmbedConfig:
     """Edge of the unit of work; None = about 4096, a common multiple of tile and region."""
     batch: int = 64
     """Tiles that enter the encoder together; no part of the recipe."""
-    cluster: str = "threads"
-    """Profile of `tilestream.cluster.client.open_client`."""
+    cluster: str | None = None
+    """Profile of `tilestream.cluster.client.open_client`; None = `gpus` for an encoder on torch where there are any,
+    else `threads`."""
     memory_bytes: int | None = None
     """Most bytes one process may hold; None = half of what is free."""
     cache_bytes: int = CACHE_BYTES
@@ -136,7 +138,8 @@ def run_embed(
     tally = Tally(cohort, config.out)
     with ExitStack() as stack:
         if client is None:
-            client = stack.enter_context(open_client(config.cluster))
+            wanted = encoder_spec(config.encoder, config.encoder_params, tile_px=config.tile_px)
+            client = stack.enter_context(open_client(config.cluster or profile_for(wanted)))
         threads = threads_of(client)
         jobs = (ImageJob(entry=placed(entry), config=config, tasks=threads) for entry in cohort.entries)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tilestream.cluster.client import default_profile
 from tilestream.errors import ConfigError
 from tilestream.pipelines.recipe import stage_recipe
 from tilestream.stream.work import make_stage
@@ -107,3 +108,19 @@ def require_output(contract: StageContract, output: Output) -> None:
         if output == "vector"
         else "Run it with `tilestream embed --encoder`.",
     )
+
+
+def profile_for(spec: StageSpec) -> str:
+    """Return the cluster profile of a run that names none.
+
+    Parameters
+    ----------
+    spec : StageSpec
+        Its model.
+
+    Returns
+    -------
+    str
+        `gpus` for one on torch where a device is visible, else `threads`.
+    """
+    return default_profile(is_for_device=getattr(make_stage(spec).contract, "framework", "numpy") == "torch")

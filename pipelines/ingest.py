@@ -40,8 +40,8 @@ class IngestConfig:
     """Class layer of scenes → classes or bit rules whose pixels are not valid."""
     decibels: str | None = None
     """`power` or `amplitude`: what the values of radar images are that are to be stored in decibels."""
-    cluster: str = "threads"
-    """Profile of `tilestream.cluster.client.open_client`."""
+    cluster: str | None = None
+    """Profile of `tilestream.cluster.client.open_client`; None = `threads`."""
     memory_bytes: int | None = None
     """Most bytes one process may hold; None = half of what is free."""
     resume: bool = True
@@ -179,7 +179,7 @@ def run_ingest(
 
     entries = {entry.key: entry for entry in map(placed, cohort.entries)}
     with ExitStack() as stack:
-        client = client or stack.enter_context(open_client(config.cluster))
+        client = client or stack.enter_context(open_client(config.cluster or "threads"))
         tasks = threads_of(client)
         Engine(client, hear).run(IngestJob(entry=entry, config=config, tasks=tasks) for entry in entries.values())
     return tuple(rows[key] for key in entries)

@@ -10,7 +10,7 @@ from distributed import Client
 
 from tilestream.cluster.client import open_client
 from tilestream.errors import StageError
-from tilestream.pipelines.encoder import encoder_spec
+from tilestream.pipelines.encoder import encoder_spec, profile_for
 from tilestream.pipelines.recipe import digest, image_recipe, new_recipe, stage_recipe
 from tilestream.pyramid.pyramid import Pyramid
 from tilestream.stream.engine import Engine, Event, Prepared, Ready
@@ -66,7 +66,7 @@ def map_tiles(
     receipts : path
         Folder of the receipts; the same call goes on from what lies there.
     client : distributed.Client, optional
-        Where to run; by default one thread a core of this process.
+        Where to run; by default on all visible devices for a stage on torch, else one thread a core of this process.
 
     Returns
     -------
@@ -92,7 +92,7 @@ def map_tiles(
     job = Ready(key="map", prepared=Prepared(plan=plan, work=work, finish=_Finish(sink=sink, journal=journal)))
     events: list[Event] = []
     with ExitStack() as stack:
-        client = client or stack.enter_context(open_client())
+        client = client or stack.enter_context(open_client(profile_for(spec)))
         Engine(client, events.append).run([job])
     failure = next((event.failure for event in events if event.failure is not None), None)
     if failure is not None:

@@ -59,7 +59,7 @@ def check(
     decibels: opt.Decibels = None,
     encoder: opt.Encoder = "handcrafted",
     value_range: opt.ValueRange = None,
-    cluster: opt.Cluster = "threads",
+    cluster: opt.Cluster = None,
     memory: opt.Memory = None,
     batch: opt.BatchSize = 64,
     as_json: opt.Json = False,
@@ -147,7 +147,7 @@ def embed(
     decibels: opt.Decibels = None,
     encoder: opt.Encoder = "handcrafted",
     value_range: opt.ValueRange = None,
-    cluster: opt.Cluster = "threads",
+    cluster: opt.Cluster = None,
     memory: opt.Memory = None,
     batch: opt.BatchSize = 64,
     resume: opt.Resume = True,
@@ -234,7 +234,7 @@ def ingest(
     keep_identifying: opt.KeepIdentifying = False,
     invalid: opt.Invalid = None,
     decibels: opt.Decibels = None,
-    cluster: opt.Cluster = "threads",
+    cluster: opt.Cluster = None,
     memory: opt.Memory = None,
     resume: opt.Resume = True,
     update: opt.Update = None,
@@ -277,6 +277,17 @@ def ingest(
 
 
 @app.command()
+def cluster(
+    profile: Annotated[str, typer.Argument(metavar="slurm|kubernetes", help="Which profile.", show_default=False)],
+) -> None:
+    """Print a cluster profile that comes with tilestream: copy it, edit it, and name the copy in --cluster."""
+    with guarded(as_json=False):
+        from tilestream.cluster.profile import shipped_profile
+
+        typer.echo(shipped_profile(profile).read_text(encoding="utf-8"), nl=False)
+
+
+@app.command()
 def demo(
     slide: Annotated[
         str | None,
@@ -288,7 +299,7 @@ def demo(
     ] = None,
     out: opt.DemoOut = Path("demo-out"),
     where: opt.Where = "tissue",
-    cluster: opt.Cluster = "threads",
+    cluster: opt.Cluster = None,
     as_json: opt.Json = False,
 ) -> None:
     """Run the main job on one slide and show what is in the results."""

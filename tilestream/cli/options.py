@@ -207,11 +207,14 @@ SuperTile = Annotated[
     ),
 ]
 Cluster = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--cluster",
         metavar="PROFILE",
-        help="Where work runs: threads, threads:N, local:N (processes), or tcp://host:port of a Dask scheduler.",
+        show_default=False,
+        help="Where work runs: threads, threads:N, local:N (processes), gpus (a process each), slurm, kubernetes, "
+        "tcp://host:port of a Dask scheduler, or a file (.yaml, .toml; `tilestream cluster slurm` prints one). "
+        "Default: gpus for an encoder on torch where there are any, else threads.",
         rich_help_panel=RUNNING,
     ),
 ]

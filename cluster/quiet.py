@@ -1,0 +1,44 @@
+"""What dask is told wherever a cluster is started here: it measures less, and leaves memory and signals alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+QUIET: Mapping[str, Any] = {
+    "distributed.worker.profile.enabled": False,  # samples all stacks 100 times a second, holding the GIL
+    "distributed.scheduler.work-stealing": False,  # the window already hands a unit to whoever is free
+    "distributed.scheduler.allowed-failures": 0,  # whoever was beside a worker's killer is run again by the engine
+    "distributed.admin.tick.interval": "2s",  # looks for a blocked event loop 50 times a second otherwise
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.worker.daemon": False,  # encoders may start processes of their own
+    # Tasks return receipts of a few hundred bytes: spilling them frees nothing, and a worker that is paused because its
+    # caches and buffers are large, as planned, would wait for ever. The projection of a plan has bounded these.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+    # The window holds two tasks a thread, so there is never a longer queue to see: a full one asks for all workers.
+    "distributed.adaptive.target-duration": "100ms",
+}
+"""Settings of clusters that are started here."""
+
+DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+"""Run in worker processes: Ctrl-C reaches all of a terminal's processes, but it is the starter who ends the run."""
+
+
+def environment(own: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """Return the settings as environment variables, for processes that somebody else starts.
+
+    Parameters
+    ----------
+    own : Mapping, optional
+        Variables of the user's; they come last and win.
+
+    Returns
+    -------
+    dict
+        Text by name.
+    """
+    named = {f"DASK_{key.replace('.', '__').replace('-', '_').upper()}": value for key, value in QUIET.items()}
+    return {key: str(value) for key, value in {**named, **(own or {})}.items()}
