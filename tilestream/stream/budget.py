@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 
 import psutil
+from distributed import get_worker
+from distributed.system import MEMORY_LIMIT
 
 from tilestream.errors import BudgetError
 from tilestream.plan.tiles import TilePlan
@@ -113,8 +117,21 @@ def project(pyramid: Pyramid, plan: TilePlan, *, batch: int, dims: int, tasks: i
 
 
 def memory_limit(given_bytes: int | None) -> int:
-    """Return the bytes a process may hold: what was given, else a share of what is free now."""
-    return given_bytes if given_bytes is not None else int(psutil.virtual_memory().available * DEFAULT_SHARE)
+    """Return the bytes a process may hold: what was given, else a share of what is free now and its own."""
+    if given_bytes is not None:
+        return given_bytes
+    return int(min(psutil.virtual_memory().available, *_allotted()) * DEFAULT_SHARE)
+
+
+def _allotted() -> list[int]:
+    """Return what container, batch job and cluster profile leave to this process, where they say it."""
+    limits = [MEMORY_LIMIT]
+    per_node = os.environ.get("SLURM_MEM_PER_NODE", "")  # MiB; 0 means all; what is free is the whole node's
+    if per_node.isdigit() and int(per_node):
+        limits.append(int(per_node) << 20)
+    with suppress(ValueError):  # outside of a worker
+        limits.append(get_worker().memory_manager.memory_limit or MEMORY_LIMIT)
+    return limits
 
 
 def _mib(nbytes: int) -> str:
