@@ -123,4 +123,4 @@ def profile_for(spec: StageSpec) -> str:
     str
         `gpus` for one on torch where a device is visible, else `threads`.
     """
-    return default_profile(is_for_device=getattr(make_stage(spec).contract, "framework", "numpy") == "torch")
+    return default_profile(is_for_device=make_stage(spec).contract.framework == "torch")
