@@ -188,6 +188,22 @@ def test_the_window_bounds_what_is_submitted(client: Client, tmp_path: Path) -> 
     assert most <= 3
 
 
+def test_the_next_image_is_prepared_as_soon_as_the_one_at_work_has_begun(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    submit: Callable[..., Any] = client.submit
+
+    def noted(*arguments: Any, key: str, **options: Any) -> Any:
+        steps.append(key.split("-")[1])
+        return submit(*arguments, key=key, **options)
+
+    monkeypatch.setattr(client, "submit", noted)
+    run(client, *(FakeJob(name, tmp_path, CountedPlan(3)) for name in "abc"), window=1)
+    first = ["prepare", "unit", "prepare", "unit", "unit", "finish"]
+    assert steps == [*first, *first[1:], "unit", "unit", "unit", "finish"]
+
+
 def test_a_unit_leased_by_a_living_process_is_waited_for(client: Client, tmp_path: Path) -> None:
     job = FakeJob("a", tmp_path, CountedPlan(2))
     journal = job.prepare().work.journal

@@ -15,6 +15,7 @@ from typing import Protocol, Self
 import google_crc32c
 
 from tilestream.errors import OutputError
+from tilestream.metrics import advance
 
 PARTIAL_SUFFIX = ".partial"
 CHECKSUM_BYTES = 16
@@ -270,6 +271,7 @@ class DurableFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        advance()
         if kind is not None:
             self._abandon()
             return

@@ -27,6 +27,7 @@ from tilestream.codecs.durable import (
 )
 from tilestream.codecs.objects import ObjectFile
 from tilestream.codecs.wholefile import WholeFile
+from tilestream.metrics import advance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +178,7 @@ class Place:
         OutputError
             When a storage service does not let it be read.
         """
+        advance()
         if self.is_local:
             try:
                 return (self.path / name).read_bytes()
@@ -310,6 +312,7 @@ class Place:
         """
         if self.is_local:
             for name in names:
+                advance()
                 with explained(self.path / name):
                     (self.path / name).unlink(missing_ok=True)
         elif names:

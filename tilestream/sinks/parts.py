@@ -11,6 +11,7 @@ import numpy as np
 
 from tilestream.codecs.durable import PARTIAL_SUFFIX, checksum, checksum_file, explained, write_durable
 from tilestream.errors import OutputError
+from tilestream.metrics import advance
 from tilestream.types import Array, Receipt
 
 _PREFIX = "part-"
@@ -88,6 +89,7 @@ def iter_parts(work: Path, expected: Mapping[str, str]) -> Iterator[dict[str, Ar
         When a part is missing or is not the one that the receipt speaks of.
     """
     for name, wanted in expected.items():
+        advance()
         path = work / name
         try:
             with explained(path):
@@ -124,6 +126,7 @@ def lost_parts(work: Path, expected: Mapping[str, str]) -> frozenset[str]:
     """
     lost = set()
     for name, wanted in expected.items():
+        advance()
         with explained(work / name):
             try:
                 found = checksum_file(work / name)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import pickle
 import time
-import traceback
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from distributed import Client, Future, KilledWorker
+from distributed import Client, Future
 
-from tilestream.errors import TilestreamError
 from tilestream.stream.events import Event, Job, Prepared, Ready
 from tilestream.stream.interrupts import Interrupts, held_back
+from tilestream.stream.running import Running
+from tilestream.stream.tasks import Lost, guarded, pickled_bytes, result_of
+from tilestream.stream.watch import Hung, Watch
 from tilestream.stream.work import Again, Busy, Failure, Found, Work
 from tilestream.types import Plan, Receipt, Unit
 
@@ -24,61 +24,33 @@ BUSY_WAIT_S = 1.0
 """How long a unit that another run holds is left alone before it is asked for again."""
 LOOK_S = 2.0
 """How often the cluster is asked how many threads it has."""
-RESULT_S = 2.0
-"""How long the result of a finished task, a receipt, may take to travel."""
+WATCH_S = 10.0
+"""How often its processes are looked at, whether they still live."""
 NO_WORKER_S = 30.0
 """How long a run waits for a worker when there is none; a nanny needs a few seconds to start another."""
 MOST_REPEATS = 2
 """How often an image goes back from its finish to units whose outputs are lost."""
+START_WORKERS = "Start workers again, then run the same command again: finished work is kept."
+AHEAD = 1
+"""Images that are ready before the one at work has no more units to give, so that no worker waits for a plan."""
 LARGE_BYTES = 1 << 20
 """Work that pickles larger than this (an array in memory) travels once a worker, not once a unit."""
-
-
-@dataclass
-class _Running:
-    """The state of one job in the window."""
-
-    job: Job
-    prepared: Prepared | None = None
-    work: Any = None
-    units: Iterator[Unit] = field(default_factory=lambda: iter(()))
-    opened: deque[Unit] = field(default_factory=deque)
-    busy: deque[tuple[float, Unit]] = field(default_factory=deque)
-    pending: int = 0
-    is_over: bool = False
-    finish_at: float = 0.0
-    repeats: int = 0
-
-    def next_unit(self) -> Unit | None:
-        """Return a unit that can be submitted now."""
-        if self.busy and self.busy[0][0] <= time.monotonic():
-            return self.busy.popleft()[1]
-        if self.opened:
-            return self.opened.popleft()
-        return next(self.units, None)
-
-    @property
-    def can_finish(self) -> bool:
-        """Return whether all units are done and nobody else was seen finishing a moment ago."""
-        return not self.pending and not self.busy and self.finish_at <= time.monotonic()
 
 
 @dataclass(frozen=True)
 class _Task:
     """One submitted call."""
 
-    running: _Running
+    running: Running
     step: str
     function: Callable[..., Any]
     unit: Unit | None = None
     is_alone: bool = False
 
-
-@dataclass(frozen=True)
-class _Lost:
-    """A task whose worker died, perhaps through a fault of a neighbour's."""
-
-    reason: str
+    @property
+    def name(self) -> str:
+        """Return what the task is called in messages."""
+        return self.unit.key if self.unit is not None else f"the step `{self.step}`"
 
 
 class Engine:
@@ -99,6 +71,9 @@ class Engine:
     A task whose worker died is run once more with nothing beside it, so that the one that kills workers is found and
     its neighbours are not blamed; killing a worker alone fails the image. When there is no worker for `NO_WORKER_S`, or
     no scheduler, all images left fail.
+
+    A process in which everything hangs (see `Watch`) is ended, and what it was at is given to others; what hangs once
+    more fails its image. In the process of the run itself nothing can be ended: there the images left fail.
     """
 
     def __init__(self, client: Client, on_event: Callable[[Event], None], window: int | None = None) -> None:
@@ -107,10 +82,12 @@ class Engine:
         self._given = window
         self._window = window or 1
         self._finished: SimpleQueue[tuple[_Task, Future[Any]] | None] = SimpleQueue()
-        self._running: list[_Running] = []
+        self._running: list[Running] = []
         self._pending: set[Future[Any]] = set()
         self._suspects: deque[_Task] = deque()
         self._alone = False
+        self._watch = Watch(client)
+        self._watched_at = time.monotonic()
         self._looked_at = float("-inf")
         self._seen_at = time.monotonic()
 
@@ -153,16 +130,36 @@ class Engine:
                 raise OSError(self._client.status)
             threads = sum(self._client.nthreads().values())
         except (OSError, RuntimeError, TimeoutError) as error:
-            return f"the connection to the scheduler is lost ({error})"
+            return f"the connection to the scheduler is lost ({error}). {START_WORKERS}"
         if threads:
             self._seen_at = now
             self._window = self._given or 2 * threads
         absent_s = now - self._seen_at
-        return f"the cluster has had no worker for {absent_s:.0f} s" if absent_s > NO_WORKER_S else ""
+        if absent_s > NO_WORKER_S:
+            return f"the cluster has had no worker for {absent_s:.0f} s. {START_WORKERS}"
+        return self._end_hung(now)
+
+    def _end_hung(self, now: float) -> str:
+        """End processes in which everything hangs; return what is the matter where that is this one."""
+        if now - self._watched_at < WATCH_S:
+            return ""
+        self._watched_at = now
+        try:
+            for hung in self._watch.hung():
+                if hung.is_here:
+                    return self._hangs_here(hung)
+                self._watch.end(hung)
+        except (OSError, RuntimeError, TimeoutError):
+            return ""  # the scheduler is gone, which the next look finds, or the worker is
+        return ""
+
+    def _hangs_here(self, hung: Hung) -> str:
+        silent = f"no step of any task has ended for {hung.silent_s:.0f} s"
+        do = "With `--cluster local:N` a process that hangs is ended and the others go on; finished work is kept."
+        return f"{silent}, so that it is taken to hang. {do}"
 
     def _give_up(self, waiting: Iterator[Job], trouble: str) -> None:
-        do = "Start workers again, then run the same command again: finished work is kept."
-        failure = Failure(reason=f"`--cluster`: {trouble}. {do}")
+        failure = Failure(reason=f"`--cluster`: {trouble}")
         for running in list(self._running):
             self._end(running, "failed", failure=failure)
         for job in waiting:
@@ -173,18 +170,26 @@ class Engine:
             if self._suspects or self._alone:
                 self._submit_suspect()
                 return
+            ahead = sum(not running.has_begun for running in self._running)
+            if ahead < AHEAD and self._prepare_next(waiting):
+                continue
             if self._submit_next():
                 continue
             preparing = sum(running.prepared is None for running in self._running)
-            job = next(waiting, None) if preparing < self._window else None
-            if job is None:
+            if preparing >= self._window or not self._prepare_next(waiting):
                 return
-            running = _Running(job)
-            self._running.append(running)
-            if isinstance(job, Ready):
-                self._start(running, job.prepared)
-            else:
-                self._submit(_Task(running, "prepare", job.prepare))
+
+    def _prepare_next(self, waiting: Iterator[Job]) -> bool:
+        job = next(waiting, None)
+        if job is None:
+            return False
+        running = Running(job)
+        self._running.append(running)
+        if isinstance(job, Ready):
+            self._start(running, job.prepared)
+        else:
+            self._submit(_Task(running, "prepare", job.prepare))
+        return True
 
     def _submit_suspect(self) -> None:
         if self._pending:
@@ -210,7 +215,14 @@ class Engine:
 
     def _submit(self, task: _Task) -> None:
         arguments = () if task.unit is None else (task.unit,)
-        future = self._client.submit(_guarded, task.function, *arguments, pure=False, retries=0)
+        task.running.has_begun |= task.step != "prepare"
+        # the steps by their names, for Dask's dashboard and for its estimates of how long each takes
+        key = f"tilestream-{task.step}-{uuid.uuid4().hex}"
+        # what opens an image, or frees its parts, does not wait behind the units of others
+        priority = 0 if task.step == "unit" else 1
+        future = self._client.submit(
+            guarded, task.function, *arguments, key=key, pure=False, retries=0, priority=priority
+        )
         task.running.pending += 1
         self._pending.add(future)
         future.add_done_callback(lambda done: self._finished.put((task, done)))
@@ -223,7 +235,7 @@ class Engine:
         if ended is None:  # an interrupt
             return
         task, future = ended
-        result = _result(future)
+        result = result_of(future)
         if result is None:  # it went down with its worker on the way here and is being computed again
             self._finished.put((task, future))
             return
@@ -235,7 +247,7 @@ class Engine:
             self._alone = False
         if running not in self._running:  # its image has failed meanwhile
             return
-        if isinstance(result, _Lost):
+        if isinstance(result, Lost):
             self._suspect(task, result)
         elif isinstance(result, Failure):
             self._end(running, "failed", failure=result)
@@ -246,13 +258,19 @@ class Engine:
         else:
             self._receive(task, result)
 
-    def _suspect(self, task: _Task, lost: _Lost) -> None:
-        if not task.is_alone:
+    def _suspect(self, task: _Task, lost: Lost) -> None:
+        silent_s = self._watch.ended.get(lost.worker)
+        if silent_s is not None and task.name not in task.running.hung:
+            task.running.hung.add(task.name)
+            self._submit(replace(task, is_alone=False))
+        elif silent_s is not None:
+            reason = f"{task.name} hangs: twice its process was ended after {silent_s:.0f} s in which no step ended"
+            self._end(task.running, "failed", failure=Failure(reason=reason))
+        elif not task.is_alone:
             self._suspects.append(task)
-            return
-        what = task.unit.key if task.unit is not None else f"the step `{task.step}`"
-        reason = f"{what} ends its worker process, alone as well as with others ({lost.reason})"
-        self._end(task.running, "failed", failure=Failure(reason=reason))
+        else:
+            reason = f"{task.name} ends its worker process, alone as well as with others ({lost.reason})"
+            self._end(task.running, "failed", failure=Failure(reason=reason))
 
     def _receive(self, task: _Task, result: Receipt | Found | Busy) -> None:
         running = task.running
@@ -265,7 +283,7 @@ class Engine:
         running.opened.extend(self._plan(running).after(receipt))
         self._on_event(Event(job=running.job, kind="unit", receipt=receipt, reused=reused))
 
-    def _start(self, running: _Running, result: Any) -> None:
+    def _start(self, running: Running, result: Any) -> None:
         if not isinstance(result, Prepared):
             self._end(running, "skipped", result=result)
             return
@@ -274,7 +292,7 @@ class Engine:
         reused = tuple(self._plan_units(running, result).values())
         self._on_event(Event(job=running.job, kind="prepared", prepared=result, reused=reused))
 
-    def _plan_units(self, running: _Running, prepared: Prepared) -> dict[str, Receipt]:
+    def _plan_units(self, running: Running, prepared: Prepared) -> dict[str, Receipt]:
         """Set the units that have no receipt yet, and return the receipts of the others."""
         done = prepared.work.journal.receipts()
         running.units = (unit for unit in prepared.plan.start() if not self._is_done(running, unit, done))
@@ -286,7 +304,7 @@ class Engine:
             return work
         return self._client.scatter(work, broadcast=True, hash=False)
 
-    def _finish(self, running: _Running, result: Any) -> None:
+    def _finish(self, running: Running, result: Any) -> None:
         if isinstance(result, Busy):
             running.is_over, running.finish_at = False, time.monotonic() + BUSY_WAIT_S
         elif isinstance(result, Again) and running.prepared is not None:
@@ -300,7 +318,7 @@ class Engine:
         else:
             self._end(running, "finished", result=result)
 
-    def _is_done(self, running: _Running, unit: Unit, done: dict[str, Receipt]) -> bool:
+    def _is_done(self, running: Running, unit: Unit, done: dict[str, Receipt]) -> bool:
         receipt = done.get(unit.key)
         if receipt is None:
             return False
@@ -310,50 +328,14 @@ class Engine:
         return True
 
     @staticmethod
-    def _plan(running: _Running) -> Plan:
+    def _plan(running: Running) -> Plan:
         if running.prepared is None:
             raise RuntimeError(f"{running.job.key} gave a receipt before it was prepared")
         return running.prepared.plan
 
-    def _end(self, running: _Running, kind: str, *, result: Any = None, failure: Failure | None = None) -> None:
+    def _end(self, running: Running, kind: str, *, result: Any = None, failure: Failure | None = None) -> None:
         self._running.remove(running)
         self._on_event(Event(job=running.job, kind=kind, prepared=running.prepared, result=result, failure=failure))
-
-
-def pickled_bytes(value: object) -> int:
-    """Return the size of a pickled object; arrays are counted without being copied."""
-    buffers: list[int] = []
-    text = pickle.dumps(value, protocol=5, buffer_callback=lambda buffer: buffers.append(buffer.raw().nbytes))
-    return len(text) + sum(buffers)
-
-
-def _guarded(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return what the function returns, or a `Failure`: an exception in a task would be printed by the worker."""
-    try:
-        return function(*arguments)
-    except TilestreamError as error:
-        return Failure(reason=str(error))
-    except MemoryError as error:
-        return Failure(reason=f"out of memory: {error}")
-    except Exception as error:  # noqa: BLE001 - one image must not end the run, whatever its stages raise
-        return Failure(reason=f"{type(error).__name__}: {error}", expected=False, trace=traceback.format_exc())
-
-
-def _result(future: Future[Any]) -> tuple[Any] | None:
-    """Return what became of a task in a tuple, None when its worker died after the end, and with it the result."""
-    if future.status in ("finished", "lost", "pending"):
-        try:
-            return (future.result(timeout=RESULT_S),)  # would wait for ever where no worker is left
-        except TimeoutError:
-            return None
-        except (CancelledError, KilledWorker, OSError):
-            return (_Lost("the result was lost"),)
-    error = future.exception() if future.status == "error" else None
-    if error is None:
-        return (_Lost("the task was cancelled"),)
-    if isinstance(error, KilledWorker):
-        return (_Lost("the process died"),)
-    return (Failure(reason=f"{type(error).__name__}: {error}", expected=False),)
 
 
 __all__ = ["Engine", "Event", "Job", "Prepared", "Ready", "pickled_bytes"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -16,6 +17,7 @@ Array = npt.NDArray[Any]
 
 _calls = count(1)
 _lock = threading.Lock()
+let_go = threading.Event()
 
 
 def mean(pixels: Array) -> Array:
@@ -77,4 +79,25 @@ def changes_the_image(pixels: Array) -> Array:
     path = Path(os.environ["FAULTY_IMAGE"])
     found = path.stat()
     os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns + 1_000_000))
+    return mean(pixels)
+
+
+def set_flag(path: str) -> None:
+    """Name the flag file in this process."""
+    os.environ["FAULTY_FLAG"] = path
+
+
+def hangs_once(pixels: Array) -> Array:
+    """Never return from the first tile of an image: the file named in FAULTY_FLAG says that it was there."""
+    if pixels.any():  # not the black tile that an encoder is tried with
+        with contextlib.suppress(FileExistsError):
+            Path(os.environ["FAULTY_FLAG"]).open("x").close()
+            threading.Event().wait()
+    return mean(pixels)
+
+
+def hangs(pixels: Array) -> Array:
+    """Do not return from a tile of an image until a test lets go of what hangs in its process."""
+    if pixels.any():
+        let_go.wait()
     return mean(pixels)

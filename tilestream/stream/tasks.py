@@ -1,0 +1,99 @@
+"""What travels to a worker with each call, and what becomes of it."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from typing import Any
+
+from distributed import Future, KilledWorker
+
+from tilestream.errors import TilestreamError
+from tilestream.life import LIFE
+from tilestream.metrics import collect
+from tilestream.stream.watch import report_life
+from tilestream.stream.work import Failure
+
+RESULT_S = 2.0
+"""How long the result of a finished task, a receipt, may take to travel."""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A task whose worker died, perhaps through a fault of a neighbour's."""
+
+    reason: str
+    """How it was lost."""
+    worker: str = ""
+    """Address of the worker, where it is known."""
+
+
+def guarded(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what the function returns, or a `Failure`: an exception in a task would be printed by the worker.
+
+    Parameters
+    ----------
+    function : callable
+        What to do.
+    *arguments : object
+        What it takes.
+
+    Returns
+    -------
+    object
+        Its result.
+    """
+    report_life()
+    try:
+        with LIFE.task(), collect():  # so that each step that ends, also one that nobody measures, is a sign of life
+            return function(*arguments)
+    except TilestreamError as error:
+        return Failure(reason=str(error))
+    except MemoryError as error:
+        return Failure(reason=f"out of memory: {error}")
+    except Exception as error:  # noqa: BLE001 - one image must not end the run, whatever its stages raise
+        return Failure(reason=f"{type(error).__name__}: {error}", expected=False, trace=traceback.format_exc())
+
+
+def result_of(future: Future[Any]) -> tuple[Any] | None:
+    """Return what became of a task in a tuple, None when its worker died after the end, and with it the result.
+
+    Parameters
+    ----------
+    future : Future
+        One that has come to its end.
+
+    Returns
+    -------
+    tuple or None
+        The result, a `Failure`, or `Lost`.
+    """
+    if future.status in ("finished", "lost", "pending"):
+        try:
+            return (future.result(timeout=RESULT_S),)  # would wait for ever where no worker is left
+        except TimeoutError:
+            return None
+        except KilledWorker as killed:
+            return (_killed(killed),)
+        except (CancelledError, OSError):
+            return (Lost("the result was lost"),)
+    error = future.exception() if future.status == "error" else None
+    if error is None:
+        return (Lost("the task was cancelled"),)
+    if isinstance(error, KilledWorker):
+        return (_killed(error),)
+    return (Failure(reason=f"{type(error).__name__}: {error}", expected=False),)
+
+
+def _killed(error: KilledWorker) -> Lost:
+    return Lost("the process died", worker=str(error.last_worker.address))
+
+
+def pickled_bytes(value: object) -> int:
+    """Return the size of a pickled object; arrays are counted without being copied."""
+    buffers: list[int] = []
+    text = pickle.dumps(value, protocol=5, buffer_callback=lambda buffer: buffers.append(buffer.raw().nbytes))
+    return len(text) + sum(buffers)
