@@ -8,7 +8,9 @@ from typing import Any
 
 from tilestream.cluster.client import default_profile
 from tilestream.errors import ConfigError
+from tilestream.grid import TileGrid
 from tilestream.pipelines.recipe import stage_recipe
+from tilestream.stream.attempts import RunningStage, black_batch, vectors_of
 from tilestream.stream.work import make_stage
 from tilestream.types import ImageInfo, Output, StageContract, StageSpec
 
@@ -27,6 +29,26 @@ class Encoder:
     """Name of each value of a vector."""
     recipe: Mapping[str, Any]
     """Its part of the recipe."""
+
+    def require(self, image: ImageInfo, grid: TileGrid) -> None:
+        """Raise unless the stage does one black tile of a plan: what fails on every tile fails before the first.
+
+        Parameters
+        ----------
+        image : ImageInfo
+            The image.
+        grid : TileGrid
+            Says how large tiles are.
+
+        Raises
+        ------
+        StageError
+            With what it raises, or what is wrong with its output.
+        """
+        stage = RunningStage(
+            name=self.name, stage=make_stage(self.spec), accept=vectors_of(self.name, len(self.outputs))
+        )
+        stage.require(black_batch(image, tile_px=grid.tile_px, halo_px=grid.halo_px))
 
 
 def choose_encoder(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from tilestream.cache.tally import by_tier
 from tilestream.codecs.durable import write_durable
-from tilestream.errors import OutputError
+from tilestream.errors import OutputError, StageError
 from tilestream.pipelines.places import Places
 from tilestream.pipelines.report_picture import HEAT_PX, THUMBNAIL_PX, make_picture
 from tilestream.plan.geojson import read_geojson, to_geojson
@@ -83,6 +83,7 @@ class FinishImage:
         require_unchanged(self.stamps)
         if len(receipts) < self.units:  # removed by hand, or by a run that begins anew
             return Again(keys=("some super-tiles",))
+        require_a_result(receipts)
         try:
             self.sink.finish(receipts)
         except OutputError:
@@ -135,6 +136,7 @@ class FinishImage:
             "tiles_failed": counts["failed"],
             "tiles_empty": counts["empty"],
             "damaged": {reason: list(rows) for reason, rows in damaged.items()},
+            "failed": {reason: list(rows) for reason, rows in merge_failed(receipts).items()},
             "bytes_read": self.bytes_planned + sum(receipt.bytes_read for receipt in receipts),
             "seconds": {"plan": self.plan_s, **add_seconds(receipts)},
             "supertiles_total": self.units,
@@ -163,11 +165,47 @@ def write_outline(plan: TilePlan, image: ImageInfo, path: Path) -> None:
 
 def merge_damage(receipts: Sequence[Receipt]) -> dict[str, tuple[int, ...]]:
     """Return the feature rows of damaged tiles by reason, over all receipts."""
+    return _merged(receipt.damaged for receipt in receipts)
+
+
+def merge_failed(receipts: Sequence[Receipt]) -> dict[str, tuple[int, ...]]:
+    """Return the feature rows of tiles on which a stage has failed by stage and reason, over all receipts."""
+    return _merged(receipt.failed for receipt in receipts)
+
+
+def _merged(parts: Iterable[Mapping[str, tuple[int, ...]]]) -> dict[str, tuple[int, ...]]:
     merged: dict[str, list[int]] = {}
-    for receipt in receipts:
-        for reason, rows in receipt.damaged.items():
+    for part in parts:
+        for reason, rows in part.items():
             merged.setdefault(reason, []).extend(rows)
     return {reason: tuple(sorted(rows)) for reason, rows in sorted(merged.items())}
+
+
+def require_a_result(receipts: Sequence[Receipt]) -> None:
+    """Raise when no tile has a vector and a stage is to blame: an image of nothing would look like a result.
+
+    Parameters
+    ----------
+    receipts : sequence of Receipt
+        All of an image.
+
+    Raises
+    ------
+    StageError
+        With the most frequent reason. Where tiles are only damaged or empty, that is what the image is.
+    """
+    failed = merge_failed(receipts)
+    rows = {row for found in failed.values() for row in found}
+    others = sum(receipt.counts.get("empty", 0) + sum(map(len, receipt.damaged.values())) for receipt in receipts)
+    if not rows or len(rows) + others < sum(receipt.tiles for receipt in receipts):
+        return
+    reason = max(failed, key=lambda reason: len(failed[reason]))
+    raise StageError.of(
+        "every tile that could be decoded",
+        got=f"{reason} ({len(failed[reason])} of {len(rows)} tiles)",
+        expected="vectors for some of them",
+        do="Correct the encoder; then give --no-resume, or another --out.",
+    )
 
 
 def add_seconds(receipts: Sequence[Receipt]) -> dict[str, float]:

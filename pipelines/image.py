@@ -135,6 +135,7 @@ class ImageJob:
                 return summary
         plan = plan_image(pyramid, encoder, config, where=self._where)
         self._require_memory(pyramid, plan, encoder)
+        encoder.require(pyramid.info, plan.grid)
         sink = self._sink(pyramid, plan, encoder, recipe)
         if places.features.exists() and not sink.is_committed():
             check_replaceable(places.features, replace=sink.replace)

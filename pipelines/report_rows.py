@@ -69,6 +69,8 @@ class InputRow:
     """Tiles without a valid pixel."""
     damaged: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Reason → feature rows of damaged tiles."""
+    failed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Stage and reason → feature rows of tiles on which a stage has failed."""
     bytes_read: int = 0
     """Compressed bytes asked of the source, in this run and the ones that it continues."""
     seconds: Mapping[str, float] = field(default_factory=dict)

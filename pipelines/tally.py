@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tilestream.pipelines.cohort import Cohort
-from tilestream.pipelines.finish import PICTURE, add_seconds, merge_damage
+from tilestream.pipelines.finish import PICTURE, add_seconds, merge_damage, merge_failed
 from tilestream.pipelines.places import Places
 from tilestream.pipelines.report_rows import InputRow
 from tilestream.stream.engine import Event
@@ -79,7 +79,8 @@ class Tally:
     def _done(self, key: str, summary: Mapping[str, Any], *, reused: int, computed: int, wall_s: float) -> InputRow:
         fields = dict(summary)
         fields["shape_yx"] = tuple(fields["shape_yx"])
-        fields["damaged"] = {reason: tuple(rows) for reason, rows in fields["damaged"].items()}
+        for name in ("damaged", "failed"):
+            fields[name] = {reason: tuple(rows) for reason, rows in fields.get(name, {}).items()}
         fields["cache"] = {tier: (done["hits"], done["misses"]) for tier, done in fields["cache"].items()}
         fields["outputs"], fields["notes"] = tuple(fields["outputs"]), tuple(fields["notes"])
         return InputRow(
@@ -103,6 +104,8 @@ def _failed(key: str, reason: str, course: _Course) -> InputRow:
         tiles=course.tiles,
         tiles_damaged=sum(map(len, damaged.values())),
         damaged=damaged,
+        tiles_failed=sum(receipt.counts.get("failed", 0) for receipt in receipts),
+        failed=merge_failed(receipts),
         bytes_read=sum(receipt.bytes_read for receipt in receipts),
         seconds=add_seconds(receipts),
         supertiles_total=course.units,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from tilestream.errors import StageError
 from tilestream.plan.tiles import plan_tiles
 from tilestream.pyramid import open_pyramid
 from tilestream.stream.batches import Slots, iter_batches, new_outcome, stream_tiles
@@ -114,6 +115,7 @@ class KeptSink:
     """Keeps what it is given."""
 
     results: dict[str, Any]
+    done: set[str]
 
     def write(self, unit: SuperTile, results: Any) -> dict[str, str]:
         self.results = dict(results)
@@ -148,19 +150,72 @@ def test_a_value_that_is_not_finite_is_a_failed_tile(slide: Path, tmp_path: Path
     assert sink.results["status"].tolist() == [0, 0, 0, 0]
     assert np.isnan(sink.results["mine"][1]).all()
     assert receipt.counts["failed"] == 1
+    assert receipt.failed == {"`mine`: values that are not finite": (1,)}
     assert journal.receipt(unit.key) == receipt
     assert not list(journal.root.glob("*.lease"))
 
 
-@pytest.mark.parametrize(("stage", "reason"), [("wrong_shape", r"\(4,\)"), ("raises", "ValueError: no such layer")])
-def test_a_broken_stage_is_one_clear_error(slide: Path, tmp_path: Path, stage: str, reason: str) -> None:
-    from tilestream.errors import StageError
+def one_by_one(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Fail on every batch that holds a tile of which the sum is in BAD."""
+    if set(sums(pixels)) & BAD:
+        raise ValueError("no such layer")
+    return pixels.reshape(len(pixels), -1).mean(axis=1, keepdims=True).astype(np.float32)
 
-    pyramid, unit = the_unit(slide)
-    journal = Journal(root=tmp_path / "receipts", recipe="r")
+
+def sums(pixels: np.ndarray[Any, Any]) -> list[int]:
+    found: list[int] = pixels.sum(axis=(1, 2, 3), dtype=np.int64).tolist()
+    return found
+
+
+BAD: set[int] = set()
+
+
+def run_stage(path: Path, folder: Path, stage: str) -> tuple[Any, KeptSink]:
+    pyramid, unit = the_unit(path)
+    sink = KeptSink()
+    journal = Journal(root=folder / "receipts", recipe="r")
     journal.open({})
-    spec = StageSpec(target="callable", params={"target": f"{__name__}:{stage}", "px": EDGE})
+    spec = StageSpec(target="callable", params={"target": f"{__name__}:{stage}", "px": EDGE, "name": "mine"})
+    try:
+        return TileWork(pyramid=pyramid, stages={"mine": spec}, sink=sink, journal=journal)(unit), sink
+    finally:
+        assert not list(journal.root.glob("*.lease"))
+        sink.done = set(journal.receipts())
+
+
+@pytest.mark.parametrize(("stage", "reason"), [("wrong_shape", r"\(1,\)"), ("raises", "ValueError: no such layer")])
+def test_a_broken_stage_is_one_clear_error(slide: Path, tmp_path: Path, stage: str, reason: str) -> None:
     with pytest.raises(StageError, match=reason):
-        TileWork(pyramid=pyramid, stages={"mine": spec}, sink=KeptSink(), journal=journal)(unit)
-    assert journal.receipts() == {}
-    assert not list(journal.root.glob("*.lease"))
+        run_stage(slide, tmp_path, stage)
+    assert not list((tmp_path / "receipts").glob("L*.json"))
+
+
+def test_only_the_tiles_on_which_a_stage_raises_have_failed(slide: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    known = sums(next(stream_tiles(*plan_of(slide))).pixels)
+    assert len(set(known)) == 4
+    monkeypatch.setattr(f"{__name__}.BAD", {known[1], known[2]})
+    receipt, sink = run_stage(slide, tmp_path, "one_by_one")
+    assert sink.results["mine/status"].tolist() == [0, TileStatus.FAILED, TileStatus.FAILED, 0]
+    assert np.isnan(sink.results["mine"][1:3]).all()
+    assert receipt.failed == {"`mine`: ValueError: no such layer": (1, 2)}
+    assert receipt.counts["failed"] == 2
+    assert Journal(root=tmp_path / "receipts", recipe="r").receipt(receipt.key) == receipt
+    monkeypatch.setattr(f"{__name__}.BAD", set())
+    whole = run_stage(slide, tmp_path / "again", "one_by_one")[1]
+    np.testing.assert_array_equal(sink.results["mine"][[0, 3]], whole.results["mine"][[0, 3]])
+
+
+def test_a_stage_that_fails_on_every_tile_but_works_leaves_all_of_them_out(
+    slide: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    known = sums(next(stream_tiles(*plan_of(slide))).pixels)
+    assert 0 not in known
+    monkeypatch.setattr(f"{__name__}.BAD", set(known))
+    receipt, sink = run_stage(slide, tmp_path, "one_by_one")
+    assert sink.results["mine/status"].tolist() == [TileStatus.FAILED] * 4
+    assert receipt.counts["failed"] == 4
+
+
+def plan_of(path: Path) -> tuple[Any, Any]:
+    pyramid = open_pyramid(str(path), cache_bytes=0)
+    return pyramid, plan_tiles(pyramid, tile_px=EDGE, where="all")

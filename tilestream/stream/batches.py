@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,13 @@ class Outcome:
     """`(n,)` share of valid pixels in each core."""
     damaged: dict[str, list[int]] = field(default_factory=dict)
     """Reason → feature rows."""
+    failed: dict[str, list[int]] = field(default_factory=dict)
+    """Stage and reason → feature rows of tiles on which it raised or gave no numbers."""
+
+    def fail(self, reason: str, rows: Iterable[int]) -> None:
+        """Record tiles on which a stage has failed."""
+        for row in rows:
+            self.failed.setdefault(reason, []).append(row)
 
 
 def new_outcome(unit: SuperTile) -> Outcome:

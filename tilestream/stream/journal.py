@@ -275,7 +275,8 @@ def _receipt(document: Mapping[str, Any] | None) -> Receipt | None:
     if document is None:
         return None
     fields = dict(document)
-    fields["damaged"] = {reason: tuple(rows) for reason, rows in fields.get("damaged", {}).items()}
+    for name in ("damaged", "failed"):
+        fields[name] = {reason: tuple(rows) for reason, rows in fields.get(name, {}).items()}
     fields["scores"] = tuple(fields.get("scores", ()))
     try:
         return Receipt(**fields)

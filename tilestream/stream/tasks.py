@@ -14,6 +14,7 @@ from distributed import Future, KilledWorker
 from tilestream.errors import TilestreamError
 from tilestream.life import LIFE
 from tilestream.metrics import collect
+from tilestream.stream.faults import WorkerLost
 from tilestream.stream.watch import report_life
 from tilestream.stream.work import Failure
 
@@ -23,7 +24,7 @@ RESULT_S = 2.0
 
 @dataclass(frozen=True)
 class Lost:
-    """A task whose worker died, perhaps through a fault of a neighbour's."""
+    """A task whose worker died or lost its device, perhaps through a fault of a neighbour's."""
 
     reason: str
     """How it was lost."""
@@ -50,6 +51,8 @@ def guarded(function: Callable[..., Any], *arguments: Any) -> Any:
     try:
         with LIFE.task(), collect():  # so that each step that ends, also one that nobody measures, is a sign of life
             return function(*arguments)
+    except WorkerLost:  # an exception travels by itself; a result would have to be fetched from the process that leaves
+        raise
     except TilestreamError as error:
         return Failure(reason=str(error))
     except MemoryError as error:
@@ -85,6 +88,8 @@ def result_of(future: Future[Any]) -> tuple[Any] | None:
         return (Lost("the task was cancelled"),)
     if isinstance(error, KilledWorker):
         return (_killed(error),)
+    if isinstance(error, WorkerLost):
+        return (Lost(str(error)),)
     return (Failure(reason=f"{type(error).__name__}: {error}", expected=False),)
 
 

@@ -12,16 +12,19 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from tilestream.cache.tally import NAMES as CACHE_COUNTS
-from tilestream.errors import StageError, TilestreamError
+from tilestream.errors import ConfigError
 from tilestream.metrics import Meter, collect, timed
 from tilestream.pyramid.pyramid import Pyramid
 from tilestream.registry import STAGES, resolve
 from tilestream.sources.stamps import Stamp, require_unchanged
+from tilestream.stream.attempts import RunningStage, black_batch, vectors_of
 from tilestream.stream.batches import Outcome, Slots, iter_batches, new_outcome
+from tilestream.stream.faults import hold_if_lost
 from tilestream.stream.journal import Journal
-from tilestream.types import Array, Batch, Receipt, Sink, Stage, StageSpec, SuperTile, TileStatus
+from tilestream.types import Array, Batch, ImageInfo, Receipt, Sink, Stage, StageSpec, SuperTile, TileStatus
 
 _thread = threading.local()
 
@@ -134,10 +137,13 @@ class TileWork:
         ------
         SourceError
             When a file of the image was changed during the run.
+        StageError
+            When a stage is broken, rather than some of the tiles.
         """
         return once(self.journal, unit.key, lambda: self._run(unit))
 
     def _run(self, unit: SuperTile) -> Receipt:
+        hold_if_lost()
         with collect() as meter:
             try:
                 results, outcome = self._results(unit)
@@ -155,28 +161,42 @@ class TileWork:
     def _results(self, unit: SuperTile) -> tuple[dict[str, Array], Outcome]:
         n = len(unit.tile_yx)
         outcome = new_outcome(unit)
-        vectors: dict[str, Array] = {}
+        running = {name: _running(name, spec, self.pyramid.info) for name, spec in self.stages.items()}
+        vectors = {name: np.full((n, dim), np.nan, np.float32) for name, (_, dim) in running.items()}
         for batch in _supply(self.pyramid, unit, self.batch, outcome):
-            for name, spec in self.stages.items():
-                with timed(name):
-                    found = run_stage(make_stage(spec), batch)
-                if name not in vectors:
-                    vectors[name] = np.full((n, found.shape[1]), np.nan, np.float32)
-                _require_width(name, found, vectors[name])
-                vectors[name][batch.rows - unit.first_row] = found
+            for name, (stage, _) in running.items():
+                for done in stage.finish(stage.start(batch)):
+                    if done.found is None:
+                        outcome.fail(f"`{name}`: {done.reason}", done.batch.rows.tolist())
+                    else:
+                        vectors[name][done.batch.rows - unit.first_row] = done.found
+        black = black_batch(self.pyramid.info, tile_px=unit.tile_px, halo_px=unit.halo_px)
+        for stage, _ in running.values():
+            stage.require_alive(black)
         share = np.ones(n, np.float32) if unit.share is None else unit.share
         results: dict[str, Array] = {"status": outcome.status, "valid": outcome.valid_share, "tissue": share}
-        for name, spec in self.stages.items():
-            if name not in vectors:  # no tile could be decoded
-                dim = len(make_stage(spec).output_names(self.pyramid.info))
-                vectors[name] = np.full((n, dim), np.nan, np.float32)
-            status = outcome.status.copy()
-            bad = ~np.isfinite(vectors[name]).all(axis=1) & (status == TileStatus.OK)
-            vectors[name][bad], status[bad] = np.nan, TileStatus.FAILED
-            results[name], results[f"{name}/status"] = vectors[name], status
-        for name, (stage, columns) in self.means.items():
-            results[name] = vectors[stage][:, columns].mean(axis=1, dtype=np.float64).astype(np.float32)
+        for name, found in vectors.items():
+            results[name], results[f"{name}/status"] = found, _judged(name, found, unit, outcome)
+        for name, (of, columns) in self.means.items():
+            results[name] = vectors[of][:, columns].mean(axis=1, dtype=np.float64).astype(np.float32)
         return results, outcome
+
+
+def _running(name: str, spec: StageSpec, image: ImageInfo) -> tuple[RunningStage, int]:
+    stage = make_stage(spec)
+    dim = len(stage.output_names(image))
+    return RunningStage(name=name, stage=stage, accept=vectors_of(name, dim)), dim
+
+
+def _judged(name: str, vectors: Array, unit: SuperTile, outcome: Outcome) -> npt.NDArray[np.uint8]:
+    """Return the status of a stage's tiles, and clear what is not finite in one of its values."""
+    status = outcome.status.copy()
+    bad = ~np.isfinite(vectors).all(axis=1) & (status == TileStatus.OK)
+    vectors[bad], status[bad] = np.nan, TileStatus.FAILED
+    told = {row for reason, rows in outcome.failed.items() if reason.startswith(f"`{name}`: ") for row in rows}
+    silent = [row for row in (np.flatnonzero(bad) + unit.first_row).tolist() if row not in told]
+    outcome.fail(f"`{name}`: values that are not finite", silent)
+    return status
 
 
 def _supply(pyramid: Pyramid, unit: SuperTile, batch: int, outcome: Outcome) -> Iterator[Batch]:
@@ -191,58 +211,6 @@ def _supply(pyramid: Pyramid, unit: SuperTile, batch: int, outcome: Outcome) -> 
         yield taken
 
 
-def run_stage(stage: Stage, batch: Batch) -> Array:
-    """Return the vectors of a stage, checked for their shape.
-
-    Parameters
-    ----------
-    stage : Stage
-        What to run.
-    batch : Batch
-        Its tiles.
-
-    Returns
-    -------
-    ndarray of float32
-        `(n, d)`.
-
-    Raises
-    ------
-    StageError
-        When the stage raises or returns another shape.
-    """
-    name = stage.contract.name
-    try:
-        found = np.asarray(stage(batch), np.float32)
-    except TilestreamError:
-        raise
-    except Exception as error:  # whatever a user's callable raises becomes one clear row
-        raise StageError.of(
-            f"stage `{name}`",
-            got=f"{type(error).__name__}: {error}",
-            expected=f"vectors for a batch {batch.pixels.shape} of {batch.pixels.dtype}",
-            do="Run the callable on such an array by itself.",
-        ) from error
-    if found.ndim != 2 or len(found) != len(batch.rows):
-        raise StageError.of(
-            f"output of stage `{name}`",
-            got=f"shape {found.shape}",
-            expected=f"({len(batch.rows)}, d)",
-            do="Return one vector a tile.",
-        )
-    return found
-
-
-def _require_width(name: str, found: Array, before: Array) -> None:
-    if found.shape[1] != before.shape[1]:
-        raise StageError.of(
-            f"output of stage `{name}`",
-            got=f"vectors of {found.shape[1]} values",
-            expected=f"{before.shape[1]}, as in the batch before",
-            do="Return vectors of one length.",
-        )
-
-
 def make_stage(spec: StageSpec) -> Stage:
     """Return the stage of a spec; made once a process and kept, since weights can be large.
 
@@ -255,8 +223,22 @@ def make_stage(spec: StageSpec) -> Stage:
     -------
     Stage
         The same object for the same spec.
+
+    Raises
+    ------
+    ConfigError
+        When it cannot be made in this process, or has parameters that cannot travel.
     """
-    return _stage(spec.target, json.dumps(dict(spec.params), sort_keys=True))
+    try:
+        params = json.dumps(dict(spec.params), sort_keys=True)
+    except TypeError as error:
+        raise ConfigError.of(
+            f"parameters of `{spec.target}`",
+            got=str(error),
+            expected="JSON values, which reach every worker and belong to the recipe",
+            do="Name a file or a number instead of the object, and make it in the callable.",
+        ) from error
+    return _stage(spec.target, params)
 
 
 @lru_cache(maxsize=16)
@@ -276,9 +258,11 @@ def _receipt(unit: SuperTile, recipe: str, outputs: Mapping[str, str], outcome: 
         outputs=dict(outputs),
         tiles=len(unit.tile_yx),
         damaged={reason: tuple(rows) for reason, rows in outcome.damaged.items()},
+        failed={reason: tuple(rows) for reason, rows in outcome.failed.items()},
         counts={
             "empty": int(np.count_nonzero(outcome.status == TileStatus.EMPTY)),
             "failed": meter.counts.get("failed", 0),
+            **{name: meter.counts[name] for name in ("batch_halved",) if name in meter.counts},
             **{name: amount for name, amount in meter.counts.items() if name in CACHE_COUNTS},
         },
         bytes_read=meter.counts.get("bytes_read", 0),

@@ -78,7 +78,7 @@ class TileStatus(IntEnum):
     EMPTY = 2
     """No valid pixel in it."""
     FAILED = 3
-    """The stage returned a value that is not finite."""
+    """The stage raised on it, or returned a value that is not finite; the reason is in the receipt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +95,11 @@ class Receipt:
     """Tiles in the super-tile."""
     damaged: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Reason → feature rows of the tiles that could not be decoded."""
+    failed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Stage and reason → feature rows of the tiles on which a stage has failed."""
     counts: Mapping[str, int] = field(default_factory=dict)
-    """Tiles that are `empty` or `failed`, and what each tier of the caches did (`cache.decoded.hits`)."""
+    """Tiles that are `empty` or `failed`, `batch_halved` how often for lack of memory, and what each tier of the caches
+    did (`cache.decoded.hits`)."""
     bytes_read: int = 0
     """Compressed bytes asked of the source."""
     seconds: Mapping[str, float] = field(default_factory=dict)

@@ -46,6 +46,29 @@ def nan_where_dark(pixels: Array) -> Array:
     return found
 
 
+def no_dark(pixels: Array) -> Array:
+    """Raise on a batch with a tile of which the mean is low, but for one that is black."""
+    found = mean(pixels)
+    if ((found.mean(axis=1) < 200) & (found.mean(axis=1) > 0)).any():
+        raise ValueError("too dark")
+    return found
+
+
+def never_bright(pixels: Array) -> Array:
+    """Raise on everything that is not black."""
+    if pixels.any():
+        raise ValueError("too bright")
+    return mean(pixels)
+
+
+def breaks(pixels: Array) -> Array:
+    """Raise from the fourth call on."""
+    with _lock:
+        if next(_calls) > 3:
+            raise ZeroDivisionError("broken for good")
+    return mean(pixels)
+
+
 def one_too_few(pixels: Array) -> Array:
     """Return a row less than there are tiles."""
     return mean(pixels)[1:]
@@ -100,4 +123,34 @@ def hangs(pixels: Array) -> Array:
     """Do not return from a tile of an image until a test lets go of what hangs in its process."""
     if pixels.any():
         let_go.wait()
+    return mean(pixels)
+
+
+_has_lost = False
+
+
+def loses_its_device_once(pixels: Array) -> Array:
+    """Fail as a process does whose CUDA context is dead, in the first process that sees a tile of the image."""
+    global _has_lost
+    flag = Path(os.environ["FAULTY_FLAG"])
+    with _lock:
+        if not _has_lost and pixels.any() and not flag.exists():
+            flag.write_text(str(os.getpid()))
+            _has_lost = True
+    if _has_lost:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+    return mean(pixels)
+
+
+def always_loses_its_device(pixels: Array) -> Array:
+    """Fail as a process does whose CUDA context is dead, on every tile that is not black."""
+    if pixels.any():
+        raise RuntimeError("CUDA error: unspecified launch failure")
+    return mean(pixels)
+
+
+def needs_memory(pixels: Array) -> Array:
+    """Return the means of at most two tiles at a time."""
+    if len(pixels) > 2:
+        raise MemoryError(f"no room for {len(pixels)} tiles")
     return mean(pixels)

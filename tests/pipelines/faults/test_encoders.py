@@ -16,9 +16,10 @@ from tests.pipelines.faults.runs import UNITS, embed
 @pytest.mark.parametrize(
     ("encoder", "words"),
     [
-        ("raises_once_in_a_while", "ZeroDivisionError: the third batch"),
-        ("one_too_few", "shape"),
-        ("grows", "values"),
+        ("one_too_few", "shape (0, 3)"),
+        ("grows", "got shape (1, 4), expected (1, 3)"),
+        ("breaks", "ZeroDivisionError: broken for good"),
+        ("never_bright", "ValueError: too bright (30 of 30 tiles)"),
     ],
 )
 def test_an_encoder_that_raises_or_lies_fails_its_image(
@@ -30,9 +31,35 @@ def test_an_encoder_that_raises_or_lies_fails_its_image(
     )
     (row,) = outcome.rows
     assert outcome.exit_code() == 3
-    assert words in row.reason
+    assert words in row.reason, row.reason
     assert "Traceback" not in row.reason
     assert not (tmp_path / "made.svs.features.zarr").exists()
+
+
+def test_a_batch_that_fails_once_is_tried_again(
+    slide: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faulty, "_calls", iter(range(1, 1000)))
+    outcome = embed(
+        client,
+        slide,
+        tmp_path,
+        encoder="tests.pipelines.faults.faulty:raises_once_in_a_while",
+        super_tile_px=2048,
+        batch=4,
+    )
+    assert outcome.exit_code() == 0
+    assert outcome.rows[0].tiles_failed == 0
+
+
+def test_tiles_on_which_the_encoder_raises_are_told_by_row(slide: Path, client: Client, tmp_path: Path) -> None:
+    (row,) = embed(client, slide, tmp_path, encoder="tests.pipelines.faults.faulty:no_dark", super_tile_px=512).rows
+    assert row.status == "done"
+    ((reason, rows),) = row.failed.items()
+    assert reason == "`no_dark`: ValueError: too dark"
+    assert 0 < len(rows) == row.tiles_failed < UNITS
+    with xr.open_datatree(tmp_path / "made.svs.features.zarr", engine="zarr") as tree:
+        assert tuple(np.flatnonzero(tree["tile"]["no_dark_status"].values == 3)) == rows
 
 
 def test_values_that_are_no_numbers_are_tiles_that_failed(slide: Path, client: Client, tmp_path: Path) -> None:
