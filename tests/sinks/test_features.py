@@ -316,7 +316,7 @@ def test_finish_may_be_killed_at_any_moment(tmp_path, over):
         assert tree_bytes(sink.root) == expected
         assert [path.name for path in sink.root.parent.iterdir()] == [sink.root.name]
         assert not sink.work.exists()
-        call += 7 if over == "nothing" else 17
+        call += 13 if over == "nothing" else 37
     assert call > 50
 
 
