@@ -18,7 +18,7 @@ import pytest
 from tests.servers import S3
 from tilestream.codecs.place import Place
 from tilestream.errors import OutputError
-from tilestream.stream import leasefiles, leases
+from tilestream.stream import leases, storageclock
 from tilestream.stream.journal import FINISH, LEDGER, RECIPE, Journal
 from tilestream.stream.leasefiles import lease_file
 from tilestream.stream.leases import claim, is_held
@@ -138,10 +138,9 @@ def test_ages_are_counted_on_the_clock_of_the_server(
     true = time.time
     place.put("x.lease", DEAD)
     with monkeypatch.context() as patched:  # signatures are dated too, but not with this clock
-        patched.setattr(leasefiles.time, "time", lambda: true() + wrong_s)
-        leasefiles._clock_ahead_s.cache_clear()
+        patched.setattr(time, "time", lambda: true() + wrong_s)
+        storageclock._ahead_s.cache_clear()
         _, age_s = lease_file(place, "x.lease").look()
-    leasefiles._clock_ahead_s.cache_clear()
     assert -2 <= age_s < 10
     assert place.names() == ["x.lease"]
 

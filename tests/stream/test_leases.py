@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from tilestream.errors import OutputError
-from tilestream.stream import leasefiles, leases
+from tilestream.stream import leasefiles, leases, storageclock
 from tilestream.stream.journal import Journal
 from tilestream.stream.leasefiles import LocalLease
-from tilestream.stream.leases import claim, is_held
+from tilestream.stream.leases import alone, claim, is_held
 
 
 @pytest.fixture
@@ -207,6 +207,74 @@ def test_a_fresh_lease_put_in_place_of_a_dead_one_is_given_back(path: Path) -> N
     LocalLease(path=path).take_away(b"dead")  # what a slower taker does, who saw the dead one
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("wrong_s", [-1800, 1800])
+def test_ages_are_counted_on_the_clock_of_the_file_server(
+    path: Path, monkeypatch: pytest.MonkeyPatch, wrong_s: int
+) -> None:
+    true = time.time
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": 0.0}))
+    age(path, leases.LEASE_S / 2)
+    monkeypatch.setattr(time, "time", lambda: true() + wrong_s)
+    storageclock._ahead_s.cache_clear()
+    assert claim(path) is None
+    _, age_s = LocalLease(path=path).look()
+    assert leases.LEASE_S / 2 - 1 < age_s < leases.LEASE_S
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_look_at_that_clock_is_kept_for_a_while(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storageclock, "LOOK_S", 1e9)
+    path.write_bytes(b"{}")
+    ages = [LocalLease(path=path).look()[1] for _ in range(2)]
+    monkeypatch.setattr(storageclock.uuid, "uuid4", None)  # no other probe
+    ages.append(LocalLease(path=path).look()[1])
+    assert ages == sorted(ages)
+
+
+def test_the_heartbeat_of_one_that_came_back_leaves_the_lease_of_another(path: Path) -> None:
+    path.write_bytes(b"another's")
+    age(path, 30)
+    file = LocalLease(path=path)
+    file.refresh(b"ours")
+    file.release(b"ours")
+    assert path.read_bytes() == b"another's"
+    assert file.look()[1] > 25
+    file.refresh(b"another's")
+    assert file.look()[1] < 25
+
+
+def test_what_a_process_abandons_is_free_at_once(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.lease" for number in range(3)]
+    held = [claim(path) for path in paths]
+    paths[2].write_bytes(b"another's")
+    leases.abandon()
+    assert [path.exists() for path in paths] == [False, False, True]
+    for lease in held:
+        lease.__exit__()
+    assert paths[2].read_bytes() == b"another's"
+
+
+def test_alone_waits_for_its_turn(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    def second() -> None:
+        with alone(path):
+            order.append("second")
+
+    with alone(path):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(0.1)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+    monkeypatch.setattr(leases, "LEASE_S", 0.05)
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": 0.0}))
+    age(path, -60)  # as if its heartbeat never stopped
+    with pytest.raises(OutputError, match="on and on"), alone(path):
+        pass
 
 
 def test_a_full_disk_leaves_no_empty_lease(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

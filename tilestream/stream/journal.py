@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +14,8 @@ from tilestream.codecs.durable import PARTIAL_SUFFIX, checksum
 from tilestream.codecs.place import Place
 from tilestream.errors import OutputError
 from tilestream.stream.leasefiles import lease_file
-from tilestream.stream.leases import LEASE_S, Lease, claim, is_held
+from tilestream.stream.leases import LEASE_S, Lease, alone, claim, is_held
+from tilestream.stream.storageclock import storage_time_s
 from tilestream.types import Receipt
 
 RECIPE = "recipe.json"
@@ -24,7 +24,6 @@ SEAL = "checksum"
 """Key under which a file states the checksum of the rest of it: a file cut or edited by hand is not believed."""
 BEGIN, FINISH = "begin", "finish"
 """Keys of the leases on the two steps of an image that only one run may do at a time."""
-BEGIN_WAIT_S = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,21 +156,9 @@ class Journal:
         """
         return claim(lease_file(self.place, f"{key}.lease"))
 
-    @contextmanager
-    def _sole(self) -> Iterator[None]:
+    def _sole(self) -> AbstractContextManager[None]:
         """Keep two runs from beginning the same image at once with different recipes; takes milliseconds."""
-        stop = time.monotonic() + 2 * LEASE_S
-        while (lease := self.claim(BEGIN)) is None:
-            if time.monotonic() > stop:
-                raise OutputError.of(
-                    f"`{self.place.url}/{BEGIN}.lease`",
-                    got="a lease that another run holds on and on",
-                    expected="one that ends in milliseconds",
-                    do="End that run, then run the same command again.",
-                )
-            time.sleep(BEGIN_WAIT_S)
-        with lease:
-            yield
+        return alone(lease_file(self.place, f"{BEGIN}.lease"))
 
     def _require_idle(self) -> None:
         for name in self.place.names("*.lease"):
@@ -201,7 +188,7 @@ class Journal:
         for name in self.place.names(f".*{PARTIAL_SUFFIX}"):
             with suppress(OSError):
                 modified_s = self.place.modified_s(name)
-                if modified_s is not None and time.time() - modified_s > LEASE_S:
+                if modified_s is not None and storage_time_s(self.place) - modified_s > LEASE_S:
                     self.place.remove(name)
 
 

@@ -9,26 +9,34 @@ recipe, each is put whole, and so are receipts; the work of one super-tile is do
 happen twice, beginning with two different recipes, does not rest on a lease there but on exclusive creation of the
 recipe itself (`Journal.open`).
 
-The age of an object is counted on the server's clock: machines that share a bucket need not agree on the time.
+On a network file system all of this rests on the server, not on what a client remembers: creating, linking and renaming
+are one request each of which one client's succeeds (NFS from version 3 on), opening a file asks for its attributes, and
+making a lease in a folder shows the client that others have written there meanwhile. So whoever has claimed a unit also
+sees the receipt of one who had it before.
+
+Ages are counted on the clock of the file server or storage service (`storageclock`).
 """
 
 from __future__ import annotations
 
 import os
-import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
 from tilestream.codecs.durable import PARTIAL_SUFFIX, create_file
 from tilestream.codecs.place import Place
+from tilestream.stream.storageclock import storage_time_s
 
 
 class LeaseFile(Protocol):
     """A lease as it lies somewhere; its text is unique to one claim."""
+
+    @property
+    def where(self) -> str:
+        """Return its path or URL."""
 
     def create(self, text: bytes) -> bool:
         """Return whether it was made; False when there is one already."""
@@ -53,6 +61,11 @@ class LocalLease:
     path: Path
     """The file."""
 
+    @property
+    def where(self) -> str:
+        """Return its path."""
+        return str(self.path)
+
     def create(self, text: bytes) -> bool:
         """Return whether it was made: written aside and linked, so that nobody sees half of it."""
         aside = self._hidden()
@@ -70,17 +83,17 @@ class LocalLease:
 
     def look(self) -> tuple[bytes, float] | None:
         """Return its text and age, None when there is none."""
-        text = self._text()
-        if text is None:
-            return None
         try:
-            return text, time.time() - self.path.stat().st_mtime
-        except FileNotFoundError:
+            with self.path.open("rb") as file:  # an open file's attributes are asked for anew on a network share
+                text, modified_s = file.read(), os.fstat(file.fileno()).st_mtime
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        return text, storage_time_s(Place.of(self.path.parent)) - modified_s
 
-    def refresh(self, text: bytes) -> None:  # a later owner's lease is not harmed by it
-        """Set its time."""
-        os.utime(self.path)
+    def refresh(self, text: bytes) -> None:
+        """Set its time to that of the file server, unless it is another's by now."""
+        if self._text() == text:
+            os.utime(self.path)
 
     def release(self, text: bytes) -> None:
         """Remove it if it is ours."""
@@ -119,6 +132,11 @@ class ObjectLease:
     name: str
     """Its name there."""
 
+    @property
+    def where(self) -> str:
+        """Return its URL."""
+        return self.place.at(self.name).url
+
     def create(self, text: bytes) -> bool:
         """Return whether it was made, also where the answer to that got lost and the put was sent again."""
         return self.place.create(self.name, text) or self.place.get(self.name) == text
@@ -129,7 +147,7 @@ class ObjectLease:
         modified_s = None if text is None else self.place.modified_s(self.name)
         if text is None or modified_s is None:
             return None
-        return text, time.time() + _clock_ahead_s(self.place, os.getpid()) - modified_s
+        return text, storage_time_s(self.place) - modified_s
 
     def refresh(self, text: bytes) -> None:
         """Put it once more, unless it is another's by now."""
@@ -162,16 +180,3 @@ def lease_file(place: Place, name: str) -> LeaseFile:
         Nothing is looked at yet.
     """
     return LocalLease(path=place.path / name) if place.is_local else ObjectLease(place=place, name=name)
-
-
-@lru_cache(maxsize=16)
-def _clock_ahead_s(place: Place, _pid: int) -> float:
-    """Return by how much the server's clock is ahead of ours: asked once a process, with an object put for it."""
-    name = f".{uuid.uuid4().hex[:16]}{PARTIAL_SUFFIX}"
-    before_s = time.time()
-    place.put(name, b"")
-    try:
-        modified_s = place.modified_s(name)
-    finally:
-        place.remove(name)
-    return 0.0 if modified_s is None else modified_s - before_s

@@ -7,13 +7,15 @@ import os
 import socket
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
 
 import psutil
 
+from tilestream.errors import OutputError
 from tilestream.stream.leasefiles import LeaseFile, LocalLease
 
 LEASE_S = 60.0
@@ -25,6 +27,9 @@ EMPTY_S = 5.0
 steps where a file system knows no links."""
 EMPTY_WAIT_S = 0.05
 """How often one that cannot be read is looked at again where it matters whether it is held."""
+
+ALONE_WAIT_S = 0.02
+"""How often a lease is asked for again that another holds for a moment."""
 
 BOOT_JITTER_S = 2.0
 """Start times are counted from the time of boot, which a kernel that follows a time server shifts by a second."""
@@ -97,6 +102,40 @@ def claim(at: Path | LeaseFile) -> Lease | None:
             _heart().remove(name)
 
 
+@contextmanager
+def alone(at: Path | LeaseFile) -> Iterator[None]:
+    """Hold a lease for the block, waiting for whoever has it; for steps that take moments.
+
+    Parameters
+    ----------
+    at : Path or LeaseFile
+        Where it lies.
+
+    Yields
+    ------
+    None
+        Nothing.
+
+    Raises
+    ------
+    OutputError
+        When another process holds it on and on.
+    """
+    file = LocalLease(path=at) if isinstance(at, Path) else at
+    stop = time.monotonic() + 2 * LEASE_S
+    while (lease := claim(file)) is None:
+        if time.monotonic() > stop:
+            raise OutputError.of(
+                f"`{file.where}`",
+                got="a lease that another run holds on and on",
+                expected="one that ends in moments",
+                do="End that run, then run the same command again.",
+            )
+        time.sleep(ALONE_WAIT_S)
+    with lease:
+        yield
+
+
 def is_held(at: Path | LeaseFile) -> bool:
     """Return whether a living process, this one included, holds the lease.
 
@@ -119,6 +158,17 @@ def is_held(at: Path | LeaseFile) -> bool:
             return True
         time.sleep(EMPTY_WAIT_S)
     return False
+
+
+def abandon() -> None:
+    """Release all leases of this process, which is about to end: work that still goes on is anybody's now.
+
+    Waits for nothing, so that it can be called from the handler of a signal.
+    """
+    heart = _hearts.get(os.getpid())
+    for held in [] if heart is None else heart.all_held():
+        with suppress(OSError):
+            held.file.release(held.text)
 
 
 class _Held:
@@ -152,6 +202,9 @@ class _Heart:
     def holds(self, name: object) -> bool:
         with self._lock:
             return name in self._held
+
+    def all_held(self) -> list[_Held]:
+        return list(self._held.values())  # one step of the interpreter, without the lock: see `abandon`
 
     def remove(self, name: str) -> None:
         """Forget a lease; when this returns no refreshing of it is under way that could bring it back to life."""
