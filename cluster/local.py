@@ -11,7 +11,7 @@ from distributed.system import MEMORY_LIMIT
 
 from tilestream.cluster.devices import VISIBLE, visible_devices
 from tilestream.cluster.profile import Profile
-from tilestream.cluster.quiet import DEAF
+from tilestream.cluster.quiet import PRELOAD
 from tilestream.errors import ConfigError
 
 LOOPBACK = "127.0.0.1"
@@ -122,7 +122,7 @@ def _processes(profile: Profile, most: int) -> dict[str, Any]:
         "worker_dashboard_address": NO_PORT,
         "scheduler_kwargs": {"dashboard": False},
         "silence_logs": 50,
-        "preload": [DEAF],
+        "preload": [PRELOAD],
         # nothing is enforced (see QUIET): it tells the budget of a plan that these processes share one memory
         "memory_limit": MEMORY_LIMIT // most,
         "local_directory": profile.get("local_directory"),

@@ -23,8 +23,8 @@ QUIET: Mapping[str, Any] = {
 }
 """Settings of clusters that are started here."""
 
-DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
-"""Run in worker processes: Ctrl-C reaches all of a terminal's processes, but it is the starter who ends the run."""
+PRELOAD = "tilestream.cluster.preload"
+"""Module that every worker process loads: what it does at a signal, and at its end."""
 
 
 def environment(own: Mapping[str, Any] | None = None) -> dict[str, str]:

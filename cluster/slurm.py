@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from distributed import Security, Status
 
 from tilestream.cluster.profile import Profile
-from tilestream.cluster.quiet import environment
+from tilestream.cluster.quiet import PRELOAD, environment
 from tilestream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def slurm_options(profile: Profile) -> dict[str, Any]:
         "death_timeout": 60,
         # nothing that other machines can reach but the scheduler itself, and that only with the keys of this run
         "scheduler_options": {"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-        "worker_extra_args": ["--no-dashboard"],
+        "worker_extra_args": ["--no-dashboard", "--preload", PRELOAD],
         "silence_logs": "critical",
     }
     return {key: value for key, value in options.items() if value is not None}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -70,6 +71,46 @@ def test_stop_and_go_on(large: Path, tmp_path: Path, uninterrupted: dict[str, st
     assert row["supertiles"] == {"total": 72, "reused": kept, "computed": 72 - kept}
     assert f"72 tiles ({kept} from an earlier run)" in again.stdout
     assert digests(out / "large.svs.features.zarr") == uninterrupted
+
+
+IMPATIENT = """
+import sys
+from tilestream.cli import main, stopping
+stopping.GRACE_S = float(sys.argv.pop(1))
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("encoder", "cluster", "grace_s"),
+    [
+        ("slow", "threads:2", "40"),  # ends at its next batch
+        ("hangs", "threads:2", "1"),  # is cut off
+        ("hangs", "local:1", "40"),  # the worker process is
+    ],
+)
+def test_a_super_tile_that_takes_long_is_not_waited_for(
+    large: Path, tmp_path: Path, encoder: str, cluster: str, grace_s: str
+) -> None:
+    """SLURM kills half a minute after it has asked; other nodes wait for leases that are left."""
+    options = ["--where", "all", "--super-tile", "2560", "--tile", "256", "--batch", "1", "--cluster", cluster]
+    options += ["--encoder", f"tests.pipelines.faults.faulty:{encoder}"]  # 72 batches of 0.1 s or more
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    program = [sys.executable, "-c", IMPATIENT, grace_s, "embed", str(large), "--out", str(tmp_path), *options]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    receipts = tmp_path / "receipts" / "large.svs"
+    limit = time.monotonic() + 60
+    while not list(receipts.glob("L*.lease")):
+        assert time.monotonic() < limit
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    stdout, stderr = process.communicate(timeout=50)  # a batch of `hangs` takes longer
+    assert process.returncode == 130, stderr
+    assert stdout == ""
+    assert stderr.splitlines()[-1].startswith("interrupted: 0 of 1 input and 0 tiles are done and kept. To go on")
+    assert not list(tmp_path.rglob("*.lease"))
+    assert not list(receipts.glob("L*.json"))
 
 
 def test_a_signal_that_got_lost_ends_the_run_at_the_next_event() -> None:

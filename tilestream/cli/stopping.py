@@ -7,10 +7,12 @@ import os
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from threading import Lock
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import typer
 
@@ -25,6 +27,10 @@ INTERRUPTED = 130
 
 T = TypeVar("T")
 
+GRACE_S = 10.0
+"""How long what is under way may take to end. SLURM and Kubernetes kill 30 s after they have asked; dask gives worker
+processes 4 s."""
+
 AGAIN = "To go on from here, run the same command again"
 
 
@@ -33,6 +39,11 @@ class Stop:
 
     def __init__(self) -> None:
         self.is_wanted = False
+        self._last_word = Lock()
+
+    def has_last_word(self) -> bool:
+        """Return whether the caller is the first to ask, and so the one who tells the user how the run ended."""
+        return self._last_word.acquire(blocking=False)
 
     def checked(self, hear: Callable[[T], None]) -> Callable[[T], None]:
         """Return a listener that ends the run when a signal has come, and hands on events otherwise.
@@ -78,8 +89,14 @@ def guarded(*, as_json: bool, stopped: Callable[[], str] = lambda: "Nothing was 
         With the exit code.
     """
     stop = Stop()
+
+    def overdue() -> None:
+        if stop.has_last_word():
+            _end("interrupted", stopped(), as_json=as_json)
+            _leave()
+
     try:
-        with _stop_on_signals(stop):
+        with _stop_on_signals(stop, overdue):
             yield stop
     except TilestreamError as error:
         _end("error", str(error), as_json=as_json)
@@ -88,8 +105,12 @@ def guarded(*, as_json: bool, stopped: Callable[[], str] = lambda: "Nothing was 
         # CPython dies of SIGINT at its exit, whatever the exit code, when an interrupt has passed through source text
         # that was being executed, as in the making of a named tuple during an import; the next text clears that mark.
         exec("pass")
+        if not stop.has_last_word():
+            threading.Event().wait()  # somebody else is just ending this process
         _end("interrupted", stopped(), as_json=as_json)
         raise typer.Exit(INTERRUPTED) from None
+    finally:
+        stop.has_last_word()  # nothing is overdue any more
 
 
 def same_command() -> str:
@@ -98,11 +119,14 @@ def same_command() -> str:
 
 
 @contextmanager
-def _stop_on_signals(stop: Stop) -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does: schedulers send it before they kill."""
+def _stop_on_signals(stop: Stop, overdue: Callable[[], None]) -> Iterator[None]:
+    """Let SIGTERM end the run as Ctrl-C does: schedulers send it before they kill. What takes longer is cut off."""
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         stop.is_wanted = True
+        timer = threading.Timer(GRACE_S, overdue)
+        timer.daemon = True
+        timer.start()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _stop_now)
         raise KeyboardInterrupt
@@ -122,6 +146,15 @@ def _stop_on_signals(stop: Stop) -> Iterator[None]:
 def _stop_now(_number: int, _frame: FrameType | None) -> None:
     """End at once at the second signal: receipts make that as harmless as a slow end."""
     os.write(2, f"interrupted: stopped at once. {AGAIN}.\n".encode())
+    _leave()
+
+
+def _leave() -> NoReturn:
+    """End the process without waiting for anything, and let others have what it was working on."""
+    if (leases := sys.modules.get("tilestream.stream.leases")) is not None:  # else it holds none
+        leases.abandon()
+    with suppress(OSError, ValueError):  # a pipe that nobody reads any more
+        sys.stdout.flush()
     os._exit(INTERRUPTED)
 
 

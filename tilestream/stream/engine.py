@@ -12,6 +12,7 @@ from typing import Any
 
 from distributed import Client, Future
 
+from tilestream.stream import halt
 from tilestream.stream.events import Event, Job, Prepared, Ready
 from tilestream.stream.interrupts import Interrupts, held_back
 from tilestream.stream.running import Running
@@ -99,8 +100,13 @@ class Engine:
         jobs : iterable of Job
             Taken one by one as the window has room, so that the next image is prepared while this one still runs.
         """
-        with held_back(lambda: self._finished.put(None)) as interrupts:
-            self._run(iter(jobs), interrupts)
+        halt.go_on()
+        try:
+            with held_back(lambda: self._finished.put(None)) as interrupts:
+                self._run(iter(jobs), interrupts)
+        except KeyboardInterrupt:
+            halt.halt()  # what is in flight in this process
+            raise
 
     def _run(self, waiting: Iterator[Job], interrupts: Interrupts) -> None:
         try:
@@ -115,7 +121,7 @@ class Engine:
                     return
                 self._take()
         finally:
-            # An interrupt leaves tasks behind: those in flight end by themselves, those queued must not start.
+            # An interrupt leaves tasks behind: those in flight end at their next batch, those queued must not start.
             if self._client.status == "running":
                 self._client.cancel(list(self._pending), force=True)
 

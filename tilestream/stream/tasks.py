@@ -15,8 +15,9 @@ from tilestream.errors import TilestreamError
 from tilestream.life import LIFE
 from tilestream.metrics import collect
 from tilestream.stream.faults import WorkerLost
+from tilestream.stream.halt import Halted
 from tilestream.stream.watch import report_life
-from tilestream.stream.work import Failure
+from tilestream.stream.work import Busy, Failure
 
 RESULT_S = 2.0
 """How long the result of a finished task, a receipt, may take to travel."""
@@ -53,6 +54,8 @@ def guarded(function: Callable[..., Any], *arguments: Any) -> Any:
             return function(*arguments)
     except WorkerLost:  # an exception travels by itself; a result would have to be fetched from the process that leaves
         raise
+    except Halted:  # its worker is being closed, while the run may go on with others
+        return Busy(key="")
     except TilestreamError as error:
         return Failure(reason=str(error))
     except MemoryError as error:

@@ -20,6 +20,7 @@ from tilestream.metrics import Meter, collect, timed
 from tilestream.pyramid.pyramid import Pyramid
 from tilestream.registry import STAGES, resolve
 from tilestream.sources.stamps import Stamp, require_unchanged
+from tilestream.stream import halt
 from tilestream.stream.attempts import RunningStage, black_batch, vectors_of
 from tilestream.stream.batches import Outcome, Slots, iter_batches, new_outcome
 from tilestream.stream.faults import hold_if_lost
@@ -93,6 +94,9 @@ def once(journal: Journal, key: str, run: Callable[[], Receipt]) -> Receipt | Fo
     Receipt, Found or Busy
         `Found` when another run has finished it meanwhile, `Busy` when another run is at it.
     """
+    done = journal.receipt(key)  # first without a lease: of several runs each comes by all that the others have done
+    if done is not None:
+        return Found(receipt=done)
     lease = journal.claim(key)
     if lease is None:
         return Busy(key=key)
@@ -204,6 +208,7 @@ def _supply(pyramid: Pyramid, unit: SuperTile, batch: int, outcome: Outcome) -> 
         _thread.slots = Slots()
     batches = iter_batches(pyramid, unit, batch=batch, outcome=outcome, slots=_thread.slots)
     while True:
+        halt.look()
         with timed("supply"):
             taken = next(batches, None)
         if taken is None:
