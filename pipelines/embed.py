@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from distributed import Client
 
 from tilestream.cluster.client import open_client
 from tilestream.codecs.durable import ensure_directory
+from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError, OutputError
 from tilestream.pipelines.cohort import Cohort, Entry
 from tilestream.pipelines.encoder import encoder_spec, profile_for
@@ -23,6 +25,9 @@ from tilestream.pipelines.report_rows import InputRow, RunFacts
 from tilestream.pipelines.tally import Tally
 from tilestream.pyramid.pyramid import CACHE_BYTES
 from tilestream.stream.engine import Engine, Event
+from tilestream.stream.leasefiles import lease_file
+from tilestream.stream.leases import alone
+from tilestream.stream.seats import begun_at, taken_seat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +83,8 @@ class RunOutcome:
     """For people."""
     report_json: Path
     """For programs."""
+    document: Mapping[str, Any]
+    """What was written there; another run on the same outputs may have replaced it since."""
 
     def exit_code(self, *, strict: bool = False) -> int:
         """Return 0 when all was done, 3 when inputs failed (with `strict` also when tiles were damaged)."""
@@ -121,7 +128,8 @@ def run_embed(
     Notes
     -----
     An image that fails is a row with its reason and never stops the others. An interrupt leaves receipts behind: the
-    same call goes on from there.
+    same call goes on from there. Several processes that make it at once, on this machine or on nodes that share a file
+    system, share the work super-tile by super-tile.
     """
     if not cohort.entries and not cohort.unmatched:
         raise ConfigError.of(
@@ -136,12 +144,17 @@ def run_embed(
     _require_writable(config.out)
     started = time.time()
     tally = Tally(cohort, config.out)
+    receipts = config.out / "receipts"
     with ExitStack() as stack:
         if client is None:
             wanted = encoder_spec(config.encoder, config.encoder_params, tile_px=config.tile_px)
             client = stack.enter_context(open_client(config.cluster or profile_for(wanted)))
         threads = threads_of(client)
-        jobs = (ImageJob(entry=placed(entry), config=config, tasks=threads) for entry in cohort.entries)
+        begin_at = stack.enter_context(taken_seat(Place.of(receipts)))
+        jobs = (
+            ImageJob(entry=placed(entry), config=config, tasks=threads, begin_at=begin_at)
+            for entry in begun_at(cohort.entries, begin_at)
+        )
 
         listeners = [] if on_event is None else [on_event]
 
@@ -152,8 +165,10 @@ def run_embed(
         Engine(client, hear).run(jobs)
     rows = tally.rows()
     facts = RunFacts.of(rows, config=config, seconds=time.time() - started)
-    html, json = write_report(config.out, facts, rows)
-    return RunOutcome(rows=rows, facts=facts, report_html=html, report_json=json)
+    with alone(lease_file(Place.of(receipts), ".report.lease")):  # never a mixture of two runs that end at once
+        html, json_path = write_report(config.out, facts, rows)
+        document = json.loads(json_path.read_text(encoding="utf-8"))
+    return RunOutcome(rows=rows, facts=facts, report_html=html, report_json=json_path, document=document)
 
 
 def threads_of(client: Client) -> int:

@@ -110,6 +110,8 @@ class ImageJob:
     """What to make of it."""
     tasks: int
     """Tasks that run at once in one process."""
+    begin_at: float = 0.0
+    """Share of the way through its super-tiles at which this run begins."""
 
     @property
     def key(self) -> str:
@@ -129,10 +131,8 @@ class ImageJob:
         encoder = encoder_for(config, pyramid.info)
         recipe = self._recipe(pyramid, encoder)
         journal = Journal(root=places.journal, recipe=digest(recipe))
-        if config.resume:
-            summary = journal.summary()
-            if summary is not None and all((config.out / name).exists() for name in summary["outputs"]):
-                return summary
+        if (summary := self._finished(journal)) is not None:
+            return summary
         plan = plan_image(pyramid, encoder, config, where=self._where)
         self._require_memory(pyramid, plan, encoder)
         encoder.require(pyramid.info, plan.grid)
@@ -140,6 +140,8 @@ class ImageJob:
         if places.features.exists() and not sink.is_committed():
             check_replaceable(places.features, replace=sink.replace)
         journal.open(recipe, replace=not config.resume)
+        if (summary := self._finished(journal)) is not None:
+            return summary  # another run has ended it while this one was planning
         if journal.summary() is not None:
             journal.reopen()  # an output was removed by hand: it is made again, from the features if those are there
         write_outline(plan, pyramid.info, places.outline)
@@ -168,11 +170,17 @@ class ImageJob:
         )
         # The mask behind the plan is on disk as an outline by now, and nobody asks the plan for it any more.
         return Prepared(
-            plan=replace(plan, selection=None),
+            plan=replace(plan, selection=None, begin_at=self.begin_at),
             work=work,
             finish=finish,
             facts={"tiles": len(plan), "units": plan.units},
         )
+
+    def _finished(self, journal: Journal) -> Mapping[str, Any] | None:
+        """Return the summary of an image that a run has finished, None where any of its outputs is missing."""
+        summary = journal.summary() if self.config.resume else None
+        is_whole = summary is not None and all((self.config.out / name).exists() for name in summary["outputs"])
+        return summary if is_whole else None
 
     @property
     def _where(self) -> str:

@@ -22,6 +22,7 @@ from tilestream.sinks.layout import PROFILES, Profile
 from tilestream.sinks.tree import check_place
 from tilestream.sources.remotefiles import forget_below
 from tilestream.stream.engine import Engine, Event
+from tilestream.stream.seats import begun_at, taken_seat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +182,10 @@ def run_ingest(
     with ExitStack() as stack:
         client = client or stack.enter_context(open_client(config.cluster or "threads"))
         tasks = threads_of(client)
-        Engine(client, hear).run(IngestJob(entry=entry, config=config, tasks=tasks) for entry in entries.values())
+        begin_at = stack.enter_context(taken_seat(out.at("receipts")))
+        Engine(client, hear).run(
+            IngestJob(entry=entry, config=config, tasks=tasks) for entry in begun_at([*entries.values()], begin_at)
+        )
     return tuple(rows[key] for key in entries)
 
 

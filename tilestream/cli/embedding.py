@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -36,7 +35,7 @@ def embed_document(outcome: RunOutcome, *, strict: bool) -> dict[str, Any]:
         "exit_code": code,
         "report_html": str(outcome.report_html),
         "report_json": str(outcome.report_json),
-        **json.loads(outcome.report_json.read_text(encoding="utf-8")),
+        **outcome.document,
     }
 
 

@@ -51,6 +51,8 @@ class TilePlan:
     """The mask behind `share`, for outlines and reports; None with `all`."""
     notes: tuple[str, ...] = ()
     """What a user should know: level chosen otherwise than asked, no tissue found."""
+    begin_at: float = 0.0
+    """Share of the way along the curve at which `start` begins, for runs that share the work; decides no tile."""
 
     @cached_property
     def digest(self) -> str:
@@ -83,7 +85,8 @@ class TilePlan:
 
     def start(self) -> Iterator[SuperTile]:
         """Yield all units along a Hilbert curve; units without a wanted tile do not exist."""
-        for iy, ix in hilbert_order(Shape(y=self._counts.shape[0], x=self._counts.shape[1])):
+        curve = hilbert_order(Shape(y=self._counts.shape[0], x=self._counts.shape[1]))
+        for iy, ix in np.roll(curve, -int(self.begin_at * len(curve)), axis=0):
             if self._counts[iy, ix]:
                 yield self.unit(int(iy), int(ix))
 
