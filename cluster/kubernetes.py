@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dask.utils import parse_bytes
 
 from tilestream.cluster.profile import Profile
-from tilestream.cluster.quiet import environment
+from tilestream.cluster.quiet import PRELOAD, environment
 from tilestream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def worker_command(profile: Profile) -> list[str]:
     list of str
         The operator adds the name and the address of the scheduler.
     """
-    command = ["dask", "worker", "--no-nanny"]  # a pod that fails is started again by Kubernetes
+    command = ["dask", "worker", "--no-nanny", "--preload", PRELOAD]  # a pod that fails is started again by Kubernetes
     if profile.get("cores"):
         command += ["--nthreads", str(profile.fields["cores"])]
     if profile.get("memory"):

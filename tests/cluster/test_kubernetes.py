@@ -89,7 +89,8 @@ def test_what_is_asked_for(profile: Path) -> None:
     assert spec["n_workers"] == 2
     worker = spec["spec"]["worker"]["spec"]
     (container,) = worker["containers"]
-    assert container["args"] == ["dask", "worker", "--no-nanny", "--nthreads", "4", "--memory-limit", str(16 << 30)]
+    command = ["dask", "worker", "--no-nanny", "--preload", "tilestream.cluster.preload"]
+    assert container["args"] == [*command, "--nthreads", "4", "--memory-limit", str(16 << 30)]
     limits = {"cpu": "4", "memory": str(16 << 30), "nvidia.com/gpu": "1"}
     assert container["resources"] == {"requests": limits, "limits": limits}
     assert worker["volumes"] == [{"name": "volume-0", "persistentVolumeClaim": {"claimName": "slides"}}]
