@@ -31,13 +31,6 @@ def slow(pixels: Array) -> Array:
     return mean(pixels)
 
 
-def hangs(pixels: Array) -> Array:
-    """Return nothing for a minute where there is anything to see, as on a share that does not answer."""
-    if pixels.any():
-        time.sleep(60)
-    return mean(pixels)
-
-
 def raises_once_in_a_while(pixels: Array) -> Array:
     """Raise at the third batch that this process sees."""
     with _lock:
