@@ -7,7 +7,10 @@ from typing import Any
 
 QUIET: Mapping[str, Any] = {
     "distributed.worker.profile.enabled": False,  # samples all stacks 100 times a second, holding the GIL
-    "distributed.scheduler.work-stealing": False,  # the window already hands a unit to whoever is free
+    # The window keeps a task waiting behind each that runs: at the end one would wait while other workers are idle.
+    "distributed.scheduler.work-stealing": True,
+    "distributed.scheduler.work-stealing-interval": "100ms",
+    "distributed.admin.low-level-log-length": 100,  # messages that each end of a connection keeps
     "distributed.scheduler.allowed-failures": 0,  # whoever was beside a worker's killer is run again by the engine
     "distributed.admin.tick.interval": "2s",  # looks for a blocked event loop 50 times a second otherwise
     "distributed.admin.system-monitor.interval": "10s",

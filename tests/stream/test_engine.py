@@ -7,15 +7,17 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pytest
-from distributed import Client
+from distributed import Client, LocalCluster, get_worker
 
 from tilestream.cluster.client import open_client
+from tilestream.cluster.quiet import QUIET
 from tilestream.errors import ConfigError, StageError
 from tilestream.stream.engine import Engine, Event, Prepared
 from tilestream.stream.journal import Journal
@@ -202,6 +204,36 @@ def test_the_next_image_is_prepared_as_soon_as_the_one_at_work_has_begun(
     run(client, *(FakeJob(name, tmp_path, CountedPlan(3)) for name in "abc"), window=1)
     first = ["prepare", "unit", "prepare", "unit", "unit", "finish"]
     assert steps == [*first, *first[1:], "unit", "unit", "unit", "finish"]
+
+
+@dataclass(frozen=True)
+class UnevenWork:
+    journal: Journal
+
+    def __call__(self, task: SuperTile) -> Receipt:
+        time.sleep({4: 2.0, 5: 0.05}.get(task.ix, 0.3))
+        return Receipt(key=task.key, recipe="r", outputs={}, tiles=1, worker=get_worker().address)
+
+
+@dataclass(frozen=True)
+class UnevenJob(FakeJob):
+    def prepare(self) -> Prepared:
+        return replace(super().prepare(), work=UnevenWork(Journal(root=self.root / self.key, recipe="r")))
+
+
+def test_nothing_waits_behind_a_long_unit_while_another_worker_is_idle(tmp_path: Path) -> None:
+    with (
+        dask.config.set(QUIET),
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0", memory_limit=0
+        ) as cluster,
+        Client(cluster) as two,
+    ):
+        events = run(two, UnevenJob("a", tmp_path, CountedPlan(8)))
+    receipts = [event.receipt for event in events if event.receipt is not None]
+    (long,) = (receipt for receipt in receipts if receipt.key == "L0-y0-x4")
+    after = receipts[receipts.index(long) + 1 :]
+    assert all(receipt.worker != long.worker for receipt in after)
 
 
 def test_a_unit_leased_by_a_living_process_is_waited_for(client: Client, tmp_path: Path) -> None:
