@@ -18,6 +18,7 @@ from tilestream.codecs.durable import ensure_directory
 from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError, OutputError
 from tilestream.pipelines.cohort import Cohort, Entry
+from tilestream.pipelines.cohort_table import record_cohort
 from tilestream.pipelines.encoder import encoder_spec, profile_for
 from tilestream.pipelines.image import ImageJob
 from tilestream.pipelines.report import write_report
@@ -164,8 +165,9 @@ def run_embed(
 
         Engine(client, hear).run(jobs)
     rows = tally.rows()
-    facts = RunFacts.of(rows, config=config, seconds=time.time() - started)
     with alone(lease_file(Place.of(receipts), ".report.lease")):  # never a mixture of two runs that end at once
+        notes = record_cohort(config.out, cohort.entries, rows)
+        facts = RunFacts.of(rows, config=config, seconds=time.time() - started, notes=notes)
         html, json_path = write_report(config.out, facts, rows)
         document = json.loads(json_path.read_text(encoding="utf-8"))
     return RunOutcome(rows=rows, facts=facts, report_html=html, report_json=json_path, document=document)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tilestream import kernels as kernels
+    from tilestream.pipelines.cohort_open import open_cohort as open_cohort
     from tilestream.pipelines.ingest import build_pyramid as build_pyramid
     from tilestream.pipelines.map import map_tiles as map_tiles
     from tilestream.pipelines.update import update_pyramid as update_pyramid
@@ -25,6 +26,7 @@ _HOMES = {
     "Pyramid": "tilestream.pyramid.pyramid",
     "build_pyramid": "tilestream.pipelines.ingest",
     "map_tiles": "tilestream.pipelines.map",
+    "open_cohort": "tilestream.pipelines.cohort_open",
     "open_pyramid": "tilestream.pyramid.pyramid",
     "plan_tiles": "tilestream.plan.tiles",
     "stream_tiles": "tilestream.stream.batches",
@@ -38,6 +40,7 @@ __all__ = [
     "build_pyramid",
     "kernels",
     "map_tiles",
+    "open_cohort",
     "open_pyramid",
     "plan_tiles",
     "stream_tiles",

@@ -13,6 +13,7 @@ import pytest
 import xarray as xr
 from typer.testing import CliRunner
 
+from tests.madecohort import made_cohort as made_cohort
 from tilestream.cli import app
 
 FOLDERS = ("slides", "satellite", "zarr")
@@ -54,9 +55,10 @@ class Run:
     def stores(self) -> dict[str, bytes]:
         """Every file but the reports and the receipts, which hold times and places."""
         kept = {}
+        skipped = ("receipts", "report.html", "report.json", "report", "cohort.npz")
         for path in self.out.rglob("*"):
             relative = path.relative_to(self.out)
-            if path.is_file() and relative.parts[0] not in ("receipts", "report.html", "report.json", "report"):
+            if path.is_file() and relative.parts[0] not in skipped:
                 kept[relative.as_posix()] = path.read_bytes()
         return kept
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -135,7 +136,8 @@ def test_one_bad_tile_costs_its_own_tiles(everything: Run) -> None:
 def test_nothing_but_outputs_in_the_folder(everything: Run) -> None:
     kinds = (".features.zarr", ".entropy.zarr", ".tissue.geojson")
     expected = {f"{path}{kind}" for path in everything.paths("done") for kind in kinds}
-    expected |= {"receipts", "report.html", "report.json"}
+    expected |= {"receipts", "report.html", "report.json", "cohort.csv", "cohort.npz"}
+    expected |= {"cohort.parquet"} if find_spec("pyarrow") else set()
     folders = {"labelled-tiles", "dicom-annotated"}
     found = {path.name for path in everything.out.iterdir() if path.name not in folders}
     found |= {f"{folder}/{path.name}" for folder in folders for path in (everything.out / folder).iterdir()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.madecohort import made_cohort as made_cohort
 from tilestream.testing.scene import write_scene
 from tilestream.testing.slide import write_slide
 from tilestream.types import Shape
