@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -194,7 +194,7 @@ class TileArray(BackendArray):
         self.shape = (len(shelf), *row_shape)
 
     def __getitem__(self, key: Any) -> Any:
-        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
+        return _adapted(key, self.shape, self._read)
 
     def __dask_tokenize__(self) -> object:
         return "tilestream.TileArray", self.shelf.token, self.name
@@ -221,7 +221,7 @@ class SlideNumbers(BackendArray):
         self.shape = (len(shelf),)
 
     def __getitem__(self, key: Any) -> Any:
-        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
+        return _adapted(key, self.shape, self._read)
 
     def __dask_tokenize__(self) -> object:
         return "tilestream.SlideNumbers", self.shelf.token
@@ -230,6 +230,12 @@ class SlideNumbers(BackendArray):
         positions, back = ascending(key[0], len(self.shelf))
         found = self.shelf.numbers_of(np.asarray(positions, np.int64))
         return found if back is None else found[back]
+
+
+def _adapted(key: Any, shape: tuple[int, ...], read: Callable[[tuple[Any, ...]], Array]) -> Any:
+    if isinstance(key, indexing.BasicIndexer | indexing.OuterIndexer):
+        return read(key.tuple)  # the adapter below fails on an empty slice that runs backwards
+    return indexing.explicit_indexing_adapter(key, shape, indexing.IndexingSupport.OUTER, read)
 
 
 def ascending(key: Any, size: int) -> tuple[Positions, Any]:
