@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import psutil
-
 MACHINE_PART = 8
 """Caches of all worker processes of a machine take at most this part of its memory when nothing is said."""
 DECODED_BYTES = 128 << 20
@@ -44,6 +42,8 @@ class Limits:
             Their sum is at most the share of one process. Three quarters are for decoded blocks, which of local images
             are all that there is.
         """
+        import psutil  # whoever opens an image only does without
+
         share = (psutil.virtual_memory().total // MACHINE_PART if host_bytes is None else host_bytes) // max(1, workers)
         limits = cls(decoded=share * 3 // 4, compressed=share * 3 // 16, indexes=share // 16)
         if host_bytes is not None:

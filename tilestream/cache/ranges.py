@@ -7,10 +7,13 @@ from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from threading import Lock
+from typing import TypeAlias
 
 from tilestream.cache import limits
 from tilestream.cache.tally import COMPRESSED, tell
 
+Range: TypeAlias = tuple[int, int]
+"""First byte and number of bytes."""
 MOST_TRIED = 8
 """Kept ranges that begin before a wanted one and are looked at, nearest first."""
 
@@ -61,9 +64,9 @@ class KeptRanges:
             return
         evictions = 0
         with self._lock:
-            if len(self._ranges.get((file, start), b"")) >= len(data):
-                return
             stop = start + len(data)
+            if self._holder(file, start, stop) is not None:
+                return
             starts = self._starts.get(file, [])
             inside = starts[bisect_left(starts, start) : bisect_left(starts, stop)]
             for one in [one for one in inside if one + len(self._ranges[file, one]) <= stop]:
@@ -91,13 +94,19 @@ class KeptRanges:
             Exactly `stop - start` of them.
         """
         with self._lock:
-            starts = self._starts.get(file, [])
-            number = bisect_right(starts, start)
-            for first in reversed(starts[max(0, number - MOST_TRIED) : number]):  # they may overlap
-                data = self._ranges[file, first]
-                if stop <= first + len(data):
-                    self._ranges.move_to_end((file, first))
-                    return data[start - first : stop - first]
+            first = self._holder(file, start, stop)
+            if first is None:
+                return None
+            self._ranges.move_to_end((file, first))
+            return self._ranges[file, first][start - first : stop - first]
+
+    def _holder(self, file: Hashable, start: int, stop: int) -> int | None:
+        """Return the first byte of a kept range that holds another, None where none does."""
+        starts = self._starts.get(file, [])
+        number = bisect_right(starts, start)
+        for first in reversed(starts[max(0, number - MOST_TRIED) : number]):  # they may overlap
+            if stop <= first + len(self._ranges[file, first]):
+                return first
         return None
 
     def fit(self) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tilestream.errors import DamagedError, SourceError
 from tilestream.metrics import count, timed
+from tilestream.sources.shares import read_shared
 
 if TYPE_CHECKING:
     from tilestream.sources.fetching import Seen
@@ -320,7 +321,7 @@ class File:
             try:
                 handle = _handles.get(self.path)
                 is_same = _version_of(os.fstat(handle.number)) == version
-                parts = [_pread(handle.number, offset, nbytes) for offset, nbytes in ranges] if is_same else []
+                parts = [read_shared(self.path, handle.number, part, _pread) for part in ranges] if is_same else []
             except OSError as error:
                 _handles.drop(self.path)
                 raise SourceError.of(
@@ -352,7 +353,7 @@ class File:
             ) from error
 
     def _pread(self, offset: int, nbytes: int) -> bytes:
-        return _pread(_handles.get(self.path).number, offset, nbytes)
+        return read_shared(self.path, _handles.get(self.path).number, (offset, nbytes), _pread)
 
     @cached_property
     def seen(self) -> Seen:

@@ -18,7 +18,8 @@ from fsspec.asyn import sync
 from fsspec.implementations.cached import CachingFileSystem
 from zict import LRU
 
-from tilestream.cache.ranges import kept_ranges
+from tilestream.cache.ranges import Range, kept_ranges
+from tilestream.cache.stack import fetch_through
 from tilestream.cache.tally import COMPRESSED, tell
 from tilestream.codecs.objects import file_system, words_of
 from tilestream.codecs.remote import missing, version_of
@@ -26,6 +27,7 @@ from tilestream.codecs.retries import ShortAnswer, tries
 from tilestream.errors import SourceError
 from tilestream.sources.fetching import FETCH, LOOK, ChangedError, NoRangesError, Seen, codes_of
 from tilestream.sources.ranges import REQUESTS, Span, spans_of
+from tilestream.sources.remoteidentity import identity_of, service_of
 
 REMEMBERED = 1024
 """Remote files of which a process remembers what they were."""
@@ -103,18 +105,7 @@ class RemoteFile:
         SourceError
             When it changed, cannot be read, or the service does not answer for long.
         """
-        kept = _kept.get(self._id(seen), start, stop)
-        tell(COMPRESSED, hits=kept is not None, misses=kept is None, bytes=len(kept or b""))
-        if kept is not None:
-            return kept
-        if stop <= HEAD_BYTES:  # a header is read in several pieces
-            head = self._fetch(0, min(HEAD_BYTES, seen.size_bytes), seen)
-            _kept.put(self._id(seen), 0, head)
-            return head[start:stop]
-        data = self._fetch(start, stop, seen)
-        if len(data) <= HEAD_BYTES:
-            _kept.put(self._id(seen), start, data)
-        return data
+        return self.read_ranges([(start, stop - start)], seen)[0]
 
     def read_ranges(self, ranges: Sequence[tuple[int, int]], seen: Seen) -> list[bytes]:
         """Return several ranges, those that lie close together got in one request.
@@ -136,13 +127,22 @@ class RemoteFile:
         SourceError
             As for `read`.
         """
-        spans = spans_of(ranges)
-        found = [b""] * len(ranges)
-        for span, data in zip(spans, _at_once(spans, lambda span: self.read(span.start, span.stop, seen)), strict=True):
-            for number in span.members:
-                start = ranges[number][0] - span.start
-                found[number] = data[start : start + ranges[number][1]]
-        return found
+        name, head_bytes = self._id(seen), min(HEAD_BYTES, seen.size_bytes)
+        # a header is read in several pieces, so that it is got as a whole
+        pieces = [(0, head_bytes) if start + nbytes <= head_bytes else (start, nbytes) for start, nbytes in ranges]
+        kept = {piece: _kept.get(name, piece[0], sum(piece)) for piece in dict.fromkeys(pieces)}
+        found = {piece: data for piece, data in kept.items() if data is not None}
+        tell(COMPRESSED, hits=len(found), misses=len(kept) - len(found), bytes=sum(map(len, found.values())))
+        missing = [piece for piece in kept if piece not in found]
+        if missing:
+            found |= self._through(missing, seen, lambda some: self._fetch_all(some, seen))
+            for piece in missing:
+                if piece[1] <= HEAD_BYTES:
+                    _kept.put(name, piece[0], found[piece])
+        return [
+            found[piece][start - piece[0] : start - piece[0] + nbytes]
+            for piece, (start, nbytes) in zip(pieces, ranges, strict=True)
+        ]
 
     def warm(self, ranges: Sequence[tuple[int, int]], seen: Seen) -> None:
         """Fetch ranges that are not kept yet, and keep them for `read`, unless that is too much.
@@ -163,11 +163,31 @@ class RemoteFile:
         wanted = [one for one in ranges if _kept.get(name, one[0], one[0] + one[1]) is None]
         if sum(nbytes for _, nbytes in wanted) > _kept.budget_bytes // AHEAD_PART:
             return
-        spans = spans_of(wanted)
+        found = self._through(wanted, seen, lambda some: self._fetch_all(some, seen, keep=True))
+        for (start, _), data in found.items():
+            _kept.put(name, start, data)
+
+    def _through(
+        self, ranges: Sequence[Range], seen: Seen, fetch: Callable[[Sequence[Range]], list[bytes]]
+    ) -> dict[Range, bytes]:
+        """Return ranges that memory does not have, from the tiers below it."""
+        name = self._id(seen)
+        parts = fetch_through(name if isinstance(name, bytes) else None, ranges, fetch, source=service_of(self.url))
+        return dict(zip(ranges, parts, strict=True))
+
+    def _fetch_all(self, ranges: Sequence[Range], seen: Seen, *, keep: bool = False) -> list[bytes]:
+        """Return ranges from the source; what is got with them, since they lie close together, is kept too."""
+        spans = spans_of(ranges)
+        found = [b""] * len(ranges)
         for span, data in zip(
             spans, _at_once(spans, lambda span: self._fetch(span.start, span.stop, seen)), strict=True
         ):
-            _kept.put(name, span.start, data)
+            if keep:
+                _kept.put(self._id(seen), span.start, data)
+            for number in span.members:
+                start = ranges[number][0] - span.start
+                found[number] = data[start : start + ranges[number][1]]
+        return found
 
     def whole(self, most_bytes: int) -> bytes | None:
         """Return the first bytes of a file that is small, None when there is none of that name.
@@ -226,8 +246,8 @@ class RemoteFile:
             etag=None if etag is None else str(etag),
         )
 
-    def _id(self, seen: Seen) -> tuple[str, str, Seen]:
-        return self.url, repr(sorted(self._options.items())), seen
+    def _id(self, seen: Seen) -> bytes | tuple[str, str, Seen]:
+        return identity_of(self.url, self._options, seen)
 
     def _fetch(self, start: int, stop: int, seen: Seen) -> bytes:
         try:
