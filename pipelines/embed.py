@@ -13,6 +13,8 @@ from typing import Any
 
 from distributed import Client
 
+from tilestream.cache.stack import DISK_BYTES, CacheConfig
+from tilestream.cluster.caching import install_caches
 from tilestream.cluster.client import open_client
 from tilestream.codecs.durable import ensure_directory
 from tilestream.codecs.place import Place
@@ -65,11 +67,22 @@ class EmbedConfig:
     memory_bytes: int | None = None
     """Most bytes one process may hold; None = half of what is free."""
     cache_bytes: int = CACHE_BYTES
-    """Decoded blocks kept in each process."""
+    """Decoded blocks kept in each process at most."""
+    machine_cache_bytes: int | None = None
+    """Memory that the caches of all processes of a machine may take; None = the usual."""
+    disk_cache: str | None = None
+    """Folder for tiles of remote images and of those on network shares; None = they are not kept on a disk."""
+    disk_cache_bytes: int = DISK_BYTES
+    """Budget of that folder on each machine."""
     resume: bool = True
     """Go on from receipts; False replaces what an earlier run has made."""
     strict: bool = False
     """Count a damaged tile as a failed input."""
+
+    @property
+    def caches(self) -> CacheConfig:
+        """Return what caches may take on each machine."""
+        return CacheConfig(host_bytes=self.machine_cache_bytes, disk=self.disk_cache, disk_bytes=self.disk_cache_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +163,7 @@ def run_embed(
         if client is None:
             wanted = encoder_spec(config.encoder, config.encoder_params, tile_px=config.tile_px)
             client = stack.enter_context(open_client(config.cluster or profile_for(wanted)))
+        install_caches(client, config.caches)
         threads = threads_of(client)
         begin_at = stack.enter_context(taken_seat(Place.of(receipts)))
         jobs = (

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tilestream import __version__
+from tilestream.cache.limits import within
 from tilestream.metrics import Meter, collect
 from tilestream.models.pool import Pool
 from tilestream.pipelines.cohort import Entry
@@ -125,7 +126,7 @@ class ImageJob:
 
     def _prepare(self, meter: Meter, started: float) -> Prepared | Mapping[str, Any]:
         config, places = self.config, Places.of(self.config.out, self.key)
-        pyramid = open_pyramid(self.entry.url, cache_bytes=config.cache_bytes)
+        pyramid = open_pyramid(self.entry.url, cache_bytes=within(config.cache_bytes))
         stamps = stamps_of(pyramid.source)
         pyramid = chosen(pyramid, self.entry, config)
         encoder = encoder_for(config, pyramid.info)

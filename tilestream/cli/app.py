@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tilestream import __version__
+from tilestream.cli import cacheoptions as caching
 from tilestream.cli import options as opt
 from tilestream.cli.stopping import AGAIN, SOME_FAILED, guarded, print_json, same_command
 
@@ -149,6 +150,8 @@ def embed(
     value_range: opt.ValueRange = None,
     cluster: opt.Cluster = None,
     memory: opt.Memory = None,
+    cache: caching.Cache = None,
+    disk_cache: caching.DiskCache = None,
     batch: opt.BatchSize = 64,
     resume: opt.Resume = True,
     strict: opt.Strict = False,
@@ -178,6 +181,7 @@ def embed(
             value_range=value_range,
             cluster=cluster,
             memory_bytes=memory,
+            **caching.cache_fields(cache, disk_cache),
             batch=batch,
             resume=resume,
             strict=strict,
