@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from distributed import Client
 
@@ -164,10 +166,10 @@ def run_embed(
             wanted = encoder_spec(config.encoder, config.encoder_params, tile_px=config.tile_px)
             client = stack.enter_context(open_client(config.cluster or profile_for(wanted)))
         install_caches(client, config.caches)
-        threads = threads_of(client)
+        threads, beside = threads_of(client), tasks_of_machine(client)
         begin_at = stack.enter_context(taken_seat(Place.of(receipts)))
         jobs = (
-            ImageJob(entry=placed(entry), config=config, tasks=threads, begin_at=begin_at)
+            ImageJob(entry=placed(entry), config=config, tasks=threads, machine_tasks=beside, begin_at=begin_at)
             for entry in begun_at(cohort.entries, begin_at)
         )
 
@@ -191,6 +193,15 @@ def threads_of(client: Client) -> int:
     """Return the threads of the cluster's largest process, at least 1."""
     threads: dict[str, int] = client.nthreads()  # type: ignore[no-untyped-call]  # distributed types only some methods
     return max([1, *threads.values()])
+
+
+def tasks_of_machine(client: Client) -> int:
+    """Return how many tasks run at once on the cluster's busiest machine, at least 1."""
+    threads: dict[str, int] = client.nthreads()  # type: ignore[no-untyped-call]  # distributed types only some methods
+    by_machine: Counter[str] = Counter()
+    for address, count in threads.items():
+        by_machine[urlsplit(address).hostname or address] += count
+    return max([1, *by_machine.values()])
 
 
 def _heard(listener: Callable[[Event], None], event: Event) -> bool:

@@ -30,6 +30,16 @@ class Encoder:
     recipe: Mapping[str, Any]
     """Its part of the recipe."""
 
+    @property
+    def is_on_device(self) -> bool:
+        """Return whether it computes on a device in this process."""
+        return self._running.is_on_device
+
+    @property
+    def _running(self) -> RunningStage:
+        accept = vectors_of(self.name, len(self.outputs))
+        return RunningStage(name=self.name, stage=make_stage(self.spec), accept=accept)
+
     def require(self, image: ImageInfo, grid: TileGrid) -> None:
         """Raise unless the stage does one black tile of a plan: what fails on every tile fails before the first.
 
@@ -45,10 +55,7 @@ class Encoder:
         StageError
             With what it raises, or what is wrong with its output.
         """
-        stage = RunningStage(
-            name=self.name, stage=make_stage(self.spec), accept=vectors_of(self.name, len(self.outputs))
-        )
-        stage.require(black_batch(image, tile_px=grid.tile_px, halo_px=grid.halo_px))
+        self._running.require(black_batch(image, tile_px=grid.tile_px, halo_px=grid.halo_px))
 
 
 def choose_encoder(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -27,6 +28,7 @@ from tilestream.sources.stamps import stamps_of
 from tilestream.stream.budget import memory_limit, project
 from tilestream.stream.engine import Prepared
 from tilestream.stream.journal import Journal
+from tilestream.stream.supply import decode_threads, usable_cores
 from tilestream.stream.work import TileWork
 from tilestream.types import ImageInfo, StageSpec
 
@@ -111,6 +113,8 @@ class ImageJob:
     """What to make of it."""
     tasks: int
     """Tasks that run at once in one process."""
+    machine_tasks: int = sys.maxsize
+    """Tasks that share the cores of one machine; threads decode ahead on those that are left."""
     begin_at: float = 0.0
     """Share of the way through its super-tiles at which this run begins."""
 
@@ -155,6 +159,7 @@ class ImageJob:
             journal=journal,
             batch=config.batch,
             stamps=stamps,
+            tasks=self.machine_tasks,
         )
         finish = FinishImage(
             key=self.key,
@@ -206,7 +211,8 @@ class ImageJob:
 
     def _require_memory(self, pyramid: Pyramid, plan: TilePlan, encoder: Encoder) -> None:
         dims = len(encoder.outputs) + 1
-        projection = project(pyramid, plan, batch=self.config.batch, dims=dims, tasks=self.tasks)
+        decoders = decode_threads(cores=usable_cores(), tasks=self.machine_tasks, on_device=encoder.is_on_device)
+        projection = project(pyramid, plan, batch=self.config.batch, dims=dims, tasks=self.tasks, decoders=decoders)
         projection.require(memory_limit(self.config.memory_bytes), self.key)
 
     def _sink(self, pyramid: Pyramid, plan: TilePlan, encoder: Encoder, recipe: dict[str, Any]) -> FeatureSink:

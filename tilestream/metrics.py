@@ -82,6 +82,13 @@ def advance() -> None:
         LIFE.sign()
 
 
+def merge(other: Meter) -> None:
+    """Add the figures of another thread that has worked for this task, if anybody collects."""
+    meter = _current.get()
+    if meter is not None:
+        meter.add(other)
+
+
 def spent(name: str, seconds: float) -> None:
     """Add seconds that another clock has measured, such as a device's, to a step, if anybody collects.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 
@@ -13,8 +14,11 @@ from tilestream.metrics import count, timed
 from tilestream.stream.faults import Fault, fault_of, lost, reason_of
 from tilestream.types import Array, Batch, DeviceStage, ImageInfo, Pending, Stage
 
-Accept = Callable[[Array, Batch], Array]
+Accept: TypeAlias = Callable[[Array, Batch], Array]
 """Returns what a stage gave for a batch as it is kept; raises `StageError` where it cannot be that."""
+
+Started: TypeAlias = list[tuple[Batch, Pending]]
+"""A batch that a stage has begun with, in pieces that it has memory for."""
 
 _most: dict[str, int] = {}
 """Stage → most tiles that this process has memory for."""
@@ -51,11 +55,16 @@ class RunningStage:
     _failed: int = field(default=0, init=False)
     _reason: str = field(default="", init=False)
 
-    def start(self, batch: Batch) -> list[tuple[Batch, Pending]]:
+    @property
+    def is_on_device(self) -> bool:
+        """Return whether it computes beside the host in this process."""
+        return isinstance(self.stage, DeviceStage) and self.stage.device != "cpu"
+
+    def start(self, batch: Batch) -> Started:
         """Begin with a batch, whose memory must stay as it is until `finish` has returned."""
         return [(piece, self._begin(piece)) for piece in _pieces(batch, _most.get(self._key, len(batch.rows)))]
 
-    def finish(self, started: list[tuple[Batch, Pending]]) -> list[Done]:
+    def finish(self, started: Started) -> list[Done]:
         """Return what became of the tiles of a batch that was begun.
 
         Parameters
@@ -249,4 +258,4 @@ def vectors_of(name: str, dim: int) -> Accept:
     return accept
 
 
-__all__ = ["Done", "RunningStage", "black_batch", "vectors_of"]
+__all__ = ["Done", "RunningStage", "Started", "black_batch", "vectors_of"]

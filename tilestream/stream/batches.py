@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -42,23 +43,103 @@ def new_outcome(unit: SuperTile) -> Outcome:
     return Outcome(status=np.zeros(n, np.uint8), valid_share=np.zeros(n, np.float32))
 
 
-class Slots:
-    """Memory for one batch that a thread uses again and again: fresh pages would cost as much as copying does."""
+Allocate: TypeAlias = Callable[[int], npt.NDArray[np.uint8]]
+"""Returns so many bytes of memory."""
 
-    def __init__(self) -> None:
+
+def plain_memory(nbytes: int) -> npt.NDArray[np.uint8]:
+    """Return memory of the host with arbitrary content."""
+    return np.empty(nbytes, np.uint8)
+
+
+class Slots:
+    """Memory for one batch that is used again and again: fresh pages would cost as much as copying does.
+
+    Parameters
+    ----------
+    allocate : callable
+        Gives the memory of pixels; a device copies best from its own kind.
+    """
+
+    def __init__(self, allocate: Allocate = plain_memory) -> None:
+        self._allocate = allocate
         self._pixels: Array = np.empty(0, np.uint8)
         self._valid: npt.NDArray[np.bool_] = np.empty(0, np.bool_)
-        self.spare: list[Array] = []
-        """Memory of blocks, see `RecentBlocks`."""
 
     def take(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Array, npt.NDArray[np.bool_]]:
         """Return pixels `(n, h, w, c)` and validity `(n, h, w)` with arbitrary content."""
         nbytes, flags = int(np.prod(shape)) * dtype.itemsize, int(np.prod(shape[:3]))
         if self._pixels.size < nbytes:
-            self._pixels = np.empty(nbytes, np.uint8)
+            self._pixels = self._allocate(nbytes)
         if self._valid.size < flags:
             self._valid = np.empty(flags, np.bool_)
         return self._pixels[:nbytes].view(dtype).reshape(shape), self._valid[:flags].reshape(shape[:3])
+
+
+_thread = threading.local()
+
+
+def spare_blocks() -> list[Array]:
+    """Return this thread's memory of earlier blocks, see `RecentBlocks`."""
+    if not hasattr(_thread, "spare"):
+        _thread.spare = []
+    spare: list[Array] = _thread.spare
+    return spare
+
+
+class UnitReader:
+    """Decodes tiles of one unit in row order, for one thread.
+
+    Parameters
+    ----------
+    pyramid : Pyramid
+        The image.
+    unit : SuperTile
+        Which tiles.
+    outcome : Outcome
+        Filled on the way.
+    part : range, optional
+        Which of the unit's tiles will be asked for; all by default.
+    """
+
+    def __init__(self, pyramid: Pyramid, unit: SuperTile, outcome: Outcome, part: range | None = None) -> None:
+        self._pyramid = pyramid
+        self._unit = unit
+        self._outcome = outcome
+        tiles = unit.tile_yx if part is None else unit.tile_yx[part.start : part.stop]
+        area = _area_of(unit, tiles)
+        warm(pyramid.source, _grown(area, unit))
+        self._recent = RecentBlocks(area, spare_blocks())
+
+    def read(self, first: int, stop: int, slots: Slots) -> Batch | None:
+        """Return the tiles from `first` to `stop` that can be decoded and hold a valid pixel, None for none.
+
+        Parameters
+        ----------
+        first, stop : int
+            Rows of the unit.
+        slots : Slots
+            Memory of the batch.
+
+        Returns
+        -------
+        Batch or None
+            Views of the memory of `slots`.
+        """
+        unit, pyramid, outcome, recent = self._unit, self._pyramid, self._outcome, self._recent
+        edge_px = unit.tile_px + 2 * unit.halo_px
+        pixels, valid = slots.take((stop - first, edge_px, edge_px, len(pyramid.channels)), pyramid.dtype)
+        valid[...] = True
+        kept = [
+            slot
+            for slot in range(stop - first)
+            if _read_tile(pyramid, unit, first + slot, (pixels[slot], valid[slot]), outcome, recent)
+        ]
+        return _gather(unit, first, np.asarray(kept), pixels, valid, outcome) if kept else None
+
+    def close(self) -> None:
+        """Give the memory of blocks back."""
+        self._recent.forget_all()
 
 
 def iter_batches(
@@ -88,30 +169,20 @@ def iter_batches(
     -----
     Memory is that of one batch plus the blocks that the cache holds.
     """
-    edge_px = unit.tile_px + 2 * unit.halo_px
-    count = len(unit.tile_yx)
-    area = _area_of(unit)
-    warm(pyramid.source, _grown(area, unit))
-    recent = RecentBlocks(area, [] if slots is None else slots.spare)
-    for first in range(0, count, batch):
-        size = min(batch, count - first)
-        shape = size, edge_px, edge_px, len(pyramid.channels)
-        pixels, valid = (slots or Slots()).take(shape, pyramid.dtype)
-        valid[...] = True
-        kept = [
-            slot
-            for slot in range(size)
-            if _read_tile(pyramid, unit, first + slot, (pixels[slot], valid[slot]), outcome, recent)
-        ]
-        if kept:
-            yield _gather(unit, first, np.asarray(kept), pixels, valid, outcome)
-    recent.forget_all()
+    reader, count = UnitReader(pyramid, unit, outcome), len(unit.tile_yx)
+    try:
+        for first in range(0, count, batch):
+            found = reader.read(first, min(first + batch, count), slots or Slots())
+            if found is not None:
+                yield found
+    finally:
+        reader.close()
 
 
-def _area_of(unit: SuperTile) -> Box:
-    """Return the stored pixels between the outermost tiles of a unit, halos left out."""
+def _area_of(unit: SuperTile, tile_yx: npt.NDArray[np.int64]) -> Box:
+    """Return the stored pixels between the outermost of a unit's tiles, halos left out."""
     (ratio_y, ratio_x) = unit.level.ratio_yx
-    low, high = unit.tile_yx.min(axis=0), unit.tile_yx.max(axis=0) + unit.tile_px
+    low, high = tile_yx.min(axis=0), tile_yx.max(axis=0) + unit.tile_px
     y, x = math.ceil(int(low[0]) * ratio_y), math.ceil(int(low[1]) * ratio_x)
     return Box(
         level=unit.level.stored,

@@ -14,6 +14,7 @@ from distributed.system import MEMORY_LIMIT
 from tilestream.errors import BudgetError
 from tilestream.plan.tiles import TilePlan
 from tilestream.pyramid.pyramid import Pyramid
+from tilestream.stream.supply import RESERVE
 
 WRITE_COPIES = 3
 """Rows of a unit stand in the results, in the encoded part and in the file's buffer."""
@@ -74,7 +75,7 @@ class Projection:
         return "Raise --memory, or lower --batch or --super-tile, or use --cluster threads:1."
 
 
-def project(pyramid: Pyramid, plan: TilePlan, *, batch: int, dims: int, tasks: int) -> Projection:
+def project(pyramid: Pyramid, plan: TilePlan, *, batch: int, dims: int, tasks: int, decoders: int = 0) -> Projection:
     """Return the bytes that running a plan on an image will hold in one process.
 
     Parameters
@@ -89,6 +90,8 @@ def project(pyramid: Pyramid, plan: TilePlan, *, batch: int, dims: int, tasks: i
         Values a tile that the stages give, all together.
     tasks : int
         Tasks that run at once in one process.
+    decoders : int
+        Threads that decode ahead for each task.
 
     Returns
     -------
@@ -107,9 +110,12 @@ def project(pyramid: Pyramid, plan: TilePlan, *, batch: int, dims: int, tasks: i
     decode = (rows * columns + 1) * stored.block.area * (sample + 1)
     if not level.is_stored:
         decode += (math.ceil(edge * ratio_y) + 1) * (math.ceil(edge * ratio_x) + 1) * (sample + 1)
+    decoders = min(decoders, -(-unit_tiles // batch))
+    buffers = decoders + RESERVE if decoders else 1
     return Projection(
-        batch_bytes=2 * min(batch, unit_tiles) * edge * edge * (sample + 1),
-        decode_bytes=decode,
+        # besides the buffers, what is left of one of them when tiles were taken out
+        batch_bytes=(buffers + 1) * min(batch, unit_tiles) * edge * edge * (sample + 1),
+        decode_bytes=decode * max(1, decoders),
         rows_bytes=WRITE_COPIES * unit_tiles * (dims * 4 + 16),
         cache_bytes=pyramid.cache_bytes,
         tasks=tasks,

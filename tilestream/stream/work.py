@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import socket
-import threading
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol
@@ -21,13 +22,23 @@ from tilestream.pyramid.pyramid import Pyramid
 from tilestream.registry import STAGES, resolve
 from tilestream.sources.stamps import Stamp, require_unchanged
 from tilestream.stream import halt
-from tilestream.stream.attempts import RunningStage, black_batch, vectors_of
-from tilestream.stream.batches import Outcome, Slots, iter_batches, new_outcome
+from tilestream.stream.attempts import Done, RunningStage, Started, black_batch, vectors_of
+from tilestream.stream.batches import Outcome, new_outcome
 from tilestream.stream.faults import hold_if_lost
 from tilestream.stream.journal import Journal
-from tilestream.types import Array, Batch, ImageInfo, Receipt, Sink, Stage, StageSpec, SuperTile, TileStatus
-
-_thread = threading.local()
+from tilestream.stream.supply import decode_threads, supplied, usable_cores
+from tilestream.types import (
+    Array,
+    Batch,
+    DeviceStage,
+    ImageInfo,
+    Receipt,
+    Sink,
+    Stage,
+    StageSpec,
+    SuperTile,
+    TileStatus,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +134,8 @@ class TileWork:
     """Most tiles that enter a stage together."""
     stamps: tuple[Stamp, ...] = ()
     """Files of the image as they were when it was opened."""
+    tasks: int = sys.maxsize
+    """Tasks that share the cores of a machine; threads decode ahead on those that are left. By default none are."""
 
     def __call__(self, unit: SuperTile) -> Receipt | Found | Busy:
         """Return the receipt of the unit.
@@ -167,16 +180,14 @@ class TileWork:
         outcome = new_outcome(unit)
         running = {name: _running(name, spec, self.pyramid.info) for name, spec in self.stages.items()}
         vectors = {name: np.full((n, dim), np.nan, np.float32) for name, (_, dim) in running.items()}
-        for batch in _supply(self.pyramid, unit, self.batch, outcome):
-            for name, (stage, _) in running.items():
-                for done in stage.finish(stage.start(batch)):
-                    if done.found is None:
-                        outcome.fail(f"`{name}`: {done.reason}", done.batch.rows.tolist())
-                    else:
-                        vectors[name][done.batch.rows - unit.first_row] = done.found
-        black = black_batch(self.pyramid.info, tile_px=unit.tile_px, halo_px=unit.halo_px)
-        for stage, _ in running.values():
-            stage.require_alive(black)
+
+        def keep(name: str, done: Done) -> None:
+            if done.found is None:
+                outcome.fail(f"`{name}`: {done.reason}", done.batch.rows.tolist())
+            else:
+                vectors[name][done.batch.rows - unit.first_row] = done.found
+
+        self._run_stages(unit, outcome, [stage for stage, _ in running.values()], keep)
         share = np.ones(n, np.float32) if unit.share is None else unit.share
         results: dict[str, Array] = {"status": outcome.status, "valid": outcome.valid_share, "tissue": share}
         for name, found in vectors.items():
@@ -184,6 +195,32 @@ class TileWork:
         for name, (of, columns) in self.means.items():
             results[name] = vectors[of][:, columns].mean(axis=1, dtype=np.float64).astype(np.float32)
         return results, outcome
+
+    def _run_stages(
+        self, unit: SuperTile, outcome: Outcome, stages: Sequence[RunningStage], keep: Callable[[str, Done], None]
+    ) -> None:
+        """Run all stages on all batches; those on a device begin first and one batch ahead of the others."""
+        device = next((one.stage for one in stages if one.is_on_device and isinstance(one.stage, DeviceStage)), None)
+        ordered = sorted(stages, key=lambda one: not one.is_on_device)
+        threads = decode_threads(cores=usable_cores(), tasks=self.tasks, on_device=device is not None)
+        under_way: deque[tuple[Batch, list[Started]]] = deque()
+        with supplied(self.pyramid, unit, outcome, batch=self.batch, threads=threads, device=device) as supply:
+            while True:
+                halt.look()
+                batch = supply.take()
+                if batch is not None:
+                    under_way.append((batch, [one.start(batch) for one in ordered]))
+                if len(under_way) > (1 if device is not None and batch is not None else 0):
+                    oldest, started = under_way.popleft()
+                    for one, begun in zip(ordered, started, strict=True):
+                        for done in one.finish(begun):
+                            keep(one.name, done)
+                    supply.give_back(oldest)
+                elif batch is None:
+                    break
+        black = black_batch(self.pyramid.info, tile_px=unit.tile_px, halo_px=unit.halo_px)
+        for one in stages:
+            one.require_alive(black)
 
 
 def _running(name: str, spec: StageSpec, image: ImageInfo) -> tuple[RunningStage, int]:
@@ -201,19 +238,6 @@ def _judged(name: str, vectors: Array, unit: SuperTile, outcome: Outcome) -> npt
     silent = [row for row in (np.flatnonzero(bad) + unit.first_row).tolist() if row not in told]
     outcome.fail(f"`{name}`: values that are not finite", silent)
     return status
-
-
-def _supply(pyramid: Pyramid, unit: SuperTile, batch: int, outcome: Outcome) -> Iterator[Batch]:
-    if not hasattr(_thread, "slots"):
-        _thread.slots = Slots()
-    batches = iter_batches(pyramid, unit, batch=batch, outcome=outcome, slots=_thread.slots)
-    while True:
-        halt.look()
-        with timed("supply"):
-            taken = next(batches, None)
-        if taken is None:
-            return
-        yield taken
 
 
 def make_stage(spec: StageSpec) -> Stage:
@@ -262,8 +286,8 @@ def _receipt(unit: SuperTile, recipe: str, outputs: Mapping[str, str], outcome: 
         recipe=recipe,
         outputs=dict(outputs),
         tiles=len(unit.tile_yx),
-        damaged={reason: tuple(rows) for reason, rows in outcome.damaged.items()},
-        failed={reason: tuple(rows) for reason, rows in outcome.failed.items()},
+        damaged={reason: tuple(sorted(rows)) for reason, rows in outcome.damaged.items()},
+        failed={reason: tuple(sorted(rows)) for reason, rows in outcome.failed.items()},
         counts={
             "empty": int(np.count_nonzero(outcome.status == TileStatus.EMPTY)),
             "failed": meter.counts.get("failed", 0),
