@@ -6,8 +6,8 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from distributed import Client
 from tilestream.cache.stack import DISK_BYTES, CacheConfig
 from tilestream.cluster.caching import install_caches
 from tilestream.cluster.client import open_client
+from tilestream.cluster.handshake import agreed
 from tilestream.codecs.durable import ensure_directory
 from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError, OutputError
@@ -165,6 +166,7 @@ def run_embed(
         if client is None:
             wanted = encoder_spec(config.encoder, config.encoder_params, tile_px=config.tile_px)
             client = stack.enter_context(open_client(config.cluster or profile_for(wanted)))
+        stack.enter_context(agreement(client, cohort.entries, out=Place.of(config.out), stages=[config.encoder]))
         install_caches(client, config.caches)
         threads, beside = threads_of(client), tasks_of_machine(client)
         begin_at = stack.enter_context(taken_seat(Place.of(receipts)))
@@ -187,6 +189,31 @@ def run_embed(
         html, json_path = write_report(config.out, facts, rows)
         document = json.loads(json_path.read_text(encoding="utf-8"))
     return RunOutcome(rows=rows, facts=facts, report_html=html, report_json=json_path, document=document)
+
+
+def agreement(
+    client: Client, entries: Iterable[Entry], *, out: Place, stages: Iterable[str] = ()
+) -> AbstractContextManager[None]:
+    """Return what keeps workers out of a run that lack its code, its images or its folder.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Where it runs.
+    entries : iterable of Entry
+        The inputs.
+    out : Place
+        Folder of the outputs.
+    stages : iterable of str
+        Encoders by name.
+
+    Returns
+    -------
+    context manager
+        Raises `ConfigError` when a worker that is there now has to be refused.
+    """
+    inputs = [placed(entry).url for entry in entries]
+    return agreed(client, stages=stages, inputs=inputs, out=out.at("receipts"))
 
 
 def threads_of(client: Client) -> int:

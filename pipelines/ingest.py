@@ -15,7 +15,7 @@ from tilestream.cluster.client import open_client
 from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError, OutputError
 from tilestream.pipelines.cohort import Cohort, Entry, read_cohort
-from tilestream.pipelines.embed import placed, threads_of
+from tilestream.pipelines.embed import agreement, placed, threads_of
 from tilestream.pipelines.ingest_image import IngestJob, StorePlaces
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.sinks.layout import PROFILES, Profile
@@ -182,6 +182,7 @@ def run_ingest(
     with ExitStack() as stack:
         client = client or stack.enter_context(open_client(config.cluster or "threads"))
         tasks = threads_of(client)
+        stack.enter_context(agreement(client, cohort.entries, out=config.out))
         begin_at = stack.enter_context(taken_seat(out.at("receipts")))
         Engine(client, hear).run(
             IngestJob(entry=entry, config=config, tasks=tasks) for entry in begun_at([*entries.values()], begin_at)

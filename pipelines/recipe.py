@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tilestream import __version__
+from tilestream.registry import source_digest
 from tilestream.types import ImageInfo, StageContract, StageSpec
 
 
@@ -59,7 +59,7 @@ def stage_recipe(spec: StageSpec, contract: StageContract, *, source: str | None
         "target": spec.target,
         "params": dict(spec.params),
         "contract": json.loads(json.dumps(asdict(contract))),
-        "source": None if source is None else _source_digest(source),
+        "source": None if source is None else source_digest(source),
     }
 
 
@@ -88,10 +88,3 @@ def file_digest(path: Path) -> str:
 def new_recipe(**parts: Any) -> dict[str, Any]:
     """Return a recipe of the given parts under the version of tilestream."""
     return {"tilestream": __version__, **parts}
-
-
-def _source_digest(target: str) -> str | None:
-    spec = importlib.util.find_spec(target.partition(":")[0])
-    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
-        return None
-    return file_digest(Path(spec.origin))

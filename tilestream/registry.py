@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
+import sys
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from tilestream.errors import ConfigError
@@ -15,6 +20,8 @@ STAGES: Mapping[str, str] = {
     "handcrafted": "tilestream.models.handcrafted:handcrafted",
 }
 """Encoders by name; others come as `module:callable` or through the entry-point group `tilestream.stages`."""
+
+_in_use: dict[str, tuple[ModuleSpec | None, str | None]] = {}
 
 
 def resolve(target: str, *, table: Mapping[str, str], group: str) -> Any:
@@ -52,6 +59,7 @@ def resolve(target: str, *, table: Mapping[str, str], group: str) -> Any:
         )
     try:
         found: Any = import_module(module)
+        source_digest(module)
         for part in attribute.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
@@ -62,3 +70,33 @@ def resolve(target: str, *, table: Mapping[str, str], group: str) -> Any:
             do="Install the package, or set PYTHONPATH to the folder of the module.",
         ) from error
     return found
+
+
+def source_digest(target: str) -> str | None:
+    """Return the digest of the source behind `module:attribute`: an edited function is another one of the same name.
+
+    Parameters
+    ----------
+    target : str
+        `module:attribute`.
+
+    Returns
+    -------
+    str or None
+        32 hex digits of BLAKE2b of the module's file; None where it has none. For a module that this process has
+        imported it is that of the file as it was first met, which an edit since then does not change, a reload does.
+    """
+    name = target.partition(":")[0]
+    if name not in sys.modules:
+        return _digest(importlib.util.find_spec(name))
+    spec = sys.modules[name].__spec__
+    known = _in_use.get(name)
+    if known is None or known[0] is not spec:
+        known = _in_use[name] = (spec, _digest(spec))
+    return known[1]
+
+
+def _digest(spec: ModuleSpec | None) -> str | None:
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+        return None
+    return hashlib.blake2b(Path(spec.origin).read_bytes(), digest_size=16).hexdigest()

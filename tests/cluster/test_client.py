@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import subprocess
-import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +13,7 @@ import pytest
 from distributed import Client
 
 from tests.bench.gigapixel import write_gigapixel
+from tests.cluster.elsewhere import Elsewhere
 from tests.pipelines.faults.runs import embed, receipts, start, stores
 from tilestream.cluster import client as cluster
 from tilestream.cluster.client import open_client
@@ -40,53 +36,6 @@ SMALL_BYTES = 32 << 10
 @pytest.fixture(scope="module")
 def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_slide(tmp_path_factory.mktemp("in") / "made.svs", Shape(y=1200, x=1500), seed=3)
-
-
-class Elsewhere:
-    """A scheduler and workers as a user starts them, in another folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.processes: list[subprocess.Popen[bytes]] = []
-        self.spawn("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0")
-        stop = time.monotonic() + 30
-        while not (folder / "scheduler.json").exists() or not self.address:
-            assert time.monotonic() < stop
-            time.sleep(0.05)
-
-    @property
-    def address(self) -> str:
-        """Address of the scheduler, nothing while its file is being written."""
-        with contextlib.suppress(ValueError):
-            return str(json.loads((self.folder / "scheduler.json").read_text())["address"])
-        return ""
-
-    def spawn(self, module: str, *options: str) -> subprocess.Popen[bytes]:
-        """Start a process of dask's."""
-        program = [sys.executable, "-m", module, "--scheduler-file", "scheduler.json", "--no-dashboard", *options]
-        env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        process = subprocess.Popen(program, cwd=self.folder, env=env, **quiet)
-        self.processes.append(process)
-        return process
-
-    def add_worker(self) -> subprocess.Popen[bytes]:
-        """Start a worker of two threads that nobody restarts."""
-        options = ("--nthreads", "2", "--no-nanny", "--host", "127.0.0.1", "--death-timeout", "20")
-        return self.spawn("distributed.cli.dask_worker", *options)
-
-    def end(self) -> None:
-        """Kill what is left."""
-        for process in self.processes:
-            process.kill()
-            process.wait()
-
-
-@pytest.fixture
-def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elsewhere]:
-    made = Elsewhere(tmp_path_factory.mktemp("elsewhere"))
-    yield made
-    made.end()
 
 
 @pytest.mark.slow
@@ -152,7 +101,8 @@ def test_a_scheduler_that_dies(slide: Path, elsewhere: Elsewhere, tmp_path: Path
     _, stderr = run.communicate(timeout=60)
     assert run.returncode == 3, stderr
     assert "scheduler is lost" in stderr
-    assert stderr.count("\n") == 1, stderr
+    told = [line for line in stderr.splitlines() if "tiles/s" not in line]  # a slow machine says how far it is
+    assert len(told) == 1, stderr
 
 
 def test_no_worker_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slide: Path) -> None:

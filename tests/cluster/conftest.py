@@ -1,0 +1,5 @@
+"""Fixtures of cluster tests."""
+
+from __future__ import annotations
+
+from tests.cluster.elsewhere import elsewhere as elsewhere
