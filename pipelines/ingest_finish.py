@@ -119,7 +119,7 @@ class FinishStore:
             staging.put(f"{path}/zarr.json", encode_json(document))
         documents = {**self.documents, **labels}
         image = self.work.image
-        info, layout = image.pyramid.info, image.writer.layout
+        info, layout = image.info, image.writer.layout
         owner = owner_record(
             info,
             profile=self.profile,
@@ -144,7 +144,7 @@ class FinishStore:
             JSON values.
         """
         image = self.work.image
-        info, layout = image.pyramid.info, image.writer.layout
+        info, layout = image.info, image.writer.layout
         return {
             "format": info.format,
             "profile": self.profile,

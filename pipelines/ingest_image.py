@@ -165,13 +165,13 @@ class IngestJob:
         opened = open_image(self.entry, self.config)
         stamps = stamps_of(opened.pyramid.source)
         journal = Journal(root=places.journal, recipe=digest(opened.recipe))
-        done = _finished(places, journal) if resume else None
+        done = finished_store(places, journal) if resume else None
         if done is not None:
             return done
         projected = project_store(opened.pyramid, opened.layout)
         projected.require(places.root, tasks=self.tasks, memory_bytes=self.config.memory_bytes, what=self.key)
-        journal.open(opened.recipe, replace=not resume, begin=lambda: _clear(places.root, resume=resume))
-        done = _finished(places, journal) if resume else None  # by another run, meanwhile
+        journal.open(opened.recipe, replace=not resume, begin=lambda: clear_begun(places.root, resume=resume))
+        done = finished_store(places, journal) if resume else None  # by another run, meanwhile
         if done is not None:
             return done
         if journal.summary() is not None and check_place(places.root) is None:
@@ -187,7 +187,7 @@ class IngestJob:
         )
 
 
-def _finished(places: StorePlaces, journal: Journal) -> Mapping[str, Any] | None:
+def finished_store(places: StorePlaces, journal: Journal) -> Mapping[str, Any] | None:
     """Return the summary of the store where it is finished under this recipe; raise where it must be kept."""
     record = check_place(places.root)
     if record is None:
@@ -204,7 +204,7 @@ def _finished(places: StorePlaces, journal: Journal) -> Mapping[str, Any] | None
     return None
 
 
-def _clear(root: Place, *, resume: bool) -> None:
+def clear_begun(root: Place, *, resume: bool) -> None:
     """Clear what an earlier run has left, while no other run can begin; on object storage that is the store itself."""
     if resume and check_place(root) is not None:
         refuse_replacing(root.url)
@@ -262,10 +262,10 @@ def _work(opened: Opened, staging: Place, journal: Journal, stamps: tuple[Stamp,
         for name, raster in sorted(opened.labels.items())
     )
     work = IngestWork(image=image, labels=labels, staging=staging, journal=journal, stamps=stamps)
-    return replace(work, mask_documents=_raster_documents(opened.pyramid.info, work.mask, VALID))
+    return replace(work, mask_documents=raster_documents(opened.pyramid.info, work.mask, VALID))
 
 
-def _raster_documents(info: ImageInfo, writer: LevelWriter, band: ClassBand) -> dict[str, Any]:
+def raster_documents(info: ImageInfo, writer: LevelWriter, band: ClassBand) -> dict[str, Any]:
     """Return the metadata of a mask or class raster below `labels/`."""
     return {
         writer.prefix.rstrip("/"): group_metadata(label_attributes(info, writer.layout, band)),
@@ -279,7 +279,7 @@ def _write_documents(opened: Opened, staging: Place, work: IngestWork, pictures:
     documents = nodes(info, opened.layout)
     bands = {band.name: band for band in info.classes}
     for member in work.labels:
-        documents |= _raster_documents(info, member.writer, bands[member.writer.prefix.split("/")[1]])
+        documents |= raster_documents(info, member.writer, bands[member.writer.prefix.split("/")[1]])
     for name, pixels in pictures.items():
         # a group each, like the levels: xarray opens no group whose arrays differ in size
         documents["associated"] = documents[f"associated/{name}"] = group_metadata()
@@ -289,11 +289,16 @@ def _write_documents(opened: Opened, staging: Place, work: IngestWork, pictures:
         for path, document, values in coordinates(info, opened.layout):
             documents[path] = document
             staging.put(f"{path}/c/0", encode_values(values))
+    put_documents(staging, documents)
+    return documents
+
+
+def put_documents(staging: Place, documents: Mapping[str, Any]) -> None:
+    """Write metadata by path, those that are there already left alone."""
     for path, document in sorted(documents.items()):
         text = encode_json(document)
         if staging.get(f"{path}/zarr.json") != text:
             staging.put(f"{path}/zarr.json", text)
-    return documents
 
 
 def _pictures(source: Source) -> tuple[dict[str, Array], dict[str, str]]:

@@ -24,7 +24,7 @@ from tilestream.sinks.pyramid import LevelWriter
 from tilestream.sources.stamps import Stamp, require_unchanged
 from tilestream.stream.journal import Journal
 from tilestream.stream.work import Busy, Found, once
-from tilestream.types import Box, EncodedSource, Receipt
+from tilestream.types import Box, EncodedSource, ImageInfo, Receipt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,11 @@ class Member:
     def plan(self) -> StorePlan:
         """Return the units of its arrays."""
         return StorePlan(layout=self.writer.layout)
+
+    @property
+    def info(self) -> ImageInfo:
+        """Return what is stored."""
+        return self.pyramid.info
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,15 +123,36 @@ class IngestWork:
         damage: tuple[str, ...] = ()
         for member in (self.image, *self.labels):
             base = self.base(member, unit.tier, member.plan.box(unit))
-            levels = member.plan.made(unit.tier)
-            made = levels_of_base(base, max(levels, default=0))
-            for times, level in levels.items():
-                outputs |= member.writer.write(level, unit.iy, unit.ix, made[times].pixels)
-                valid = made[times].valid
-                if member is self.image and base.void is None and valid is not None:
-                    outputs |= self._write_mask(level, unit, valid)
+            outputs |= self.put(member, unit, base)
             damage += base.damage
         return outputs, damage
+
+    def put(self, member: Member, unit: StoreUnit, base: Base) -> dict[str, str]:
+        """Write all levels that a unit makes of its base.
+
+        Parameters
+        ----------
+        member : Member
+            The image, or one of its class rasters.
+        unit : StoreUnit
+            Whose base it is.
+        base : Base
+            Pixels and validity.
+
+        Returns
+        -------
+        dict
+            Checksum of each object by its path in the store.
+        """
+        outputs: dict[str, str] = {}
+        levels = member.plan.made(unit.tier)
+        made = levels_of_base(base, max(levels, default=0))
+        for times, level in levels.items():
+            outputs |= member.writer.write(level, unit.iy, unit.ix, made[times].pixels)
+            valid = made[times].valid
+            if member is self.image and base.void is None and valid is not None:
+                outputs |= self._write_mask(level, unit, valid)
+        return outputs
 
     @property
     def mask(self) -> LevelWriter:

@@ -37,11 +37,14 @@ class Tally:
         The inputs.
     out : Path
         Folder of all outputs.
+    suffix : str
+        What the names of receipts have behind the name of an input.
     """
 
-    def __init__(self, cohort: Cohort, out: Path) -> None:
+    def __init__(self, cohort: Cohort, out: Path, *, suffix: str = "") -> None:
         self._cohort = cohort
         self._out = out
+        self._suffix = suffix
         self._courses: dict[str, _Course] = {}
 
     def hear(self, event: Event) -> None:
@@ -89,7 +92,7 @@ class Tally:
             supertiles_reused=reused,
             tiles_computed=computed,
             wall_s=wall_s,
-            picture=Places.of(self._out, key).journal / PICTURE,
+            picture=Places.of(self._out, f"{key}{self._suffix}").journal / PICTURE,
             **fields,
         )
 

@@ -93,6 +93,8 @@ class StoreLayout:
     """Edge of a unit of work, px of its base level; labels have that of their image."""
     has_shards: bool = True
     """Whether chunks are packed into shards."""
+    cell_yx: tuple[float, float] = (1.0, 1.0)
+    """Size of a pixel of level 0 in pixels of the image whose place the store keeps: more than 1 for a coarse map."""
 
     def base(self, tier: int) -> int | None:
         """Return the level that a tier is made from, None where the store ends before it."""
@@ -144,7 +146,7 @@ def halvings_of(shape: Shape) -> int:
     return next(times for times in range(64) if max(halved(shape, times).yx) <= LAST_PX)
 
 
-def made_level(index: int, shape: Shape, times: int, *, pixel_bytes: int, codecs: Sequence[Any]) -> StoreLevel:
+def made_level(index: int, shape: Shape, times: int, *, edge_px: int, codecs: Sequence[Any]) -> StoreLevel:
     """Return a level that is made from pixels.
 
     Parameters
@@ -155,8 +157,8 @@ def made_level(index: int, shape: Shape, times: int, *, pixel_bytes: int, codecs
         Size of level 0, px.
     times : int
         How often level 0 is halved.
-    pixel_bytes : int
-        Bytes of a pixel with all channels.
+    edge_px : int
+        Edge of a chunk.
     codecs : sequence of dict
         Codecs of a chunk.
 
@@ -165,19 +167,20 @@ def made_level(index: int, shape: Shape, times: int, *, pixel_bytes: int, codecs
     StoreLevel
         With shards as large as what one unit makes of the level.
     """
-    edge = chunk_px(pixel_bytes)
     return StoreLevel(
         index=index,
         shape=halved(shape, times),
         scale_yx=(float(2**times), float(2**times)),
-        chunk=Shape(y=edge, x=edge),
+        chunk=Shape(y=edge_px, x=edge_px),
         chunks=CHUNKS >> ((times - 1) % TIER + 1 if times else 0),
         codecs=tuple(codecs),
         halvings=times,
     )
 
 
-def made_layout(info: ImageInfo, *, has_shards: bool = True) -> StoreLayout:
+def made_layout(
+    info: ImageInfo, *, has_shards: bool = True, edge_px: int | None = None, cell_yx: tuple[float, float] = (1.0, 1.0)
+) -> StoreLayout:
     """Return the layout of an image whose every level is made from pixels.
 
     Parameters
@@ -186,6 +189,10 @@ def made_layout(info: ImageInfo, *, has_shards: bool = True) -> StoreLayout:
         The image; labels get no channel axis.
     has_shards : bool
         Whether chunks are packed into shards.
+    edge_px : int, optional
+        Edge of a chunk; by default as many pixels as make a chunk of a good size.
+    cell_yx : tuple of float
+        Size of a pixel in pixels of the image that it was made of.
 
     Returns
     -------
@@ -202,10 +209,10 @@ def made_layout(info: ImageInfo, *, has_shards: bool = True) -> StoreLayout:
             expected="integers of up to 32 bits or floats, of which coarse levels can be made",
             do="Convert it, or open it with #kind=labels if it holds class numbers.",
         )
-    pixel_bytes = channels * dtype.itemsize
+    edge = chunk_px(channels * dtype.itemsize) if edge_px is None else edge_px
     codecs = pixel_codecs(dtype, channels, is_plain=not has_shards)
     times = range(halvings_of(info.shape) + 1)
-    levels = tuple(made_level(n, info.shape, n, pixel_bytes=pixel_bytes, codecs=codecs) for n in times)
+    levels = tuple(made_level(n, info.shape, n, edge_px=edge, codecs=codecs) for n in times)
     fill = fill_value(info)
     return StoreLayout(
         levels=levels,
@@ -213,8 +220,9 @@ def made_layout(info: ImageInfo, *, has_shards: bool = True) -> StoreLayout:
         channels=channels,
         dtype=dtype,
         fill_value=fill,
-        unit_px=CHUNKS * chunk_px(pixel_bytes),
+        unit_px=CHUNKS * edge,
         has_shards=has_shards,
+        cell_yx=cell_yx,
     )
 
 
@@ -235,13 +243,13 @@ def archive_layout(source: Source, *, fill_levels: bool = False) -> StoreLayout:
     """
     info = source.info
     channels, dtype = len(info.channels), storable(info.dtype)
-    pixel_bytes = channels * dtype.itemsize
+    edge = chunk_px(channels * dtype.itemsize)
     levels = [_copied_level(source, level) for level in info.levels]
     if fill_levels:
         codecs = pixel_codecs(dtype, channels)
         there = {level.halvings for level in levels}
         times = (n for n in range(halvings_of(info.shape) + 1) if n not in there)
-        levels += [made_level(0, info.shape, n, pixel_bytes=pixel_bytes, codecs=codecs) for n in times]
+        levels += [made_level(0, info.shape, n, edge_px=edge, codecs=codecs) for n in times]
     levels.sort(key=lambda level: (level.scale_yx, level.copied is None))
     return StoreLayout(
         levels=tuple(replace(level, index=index) for index, level in enumerate(levels)),
@@ -249,7 +257,7 @@ def archive_layout(source: Source, *, fill_levels: bool = False) -> StoreLayout:
         channels=channels,
         dtype=dtype,
         fill_value=fill_value(info),
-        unit_px=CHUNKS * chunk_px(pixel_bytes),
+        unit_px=CHUNKS * edge,
     )
 
 

@@ -16,6 +16,7 @@ from tilestream import __version__
 from tilestream.codecs.metadata import ZSTD_LEVEL, Layout, array_metadata, encode_fill, group_metadata, inner_codecs
 from tilestream.sinks.layout import Profile, StoreLayout, storable
 from tilestream.sinks.ome import (
+    Affine,
     CellGrid,
     geo_attributes,
     grid_mapping_attributes,
@@ -40,15 +41,23 @@ SHOWN = 4
 
 
 def grid_of_image(info: ImageInfo, layout: StoreLayout) -> CellGrid:
-    """Return where the pixels of an image lie."""
+    """Return where the pixels of an image lie, on the image that they were made of."""
+    height, width = layout.cell_yx
+    mpp_yx, affine = info.mpp_yx, info.affine
     return CellGrid(
         shape=layout.levels[0].shape,
-        size_yx=(1.0, 1.0),
+        size_yx=layout.cell_yx,
         corner_yx=(0.0, 0.0),
-        mpp_yx=info.mpp_yx,
+        mpp_yx=None if mpp_yx is None else (mpp_yx[0] / height, mpp_yx[1] / width),
         crs=info.crs,
-        affine=info.affine,
+        affine=None if affine is None else scaled_affine(affine, (1 / height, 1 / width)),
     )
+
+
+def scaled_affine(affine: Affine, factor_yx: tuple[float, float]) -> Affine:
+    """Return the affine of pixels that are larger by a factor and have the same first corner."""
+    (a, b, c, d, e, f), (height, width) = affine, factor_yx
+    return (a * width, b * height, c, d * width, e * height, f)
 
 
 def nodes(info: ImageInfo, layout: StoreLayout, *, prefix: str = "", band: ClassBand | None = None) -> dict[str, Any]:
@@ -93,10 +102,16 @@ def _values(info: ImageInfo) -> dict[str, Any]:
         void = math.nan
     if void is not None:
         attributes["_FillValue"] = encode_missing(void, info.dtype)
+    attributes |= _flags(info)
     scales = {(channel.scale, channel.offset) for channel in info.channels}
     if len(scales) == 1 and scales != {(1.0, 0.0)} and info.kind == "intensity":
         attributes["scale_factor"], attributes["add_offset"] = scales.pop()
     return attributes
+
+
+def _flags(info: ImageInfo) -> dict[str, Any]:
+    """Return what the numbers of an image of labels mean, where that is known."""
+    return flag_attributes(info.classes[0]) if info.kind == "labels" and info.classes else {}
 
 
 def encode_missing(value: float, dtype: np.dtype[Any]) -> Any:
@@ -174,6 +189,7 @@ def root_attributes(
     channels = omero_channels(info.channels, windows) if "c" in layout.dims else []
     return {
         OWNER: dict(owner),
+        **_flags(info),
         "ome": ome_attributes("image", grid, factors, channels=channels, method=method),
         **geo_attributes(grid, [level.shape for level in layout.levels], factors, method=_GEO_METHODS[method[0]]),
     }

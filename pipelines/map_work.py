@@ -1,0 +1,188 @@
+"""What a worker does with one piece of a map, and the last step of its store."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tilestream.metrics import Meter, collect, timed
+from tilestream.pipelines.finish import PICTURE, add_seconds, merge_damage
+from tilestream.pipelines.ingest_finish import FinishStore
+from tilestream.pipelines.ingest_work import IngestWork, Member
+from tilestream.pipelines.report_picture import HEAT_PX, THUMBNAIL_PX, make_picture
+from tilestream.plan.dense import DenseGrid
+from tilestream.pyramid.display import display_pixels
+from tilestream.pyramid.pyramid import open_pyramid
+from tilestream.sinks.members import StoreUnit
+from tilestream.sources.stamps import require_unchanged
+from tilestream.stream.batches import Slots
+from tilestream.stream.dense import DensePart, DenseStage, map_box
+from tilestream.stream.mapform import MapForm
+from tilestream.stream.work import Again, Busy, make_stage
+from tilestream.types import ImageInfo, Receipt, StageSpec
+
+TILES = "L0-make0-"
+"""How the keys of units begin that run tiles; all others make coarser levels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapMember(Member):
+    """A map, and the image that it is made of."""
+
+    described: ImageInfo
+    """The map as an image."""
+
+    @property
+    def info(self) -> ImageInfo:
+        """Return what is stored."""
+        return self.described
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapWork(IngestWork):
+    """Writes any unit of the store of a map; picklable and small."""
+
+    spec: StageSpec
+    """How the stage is made."""
+    grid: DenseGrid
+    """Its tiles."""
+    form: MapForm
+    """How the map is stored."""
+    batch: int = 64
+    """Most tiles that enter the stage together."""
+
+    def _run(self, unit: StoreUnit) -> Receipt:
+        if unit.tier:
+            return super()._run(unit)
+        dense = DenseStage(stage=make_stage(self.spec), grid=self.grid, form=self.form, batch=self.batch)
+        with collect() as meter:
+            try:
+                part = map_box(self.image.pyramid, dense, self.image.plan.box(unit), slots=Slots())
+            finally:
+                require_unchanged(self.stamps)
+            with timed("write"):
+                outputs = self.put(self.image, unit, part.base)
+        receipt = Receipt(
+            key=unit.key,
+            recipe=self.journal.recipe,
+            outputs=outputs,
+            tiles=part.tiles,
+            damaged=part.damaged,
+            counts=_counts(part, meter),
+            bytes_read=meter.counts.get("bytes_read", 0),
+            seconds=_seconds(meter),
+            worker=f"{socket.gethostname()}:{os.getpid()}",
+        )
+        self.journal.commit(receipt)
+        return receipt
+
+
+def _counts(part: DensePart, meter: Meter) -> dict[str, int]:
+    own = {"empty": part.empty, "failed": part.failed, "computed": part.computed}
+    return {**{name: n for name, n in meter.counts.items() if name != "bytes_read"}, **own}
+
+
+def _seconds(meter: Meter) -> dict[str, float]:
+    """Return the steps of a unit, none of them counted twice: supply holds reading and decoding, write packing."""
+    seconds = dict(meter.seconds)
+    supply = seconds.pop("supply", 0.0) - seconds.get("read", 0.0) - seconds.get("decode", 0.0)
+    seconds["gather"] = max(0.0, supply) + seconds.pop("paste", 0.0)
+    seconds.pop("encode", None)
+    return {name: round(value, 6) for name, value in seconds.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapFinish(FinishStore):
+    """Turns the receipts of a map into its store, and into what the report shows of it."""
+
+    tiles: int = 0
+    """Tiles of the plan."""
+    units: int = 0
+    """Pieces of work that run tiles."""
+    output: str = ""
+    """Path of the store in the folder of all outputs."""
+    notes: tuple[str, ...] = ()
+    """What the plan says."""
+    planned: Mapping[str, float] = field(default_factory=dict)
+    """Seconds and bytes that planning has taken."""
+
+    def __call__(self) -> Mapping[str, Any] | Busy | Again:
+        """Return the summary of the finished store, after a picture of it was drawn for the report."""
+        done = super().__call__()
+        if isinstance(done, Mapping):
+            self._draw()
+        return done
+
+    def summary(self, receipts: Sequence[Receipt]) -> dict[str, Any]:
+        """Return what a report shows of the map.
+
+        Parameters
+        ----------
+        receipts : sequence of Receipt
+            All of them.
+
+        Returns
+        -------
+        dict
+            JSON values.
+        """
+        work = self._work
+        image, plan = work.image.pyramid.info, work.grid.plan
+        counts: Counter[str] = Counter()
+        for receipt in receipts:
+            counts.update(receipt.counts)
+        damaged = merge_damage(receipts_of_tiles(receipts))
+        return {
+            "format": image.format,
+            "shape_yx": list(image.shape.yx),
+            "mpp": image.mpp,
+            "crs": image.crs,
+            "datetime": image.datetime,
+            "tile_px": plan.grid.tile_px,
+            "plan_mpp": None if plan.mpp_yx is None else float(np.sqrt(plan.mpp_yx[0] * plan.mpp_yx[1])),
+            "tiles": self.tiles,
+            "tiles_damaged": len({row for rows in damaged.values() for row in rows}),
+            "tiles_failed": counts["failed"],
+            "tiles_empty": counts["empty"],
+            "damaged": {reason: list(rows) for reason, rows in damaged.items()},
+            "bytes_read": int(self.planned.get("bytes", 0)) + sum(receipt.bytes_read for receipt in receipts),
+            "seconds": {"plan": self.planned.get("seconds", 0.0), **add_seconds(receipts)},
+            "supertiles_total": self.units,
+            "cache": {"decoded blocks": [counts["cache_hits"], counts["cache_misses"]]},
+            "outputs": [self.output],
+            "notes": list(dict.fromkeys((*image.notes, *self.notes))),
+        }
+
+    @property
+    def _work(self) -> MapWork:
+        if not isinstance(self.work, MapWork):
+            raise TypeError(f"{type(self.work).__name__} makes no map")
+        return self.work
+
+    def _draw(self) -> None:
+        """Keep a picture of the image under the first channel of its map."""
+        journal = self.work.journal.place
+        if not journal.is_local:
+            return
+        pyramid = self.work.image.pyramid
+        stored = open_pyramid(self.place.url, options=self.place.options, cache_bytes=0)
+        region = stored.thumbnail(HEAT_PX)
+        image, channel = pyramid.info, self.work.image.info.channels[0]
+        values = region.pixels[0] * np.float32(channel.scale) + np.float32(channel.offset)
+        cells = np.where(region.valid, values, np.float32("nan"))
+        picture = make_picture(
+            display_pixels(pyramid.thumbnail(THUMBNAIL_PX), pyramid.channels), cells, shape=image.shape, mpp=image.mpp,
+            label=channel.name,
+        )  # fmt: skip
+        picture.save(journal.path / PICTURE)
+
+
+def receipts_of_tiles(receipts: Sequence[Receipt]) -> list[Receipt]:
+    """Return the receipts of units that run tiles."""
+    return [receipt for receipt in receipts if receipt.key.startswith(TILES)]
