@@ -156,9 +156,9 @@ def run_embed(
             do="Check the path; `tilestream check` says what each file is.",
         )
     # Workers on a cluster have working folders of their own.
-    config = replace(config, out=config.out.absolute(), where=_absolute(config.where))
-    _require_one_for_file(cohort, config)
-    _require_writable(config.out)
+    config = replace(config, out=config.out.absolute(), where=absolute(config.where))
+    require_one_for_file(cohort, config.where)
+    require_writable(config.out)
     started = time.time()
     tally = Tally(cohort, config.out)
     receipts = config.out / "receipts"
@@ -179,7 +179,7 @@ def run_embed(
 
         def hear(event: Event) -> None:
             tally.hear(event)
-            listeners[:] = [listener for listener in listeners if _heard(listener, event)]
+            listeners[:] = [listener for listener in listeners if heard(listener, event)]
 
         Engine(client, hear).run(jobs)
     rows = tally.rows()
@@ -231,7 +231,7 @@ def tasks_of_machine(client: Client) -> int:
     return max([1, *by_machine.values()])
 
 
-def _heard(listener: Callable[[Event], None], event: Event) -> bool:
+def heard(listener: Callable[[Event], None], event: Event) -> bool:
     """Return whether a listener is still there: a closed terminal or pipe ends the display, not the run."""
     try:
         listener(event)
@@ -243,18 +243,19 @@ def _heard(listener: Callable[[Event], None], event: Event) -> bool:
 def placed(entry: Entry) -> Entry:
     """Return an entry whose paths do not depend on the working folder."""
     url = entry.url if "://" in entry.url else str(Path(entry.url).absolute())
-    return replace(entry, url=url, mask=None if entry.mask is None else _absolute(entry.mask))
+    return replace(entry, url=url, mask=None if entry.mask is None else absolute(entry.mask))
 
 
-def _absolute(where: str) -> str:
+def absolute(where: str) -> str:
+    """Return a path that does not depend on the working folder, and a word as it is."""
     path = Path(where)
     return str(path.absolute()) if path.is_file() else where
 
 
-def _require_one_for_file(cohort: Cohort, config: EmbedConfig) -> None:
+def require_one_for_file(cohort: Cohort, where: str) -> None:
     """Refuse one image's mask or outline for many images: it would select the wrong places in silence."""
     unmasked = [entry.key for entry in cohort.entries if entry.mask is None]
-    if config.where not in ("tissue", "all") and len(unmasked) > 1:
+    if where not in ("tissue", "all") and len(unmasked) > 1:
         raise ConfigError.of(
             "`--where`",
             got=f"one file for {len(unmasked)} images",
@@ -263,7 +264,8 @@ def _require_one_for_file(cohort: Cohort, config: EmbedConfig) -> None:
         )
 
 
-def _require_writable(out: Path) -> None:
+def require_writable(out: Path) -> None:
+    """Raise `OutputError` unless files can be made in a folder, which is made where it is not there."""
     ensure_directory(out)
     if not os.access(out, os.W_OK | os.X_OK):
         raise OutputError.of(

@@ -35,6 +35,7 @@ from tilestream.types import ImageInfo, StageSpec
 if TYPE_CHECKING:
     from tilestream.pipelines.embed import EmbedConfig
     from tilestream.pipelines.ingest import IngestConfig
+    from tilestream.pipelines.map_run import MapConfig
 
 ENTROPY = StageSpec(target="entropy")
 """Every image gets an entropy map, whatever its encoder."""
@@ -52,7 +53,7 @@ def encoder_for(config: EmbedConfig, image: ImageInfo) -> Encoder:
     return choose_encoder(config.encoder, config.encoder_params, image, tile_px=config.tile_px)
 
 
-def chosen(pyramid: Pyramid, entry: Entry, config: EmbedConfig | IngestConfig) -> Pyramid:
+def chosen(pyramid: Pyramid, entry: Entry, config: EmbedConfig | IngestConfig | MapConfig) -> Pyramid:
     """Return an image as the entry and the options of a run want it.
 
     Parameters
@@ -61,7 +62,7 @@ def chosen(pyramid: Pyramid, entry: Entry, config: EmbedConfig | IngestConfig) -
         The image as opened.
     entry : Entry
         Its bands and resolution by a manifest.
-    config : EmbedConfig or IngestConfig
+    config : EmbedConfig, IngestConfig or MapConfig
         Classes that are not valid, and decibels.
 
     Returns

@@ -1,4 +1,4 @@
-"""Any stage over the tiles of one plan into any sink, with receipts: the engine as one call."""
+"""Any stage over the tiles of one plan into any sink, or its map into a pyramid: the engine as one call."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ from pathlib import Path
 from distributed import Client
 
 from tilestream.cluster.client import open_client
-from tilestream.errors import StageError
-from tilestream.pipelines.encoder import encoder_spec, profile_for
+from tilestream.codecs.place import Place
+from tilestream.errors import ConfigError, StageError
+from tilestream.pipelines.embed import threads_of
+from tilestream.pipelines.encoder import choose_encoder, encoder_spec, profile_for
+from tilestream.pipelines.ingest_image import StorePlaces
+from tilestream.pipelines.map_store import MapRequest, MapTiles, prepare_map
+from tilestream.pipelines.map_work import receipts_of_tiles
 from tilestream.pipelines.recipe import digest, image_recipe, new_recipe, stage_recipe
+from tilestream.plan.tiles import TilePlan
 from tilestream.pyramid.pyramid import Pyramid
+from tilestream.sources.stamps import stamps_of
 from tilestream.stream.engine import Engine, Event, Prepared, Ready
 from tilestream.stream.journal import Journal
 from tilestream.stream.work import TileWork, make_stage
@@ -48,23 +55,35 @@ class _Finish:
         self.sink.finish(self.journal.receipts().values())
 
 
-def map_tiles(
-    pyr: Pyramid, plan: Plan, stage: str | StageSpec, sink: Sink, *, receipts: Path | str, client: Client | None = None
+def map_tiles(  # noqa: PLR0913 - the public call: each option is one keyword
+    pyr: Pyramid,
+    plan: Plan,
+    stage: str | StageSpec,
+    sink: Sink | Path | str,
+    *,
+    blend: bool = False,
+    receipts: Path | str | None = None,
+    client: Client | None = None,
 ) -> MapReport:
-    """Return what was done when a stage has run over all tiles of a plan and the sink is finished.
+    """Return what was done when a stage has run over all tiles of a plan and what it gives is stored.
 
     Parameters
     ----------
     pyr : Pyramid
         The image.
     plan : Plan
-        Which tiles; units that receipts open are run too.
+        Which tiles, with their halo; for a stage of vectors units that receipts open are run too.
     stage : str or StageSpec
         Registered name, `module:callable`, or a spec with parameters.
-    sink : Sink
-        Takes `status`, `valid` and `tissue` of each unit's tiles, and the stage's vectors under its name.
-    receipts : path
-        Folder of the receipts; the same call goes on from what lies there.
+    sink : Sink, path or str
+        For a stage of vectors what takes `status`, `valid` and `tissue` of each unit's tiles, and the stage's vectors
+        under its name. For a stage whose output is dense the store of its map, a name that ends in `.zarr`, local or
+        an fsspec URL.
+    blend : bool
+        Feather the maps of neighbouring tiles over each other, in what the stage's contract leaves of the halo.
+    receipts : path, optional
+        Folder of the receipts, needed with a sink; those of a map lie in `receipts/` beside it. The same call goes on
+        from what lies there.
     client : distributed.Client, optional
         Where to run; by default on all visible devices for a stage on torch, else one thread a core of this process.
 
@@ -75,27 +94,83 @@ def map_tiles(
 
     Raises
     ------
+    ConfigError
+        When stage, sink and options do not belong together.
     StageError
         When a unit fails; the others that were in flight have their receipts.
     OutputError
         When the folder holds receipts of another recipe.
+
+    Examples
+    --------
+    >>> import tilestream as ts
+    >>> slide = ts.open_pyramid("slide.svs")  # doctest: +SKIP
+    >>> plan = ts.plan_tiles(slide, tile_px=256, halo_px=16)  # doctest: +SKIP
+    >>> ts.map_tiles(slide, plan, "gradient", "slide.gradient.zarr")  # doctest: +SKIP
     """
     given = stage if isinstance(stage, StageSpec) else encoder_spec(stage, {})
+    contract = make_stage(given).contract
+    is_dense, is_store = contract.output == "dense", isinstance(sink, str | Path)
+    if is_dense != is_store or (not is_dense and (blend or receipts is None)):
+        raise ConfigError.of(
+            f"`sink`, `blend` and `receipts` for `{contract.name}`",
+            got=f"{type(sink).__name__}, {blend} and {receipts!r}",
+            expected="a store's name for a stage of maps; a sink and a folder of receipts for one of vectors",
+            do="See `output` in the contract of the stage.",
+        )
+    with ExitStack() as stack:
+        client = client or stack.enter_context(open_client(profile_for(given)))
+        if not isinstance(sink, str | Path):
+            return _vectors(pyr, plan, given, sink, journal_at=Path(str(receipts)), client=client)
+        if not isinstance(plan, TilePlan):
+            do = "Make it with ts.plan_tiles."
+            raise ConfigError.of("`plan`", got=type(plan).__name__, expected="a plan of tiles", do=do)
+        name, params = (stage, {}) if isinstance(stage, str) else (stage.target, stage.params)
+        encoder = choose_encoder(name, params, pyr.info, output="dense")
+        tiles = MapTiles(pyramid=pyr, plan=plan, encoder=encoder, is_blended=blend, stamps=stamps_of(pyr.source))
+        return _map(tiles, str(sink), receipts, client)
+
+
+def _vectors(pyr: Pyramid, plan: Plan, given: StageSpec, sink: Sink, *, journal_at: Path, client: Client) -> MapReport:
     spec = make_stage(given).for_image(pyr.info)
     contract = make_stage(spec).contract
     recipe = new_recipe(
         image=image_recipe(pyr.info), plan=plan.digest, stages={contract.name: stage_recipe(spec, contract)}
     )
-    journal = Journal(root=Path(receipts), recipe=digest(recipe))
+    journal = Journal(root=journal_at, recipe=digest(recipe))
     journal.open(recipe)
     work = TileWork(pyramid=pyr, stages={contract.name: spec}, sink=sink, journal=journal)
-    job = Ready(key="map", prepared=Prepared(plan=plan, work=work, finish=_Finish(sink=sink, journal=journal)))
+    reused = _run(Prepared(plan=plan, work=work, finish=_Finish(sink=sink, journal=journal)), client)
+    return MapReport(receipts=tuple(journal.receipts().values()), reused=reused)
+
+
+def _map(tiles: MapTiles, dst: str, receipts: Path | str | None, client: Client) -> MapReport:
+    out, _, name = Place.of(dst).url.rpartition("/")
+    if not name.endswith(".zarr"):
+        raise ConfigError.of("`sink`", got=f"`{dst}`", expected="a name that ends in .zarr", do="Name it so.")
+    places = StorePlaces.of(Place.of(out or "."), name)
+    if receipts is not None:
+        places = StorePlaces(root=places.root, journal=Place.of(str(receipts)))
+    recipe = new_recipe(
+        image=image_recipe(tiles.pyramid.info),
+        channels=[channel.name for channel in tiles.pyramid.channels],
+        plan={"digest": tiles.plan.digest, "blend": tiles.is_blended},
+        stages={tiles.encoder.name: dict(tiles.encoder.recipe)},
+    )
+    request = MapRequest(tiles=tiles, recipe=recipe, places=places, output=name, tasks=threads_of(client))
+    prepared = prepare_map(request)
+    journal = Journal(root=places.journal, recipe=digest(recipe))
+    if isinstance(prepared, Prepared):
+        reused = _run(prepared, client)
+    done = receipts_of_tiles(list(journal.receipts().values()))
+    return MapReport(receipts=tuple(done), reused=reused if isinstance(prepared, Prepared) else len(done))
+
+
+def _run(prepared: Prepared, client: Client) -> int:
+    """Return how many units were done before, when all are done and finished."""
     events: list[Event] = []
-    with ExitStack() as stack:
-        client = client or stack.enter_context(open_client(profile_for(spec)))
-        Engine(client, events.append).run([job])
+    Engine(client, events.append).run([Ready(key="map", prepared=prepared)])
     failure = next((event.failure for event in events if event.failure is not None), None)
     if failure is not None:
         raise StageError(failure.reason + failure.trace)
-    reused = sum(len(event.reused) for event in events)
-    return MapReport(receipts=tuple(journal.receipts().values()), reused=reused)
+    return sum(len(event.reused) for event in events)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,8 @@ from tilestream.metrics import Meter, collect
 from tilestream.pipelines.cohort import Entry
 from tilestream.pipelines.encoder import Encoder, choose_encoder
 from tilestream.pipelines.image import chosen
-from tilestream.pipelines.map_store import MapRequest, MapTiles, finished_map, prepare_map
 from tilestream.pipelines.ingest_image import StorePlaces
+from tilestream.pipelines.map_store import MapRequest, MapTiles, finished_map, prepare_map
 from tilestream.pipelines.recipe import digest, file_digest, image_recipe, new_recipe
 from tilestream.plan.levels import target_mpp
 from tilestream.plan.tiles import TilePlan, plan_tiles
@@ -32,7 +32,9 @@ COARSE_UNITS = 4
 """Maps at a stride have units that are up to so many times as wide, since their chunks would be small otherwise."""
 
 
-def tiles_for(contract: StageContract, *, tile_px: int | None, halo_px: int | None, is_blended: bool) -> tuple[int, int]:
+def tiles_for(
+    contract: StageContract, *, tile_px: int | None, halo_px: int | None, is_blended: bool
+) -> tuple[int, int]:
     """Return core and halo of the tiles of a stage.
 
     Parameters
@@ -123,12 +125,9 @@ class MapJob:
             tasks=self.tasks,
             memory_bytes=config.memory_bytes,
             resume=config.resume,
+            planned={"bytes": meter.counts.get("bytes_read", 0), "seconds": time.perf_counter() - started},
         )
-        prepared = prepare_map(request)
-        if isinstance(prepared, Prepared):
-            planned = {"bytes": meter.counts.get("bytes_read", 0), "seconds": time.perf_counter() - started}
-            return replace(prepared, finish=replace(prepared.finish, planned=planned))
-        return prepared
+        return prepare_map(request)
 
     @property
     def _where(self) -> str:

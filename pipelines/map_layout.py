@@ -16,8 +16,8 @@ from tilestream.sinks.layout import CHUNKS, StoreLayout, made_layout
 from tilestream.sinks.members import StorePlan
 from tilestream.sinks.store import scaled_affine
 from tilestream.stream.batches import Slots, new_outcome
-from tilestream.stream.densebatch import run_dense, windows
 from tilestream.stream.dense import DenseStage
+from tilestream.stream.densebatch import run_dense, windows
 from tilestream.stream.mapform import MapForm
 from tilestream.types import Array, Batch, Box, ClassBand, ImageInfo, Level, Shape, Stage, SuperTile
 
@@ -65,7 +65,9 @@ def sample_maps(pyramid: Pyramid, stage: Stage, grid: DenseGrid) -> Sample:
         When the stage raises.
     """
     tiles = grid.tiles(Box(y=0, x=0, height=grid.shape.y, width=grid.shape.x))
-    rows = sorted({int((0.5 + number * STEP_YX[0]) % 1 * len(tiles)) for number in range(SAMPLES)}) if len(tiles) else []
+    rows = (
+        sorted({int((0.5 + number * STEP_YX[0]) % 1 * len(tiles)) for number in range(SAMPLES)}) if len(tiles) else []
+    )
     edge, size = grid.plan.grid.tile_px + 2 * grid.plan.grid.halo_px, grid.window_px
     unit = SuperTile(
         plan="", level=grid.plan.level, iy=0, ix=0, first_row=0, tile_yx=tiles.window_yx[rows], tile_px=edge
@@ -141,7 +143,7 @@ def map_info(image: ImageInfo, grid: DenseGrid, form: MapForm, *, fingerprint: s
         modality="scene" if image.modality == "scene" else "unknown",
         mpp_yx=mpp_yx,
         affine=None if image.affine is None else scaled_affine(image.affine, cell),
-        gcps=tuple((row / cell[0], column / cell[1], *place) for row, column, *place in image.gcps),
+        gcps=tuple((row / cell[0], column / cell[1], x, y, z) for row, column, x, y, z in image.gcps),
         nodata=form.void,
         validity="mask" if form.void is None else "nodata",
         content=None,

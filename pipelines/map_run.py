@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -13,10 +14,19 @@ from distributed import Client
 
 from tilestream.cluster.client import open_client
 from tilestream.codecs.place import Place
+from tilestream.errors import ConfigError
 from tilestream.pipelines.check import no_inputs
 from tilestream.pipelines.cohort import Cohort, Entry
-from tilestream.pipelines.embed import RunOutcome, heard, placed, require_one_for_file, require_writable
-from tilestream.pipelines.encoder import encoder_spec, require_output
+from tilestream.pipelines.embed import (
+    RunOutcome,
+    absolute,
+    heard,
+    placed,
+    require_one_for_file,
+    require_writable,
+    threads_of,
+)
+from tilestream.pipelines.encoder import encoder_spec, profile_for, require_output
 from tilestream.pipelines.export import Listener, export_config, run_export
 from tilestream.pipelines.map_image import MapJob
 from tilestream.pipelines.report import write_report
@@ -24,3 +34,193 @@ from tilestream.pipelines.report_rows import InputRow, RunFacts
 from tilestream.pipelines.tally import Tally
 from tilestream.stream.engine import Engine, Event
 from tilestream.stream.work import make_stage
+
+NAME = re.compile(r"[\w-]+")
+"""What stages that name files may be called."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapConfig:
+    """What to map of every image of a cohort."""
+
+    out: Path
+    """Folder of all outputs; made when it is not there."""
+    stage: str
+    """Registered name or `module:callable` of a stage whose output is dense."""
+    stage_params: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters of the stage; JSON values."""
+    where: str = "tissue"
+    """`tissue`, `all`, or a mask or GeoJSON file; tiles outside are nodata."""
+    tile_px: int | None = None
+    """Edge of what counts of a tile; None = what the stage's contract leaves beside the halo."""
+    halo_px: int | None = None
+    """Overlap around each tile; None = what the contract says, and with `blend` an eighth of a tile more."""
+    mpp: float | None = None
+    """Micrometres per plan pixel; None = what the contract says."""
+    blend: bool = False
+    """Feather tiles over each other in what the contract leaves of their halo."""
+    invalid: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Class layer → classes whose pixels are not valid, in every image."""
+    decibels: str | None = None
+    """`power` or `amplitude`: what the values of radar images are that are to be used in decibels."""
+    super_tile_px: int | None = None
+    """Edge of the unit of work, plan pixels; None = about 4096."""
+    batch: int = 64
+    """Tiles that enter the stage together; no part of the recipe."""
+    to: str | None = None
+    """`cog` or `ome-tiff`: files that are made of the finished maps too."""
+    cluster: str | None = None
+    """Profile of `tilestream.cluster.client.open_client`; None = `gpus` for a stage on torch where there are any, else
+    `threads`."""
+    memory_bytes: int | None = None
+    """Most bytes one process may hold; None = half of what is free."""
+    resume: bool = True
+    """Go on from receipts; False replaces what an earlier run has made."""
+    strict: bool = False
+    """Count a damaged tile as a failed input."""
+
+    @property
+    def place(self) -> Place:
+        """Return the folder of all outputs."""
+        return Place.of(str(self.out))
+
+
+def stage_name(config: MapConfig) -> str:
+    """Return the name of the stage of a run, which its stores carry.
+
+    Parameters
+    ----------
+    config : MapConfig
+        Names it.
+
+    Returns
+    -------
+    str
+        As its contract says.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such stage, it contradicts itself, or gives vectors.
+    """
+    contract = make_stage(encoder_spec(config.stage, config.stage_params)).contract
+    require_output(contract, "dense")
+    if not NAME.fullmatch(contract.name):
+        raise ConfigError.of(
+            "`name` in the contract of a stage",
+            got=repr(contract.name),
+            expected="letters, digits, `_` and `-`, since files are named after it",
+            do="Rename it.",
+        )
+    return contract.name
+
+
+def run_map(
+    cohort: Cohort,
+    config: MapConfig,
+    *,
+    on_event: Callable[[Event], None] | None = None,
+    on_export: Listener = lambda key, share: None,
+    client: Client | None = None,
+) -> RunOutcome:
+    """Run a stage over every image of a cohort and store what it gives.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        The inputs.
+    config : MapConfig
+        What to make of them.
+    on_event : callable, optional
+        Hears of every unit and image; for progress.
+    on_export : callable, optional
+        Hears of the share of a file that is written.
+    client : distributed.Client, optional
+        Where to run; by default one is opened for `config.cluster` and closed again.
+
+    Returns
+    -------
+    RunOutcome
+        Rows and the paths of the report.
+
+    Raises
+    ------
+    ConfigError
+        When there is nothing to do or an option cannot be met.
+    OutputError
+        When `config.out` cannot be written.
+
+    Notes
+    -----
+    An image that fails is a row with its reason and never stops the others. An interrupt leaves receipts behind: the
+    same call goes on from there, and several processes that make it at once share the work.
+    """
+    name = stage_name(config)
+    cohort = without_maps(cohort, name)
+    if not cohort.entries and not cohort.unmatched:
+        raise no_inputs(cohort)
+    config = replace(config, out=config.out.absolute(), where=absolute(config.where))
+    require_one_for_file(cohort, config.where)
+    require_writable(config.out)
+    started = time.time()
+    tally = Tally(cohort, config.out, suffix=f".{name}.zarr")
+    listeners = [] if on_event is None else [on_event]
+
+    def hear(event: Event) -> None:
+        tally.hear(event)
+        listeners[:] = [listener for listener in listeners if heard(listener, event)]
+
+    with ExitStack() as stack:
+        profile = config.cluster or profile_for(encoder_spec(config.stage, config.stage_params))
+        client = client or stack.enter_context(open_client(profile))
+        tasks = threads_of(client)
+        jobs = (MapJob(entry=placed(entry), config=config, name=name, tasks=tasks) for entry in cohort.entries)
+        Engine(client, hear).run(jobs)
+    rows = tally.rows()
+    if config.to is not None:
+        rows = _exported(rows, config, config.to, name, on_export)
+    facts = RunFacts.of(rows, config=config, seconds=time.time() - started)
+    html, json = write_report(config.out, facts, rows)
+    return RunOutcome(rows=rows, facts=facts, report_html=html, report_json=json)
+
+
+def without_maps(cohort: Cohort, name: str) -> Cohort:
+    """Return a cohort without the maps that an earlier run of the stage has put beside their images.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        What was found.
+    name : str
+        Of the stage.
+
+    Returns
+    -------
+    Cohort
+        Those among the ignored that were come across in a folder.
+    """
+    found = [entry for entry in cohort.entries if not entry.is_explicit and entry.url.endswith(f".{name}.zarr")]
+    entries = tuple(entry for entry in cohort.entries if entry not in found)
+    ignored = tuple((entry.url, f"a map of the stage `{name}`") for entry in found)
+    return replace(cohort, entries=entries, ignored=(*cohort.ignored, *ignored))
+
+
+def _exported(
+    rows: tuple[InputRow, ...], config: MapConfig, to: str, name: str, on_export: Listener
+) -> tuple[InputRow, ...]:
+    """Return the rows after the finished maps are files too; a file that cannot be written fails its input."""
+    stores = {f"{row.path}.{name}": row for row in rows if row.status == "done"}
+    entries = tuple(Entry(key=key, url=str(config.out / f"{key}.zarr"), id=key, is_explicit=True) for key in stores)
+    if not entries:
+        return rows
+    options = export_config(out=config.out, to=to, codec="deflate", quality=90, resume=config.resume)
+    made = {row.path: row for row in run_export(Cohort(entries=entries), options, on_progress=on_export).rows}
+    changed: dict[str, InputRow] = {}
+    for key, row in stores.items():
+        file = made[key]
+        if file.status == "failed":
+            changed[row.path] = replace(row, status="failed", reason=file.reason)
+        elif file.output is not None:
+            output = Path(file.output).relative_to(config.out).as_posix()
+            changed[row.path] = replace(row, outputs=(*row.outputs, output), notes=(*row.notes, *file.notes))
+    return tuple(changed.get(row.path, row) if row.status == "done" else row for row in rows)

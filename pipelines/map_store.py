@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from tilestream.pipelines.encoder import Encoder
@@ -82,6 +82,8 @@ class MapRequest:
     """Most bytes that one process may hold; None = half of what is free."""
     resume: bool = True
     """Go on from receipts; False replaces what an earlier run has made."""
+    planned: Mapping[str, float] = field(default_factory=dict)
+    """Seconds and bytes that planning has taken, for the report."""
 
 
 def finished_map(places: StorePlaces, journal: Journal, *, output: str) -> Mapping[str, Any] | None:
@@ -199,4 +201,5 @@ def _begin(request: MapRequest, dense: DenseStage, info: ImageInfo, layout: Stor
         more={"map": told},
         replace=not request.resume,
         output=request.output,
+        planned=request.planned,
     )

@@ -6,11 +6,12 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from tilestream.cache.tally import by_tier
 from tilestream.metrics import Meter, collect, timed
 from tilestream.pipelines.finish import PICTURE, add_seconds, merge_damage
 from tilestream.pipelines.ingest_finish import FinishStore
@@ -154,7 +155,7 @@ class MapFinish(FinishStore):
             "bytes_read": int(self.planned.get("bytes", 0)) + sum(receipt.bytes_read for receipt in receipts),
             "seconds": {"plan": self.planned.get("seconds", 0.0), **add_seconds(receipts)},
             "supertiles_total": self.units,
-            "cache": {"decoded blocks": [counts["cache_hits"], counts["cache_misses"]]},
+            "cache": by_tier(counts),
             "outputs": [self.output],
             "notes": list(dict.fromkeys((*image.notes, *self.notes))),
         }
@@ -176,11 +177,9 @@ class MapFinish(FinishStore):
         image, channel = pyramid.info, self.work.image.info.channels[0]
         values = region.pixels[0] * np.float32(channel.scale) + np.float32(channel.offset)
         cells = np.where(region.valid, values, np.float32("nan"))
-        picture = make_picture(
-            display_pixels(pyramid.thumbnail(THUMBNAIL_PX), pyramid.channels), cells, shape=image.shape, mpp=image.mpp,
-            label=channel.name,
-        )  # fmt: skip
-        picture.save(journal.path / PICTURE)
+        thumbnail = display_pixels(pyramid.thumbnail(THUMBNAIL_PX), pyramid.channels)
+        picture = make_picture(thumbnail, cells, shape=image.shape, mpp=image.mpp)
+        replace(picture, heat_label=channel.name).save(journal.path / PICTURE)
 
 
 def receipts_of_tiles(receipts: Sequence[Receipt]) -> list[Receipt]:

@@ -101,7 +101,6 @@ def make_picture(
     cells_yxhw: tuple[float, float, float, float] | None = None,
     outline: Sequence[Ring] = (),
     mpp: float | None = None,
-    label: str = "entropy",
 ) -> Picture:
     """Return the picture of an image.
 
@@ -119,8 +118,6 @@ def make_picture(
         Rings of `(x, y)` in level-0 pixels.
     mpp : float, optional
         Micrometres per level-0 pixel.
-    label : str
-        What the heat map shows.
 
     Returns
     -------
@@ -144,7 +141,6 @@ def make_picture(
         heat=heat,
         heat_xywh=(x * at_x, y * at_y, width * at_x, height * at_y),
         heat_range=heat_range,
-        heat_label=label,
     )
 
 

@@ -17,9 +17,14 @@ from tilestream.errors import ConfigError
 STAGES: Mapping[str, str] = {
     "callable": "tilestream.models.adapter:adapt",
     "entropy": "tilestream.models.information:information",
+    "gradient": "tilestream.models.filters:gradient",
     "handcrafted": "tilestream.models.handcrafted:handcrafted",
+    "local_entropy": "tilestream.models.filters:local_entropy",
+    "stain": "tilestream.models.filters:stain",
+    "structure": "tilestream.models.filters:structure",
 }
-"""Encoders by name; others come as `module:callable` or through the entry-point group `tilestream.stages`."""
+"""Encoders and stages of maps by name; others come as `module:callable` or through the entry-point group
+`tilestream.stages`."""
 
 _in_use: dict[str, tuple[ModuleSpec | None, str | None]] = {}
 

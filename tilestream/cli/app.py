@@ -10,6 +10,7 @@ import typer
 
 from tilestream import __version__
 from tilestream.cli import cacheoptions as caching
+from tilestream.cli import mapoptions as maps
 from tilestream.cli import options as opt
 from tilestream.cli.stopping import AGAIN, SOME_FAILED, guarded, print_json, same_command
 
@@ -278,6 +279,67 @@ def ingest(
         else:
             print_ingest(rows, cohort, seconds=time.monotonic() - started)
     raise typer.Exit(exit_code(rows, cohort, strict=strict))
+
+
+@app.command("map")
+def map_(
+    out: opt.Out,
+    stage: maps.Stage,
+    paths: opt.Inputs = None,
+    manifest: opt.Manifest = None,
+    where: opt.Where = "tissue",
+    tile: maps.Tile = None,
+    halo: maps.Halo = None,
+    blend: maps.Blend = False,
+    mpp: opt.Mpp = None,
+    super_tile: opt.SuperTile = None,
+    invalid: opt.Invalid = None,
+    decibels: opt.Decibels = None,
+    to: maps.ToFile = None,
+    cluster: opt.Cluster = None,
+    memory: opt.Memory = None,
+    batch: opt.BatchSize = 64,
+    resume: opt.Resume = True,
+    strict: opt.Strict = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Run a stage over whole slides and scenes and store what it says of every pixel, as pyramids or COG too."""
+    started = time.monotonic()
+    from tilestream.cli.progress import Progress
+
+    progress = Progress()
+    with guarded(as_json=as_json, stopped=lambda: f"{progress.kept()}. {AGAIN}: {same_command()}") as stop:
+        from tilestream.cli.embedding import embed_document, print_embed
+        from tilestream.cli.mapping import announced_maps
+        from tilestream.pipelines.cohort import read_cohort
+        from tilestream.pipelines.map_run import run_map
+
+        config = maps.map_config(
+            out=out,
+            stage=stage,
+            where=where,
+            tile_px=tile,
+            halo_px=halo,
+            blend=blend,
+            mpp=mpp,
+            super_tile_px=super_tile,
+            invalid=invalid,
+            decibels=decibels,
+            to=to,
+            cluster=cluster,
+            memory_bytes=memory,
+            batch=batch,
+            resume=resume,
+            strict=strict,
+        )
+        cohort = read_cohort(paths or [], manifest=manifest, out=out)
+        with progress.shown(len(cohort.entries)):
+            outcome = run_map(cohort, config, on_event=stop.checked(announced_maps(progress.hear)))
+        if as_json:
+            print_json(embed_document(outcome, strict=strict))
+        else:
+            print_embed(outcome, cohort, seconds=time.monotonic() - started, tiles_made=progress.counts.tiles)
+    raise typer.Exit(outcome.exit_code(strict=strict))
 
 
 @app.command()

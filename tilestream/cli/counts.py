@@ -62,7 +62,9 @@ class Counts:
         """
         key = event.job.key
         if event.kind == "prepared" and event.prepared is not None:
-            self._prepare(key, len(event.prepared.plan), event.reused)
+            facts = event.prepared.facts
+            known = facts.get("tiles") if isinstance(facts, dict) and self.noun == "tile" else None
+            self._prepare(key, len(event.prepared.plan) if known is None else known, event.reused)
         elif event.kind == "unit" and event.receipt is not None:
             self._add(key, event.receipt)
         elif event.kind in ("finished", "skipped", "failed"):

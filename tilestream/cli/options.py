@@ -293,9 +293,17 @@ def embed_config(
     """
     from tilestream.pipelines.embed import EmbedConfig
     from tilestream.sources.classes import parse_invalid
-    from tilestream.sources.decibels import require_quantity
 
     _require_encoder(options)
+    require_choices(options)
+    params = {} if value_range is None else {"value_range": list(value_range)}
+    return EmbedConfig(encoder_params=params, invalid=parse_invalid(invalid or ()), **options)
+
+
+def require_choices(options: dict[str, Any]) -> None:
+    """Raise `ConfigError` for a `where`, `mpp` or `decibels` that no image can be planned with."""
+    from tilestream.sources.decibels import require_quantity
+
     if options.get("decibels") is not None:
         require_quantity(options["decibels"])
     where, mpp = options.get("where", "tissue"), options.get("mpp")
@@ -308,8 +316,6 @@ def embed_config(
         )
     if mpp is not None and not 0 < mpp < math.inf:
         raise ConfigError.of("`--mpp`", got=mpp, expected="micrometres per pixel above 0", do="Correct it.")
-    params = {} if value_range is None else {"value_range": list(value_range)}
-    return EmbedConfig(encoder_params=params, invalid=parse_invalid(invalid or ()), **options)
 
 
 def parse_boxes(texts: list[str]) -> list[Box]:

@@ -1,0 +1,43 @@
+"""What `tilestream map` prints before a map is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from tilestream.cli.lines import print_line
+from tilestream.cli.words import counted, size
+
+if TYPE_CHECKING:
+    from tilestream.stream.engine import Event
+
+
+def announced_maps(hear: Callable[[Event], None], console: Console | None = None) -> Callable[[Event], None]:
+    """Return a listener that tells what a map will take, before the first of it is written.
+
+    Parameters
+    ----------
+    hear : callable
+        Hears every event after that.
+    console : Console, optional
+        Where to print; standard error by default.
+
+    Returns
+    -------
+    callable
+        Takes the events of a run.
+    """
+    console = console or Console(stderr=True, highlight=False)
+
+    def heard(event: Event) -> None:
+        if event.kind == "prepared" and event.prepared is not None and not event.reused:
+            facts = event.prepared.facts
+            twice = facts["computed"] / facts["tiles"] - 1 if facts["tiles"] else 0.0
+            more = f", {twice:.0%} of them twice" if twice >= 0.01 else ""
+            line = f"{event.job.key}: {counted(facts['tiles'], 'tile')}{more}; about {size(facts['store_bytes'])}"
+            print_line(console, ("begin ", "dim"), line)
+        hear(event)
+
+    return heard
