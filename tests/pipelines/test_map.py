@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import xarray as xr
@@ -43,14 +44,15 @@ def picture(tmp_path_factory):
     y, x = np.mgrid[:700, :900]
     base = 120 + 60 * np.sin(y / 37) + 50 * np.cos(x / 21)
     pixels = np.clip(base + rng.normal(0, 8, base.shape), 0, 255).astype("u1")
-    path = tmp_path_factory.mktemp("in") / "picture.npy"
-    np.save(path, pixels[None])
+    path = tmp_path_factory.mktemp("in") / "picture.png"
+    path.write_bytes(imagecodecs.png_encode(pixels))
     return pixels, path
 
 
 def test_a_slide_and_what_is_in_the_report(shared_data, tmp_path):
     out = tmp_path / "out"
-    result = run(shared_data / SLIDE, "--out", out, "--stage", f"{HERE}:blur", "--where", "all", "--super-tile", "1024")
+    words = ["--stage", f"{HERE}:blur", "--where", "all", "--tile", "256", "--super-tile", "1024"]
+    result = run(shared_data / SLIDE, "--out", out, *words)
     assert result.exit_code == 0, result.stderr
     assert "1 done, 0 failed" in result.stdout
     source = ts.open_pyramid(str(shared_data / SLIDE))
@@ -62,13 +64,13 @@ def test_a_slide_and_what_is_in_the_report(shared_data, tmp_path):
     assert [channel.name for channel in pyramid.channels] == ["blur"]
     (row,) = json.loads((out / "report.json").read_text())["inputs"]
     assert row["status"] == "done"
-    assert row["tiles"] == -(-2967 // 64) * -(-2220 // 64)
+    assert row["tiles"] == 12 * 9
     assert row["outputs"] == ["CMU-1-Small-Region.svs.blur.zarr"]
     assert row["seconds"]["blur"] > 0
     levels = ts.kernels.mip(np.ascontiguousarray(expected))
     for level, made in zip(pyramid.levels[1:], levels, strict=False):
         np.testing.assert_array_equal(pyramid.read(level.box), made)
-    again = run(shared_data / SLIDE, "--out", out, "--stage", f"{HERE}:blur", "--where", "all", "--super-tile", "1024")
+    again = run(shared_data / SLIDE, "--out", out, *words)
     assert "already done" in again.stderr
 
 
@@ -115,9 +117,9 @@ def test_tissue_another_resolution_and_a_range_in_bytes(shared_data, tmp_path):
     options = ["--stage", f"{HERE}:scaled", "--mpp", "2", "--where", "tissue"]
     assert run(shared_data / SLIDE, "--out", tmp_path, *options).exit_code == 0
     pyramid, region = stored(tmp_path / "CMU-1-Small-Region.svs.scaled.zarr")
-    assert pyramid.mpp == pytest.approx(2.0)
+    assert pyramid.mpp == pytest.approx(2.0, rel=0.01)
     assert pyramid.dtype == np.uint8
-    assert pyramid.levels[0].shape.yx == (741, 554)
+    assert pyramid.levels[0].shape.yx == (739, 553)
     assert 0.1 < region.valid.mean() < 0.9
     source = ts.open_pyramid(str(shared_data / SLIDE))
     plan = ts.plan_tiles(source, tile_px=64, mpp=2, where="tissue")
@@ -140,48 +142,31 @@ def test_damage_is_named_and_void(shared_data, tmp_path):
     assert region.valid[:256, :256].all()
     (row,) = json.loads((tmp_path / "report.json").read_text())["inputs"]
     assert row["tiles_damaged"] == 9  # those beside it see it in their halo
-    assert "block y=1 x=1 of level 0" in next(iter(row["damaged"]))
+    assert "block y=1 x=1 of level 0" in row["damaged"]["listed"][0]["reason"]
     strict = run(
         shared_data / "broken/corrupt.tif", "--out", tmp_path, "--stage", "gradient", "--where", "all", "--strict"
     )
     assert strict.exit_code == 3
 
 
-def test_killed_at_any_moment_it_goes_on_to_the_same_bits(picture, tmp_path):
-    _, path = picture
+def test_killed_at_any_moment_it_goes_on_with_others_to_the_same_bits(picture, tmp_path):
+    pixels, path = picture
     words = ["--stage", f"{HERE}:dying", "--where", "all", "--super-tile", "256", "--batch", "3"]
     assert run(path, "--out", tmp_path / "whole", *words).exit_code == 0
     command = [sys.executable, "-m", "tilestream.cli", "map", str(path), "--out", str(tmp_path / "cut"), *words]
-    killed = subprocess.run(command, env={**os.environ, "DIE_AT": "30", "PYTHONPATH": "."}, check=False, timeout=120)
+    killed = subprocess.run(command, env={**os.environ, "DIE_AT": "30"}, check=False, timeout=120)
     assert killed.returncode == 9
-    receipts = sorted((tmp_path / "cut/receipts/picture.npy.blur.zarr").glob("L0-make0*.json"))
+    receipts = sorted((tmp_path / "cut/receipts/picture.png.blur.zarr").glob("L0-make0*.json"))
     assert receipts
-    assert run(path, "--out", tmp_path / "cut", *words).exit_code == 0
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as racer:
+        assert run(path, "--out", tmp_path / "cut", *words).exit_code == 0
+        assert racer.wait(timeout=120) == 0
     (row,) = json.loads((tmp_path / "cut/report.json").read_text())["inputs"]
-    assert row["supertiles_reused"] == len(receipts)
-    name = "picture.npy.blur.zarr"
+    assert row["supertiles"]["reused"] >= len(receipts)
+    name = "picture.png.blur.zarr"
     assert files(tmp_path / "cut" / name) == files(tmp_path / "whole" / name)
-
-
-def test_racing_processes_share_the_work(picture, tmp_path):
-    _, path = picture
-    words = [
-        "map",
-        str(path),
-        "--out",
-        str(tmp_path),
-        "--stage",
-        f"{HERE}:blur",
-        "--where",
-        "all",
-        "--super-tile",
-        "256",
-    ]
-    command = [sys.executable, "-m", "tilestream.cli", *words]
-    racers = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
-    assert [(racer.communicate(timeout=120), racer.returncode)[1] for racer in racers] == [0, 0]
-    _, region = stored(tmp_path / "picture.npy.blur.zarr")
-    np.testing.assert_array_equal(region.pixels, maps.blur(picture[0][None, None])[0])
+    _, region = stored(tmp_path / "cut" / name)
+    np.testing.assert_array_equal(region.pixels, maps.blur(pixels[None, None])[0])
 
 
 def test_in_python_into_a_store_of_any_name(picture, tmp_path):
@@ -251,7 +236,7 @@ def test_what_an_image_or_a_stage_does_not_allow_fails_that_input_by_name(pictur
 def test_maps_of_an_earlier_run_are_no_inputs(picture, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
-    (folder / "a.npy").write_bytes(picture[1].read_bytes())
+    (folder / "a.png").write_bytes(picture[1].read_bytes())
     for _ in range(2):
         result = run(folder, "--out", folder, "--stage", f"{HERE}:blur", "--where", "all")
         assert result.exit_code == 0, result.stderr
