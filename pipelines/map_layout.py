@@ -15,11 +15,12 @@ from tilestream.pyramid.pyramid import Pyramid
 from tilestream.sinks.layout import CHUNKS, StoreLayout, made_layout
 from tilestream.sinks.members import StorePlan
 from tilestream.sinks.store import scaled_affine
+from tilestream.stream.attempts import RunningStage
 from tilestream.stream.batches import Slots, new_outcome
 from tilestream.stream.dense import DenseStage
-from tilestream.stream.densebatch import run_dense, windows
+from tilestream.stream.densebatch import black_window, windows
 from tilestream.stream.mapform import MapForm
-from tilestream.types import Array, Batch, Box, ClassBand, ImageInfo, Level, Shape, Stage, SuperTile
+from tilestream.types import Array, Box, ClassBand, ImageInfo, Level, Stage, SuperTile
 
 SAMPLES = 4
 """Tiles that are run before all others: they show that the stage works, what it gives, and how well that packs."""
@@ -72,19 +73,16 @@ def sample_maps(pyramid: Pyramid, stage: Stage, grid: DenseGrid) -> Sample:
     unit = SuperTile(
         plan="", level=grid.plan.level, iy=0, ix=0, first_row=0, tile_yx=tiles.window_yx[rows], tile_px=edge
     )
+    running = RunningStage(name=stage.contract.name, stage=stage, accept=lambda found, batch: np.asarray(found))
     maps: list[Array] = []
     if rows:
         for batch in windows(pyramid, unit, size, batch=1, outcome=new_outcome(unit), slots=Slots()):
-            maps.extend(run_dense(stage, batch))
+            maps.extend(done.found[0] for done in running.finish(running.start(batch)) if done.found is not None)
     if not maps:
-        maps.extend(run_dense(stage, _black(pyramid, size)))
+        black = black_window(pyramid.info, size)
+        running.require(black)
+        maps.extend(done.found[0] for done in running.finish(running.start(black)) if done.found is not None)
     return Sample(maps=tuple(maps))
-
-
-def _black(pyramid: Pyramid, size: Shape) -> Batch:
-    pixels = np.zeros((1, size.y, size.x, len(pyramid.channels)), pyramid.dtype).transpose(0, 3, 1, 2)
-    nowhere = np.zeros((1, 2), np.int64)
-    return Batch(pixels=pixels, valid=None, valid_share=np.ones(1, np.float32), rows=nowhere[:, 0], tile_yx=nowhere)
 
 
 def chunk_edge(grid: DenseGrid, pixel_bytes: int) -> int:

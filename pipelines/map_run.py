@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,10 @@ from tilestream.pipelines.map_image import MapJob
 from tilestream.pipelines.report import write_report
 from tilestream.pipelines.report_rows import InputRow, RunFacts
 from tilestream.pipelines.tally import Tally
-from tilestream.stream.engine import Engine, Event
+from tilestream.stream.engine import BUSY_WAIT_S, Engine, Event
+from tilestream.stream.leasefiles import LeaseFile, lease_file
+from tilestream.stream.leases import alone, claim
+from tilestream.stream.seats import begun_at, taken_seat
 from tilestream.stream.work import make_stage
 
 NAME = re.compile(r"[\w-]+")
@@ -163,6 +167,7 @@ def run_map(
     require_one_for_file(cohort, config.where)
     require_writable(config.out)
     started = time.time()
+    receipts = config.out / "receipts"
     tally = Tally(cohort, config.out, suffix=f".{name}.zarr")
     listeners = [] if on_event is None else [on_event]
 
@@ -174,14 +179,20 @@ def run_map(
         profile = config.cluster or profile_for(encoder_spec(config.stage, config.stage_params))
         client = client or stack.enter_context(open_client(profile))
         tasks = threads_of(client)
-        jobs = (MapJob(entry=placed(entry), config=config, name=name, tasks=tasks) for entry in cohort.entries)
-        Engine(client, hear).run(jobs)
+        begin_at = stack.enter_context(taken_seat(Place.of(receipts)))
+        entries = begun_at(cohort.entries, begin_at)
+        Engine(client, hear).run(
+            MapJob(entry=placed(entry), config=config, name=name, tasks=tasks) for entry in entries
+        )
     rows = tally.rows()
     if config.to is not None:
-        rows = _exported(rows, config, config.to, name, on_export)
-    facts = RunFacts.of(rows, config=config, seconds=time.time() - started)
-    html, json = write_report(config.out, facts, rows)
-    return RunOutcome(rows=rows, facts=facts, report_html=html, report_json=json)
+        with _sole(lease_file(Place.of(receipts), f".{name}.{config.to}.lease")):  # the others find the files written
+            rows = _exported(rows, config, config.to, name, on_export)
+    with alone(lease_file(Place.of(receipts), ".report.lease")):  # never a mixture of two runs that end at once
+        facts = RunFacts.of(rows, config=config, seconds=time.time() - started)
+        html, json_path = write_report(config.out, facts, rows)
+        document = json.loads(json_path.read_text(encoding="utf-8"))
+    return RunOutcome(rows=rows, facts=facts, report_html=html, report_json=json_path, document=document)
 
 
 def without_maps(cohort: Cohort, name: str) -> Cohort:
@@ -203,6 +214,15 @@ def without_maps(cohort: Cohort, name: str) -> Cohort:
     entries = tuple(entry for entry in cohort.entries if entry not in found)
     ignored = tuple((entry.url, f"a map of the stage `{name}`") for entry in found)
     return replace(cohort, entries=entries, ignored=(*cohort.ignored, *ignored))
+
+
+@contextmanager
+def _sole(file: LeaseFile) -> Iterator[None]:
+    """Hold a lease for the block, after as long a wait as another living process has it."""
+    while (lease := claim(file)) is None:
+        time.sleep(BUSY_WAIT_S)
+    with lease:
+        yield
 
 
 def _exported(

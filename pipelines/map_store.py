@@ -106,10 +106,9 @@ def finished_map(places: StorePlaces, journal: Journal, *, output: str) -> Mappi
     done = finished_store(places, journal)
     if done is None or "tiles" in done:
         return done
-    return {
-        "format": done["format"], "crs": done["crs"], "shape_yx": [0, 0], "damaged": {}, "supertiles_total": 0,
-        "cache": {}, "outputs": [output], "notes": [NO_RECEIPTS],
-    }  # fmt: skip
+    nothing = {"shape_yx": [0, 0], "damaged": {}, "failed": {}, "cache": {}, "supertiles_total": 0}
+    known = {"format": done["format"], "crs": done["crs"]}
+    return {**nothing, **known, "outputs": [output], "notes": [NO_RECEIPTS]}
 
 
 def prepare_map(request: MapRequest) -> Prepared | Mapping[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from tilestream.cache.tally import by_tier
 from tilestream.metrics import Meter, collect, timed
-from tilestream.pipelines.finish import PICTURE, add_seconds, merge_damage
+from tilestream.pipelines.finish import PICTURE, add_seconds, merge_damage, merge_failed, require_a_result
 from tilestream.pipelines.ingest_finish import FinishStore
 from tilestream.pipelines.ingest_work import IngestWork, Member
 from tilestream.pipelines.report_picture import HEAT_PX, THUMBNAIL_PX, make_picture
@@ -24,6 +24,7 @@ from tilestream.sinks.members import StoreUnit
 from tilestream.sources.stamps import require_unchanged
 from tilestream.stream.batches import Slots
 from tilestream.stream.dense import DensePart, DenseStage, map_box
+from tilestream.stream.faults import hold_if_lost
 from tilestream.stream.mapform import MapForm
 from tilestream.stream.work import Again, Busy, make_stage
 from tilestream.types import ImageInfo, Receipt, StageSpec
@@ -61,6 +62,7 @@ class MapWork(IngestWork):
     def _run(self, unit: StoreUnit) -> Receipt:
         if unit.tier:
             return super()._run(unit)
+        hold_if_lost()
         dense = DenseStage(stage=make_stage(self.spec), grid=self.grid, form=self.form, batch=self.batch)
         with collect() as meter:
             try:
@@ -75,6 +77,7 @@ class MapWork(IngestWork):
             outputs=outputs,
             tiles=part.tiles,
             damaged=part.damaged,
+            failed=part.failed,
             counts=_counts(part, meter),
             bytes_read=meter.counts.get("bytes_read", 0),
             seconds=_seconds(meter),
@@ -85,7 +88,8 @@ class MapWork(IngestWork):
 
 
 def _counts(part: DensePart, meter: Meter) -> dict[str, int]:
-    own = {"empty": part.empty, "failed": part.failed, "computed": part.computed}
+    failed = len({number for numbers in part.failed.values() for number in numbers})
+    own = {"empty": part.empty, "failed": failed, "computed": part.computed}
     return {**{name: n for name, n in meter.counts.items() if name != "bytes_read"}, **own}
 
 
@@ -115,6 +119,7 @@ class MapFinish(FinishStore):
 
     def __call__(self) -> Mapping[str, Any] | Busy | Again:
         """Return the summary of the finished store, after a picture of it was drawn for the report."""
+        require_a_result(receipts_of_tiles(list(self.work.journal.receipts().values())))
         done = super().__call__()
         if isinstance(done, Mapping):
             self._draw()
@@ -152,6 +157,7 @@ class MapFinish(FinishStore):
             "tiles_failed": counts["failed"],
             "tiles_empty": counts["empty"],
             "damaged": {reason: list(rows) for reason, rows in damaged.items()},
+            "failed": {reason: list(rows) for reason, rows in merge_failed(receipts).items()},
             "bytes_read": int(self.planned.get("bytes", 0)) + sum(receipt.bytes_read for receipt in receipts),
             "seconds": {"plan": self.planned.get("seconds", 0.0), **add_seconds(receipts)},
             "supertiles_total": self.units,

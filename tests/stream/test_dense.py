@@ -140,7 +140,7 @@ def test_what_is_not_valid_is_skipped_and_spoils_what_looks_at_it():
     assert np.isnan(part.base.pixels[~valid]).all()
     assert sum(stage.calls) == part.computed == 7 * 4
     assert part.empty == 7 * 5
-    assert part.failed == 0
+    assert part.failed == {}
 
 
 def test_values_that_are_not_finite_are_no_values_and_their_tiles_counted():
@@ -153,7 +153,7 @@ def test_values_that_are_not_finite_are_no_values_and_their_tiles_counted():
     for blend in (False, True):
         part = whole(pyramid, dense_of(Filter(holed, 1), pyramid, tile_px=64, halo_px=4, blend=blend))
         np.testing.assert_array_equal(part.base.valid, IMAGE[0] != 7)
-        assert part.failed == part.tiles
+        assert part.failed == {"`it`: values that are not finite": tuple(range(part.tiles))}
 
 
 def test_tiles_outside_the_selection_are_not_computed_and_their_pixels_are_void():
@@ -236,13 +236,28 @@ def test_a_stage_that_changes_its_mind_or_raises_is_an_error_with_its_name():
     stage = Filter(median, 2, halo_px=2)
     dense = dense_of(stage, pyramid, tile_px=64, halo_px=2)
     for function, words in (
-        (lambda pixels: median(pixels)[:1], r"expected uint8 of shape \(7, 2, 68, 68\)"),
+        (lambda pixels: median(pixels)[:1], r"expected uint8 of shape \(1, 2, 68, 68\)"),
         (lambda pixels: median(pixels).astype("f4"), "got float32"),
         (lambda pixels: pixels[9], "IndexError"),
     ):
         stage.function = function
         with pytest.raises(StageError, match=words):
             whole(pyramid, dense)
+
+
+def test_only_tiles_on_which_a_stage_raises_are_left_out():
+    pyramid = ts.open_pyramid(IMAGE)
+
+    def picky(pixels):
+        if pixels[0, 0, 0] == IMAGE[0, 128, 64]:
+            raise ValueError("not this one")
+        return pixels[:1]
+
+    same = [IMAGE[0, y, x] == IMAGE[0, 128, 64] for y in range(0, 301, 64) for x in range(0, 437, 64)]
+    part = whole(pyramid, dense_of(Filter(picky, 1), pyramid, tile_px=64))
+    assert part.failed == {"`it`: ValueError: not this one": tuple(np.flatnonzero(same))}
+    assert not part.base.valid[128:192, 64:128].any()
+    assert part.base.valid[:128, :64].all()
 
 
 def test_blended_values_beyond_what_can_be_summed_ask_for_a_range():

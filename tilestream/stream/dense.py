@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,9 +11,10 @@ from tilestream.metrics import timed
 from tilestream.plan.dense import DenseGrid
 from tilestream.pyramid.pyramid import Pyramid
 from tilestream.pyramid.supertile import Base
+from tilestream.stream.attempts import RunningStage
 from tilestream.stream.batches import Outcome, Slots, new_outcome
 from tilestream.stream.blending import BlendStrip
-from tilestream.stream.densebatch import checked, run_dense, some_of, windows
+from tilestream.stream.densebatch import black_window, maps_of, some_of, windows
 from tilestream.stream.mapform import MapForm
 from tilestream.stream.validity import Mask, eroded, finite, reduced
 from tilestream.types import Array, Batch, Box, Stage, SuperTile, TileStatus
@@ -42,12 +44,12 @@ class DensePart:
     """Tiles that it owns."""
     empty: int
     """Those without a valid pixel, which were not computed."""
-    failed: int
-    """Those with values that are not finite where pixels are valid."""
     computed: int
     """Tiles that were computed, those that neighbours own included."""
     damaged: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Reason → numbers of its tiles that could not be decoded."""
+    failed: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Stage and reason → numbers of its tiles on which it raised, or gave values that are not finite."""
 
 
 def map_box(pyramid: Pyramid, dense: DenseStage, box: Box, *, slots: Slots | None = None) -> DensePart:
@@ -72,7 +74,7 @@ def map_box(pyramid: Pyramid, dense: DenseStage, box: Box, *, slots: Slots | Non
     Raises
     ------
     StageError
-        When the stage raises, or gives another shape or type than it gave at first.
+        When the stage is broken, rather than some of the tiles.
 
     Notes
     -----
@@ -82,8 +84,16 @@ def map_box(pyramid: Pyramid, dense: DenseStage, box: Box, *, slots: Slots | Non
     outcome = new_outcome(painting.unit)
     if len(painting.tiles):
         size, slots = dense.grid.window_px, slots or Slots()
+        accept = maps_of(dense.form, dense.grid.stride)
+        running = RunningStage(name=dense.form.name, stage=dense.stage, accept=accept)
         for batch in windows(pyramid, painting.unit, size, batch=dense.batch, outcome=outcome, slots=slots):
-            painting.take(batch, outcome)
+            seen = painting.seen(batch, outcome)
+            for done in running.finish(running.start(seen)) if len(seen.rows) else ():
+                if done.found is None:
+                    outcome.fail(f"`{dense.form.name}`: {done.reason}", done.batch.rows.tolist())
+                else:
+                    painting.put(done.batch, done.found, outcome)
+        running.require_alive(black_window(pyramid.info, size))
     return painting.finish(outcome)
 
 
@@ -95,7 +105,6 @@ class _Painting:
         self.tiles = dense.grid.tiles(box)
         self._pixels = np.empty((box.height, box.width, len(dense.form.channels)), dense.form.stored)
         self._valid = np.zeros(self._pixels.shape[:2], np.bool_)
-        self._failed: set[int] = set()
         self._computed = 0
         self._strip = self._new_strip() if dense.grid.is_blended else None
 
@@ -106,19 +115,18 @@ class _Painting:
         edge = plan.grid.tile_px + 2 * plan.grid.halo_px
         return SuperTile(plan="", level=plan.level, iy=0, ix=0, first_row=0, tile_yx=self.tiles.window_yx, tile_px=edge)
 
-    def take(self, batch: Batch, outcome: Outcome) -> None:
-        """Run the stage on the tiles of a batch of which the core has a valid pixel, and put them into the box."""
-        dense = self.dense
-        if batch.valid is not None:
-            pairs = zip(batch.rows.tolist(), batch.valid, strict=True)
-            seen = np.array([one[self._core(row)].any() for row, one in pairs], np.bool_)
-            outcome.status[batch.rows[~seen]] = TileStatus.EMPTY
-            batch = some_of(batch, seen)
-        if not len(batch.rows):
-            return
-        stride, contract = dense.grid.stride, dense.stage.contract
-        with timed(dense.form.name):
-            found = checked(run_dense(dense.stage, batch), batch, dense.form, stride)
+    def seen(self, batch: Batch, outcome: Outcome) -> Batch:
+        """Return the tiles of a batch of which the core has a valid pixel; the others are empty."""
+        if batch.valid is None:
+            return batch
+        pairs = zip(batch.rows.tolist(), batch.valid, strict=True)
+        seen = np.array([one[self._core(row)].any() for row, one in pairs], np.bool_)
+        outcome.status[batch.rows[~seen]] = TileStatus.EMPTY
+        return some_of(batch, seen)
+
+    def put(self, batch: Batch, found: Array, outcome: Outcome) -> None:
+        """Put the maps of some tiles into the box."""
+        stride, contract = self.dense.grid.stride, self.dense.stage.contract
         self._computed += len(found)
         with timed("paste"):
             valid = None if batch.valid is None else reduced(eroded(batch.valid, contract.void_px), stride)
@@ -126,7 +134,7 @@ class _Painting:
             for slot, row in enumerate(batch.rows.tolist()):
                 one = None if valid is None else valid[slot]
                 if known is not None:
-                    one = self._finite(known[slot], one, row)
+                    one = self._finite(known[slot], one, row, outcome)
                 self._put(found[slot], one, row)
 
     def finish(self, outcome: Outcome) -> DensePart:
@@ -137,7 +145,6 @@ class _Painting:
         is_whole = bool(self._valid.all())
         if not is_whole:
             self._pixels[~self._valid] = 0 if form.void is None else form.void
-        owned = {reason: [row for row in rows if tiles.owned[row]] for reason, rows in outcome.damaged.items()}
         return DensePart(
             base=Base(
                 pixels=self._pixels, valid=None if is_whole else self._valid, void=form.void, kind=form.kind,
@@ -145,10 +152,16 @@ class _Painting:
             ),
             tiles=int(tiles.owned.sum()),
             empty=int(np.count_nonzero(tiles.owned & (outcome.status == TileStatus.EMPTY))),
-            failed=len(self._failed),
             computed=self._computed,
-            damaged={reason: tuple(tiles.number[rows].tolist()) for reason, rows in owned.items() if rows},
+            damaged=self._owned(outcome.damaged),
+            failed=self._owned(outcome.failed),
         )  # fmt: skip
+
+    def _owned(self, found: Mapping[str, list[int]]) -> dict[str, tuple[int, ...]]:
+        """Return the numbers of the box's own tiles among some rows by reason."""
+        tiles = self.tiles
+        owned = {reason: [row for row in rows if tiles.owned[row]] for reason, rows in found.items()}
+        return {reason: tuple(tiles.number[rows].tolist()) for reason, rows in owned.items() if rows}
 
     def _new_strip(self) -> BlendStrip:
         grid, used = self.dense.grid, self.tiles.used
@@ -162,11 +175,11 @@ class _Painting:
         (y0, y1), (x0, x1) = inside.tolist()
         return slice(y0, y1), slice(x0, x1)
 
-    def _finite(self, known: Mask, valid: Mask | None, row: int) -> Mask:
+    def _finite(self, known: Mask, valid: Mask | None, row: int, outcome: Outcome) -> Mask:
         """Return where a tile is valid and finite, and note the tile where the two differ."""
         lost = ~known if valid is None else ~known & valid
-        if self.tiles.owned[row] and lost[self._core(row, self.dense.grid.stride)].any():
-            self._failed.add(row)
+        if lost[self._core(row, self.dense.grid.stride)].any():
+            outcome.fail(f"`{self.dense.form.name}`: values that are not finite", [row])
         return known if valid is None else known & valid
 
     def _put(self, values: Array, valid: Mask | None, row: int) -> None:

@@ -8,12 +8,14 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from tilestream.errors import StageError, TilestreamError
+from tilestream.errors import StageError
 from tilestream.metrics import timed
 from tilestream.pyramid.pyramid import Pyramid
+from tilestream.stream import halt
+from tilestream.stream.attempts import Accept, black_batch
 from tilestream.stream.batches import Outcome, Slots, iter_batches
 from tilestream.stream.mapform import MapForm
-from tilestream.types import Array, Batch, Shape, Stage, SuperTile
+from tilestream.types import Array, Batch, ImageInfo, Shape, SuperTile
 
 
 def windows(
@@ -43,6 +45,7 @@ def windows(
     """
     batches = iter_batches(pyramid, unit, batch=batch, outcome=outcome, slots=slots)
     while True:
+        halt.look()
         with timed("supply"):
             taken = next(batches, None)
         if taken is None:
@@ -85,48 +88,29 @@ def some_of(batch: Batch, kept: npt.NDArray[np.bool_]) -> Batch:
     )
 
 
-def run_dense(stage: Stage, batch: Batch) -> Array:
-    """Return the maps of a batch, whatever their shape.
+def black_window(image: ImageInfo, size: Shape) -> Batch:
+    """Return one black tile of the size that a stage is given, on which it has to work.
 
     Parameters
     ----------
-    stage : Stage
-        What to run.
-    batch : Batch
-        Its tiles.
+    image : ImageInfo
+        Says channels and type.
+    size : Shape
+        Size, px.
 
     Returns
     -------
-    ndarray
-        As the stage gives them.
-
-    Raises
-    ------
-    StageError
-        When the stage raises.
+    Batch
+        Of one tile, all valid.
     """
-    try:
-        return np.asarray(stage(batch))
-    except TilestreamError:
-        raise
-    except Exception as error:  # whatever a user's callable raises becomes one clear row
-        raise StageError.of(
-            f"stage `{stage.contract.name}`",
-            got=f"{type(error).__name__}: {error}",
-            expected=f"maps for a batch {batch.pixels.shape} of {batch.pixels.dtype}",
-            do="Run the callable on such an array by itself.",
-        ) from error
+    return _cut(black_batch(image, tile_px=max(size.yx)), size)
 
 
-def checked(found: Array, batch: Batch, form: MapForm, stride: int) -> Array:
-    """Return the maps of a batch, which have to be like those that the store was laid out for.
+def maps_of(form: MapForm, stride: int) -> Accept:
+    """Return what looks at the maps of a stage: they have to be like those that the store was laid out for.
 
     Parameters
     ----------
-    found : ndarray
-        What the stage gave.
-    batch : Batch
-        For which tiles.
     form : MapForm
         What it gave at first.
     stride : int
@@ -134,21 +118,21 @@ def checked(found: Array, batch: Batch, form: MapForm, stride: int) -> Array:
 
     Returns
     -------
-    ndarray
-        `(n, k, y, x)`.
-
-    Raises
-    ------
-    StageError
-        When shape or type are others.
+    callable
+        Gives `(n, k, y, x)`; raises `StageError` where shape or type are others.
     """
-    n, _, height, width = batch.pixels.shape
-    wanted = (n, form.planes, height // stride, width // stride)
-    if found.shape == wanted and found.dtype == form.given:
-        return found
-    raise StageError.of(
-        f"output of `{form.name}`",
-        got=f"{found.dtype} of shape {found.shape}",
-        expected=f"{form.given} of shape {wanted}, as for the first tile",
-        do="Return maps of one type and one number of channels for every batch.",
-    )
+
+    def accept(found: Array, batch: Batch) -> Array:
+        maps = np.asarray(found)
+        n, _, height, width = batch.pixels.shape
+        wanted = (n, form.planes, height // stride, width // stride)
+        if maps.shape == wanted and maps.dtype == form.given:
+            return maps
+        raise StageError.of(
+            f"output of `{form.name}`",
+            got=f"{maps.dtype} of shape {maps.shape}",
+            expected=f"{form.given} of shape {wanted}, as for the first tile",
+            do="Return maps of one type and one number of channels for every batch.",
+        )
+
+    return accept
