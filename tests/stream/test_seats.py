@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import socket
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from tests.servers import S3
@@ -42,6 +45,15 @@ def test_the_lowest_free_seat_is_taken_and_given_back(tmp_path: Path) -> None:
         with taken_seat(place) as start:
             assert start == 0
     assert list(place.path.iterdir()) == []
+
+
+def test_the_seats_of_killed_runs_are_cleared(tmp_path: Path) -> None:
+    place = Place.of(tmp_path)
+    with taken_seat(place), taken_seat(place):
+        for number, started in ((7, 0.0), (8, psutil.Process(1).create_time())):
+            owner = {"host": socket.gethostname(), "pid": 1, "started": started}
+            (tmp_path / f".run-{number}.lease").write_text(json.dumps(owner))
+    assert [path.name for path in tmp_path.iterdir()] == [".run-8.lease"]  # which lives as long as the machine
 
 
 def test_members_of_an_array_have_a_seat_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,6 +160,19 @@ def is_held(at: Path | LeaseFile) -> bool:
     return False
 
 
+def clear_dead(at: LeaseFile) -> None:
+    """Remove a lease whose holder is dead; a living one stays.
+
+    Parameters
+    ----------
+    at : LeaseFile
+        Where it lies.
+    """
+    found = at.look()
+    if found is not None and _is_expired(*found):
+        at.take_away(found[0])
+
+
 def abandon() -> None:
     """Release all leases of this process, which is about to end: work that still goes on is anybody's now.
 

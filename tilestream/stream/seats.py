@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from tilestream.codecs.place import Place
 from tilestream.stream.leasefiles import lease_file
-from tilestream.stream.leases import Lease, claim
+from tilestream.stream.leases import Lease, claim, clear_dead
 
 MOST_SEATS = 1024
 """Runs beyond that begin at 0, which is slower and not wrong."""
@@ -51,8 +51,11 @@ def taken_seat(folder: Place) -> Iterator[float]:
         if lease is not None:
             with lease:
                 yield seat_start(number)
-            return
-    yield 0.0
+            break
+    else:
+        yield 0.0
+    for name in folder.names(".*.lease"):  # of runs that were killed
+        clear_dead(lease_file(folder, name))
 
 
 def array_index(environment: Mapping[str, str]) -> int:
