@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import google_crc32c
 from distributed import Worker
 
-from tilestream.cache.ranges import Range, kept_ranges
+from tilestream.cache.ranges import Range, kept_ranges, owned_ranges
 from tilestream.cache.stack import share_machine
 from tilestream.cache.tally import PEER, tell
 from tilestream.cluster.breaker import Breaker
@@ -80,14 +80,16 @@ class Peers:
         dict
             Bytes by range, their length and checksum compared.
         """
-        asks = self._by_owner(file, ranges)
-        if not asks or not self._asks.acquire(blocking=False):
-            return {}
-        try:
-            found = self._run(self._ask_all(file, asks))
-        finally:
-            self._asks.release()
-        asked = sum(len(some) for _, some in asks)
+        own = {one: owned_ranges.get(file, one[0], sum(one)) for one in ranges}  # what others have offered to this one
+        found = {one: data for one, data in own.items() if data is not None}
+        asked = len(found)
+        asks = self._by_owner(file, [one for one in ranges if one not in found])
+        if asks and self._asks.acquire(blocking=False):
+            asked += sum(len(some) for _, some in asks)
+            try:
+                found |= self._run(self._ask_all(file, asks))
+            finally:
+                self._asks.release()
         tell(PEER, hits=len(found), misses=asked - len(found), bytes=sum(map(len, found.values())))
         return found
 
@@ -245,18 +247,23 @@ def answer_ranges(file: bytes, ranges: Sequence[Range]) -> list[Part]:
     found: list[Part] = []
     room = ANSWER_BYTES
     for start, nbytes in ranges[:ANSWER_RANGES]:
-        data = kept_ranges.get(bytes(file), start, start + nbytes) if nbytes <= room else None
+        data = _kept(bytes(file), start, start + nbytes) if nbytes <= room else None
         if data is not None:
             room -= nbytes
             found.append((start, data, google_crc32c.value(data)))
     return found
 
 
+def _kept(file: bytes, start: int, stop: int) -> bytes | None:
+    owned = owned_ranges.get(file, start, stop)
+    return kept_ranges.get(file, start, stop) if owned is None else owned
+
+
 def take_ranges(file: bytes, parts: Sequence[Part]) -> None:
     """Keep ranges that a peer has fetched and that this worker owns; those that are damaged are passed over."""
     for start, data, checksum in parts[:ANSWER_RANGES]:
         if google_crc32c.value(data) == checksum:
-            kept_ranges.put(bytes(file), start, bytes(data))
+            owned_ranges.put(bytes(file), start, bytes(data))
 
 
 def host_of(address: str) -> str:

@@ -24,7 +24,7 @@ from tests.servers import serve_http
 from tilestream.cache import BlockCache, forget_blocks
 from tilestream.cache.disk import LEAST_BYTES, DiskTier
 from tilestream.cache.diskfolder import claim_folder
-from tilestream.cache.ranges import kept_ranges
+from tilestream.cache.ranges import kept_ranges, owned_ranges
 from tilestream.cache.stack import CacheConfig
 from tilestream.cluster.caching import NAME, install_caches
 from tilestream.cluster.client import open_client
@@ -74,10 +74,8 @@ def second_row(
     )
 
 
-def _read(url: str, *, is_cold: bool) -> float:
+def _read(url: str) -> float:
     """Return the seconds that reading all tiles of a slide takes, on a worker."""
-    if is_cold:
-        kept_ranges.reset()
     remote_file(url, {})._seen = None
     started = time.perf_counter()
     pyramid = ts.open_pyramid(url, cache_bytes=0)
@@ -105,10 +103,10 @@ def slow_rows(
                 disk = str(folder / "cache") if way == "disk" else None
                 install_caches(client, CacheConfig(peers=way == "peer", disk=disk))
                 client.run(_forget)
-                read(is_cold=True, workers=first).result()
+                read(workers=first).result()
                 client.run(_flush)
-                # what the first has offered to the second lies there already, as it would in a run
-                seconds.append(read(is_cold=way != "peer", workers=second).result())
+                # with peers, what the first has offered to the second lies there already, as it would in a run
+                seconds.append(read(workers=second).result())
     rate = {way: tiles / statistics.median(seconds) for way, seconds in ways.items()}
     note = (
         f"{tiles} tiles in units of 4, one request or question a unit, the header included; two processes on loopback, "
@@ -123,7 +121,8 @@ def slow_rows(
 
 
 def _forget() -> None:
-    kept_ranges.reset()
+    for ranges in (kept_ranges, owned_ranges):
+        ranges.reset()
 
 
 def _flush() -> None:

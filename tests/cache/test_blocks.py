@@ -140,7 +140,7 @@ def test_the_budget_is_true_under_32_threads():
 def test_workers_of_a_machine_share_its_budget(workers, host_bytes):
     share = limits.Limits.of_machine(host_bytes, workers)
     whole = limits.Limits.of_machine(host_bytes, 1)
-    assert workers * (share.decoded + share.compressed + share.indexes) <= (host_bytes or 2**62)
+    assert workers * (share.decoded + share.compressed + share.owned + share.indexes) <= (host_bytes or 2**62)
     assert share.decoded <= whole.decoded
     if host_bytes is None:
         assert share.decoded <= limits.DECODED_BYTES
@@ -151,7 +151,7 @@ def test_a_cache_shrinks_to_its_share_of_the_machine():
     try:
         for number in range(20):
             cache.keep(key(number), block())
-        limits.set_limits(limits.Limits(decoded=5000, compressed=1000, indexes=1000))
+        limits.set_limits(limits.Limits(decoded=5000, compressed=1000, owned=0, indexes=1000))
         fit_blocks()
         assert cache.held_bytes == 5000
         assert block_cache(20_004).budget_bytes == 5000

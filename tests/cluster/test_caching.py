@@ -74,7 +74,7 @@ def test_workers_ask_each_other_before_a_source(workers):
     assert done["peer"]["hits"] == 0
     again, fetched, found = workers.submit(fetch_files, 0.01, workers=second, pure=False).result()
     assert again == data
-    # what the second owns was offered to it and lies in its memory, the rest it asks for
+    # what the second owns was offered to it and lies there, the rest it asks for
     assert found["peer"]["misses"] == 0
     assert found["peer"]["hits"] > 5
     assert fetched == 0

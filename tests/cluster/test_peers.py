@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilestream.cache.ranges import kept_ranges
-from tilestream.cache.stack import use_caches
+from tilestream.cache.ranges import kept_ranges, owned_ranges
+from tilestream.cache.stack import CacheConfig, use_caches
 from tilestream.cache.tally import by_tier
 from tilestream.cluster import peers as module
 from tilestream.cluster.breaker import FAILURES
@@ -93,12 +93,14 @@ def peers(loop) -> Iterator[Any]:
         neighbour = Neighbour(answer)
         worker = SimpleNamespace(address=HERE, loop=loop, rpc=lambda address: neighbour)
         tier = Peers(worker, timeout_s=TIMEOUT_S)
+        use_caches(CacheConfig(host_bytes=512 << 20))
         tier.members(members)
         return tier, neighbour
 
     yield made
     use_caches(None)
-    kept_ranges.reset()
+    for ranges in (kept_ranges, owned_ranges):
+        ranges.reset()
 
 
 def right(file, ranges):
@@ -209,7 +211,6 @@ def test_questions_and_answers_are_of_a_bounded_size(peers, loop):
     large = [(start, ANSWER_BYTES // 2 - 1) for start, _ in mine(5)]
     assert tier.get(FILE, [*large, (large[0][0], ANSWER_BYTES + 1)]) == {}
     assert sorted(map(len, neighbour.asked)) == [1, 2, 2]
-    use_caches(None)
     for start, nbytes in large:
         kept_ranges.put(FILE, start, bytes(nbytes))
     assert len(answer_ranges(FILE, large)) == 2
@@ -225,6 +226,9 @@ def test_what_was_fetched_is_offered_to_its_owner(peers, loop):
     assert sorted(neighbour.offered) == sorted(right(FILE, theirs))
     take_ranges(FILE, [*neighbour.offered[:2], (neighbour.offered[2][0], b"rotten", 1)])
     assert sorted(answer_ranges(FILE, theirs)) == sorted(neighbour.offered[:2])
+    assert kept_ranges.held_bytes == 0  # what is offered does not push out what is read ahead
+    tier.members((HERE,))
+    assert set(tier.get(FILE, theirs)) == {(start, len(data)) for start, data, _ in neighbour.offered[:2]}
 
 
 @given(

@@ -10,6 +10,8 @@ DECODED_BYTES = 128 << 20
 """Decoded blocks kept in one process when nothing is said."""
 COMPRESSED_BYTES = 128 << 20
 """Stored bytes of remote files kept in one process when nothing is said: the tiles of some dozen super-tiles."""
+OWNED_BYTES = 64 << 20
+"""Stored bytes that one process keeps for its peers when nothing is said."""
 INDEX_BYTES = 32 << 20
 """Indexes of shards kept in one process, of all images together, when nothing is said."""
 
@@ -22,6 +24,8 @@ class Limits:
     """Decoded blocks."""
     compressed: int
     """Stored bytes of remote files."""
+    owned: int
+    """Stored bytes of remote files that other workers have fetched and will ask this one for."""
     indexes: int
     """Indexes of shards."""
 
@@ -45,12 +49,14 @@ class Limits:
         import psutil  # whoever opens an image only does without
 
         share = (psutil.virtual_memory().total // MACHINE_PART if host_bytes is None else host_bytes) // max(1, workers)
-        limits = cls(decoded=share * 3 // 4, compressed=share * 3 // 16, indexes=share // 16)
+        part = share // 16
+        limits = cls(decoded=12 * part, compressed=2 * part, owned=part, indexes=part)
         if host_bytes is not None:
             return limits
         return cls(
             decoded=min(limits.decoded, DECODED_BYTES),
             compressed=min(limits.compressed, COMPRESSED_BYTES),
+            owned=min(limits.owned, OWNED_BYTES),
             indexes=min(limits.indexes, INDEX_BYTES),
         )
 
@@ -72,6 +78,11 @@ def within(budget_bytes: int) -> int:
 def compressed_bytes() -> int:
     """Return the budget of stored bytes of remote files in this process."""
     return COMPRESSED_BYTES if _current is None else _current.compressed
+
+
+def owned_bytes() -> int:
+    """Return the budget of what this process keeps for its peers; nothing unless it is told that it has some."""
+    return 0 if _current is None else _current.owned
 
 
 def index_bytes() -> int:

@@ -10,7 +10,7 @@ from threading import Lock
 from typing import TypeAlias
 
 from tilestream.cache import limits
-from tilestream.cache.tally import COMPRESSED, tell
+from tilestream.cache.tally import COMPRESSED, PEER, tell
 
 Range: TypeAlias = tuple[int, int]
 """First byte and number of bytes."""
@@ -25,10 +25,12 @@ class KeptRanges:
     ----------
     budget_bytes : callable
         Returns the most bytes kept, which may change.
+    tier : str
+        Under which what is pushed out is counted.
     """
 
-    def __init__(self, budget_bytes: Callable[[], int]) -> None:
-        self._budget = budget_bytes
+    def __init__(self, budget_bytes: Callable[[], int], tier: str = COMPRESSED) -> None:
+        self._budget, self._tier = budget_bytes, tier
         self.reset()
 
     @property
@@ -76,7 +78,7 @@ class KeptRanges:
             self._ranges[file, start] = data
             insort(self._starts.setdefault(file, []), start)
             self._bytes += len(data)
-        tell(COMPRESSED, evictions=evictions)
+        tell(self._tier, evictions=evictions)
 
     def get(self, file: Hashable, start: int, stop: int) -> bytes | None:
         """Return the bytes of a range that lies in a kept one, None where none does.
@@ -113,7 +115,7 @@ class KeptRanges:
         """Drop what no longer fits, after the budget has changed."""
         with self._lock:
             evictions = self._make_room(0)
-        tell(COMPRESSED, evictions=evictions)
+        tell(self._tier, evictions=evictions)
 
     def _make_room(self, nbytes: int) -> int:
         evictions, most = 0, self.budget_bytes - nbytes
@@ -132,7 +134,10 @@ class KeptRanges:
 
 
 kept_ranges = KeptRanges(limits.compressed_bytes)
-"""Those of this process."""
+"""What this process has read or will read."""
+owned_ranges = KeptRanges(limits.owned_bytes, PEER)
+"""What others have fetched and this process is asked for; apart, so that it does not push out what is read ahead."""
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=kept_ranges.reset)
+    for _ranges in (kept_ranges, owned_ranges):
+        os.register_at_fork(after_in_child=_ranges.reset)

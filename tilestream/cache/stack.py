@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tilestream.cache import limits
 from tilestream.cache.blocks import fit_blocks
-from tilestream.cache.ranges import Range, kept_ranges
+from tilestream.cache.ranges import Range, kept_ranges, owned_ranges
 from tilestream.cache.worth import Worth
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ def share_machine(workers: int) -> None:
     config = _stack.config
     limits.set_limits(None if config is None else limits.Limits.of_machine(config.host_bytes, workers))
     fit_blocks()
-    kept_ranges.fit()
+    for ranges in (kept_ranges, owned_ranges):
+        ranges.fit()
 
 
 def use_peers(peers: PeerTier | None) -> None:

@@ -55,9 +55,10 @@ def stamps_of(source: Source) -> tuple[Stamp, ...]:
     Chunks in folders of their own (Zarr) are not looked at, nor is what OpenSlide opens by itself beside its file.
     """
     files = {file.url: file for file in _files(source, set())}
-    paths = {file.path for file in files.values() if file.is_local}
-    local = [stamp for path in sorted(paths) for stamp in _stamps(path)]
-    return (*local, *_remote_stamps([file for _, file in sorted(files.items()) if not file.is_local]))
+    return (
+        *_local_stamps(files.values()),
+        *_remote_stamps([file for _, file in sorted(files.items()) if not file.is_local]),
+    )
 
 
 def state_of(source: Source) -> str:
@@ -74,15 +75,23 @@ def state_of(source: Source) -> str:
         Empty where these do not tell a change of pixels: of arrays, of folders, in which files of any depth may change
         (Zarr, MRXS), and of remote files whose service does not say what they are.
     """
-    files = {file.url: file for file in _files(source, set())}.values()
-    if any(file.is_local and (Path(file.path).is_dir() or file.path.endswith(".mrxs")) for file in files):
+    files = {file.url: file for file in _files(source, set())}
+    if any(file.is_local and (Path(file.path).is_dir() or file.path.endswith(".mrxs")) for file in files.values()):
         return ""
-    stamps = stamps_of(source)
-    told = sum(stamp.version is not None for stamp in stamps if "://" in stamp.path)
-    if told < sum(not file.is_local for file in files):
+    remote = [_remote_identity(file) for file in files.values() if not file.is_local]
+    if not all(isinstance(name, bytes) for name in remote):
         return ""
-    facts = [(stamp.path, stamp.size_bytes, stamp.mtime_ns, stamp.version) for stamp in stamps]
-    return digest(*facts) if facts else ""
+    local = [(stamp.path, stamp.size_bytes, stamp.mtime_ns) for stamp in _local_stamps(files.values())]
+    return digest(*local, *remote) if local or remote else ""
+
+
+def _remote_identity(file: File) -> object:
+    from tilestream.sources.remoteidentity import identity_of
+
+    try:
+        return identity_of(file.url, file.options, file.seen)
+    except SourceError:  # a folder, or nothing there
+        return None
 
 
 def require_unchanged(stamps: Iterable[Stamp]) -> None:
@@ -148,6 +157,10 @@ def _changed(stamp: Stamp, got: str) -> SourceError:
         expected=f"the {stamp.size_bytes} bytes that it had when it was opened",
         do="Nothing was made of a mixture; run the same command again when the file is at rest.",
     )
+
+
+def _local_stamps(files: Iterable[File]) -> list[Stamp]:
+    return [stamp for path in sorted({file.path for file in files if file.is_local}) for stamp in _stamps(path)]
 
 
 def _stamps(path: str) -> Iterator[Stamp]:
