@@ -40,8 +40,11 @@ class Request:
 
 
 Fault = Callable[[Request], int | None]
-"""Status to answer a request with instead of doing it; `RESET` cuts the connection, `SHORT` half of the body."""
-RESET, SHORT = -1, -2
+"""Status to answer a request with instead of doing it; `RESET` cuts the connection, `SHORT` sends half of the body and
+`STALL` half of it and then nothing more."""
+RESET, SHORT, STALL = -1, -2, -3
+STALLED_S = 10.0
+"""How long a stalled answer keeps its connection open."""
 
 
 @dataclass
@@ -118,12 +121,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.shutdown(2)
             return
-        if status is not None and status != SHORT:
+        if status is not None and status not in (SHORT, STALL):
             self._send(status, b"refused", {}, with_body=with_body)
         elif not path.is_file():
             self._send(404, b"not there", {}, with_body=with_body)
         else:
-            self._file(path, request, is_short=status == SHORT, with_body=with_body)
+            self._file(path, request, is_short=status in (SHORT, STALL), with_body=with_body)
+            if status == STALL:
+                self.wfile.flush()
+                time.sleep(STALLED_S)
 
     def _file(self, path: Path, request: Request, *, is_short: bool, with_body: bool) -> None:
         found = path.stat()

@@ -11,10 +11,11 @@ import time
 import numpy as np
 import pytest
 
-from tests.servers import RESET, SHORT, first, serve_http
+from tests.servers import RESET, SHORT, STALL, first, serve_http
 from tilestream.codecs import retries
 from tilestream.codecs.place import Place
 from tilestream.errors import DamagedError, SourceError
+from tilestream.sources import fetching
 from tilestream.sources.files import File
 from tilestream.sources.recognise import list_folder
 from tilestream.sources.stamps import Stamp, require_unchanged
@@ -101,8 +102,9 @@ def test_trouble_that_passes_is_ridden_out(remote, status):
     assert file.read(2 * MIB, 70_000) == DATA[2 * MIB : 2 * MIB + 70_000]
 
 
-@pytest.mark.parametrize("trouble", [429, 408, 502, 504, RESET, SHORT])
-def test_trouble_of_web_servers_is_ridden_out(http_server, trouble):
+@pytest.mark.parametrize("trouble", [429, 408, 502, 504, RESET, SHORT, STALL])
+def test_trouble_of_web_servers_is_ridden_out(http_server, trouble, monkeypatch):
+    monkeypatch.setattr(fetching, "STALL_S", 0.5)
     (http_server.root / "a").write_bytes(DATA)
     file = File(url=f"{http_server.url}/a")
     http_server.log.fault = first(2, trouble, method="HEAD" if trouble == 429 else "GET")

@@ -12,6 +12,9 @@ from typing import Any, TypeAlias
 
 from tilestream.codecs.objects import chain_of
 
+STALL_S = 20.0
+"""How long a web server may send nothing before the request is made again; S3's own client waits for a minute."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
@@ -36,8 +39,15 @@ class NoRangesError(OSError):
 Fetch: TypeAlias = Callable[[Any, str, int, int, Seen], Awaitable[bytes]]
 
 
+def _options(system: Any) -> dict[str, Any]:
+    """Return what each request of a file system takes; however long it is, bytes have to come."""
+    from aiohttp import ClientTimeout  # comes with what speaks HTTP
+
+    return {"timeout": ClientTimeout(total=None, sock_connect=STALL_S, sock_read=STALL_S), **system.kwargs}
+
+
 async def _http(system: Any, path: str, start: int, stop: int, seen: Seen) -> bytes:
-    kwargs = dict(system.kwargs)
+    kwargs = _options(system)
     headers = {**kwargs.pop("headers", {}), "Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
     if seen.etag:
         headers["If-Match"] = seen.etag
@@ -60,7 +70,7 @@ async def _http(system: Any, path: str, start: int, stop: int, seen: Seen) -> by
 
 async def _http_look(system: Any, path: str) -> dict[str, Any]:
     """Return what a web server says of a file, as `info` does, which asks twice for what is not there."""
-    kwargs = dict(system.kwargs)
+    kwargs = _options(system)
     headers = {**kwargs.pop("headers", {}), "Accept-Encoding": "identity"}
     session = await system.set_session()
     url = system.encode_url(path)
