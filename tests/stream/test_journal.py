@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tilestream.errors import OutputError
-from tilestream.stream.journal import FINISH, LEDGER, Journal, difference
+from tilestream.stream.journal import FINISH, LEDGER, RECIPE, Journal, difference
 from tilestream.types import Receipt
 
 
@@ -33,12 +35,49 @@ def test_receipts_come_back_as_they_were(journal: Journal) -> None:
     assert Journal(root=journal.root, recipe="other").receipts() == {}
 
 
-@pytest.mark.parametrize("size", range(0, 200, 7))
-def test_a_cut_receipt_is_none(journal: Journal, size: int) -> None:
+def test_a_receipt_cut_at_any_byte_is_none(journal: Journal) -> None:
     path = journal.root / "L0-y0-x1.json"
-    path.write_bytes(path.read_bytes()[:size])
-    assert journal.receipt("L0-y0-x1") is None
-    assert sorted(journal.receipts()) == ["L0-y0-x0", "L0-y0-x2"]
+    whole = path.read_bytes()
+    for size in range(len(whole)):
+        path.write_bytes(whole[:size])
+        assert journal.receipt("L0-y0-x1") is None
+        assert sorted(journal.receipts()) == ["L0-y0-x0", "L0-y0-x2"]
+    path.write_bytes(whole)
+    assert len(journal.receipts()) == 3
+
+
+@given(place=st.integers(0, 10**6), flip=st.integers(1, 255))
+def test_a_receipt_with_a_flipped_bit_is_none_or_the_same(journal: Journal, place: int, flip: int) -> None:
+    path = journal.root / "L0-y0-x1.json"
+    whole = bytearray(path.read_bytes())
+    before = bytes(whole)
+    whole[place % len(whole)] ^= flip
+    path.write_bytes(whole)
+    assert journal.receipt("L0-y0-x1") in (None, receipt("L0-y0-x1"))
+    path.write_bytes(before)
+
+
+def test_a_ledger_cut_at_any_byte_means_that_nothing_is_done(journal: Journal) -> None:
+    journal.close(journal.receipts().values(), {"tiles": 9})
+    path = journal.root / LEDGER
+    whole = path.read_bytes()
+    for size in range(len(whole)):
+        path.unlink()  # a file of another inode, as any that takes its place
+        path.write_bytes(whole[:size])
+        assert journal.summary() is None
+        assert journal.receipts() == {}
+    path.write_bytes(whole)
+    assert journal.summary() == {"tiles": 9}
+
+
+def test_a_recipe_cut_at_any_byte_is_written_anew_and_costs_no_receipt(journal: Journal) -> None:
+    path = journal.root / RECIPE
+    whole = path.read_bytes()
+    for size in range(len(whole)):
+        path.write_bytes(whole[:size])
+        journal.open({"plan": {"tile_px": 256}})
+        assert path.read_bytes() == whole
+        assert len(journal.receipts()) == 3
 
 
 @pytest.mark.parametrize(
