@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
+import dask
+import psutil
 import pytest
 from distributed import Client
 
@@ -13,6 +16,7 @@ from tests.pipelines.faults.faulty import let_go, set_flag
 from tests.pipelines.faults.runs import UNITS, embed, stores
 from tilestream.cluster.client import open_client
 from tilestream.stream import engine, watch
+from tilestream.stream.engine import Event
 
 
 @pytest.fixture
@@ -37,6 +41,26 @@ def test_a_process_that_hangs_is_ended_and_its_unit_done_by_another(
     assert len(before & set(processes.run(os.getpid).values())) == 1
     embed(client, slide, tmp_path / "alone", encoder="tests.pipelines.faults.faulty:hangs_once")  # nobody is first now
     assert stores(tmp_path / "out") == stores(tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_a_stopped_process_is_replaced_and_its_unit_done_by_another(
+    slide: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    stopped: list[int] = []
+    with dask.config.set({"distributed.scheduler.worker-ttl": "5s"}), open_client("local:2") as client:
+
+        def stop(event: Event) -> None:
+            if event.receipt is not None and not stopped:
+                stopped.append(int(event.receipt.worker.rpartition(":")[2]))
+                os.kill(stopped[0], signal.SIGSTOP)
+
+        (row,) = embed(client, slide, tmp_path, on_event=stop).rows
+        client.wait_for_workers(2, timeout=60)
+        assert stopped[0] not in client.run(os.getpid).values()
+    assert (row.status, row.supertiles_computed) == ("done", UNITS), row.reason
+    assert stores(tmp_path) == whole
+    assert not psutil.pid_exists(stopped[0])
 
 
 def test_what_hangs_in_the_process_of_the_run_ends_it_in_words(

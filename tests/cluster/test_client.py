@@ -14,7 +14,7 @@ from distributed import Client
 
 from tests.bench.gigapixel import write_gigapixel
 from tests.cluster.elsewhere import Elsewhere
-from tests.pipelines.faults.runs import embed, receipts, start, stores
+from tests.pipelines.faults.runs import UNITS, embed, receipts, start, stores
 from tilestream.cluster import client as cluster
 from tilestream.cluster.client import open_client
 from tilestream.errors import ConfigError
@@ -103,6 +103,15 @@ def test_a_scheduler_that_dies(slide: Path, elsewhere: Elsewhere, tmp_path: Path
     assert "scheduler is lost" in stderr
     told = [line for line in stderr.splitlines() if "tiles/s" not in line]  # a slow machine says how far it is
     assert len(told) == 1, stderr
+    elsewhere.end()  # the worker may be at a unit yet
+    done, slow = receipts(tmp_path, slide), "tests.pipelines.faults.faulty:slow"
+    with open_client("threads:2") as client:
+        (row,) = embed(client, slide, tmp_path, encoder=slow).rows
+        assert (row.status, row.supertiles_reused, row.supertiles_computed) == ("done", done, UNITS - done)
+        assert embed(client, slide, tmp_path / "alone", encoder=slow).exit_code() == 0
+    alone = stores(tmp_path / "alone")
+    assert alone
+    assert {name: data for name, data in stores(tmp_path).items() if not name.startswith("alone/")} == alone
 
 
 def test_no_worker_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slide: Path) -> None:
