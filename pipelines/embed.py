@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections import Counter
@@ -24,15 +23,16 @@ from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError, OutputError
 from tilestream.pipelines.cohort import Cohort, Entry
 from tilestream.pipelines.cohort_table import record_cohort
+from tilestream.pipelines.course import Course
 from tilestream.pipelines.encoder import encoder_spec, profile_for
 from tilestream.pipelines.image import ImageJob
-from tilestream.pipelines.report import write_report
+from tilestream.pipelines.report import reporting, write_report
+from tilestream.pipelines.report_advice import Setting
 from tilestream.pipelines.report_rows import InputRow, RunFacts
+from tilestream.pipelines.running import run_jobs
 from tilestream.pipelines.tally import Tally
 from tilestream.pyramid.pyramid import CACHE_BYTES
-from tilestream.stream.engine import Engine, Event
-from tilestream.stream.leasefiles import lease_file
-from tilestream.stream.leases import alone
+from tilestream.stream.engine import Event
 from tilestream.stream.seats import begun_at, taken_seat
 
 
@@ -174,21 +174,19 @@ def run_embed(
             ImageJob(entry=placed(entry), config=config, tasks=threads, machine_tasks=beside, begin_at=begin_at)
             for entry in begun_at(cohort.entries, begin_at)
         )
-
-        listeners = [] if on_event is None else [on_event]
-
-        def hear(event: Event) -> None:
-            tally.hear(event)
-            listeners[:] = [listener for listener in listeners if heard(listener, event)]
-
-        Engine(client, hear).run(jobs)
+        course = Course(images=len(cohort.entries))
+        run_jobs(client, jobs, course=course, hear=tally.hear, on_event=on_event, out=config.out)
     rows = tally.rows()
-    with alone(lease_file(Place.of(receipts), ".report.lease")):  # never a mixture of two runs that end at once
+    has_disk = config.disk_cache is not None
+    setting = Setting(remote=remote_scheme(cohort), has_disk_cache=has_disk, halo_px=config.halo_px)
+    with reporting(config.out):
         notes = record_cohort(config.out, cohort.entries, rows)
-        facts = RunFacts.of(rows, config=config, seconds=time.time() - started, notes=notes)
-        html, json_path = write_report(config.out, facts, rows)
-        document = json.loads(json_path.read_text(encoding="utf-8"))
-    return RunOutcome(rows=rows, facts=facts, report_html=html, report_json=json_path, document=document)
+        seconds = time.time() - started
+        facts = RunFacts.of(config=config, seconds=seconds, course=course, setting=setting, notes=notes)
+        report = write_report(config.out, facts, rows)
+    return RunOutcome(
+        rows=rows, facts=facts, report_html=report.html, report_json=report.json, document=report.document
+    )
 
 
 def agreement(
@@ -231,13 +229,10 @@ def tasks_of_machine(client: Client) -> int:
     return max([1, *by_machine.values()])
 
 
-def heard(listener: Callable[[Event], None], event: Event) -> bool:
-    """Return whether a listener is still there: a closed terminal or pipe ends the display, not the run."""
-    try:
-        listener(event)
-    except (BrokenPipeError, SystemExit):  # rich turns the first into the second
-        return False
-    return True
+def remote_scheme(cohort: Cohort) -> str:
+    """Return the schemes of the remote inputs, such as `s3`; nothing where all are local."""
+    schemes = {entry.url.partition("://")[0].rpartition("::")[2] for entry in cohort.entries if "://" in entry.url}
+    return " and ".join(sorted(schemes - {"file", "local"}))
 
 
 def placed(entry: Entry) -> Entry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,6 +79,7 @@ class FinishImage:
             return self.journal.summary() or self._finish()
 
     def _finish(self) -> Mapping[str, Any] | Again:
+        started = time.perf_counter()
         receipts = list(self.journal.receipts().values())
         places = Places.of(self.out, self.key)
         require_unchanged(self.stamps)
@@ -97,6 +99,7 @@ class FinishImage:
         self._draw(places)
         require_unchanged(self.stamps)
         summary = self._summary(receipts)
+        summary["seconds"]["finish"] = time.perf_counter() - started
         self.journal.close(receipts, summary)
         return summary
 

@@ -162,6 +162,7 @@ class ImageJob:
             stamps=stamps,
             tasks=self.machine_tasks,
         )
+        plan_s = time.perf_counter() - started
         finish = FinishImage(
             key=self.key,
             out=config.out,
@@ -173,14 +174,19 @@ class ImageJob:
             stamps=stamps,
             # What planning has read and taken belongs to the image too: a coarse level can be most of a small file.
             bytes_planned=meter.counts.get("bytes_read", 0),
-            plan_s=time.perf_counter() - started,
+            plan_s=plan_s,
         )
         # The mask behind the plan is on disk as an outline by now, and nobody asks the plan for it any more.
         return Prepared(
             plan=replace(plan, selection=None, begin_at=self.begin_at),
             work=work,
             finish=finish,
-            facts={"tiles": len(plan), "units": plan.units},
+            facts={
+                "tiles": len(plan),
+                "units": plan.units,
+                "pixels": len(plan) * plan.grid.tile_px**2,
+                "plan_s": plan_s,
+            },
         )
 
     def _finished(self, journal: Journal) -> Mapping[str, Any] | None:

@@ -15,13 +15,16 @@ from tilestream.cluster.client import open_client
 from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError, OutputError
 from tilestream.pipelines.cohort import Cohort, Entry, read_cohort
-from tilestream.pipelines.embed import agreement, placed, threads_of
+from tilestream.pipelines.course import Course
+from tilestream.pipelines.embed import agreement, placed, remote_scheme, threads_of
 from tilestream.pipelines.ingest_image import IngestJob, StorePlaces
+from tilestream.pipelines.report_advice import Setting
+from tilestream.pipelines.running import run_jobs
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.sinks.layout import PROFILES, Profile
 from tilestream.sinks.tree import check_place
 from tilestream.sources.remotefiles import forget_below
-from tilestream.stream.engine import Engine, Event
+from tilestream.stream.engine import Event
 from tilestream.stream.seats import begun_at, taken_seat
 
 
@@ -128,6 +131,7 @@ def run_ingest(
     *,
     on_event: Callable[[Event], None] | None = None,
     client: Client | None = None,
+    has_metrics: bool = True,
 ) -> tuple[StoreRow, ...]:
     """Return what became of each input when all are stored.
 
@@ -141,6 +145,8 @@ def run_ingest(
         Hears of every unit and image; for progress.
     client : distributed.Client, optional
         Where to run; by default one is opened for `config.cluster` and closed again.
+    has_metrics : bool
+        Whether a local folder gets a `metrics.prom`.
 
     Returns
     -------
@@ -175,8 +181,6 @@ def run_ingest(
         if event.kind in ("skipped", "finished", "failed"):
             entry = entries[event.job.key]
             rows[entry.key] = _row(entry, config, event)
-        if on_event is not None:
-            on_event(event)
 
     entries = {entry.key: entry for entry in map(placed, cohort.entries)}
     with ExitStack() as stack:
@@ -184,10 +188,29 @@ def run_ingest(
         tasks = threads_of(client)
         stack.enter_context(agreement(client, cohort.entries, out=config.out))
         begin_at = stack.enter_context(taken_seat(out.at("receipts")))
-        Engine(client, hear).run(
-            IngestJob(entry=entry, config=config, tasks=tasks) for entry in begun_at([*entries.values()], begin_at)
-        )
+        jobs = (IngestJob(entry=entry, config=config, tasks=tasks) for entry in begun_at([*entries.values()], begin_at))
+        course = Course(images=len(entries), noun="super-tile")
+        told = out.path if out.is_local and has_metrics else None
+        run_jobs(client, jobs, course=course, hear=hear, on_event=on_event, out=told)
     return tuple(rows[key] for key in entries)
+
+
+def ingest_setting(cohort: Cohort, config: IngestConfig) -> Setting:
+    """Return what of an ingest decides which knob there is for its bottleneck.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        The inputs.
+    config : IngestConfig
+        How they are stored.
+
+    Returns
+    -------
+    Setting
+        For `report_advice.findings`.
+    """
+    return Setting(command="ingest", remote=remote_scheme(cohort), is_remote_out=not config.out.is_local)
 
 
 def _row(entry: Entry, config: IngestConfig, event: Event) -> StoreRow:
@@ -258,7 +281,7 @@ def build_pyramid(  # noqa: PLR0913 - the public call: each option of a store is
         resume=resume,
     )
     entry = Entry(key=name, url=str(src), id=name, is_explicit=True)
-    (row,) = run_ingest(Cohort(entries=(entry,)), config, client=client)
+    (row,) = run_ingest(Cohort(entries=(entry,)), config, client=client, has_metrics=False)
     if row.status == "failed":
         raise OutputError(row.reason)
     forget_below(row.store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,6 +64,7 @@ class FinishStore:
             return journal.summary() or self._finish()
 
     def _finish(self) -> Mapping[str, Any] | Busy | Again:
+        started = time.perf_counter()
         work, journal = self.work, self.work.journal
         plan = work.image.plan
         receipts = journal.receipts()
@@ -91,6 +93,7 @@ class FinishStore:
         document = self.root(written, damage_of(receipts.values()))
         put_in_place(self.place, document, names=STORE_NAMES, replace=self.replace)
         summary = self.summary(list(receipts.values()))
+        summary["seconds"]["finish"] = time.perf_counter() - started
         journal.close(receipts.values(), summary)
         return summary
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -157,6 +158,7 @@ class IngestJob:
 
     def prepare(self) -> Prepared | Mapping[str, Any]:
         """Return the image ready to be written, or the summary of one that an earlier run has finished."""
+        started = time.perf_counter()
         places, resume = StorePlaces.of(self.config.out, self.key), self.config.resume
         if places.root.url == self.entry.url.rstrip("/"):
             raise ConfigError.of(
@@ -183,7 +185,13 @@ class IngestJob:
             plan=plan,
             work=work,
             finish=finish,
-            facts={"units": len(plan), "profile": opened.profile, **asdict(projected)},
+            facts={
+                "units": len(plan),
+                "pixels": opened.layout.levels[0].shape.area,
+                "plan_s": time.perf_counter() - started,
+                "profile": opened.profile,
+                **asdict(projected),
+            },
         )
 
 

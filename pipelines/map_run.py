@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,11 +17,12 @@ from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError
 from tilestream.pipelines.check import no_inputs
 from tilestream.pipelines.cohort import Cohort, Entry
+from tilestream.pipelines.course import Course
 from tilestream.pipelines.embed import (
     RunOutcome,
     absolute,
-    heard,
     placed,
+    remote_scheme,
     require_one_for_file,
     require_writable,
     threads_of,
@@ -30,12 +30,14 @@ from tilestream.pipelines.embed import (
 from tilestream.pipelines.encoder import encoder_spec, profile_for, require_output
 from tilestream.pipelines.export import Listener, export_config, run_export
 from tilestream.pipelines.map_image import MapJob
-from tilestream.pipelines.report import write_report
+from tilestream.pipelines.report import reporting, write_report
+from tilestream.pipelines.report_advice import Setting
 from tilestream.pipelines.report_rows import InputRow, RunFacts
+from tilestream.pipelines.running import run_jobs
 from tilestream.pipelines.tally import Tally
-from tilestream.stream.engine import BUSY_WAIT_S, Engine, Event
+from tilestream.stream.engine import BUSY_WAIT_S, Event
 from tilestream.stream.leasefiles import LeaseFile, lease_file
-from tilestream.stream.leases import alone, claim
+from tilestream.stream.leases import claim
 from tilestream.stream.seats import begun_at, taken_seat
 from tilestream.stream.work import make_stage
 
@@ -169,30 +171,26 @@ def run_map(
     started = time.time()
     receipts = config.out / "receipts"
     tally = Tally(cohort, config.out, suffix=f".{name}.zarr")
-    listeners = [] if on_event is None else [on_event]
-
-    def hear(event: Event) -> None:
-        tally.hear(event)
-        listeners[:] = [listener for listener in listeners if heard(listener, event)]
-
+    course = Course(images=len(cohort.entries))
     with ExitStack() as stack:
         profile = config.cluster or profile_for(encoder_spec(config.stage, config.stage_params))
         client = client or stack.enter_context(open_client(profile))
         tasks = threads_of(client)
         begin_at = stack.enter_context(taken_seat(Place.of(receipts)))
         entries = begun_at(cohort.entries, begin_at)
-        Engine(client, hear).run(
-            MapJob(entry=placed(entry), config=config, name=name, tasks=tasks) for entry in entries
-        )
+        jobs = (MapJob(entry=placed(entry), config=config, name=name, tasks=tasks) for entry in entries)
+        run_jobs(client, jobs, course=course, hear=tally.hear, on_event=on_event, out=config.out)
     rows = tally.rows()
     if config.to is not None:
         with _sole(lease_file(Place.of(receipts), f".{name}.{config.to}.lease")):  # the others find the files written
             rows = _exported(rows, config, config.to, name, on_export)
-    with alone(lease_file(Place.of(receipts), ".report.lease")):  # never a mixture of two runs that end at once
-        facts = RunFacts.of(rows, config=config, seconds=time.time() - started)
-        html, json_path = write_report(config.out, facts, rows)
-        document = json.loads(json_path.read_text(encoding="utf-8"))
-    return RunOutcome(rows=rows, facts=facts, report_html=html, report_json=json_path, document=document)
+    setting = Setting(command="map", remote=remote_scheme(cohort), halo_px=config.halo_px or 0)
+    with reporting(config.out):
+        facts = RunFacts.of(config=config, seconds=time.time() - started, course=course, setting=setting)
+        report = write_report(config.out, facts, rows)
+    return RunOutcome(
+        rows=rows, facts=facts, report_html=report.html, report_json=report.json, document=report.document
+    )
 
 
 def without_maps(cohort: Cohort, name: str) -> Cohort:

@@ -122,7 +122,7 @@ def prepare_map(request: MapRequest) -> Prepared | Mapping[str, Any]:
     Returns
     -------
     Prepared or Mapping
-        Its facts are `tiles`, `units`, `computed`, `profile`, `store_bytes` and `task_bytes`.
+        Its facts are `tiles`, `units`, `computed`, `pixels`, `plan_s`, `profile`, `store_bytes` and `task_bytes`.
 
     Raises
     ------
@@ -153,7 +153,15 @@ def prepare_map(request: MapRequest) -> Prepared | Mapping[str, Any]:
     finish = _begin(request, dense, info, layout)
     notes = (*plan.notes, *told_twice(computed, len(plan)))
     units = finish.work.image.plan
-    facts = {"tiles": len(plan), "units": len(units), "computed": computed, "profile": "map", **asdict(projected)}
+    facts = {
+        "tiles": len(plan),
+        "units": len(units),
+        "computed": computed,
+        "pixels": len(plan) * plan.grid.tile_px**2,
+        "plan_s": request.planned.get("seconds", 0.0),
+        "profile": "map",
+        **asdict(projected),
+    }
     return Prepared(
         plan=units,
         work=finish.work,

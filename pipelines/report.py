@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tilestream.codecs.durable import explained, write_durable
+from tilestream.codecs.place import Place
+from tilestream.pipelines.report_earlier import RECEIPTS, with_earlier
 from tilestream.pipelines.report_html import page_name, render_page, render_report
 from tilestream.pipelines.report_json import report_document
 from tilestream.pipelines.report_picture import Picture, make_picture
 from tilestream.pipelines.report_rows import InputRow, RunFacts
+from tilestream.stream.leasefiles import lease_file
+from tilestream.stream.leases import alone
 
+LEASE = ".report.lease"
+"""Among the receipts: which process writes the report."""
 HTML = "report.html"
 JSON = "report.json"
 PAGES = "report"
@@ -21,11 +30,43 @@ MAX_ON_ONE_PAGE = 50
 """Most inputs shown on one page; with more the report is an index with one page each."""
 _PAGE = re.compile(r"\d{5,}-[a-z0-9-]+\.html")
 
-__all__ = ["InputRow", "Picture", "RunFacts", "make_picture", "write_report"]
+__all__ = ["InputRow", "Picture", "RunFacts", "make_picture", "reporting", "write_report"]
 
 
-def write_report(out: Path, facts: RunFacts, rows: Sequence[InputRow]) -> tuple[Path, Path]:
-    """Write the report of a run over the one of an earlier run.
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """A report that was written; another process may have replaced it since."""
+
+    html: Path
+    """`OUT/report.html`."""
+    json: Path
+    """`OUT/report.json`."""
+    document: Mapping[str, Any]
+    """What stands there."""
+
+
+@contextmanager
+def reporting(out: Path) -> Iterator[None]:
+    """Keep other runs from writing the report of a folder inside the block: each would leave the other out.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of all outputs; must be there.
+
+    Yields
+    ------
+    None
+        Nothing.
+    """
+    receipts = Place.of(out / RECEIPTS)
+    receipts.prepare()
+    with alone(lease_file(receipts, LEASE)):
+        yield
+
+
+def write_report(out: Path, facts: RunFacts, rows: Sequence[InputRow]) -> Written:
+    """Write the report of a run over the one of an earlier run, whose images it lists too; to be called in `reporting`.
 
     Parameters
     ----------
@@ -34,14 +75,12 @@ def write_report(out: Path, facts: RunFacts, rows: Sequence[InputRow]) -> tuple[
     facts : RunFacts
         Figures of the run.
     rows : sequence of InputRow
-        All inputs, ignored files included, in the order in which they are listed.
+        All inputs of this run, ignored files included, in the order in which they are listed.
 
     Returns
     -------
-    html : Path
-        `OUT/report.html`.
-    json : Path
-        `OUT/report.json`.
+    Written
+        Where it is, and what it says.
 
     Raises
     ------
@@ -53,6 +92,7 @@ def write_report(out: Path, facts: RunFacts, rows: Sequence[InputRow]) -> tuple[
     Memory is the main page and one page of an input; pictures given as paths are read one at a time.
     """
     old_pages = _pages_of(out)
+    rows = with_earlier(out, rows, out / JSON, command=facts.command)
     document = report_document(facts, rows)
     pages: dict[int, str] = {}
     if sum(row.status != "ignored" for row in rows) > MAX_ON_ONE_PAGE:
@@ -66,7 +106,7 @@ def write_report(out: Path, facts: RunFacts, rows: Sequence[InputRow]) -> tuple[
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
     write_durable(out / JSON, _utf8(text) + b"\n")
     _remove_pages(out, old_pages - set(pages.values()))
-    return out / HTML, out / JSON
+    return Written(html=out / HTML, json=out / JSON, document=document)
 
 
 def _utf8(text: str) -> bytes:

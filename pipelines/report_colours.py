@@ -10,8 +10,8 @@ import numpy.typing as npt
 _VIRIDIS = (
     "440154", "482475", "414487", "355f8d", "2a788e", "21918c", "22a884", "44bf70", "7ad151", "bddf26", "fde725",
 )  # fmt: skip
-# Okabe and Ito 2008, the order changed so that neighbours in a bar also differ in lightness.
-_CATEGORIES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442")
+# Okabe and Ito 2008, the order changed so that neighbours in a bar also differ in lightness; the last is Tol's wine.
+_CATEGORIES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#882255")
 OTHER = "#999999"
 
 

@@ -13,26 +13,19 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from tilestream.pipelines.report_colours import OTHER, category, stops
-from tilestream.pipelines.report_json import damaged_list, totals
+from tilestream.pipelines.report_advice import Setting
+from tilestream.pipelines.report_colours import stops
+from tilestream.pipelines.report_html_time import cache_lines, run_view, time_split
+from tilestream.pipelines.report_json import reason_list, totals
 from tilestream.pipelines.report_picture import Picture
-from tilestream.pipelines.report_rows import InputRow, RunFacts, bottleneck
+from tilestream.pipelines.report_rows import InputRow, RunFacts
+from tilestream.pipelines.report_where import input_time
+from tilestream.pipelines.report_words import format_bytes, format_rate, format_seconds
 
 MAX_IGNORED = 200
 """Most ignored files listed; all are counted."""
-_STAGES = {
-    "read": "reading bytes",
-    "decode": "decoding pixels",
-    "gather": "putting tiles together",
-    "write": "writing results",
-    "open": "opening and planning",
-    "plan": "planning",
-    "finish": "final stores",
-    "entropy": "entropy of each tile",
-}
-# A stage has the same colour on every card; encoders, whose names are open, take what is left.
-_COLOURS = {"decode": 0, "entropy": 2, "gather": 3, "read": 4, "write": 5, "finish": 6}
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+MAX_REASONS = 10
+"""Most reasons of missing tiles listed for the run as a whole; all are counted."""
 
 
 def render_report(facts: RunFacts, rows: Sequence[InputRow], pages: Mapping[int, str]) -> str:
@@ -61,12 +54,12 @@ def render_report(facts: RunFacts, rows: Sequence[InputRow], pages: Mapping[int,
         .render(
             facts=facts,
             totals=summary,
-            time=time_split(summary["seconds"]),
-            cache=cache_figures(facts.cache),
+            time=run_view(facts),
+            reasons=reason_lines(rows),
             worst=[{"row": row, "page": pages.get(index)} for index, row in sorted(shown, key=_badness)],
             troubled=[row for _, row in sorted(shown, key=_badness) if _is_troubled(row)],
             alone=len(shown) == 1,
-            cards=[] if pages else [card(row) for _, row in shown if row.status == "done"],
+            cards=[] if pages else [card(row, facts.setting) for _, row in shown if row.status == "done"],
             paged=bool(pages),
             ignored=ignored[:MAX_IGNORED],
             ignored_total=len(ignored),
@@ -91,7 +84,7 @@ def render_page(facts: RunFacts, row: InputRow) -> str:
         HTML.
     """
     page = _environment().get_template("page.html.j2")
-    return page.render(facts=facts, card=card(row), title=row.path, root="../")
+    return page.render(facts=facts, card=card(row, facts.setting), title=row.path, root="../")
 
 
 def page_name(number: int, row: InputRow) -> str:
@@ -114,13 +107,15 @@ def page_name(number: int, row: InputRow) -> str:
     return f"{number:05d}-{slug or 'image'}.html"
 
 
-def card(row: InputRow) -> dict[str, Any]:
+def card(row: InputRow, setting: Setting) -> dict[str, Any]:
     """Return what the template of one input shows.
 
     Parameters
     ----------
     row : InputRow
         The input.
+    setting : Setting
+        What of the run decides which knob there is.
 
     Returns
     -------
@@ -133,8 +128,9 @@ def card(row: InputRow) -> dict[str, Any]:
         "facts": image_line(row),
         "picture": None if picture is None else picture_view(picture),
         "time": time_split(row.seconds),
-        "cache": cache_figures(row.cache),
-        "damage": damaged_list(row),
+        "cache": cache_lines(row.cache),
+        "advice": input_time(row, setting)["advice"],
+        "reasons": [reason_list(row.damaged), reason_list(row.failed)],
     }
 
 
@@ -235,92 +231,27 @@ def scale_bar(width_px: int, um_per_px: float | None) -> dict[str, Any] | None:
     return {"px": length_um / um_per_px, "text": f"{length_um:g} µm"}
 
 
-def time_split(seconds: Mapping[str, float]) -> dict[str, Any] | None:
-    """Return the parts of a time bar, longest first, and its bottleneck in words.
+def reason_lines(rows: Sequence[InputRow]) -> dict[str, Any]:
+    """Return why tiles have no values, over all inputs, the most frequent reason first.
 
     Parameters
     ----------
-    seconds : Mapping
-        Time by stage.
+    rows : sequence of InputRow
+        The inputs.
 
     Returns
     -------
-    dict or None
-        None when no time was taken.
+    dict
+        `listed`: reason, tiles and images each; `more`: how many reasons are not listed.
     """
-    found = bottleneck(seconds)
-    if found is None:
-        return None
-    total = sum(seconds.values())
-    ordered = sorted(seconds.items(), key=lambda item: (-item[1], item[0]))
-    colours = _stage_colours(seconds)
-    parts = [
-        {
-            "name": name,
-            "what": _STAGES.get(name, "encoder"),
-            "seconds": value,
-            "share": 100 * value / total,
-            "colour": colours[name],
-        }
-        for name, value in ordered
-    ]
-    name, share = found
-    return {
-        "parts": parts,
-        "total": total,
-        "bottleneck": name,
-        "what": _STAGES.get(name, "encoder"),
-        "share": 100 * share,
-    }
-
-
-def _stage_colours(seconds: Mapping[str, float]) -> dict[str, str]:
-    colours = {name: category(_COLOURS[name]) for name in seconds if name in _COLOURS}
-    free = [number for number in range(7) if number not in {_COLOURS[name] for name in colours}]
-    others = sorted(name for name in seconds if name not in _COLOURS)
-    # the first encoder's colour is orange wherever there is one
-    free.sort(key=lambda number: (number != 1, number))
-    for place, name in enumerate(others):
-        colours[name] = category(free[place]) if place < len(free) else OTHER
-    return colours
-
-
-def cache_figures(cache: Mapping[str, tuple[int, int]]) -> list[dict[str, Any]]:
-    """Return hits, misses and the hit rate of each cache that was asked."""
-    return [
-        {"name": name, "hits": hits, "misses": misses, "rate": 100 * hits / (hits + misses)}
-        for name, (hits, misses) in sorted(cache.items())
-        if hits + misses
-    ]
-
-
-def format_bytes(value: float) -> str:
-    """Return a number of bytes in decimal units, as disks are sold."""
-    power = 0
-    while value >= 999.5 and power < len(_UNITS) - 1:
-        value, power = value / 1000, power + 1
-    return f"{value:.0f} {_UNITS[power]}" if power == 0 or value >= 99.5 else f"{value:.1f} {_UNITS[power]}"
-
-
-def format_seconds(value: float) -> str:
-    """Return a duration with the two units that matter; its spaces do not break."""
-    whole = round(value)
-    if value < 9.95:
-        text = f"{value:.2g} s" if value < 0.995 else f"{value:.1f} s"
-    elif whole < 60:
-        text = f"{whole} s"
-    elif whole < 3600:
-        text = f"{whole // 60} min {whole % 60:02d} s"
-    else:
-        text = f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return text.replace(" ", "\N{NO-BREAK SPACE}")
-
-
-def format_rate(value: float | None) -> str:
-    """Return a rate with three digits, a dash when there is none."""
-    if value is None:
-        return "–"
-    return f"{value:,.0f}" if value >= 99.5 else f"{value:.3g}"
+    found: dict[str, tuple[int, int]] = {}
+    for row in rows:
+        for reason, tiles in (*row.damaged.items(), *row.failed.items()):
+            known = found.get(reason, (0, 0))
+            found[reason] = known[0] + len(tiles), known[1] + 1
+    ordered = sorted(found.items(), key=lambda item: (-item[1][0], item[0]))
+    listed = [{"reason": reason, "tiles": tiles, "images": images} for reason, (tiles, images) in ordered[:MAX_REASONS]]
+    return {"listed": listed, "more": max(0, len(ordered) - MAX_REASONS)}
 
 
 def _is_troubled(row: InputRow) -> bool:
@@ -331,7 +262,7 @@ def _badness(item: tuple[int, InputRow]) -> tuple[float, ...]:
     """Failed ones first, then by the share of bad tiles, then those with notes, then the slow ones."""
     index, row = item
     bad = (row.tiles_damaged + row.tiles_failed) / max(1, row.tiles)
-    return (row.status != "failed", -bad, not row.notes, -row.wall_s, index)
+    return (row.status != "failed", not row.is_lost, -bad, not row.notes, -row.wall_s, index)
 
 
 def _data_uri(file: bytes) -> str:
@@ -353,6 +284,7 @@ def _environment() -> Environment:
         "seconds": format_seconds,
         "rate": format_rate,
         "count": lambda value: f"{value:,}",
+        "capitalised": lambda text: text[:1].upper() + text[1:],
     }
     environment.globals["scale_stops"] = stops()
     return environment

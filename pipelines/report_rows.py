@@ -7,7 +7,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +16,10 @@ from typing import Any, Literal, TypeAlias
 import psutil
 
 from tilestream import __version__
+from tilestream.pipelines.course import Course, Figures
+from tilestream.pipelines.report_advice import Setting
 from tilestream.pipelines.report_picture import Picture
+from tilestream.pipelines.report_timeline import Timeline
 
 Status: TypeAlias = Literal["done", "failed", "ignored"]
 
@@ -45,6 +48,10 @@ class InputRow:
     """`done` also with damaged tiles."""
     reason: str = ""
     """Why it failed or was ignored."""
+    receipts: str = ""
+    """Name of its receipts in the folder of all receipts; its path where the run made nothing but this of it."""
+    command: str = ""
+    """Command line of the earlier run that has failed on it; empty for all others."""
     format: str = ""
     """Short name of the format."""
     shape_yx: tuple[int, int] | None = None
@@ -83,8 +90,12 @@ class InputRow:
     """Those that an earlier run had finished."""
     tiles_computed: int | None = None
     """Tiles computed in this run; None = all."""
-    cache: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """Hits and misses by cache."""
+    pixels: float = 0.0
+    """Pixels of the plan under its tiles; 0 = not known."""
+    cache: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Cache → hits, misses, bytes and evictions."""
+    is_earlier: bool = False
+    """Whether it is none of this run's inputs: an earlier run, or another process, has left it in the same folder."""
     outputs: tuple[str, ...] = ()
     """Files and stores made, relative to the report."""
     notes: tuple[str, ...] = ()
@@ -102,6 +113,22 @@ class InputRow:
         """Return the tiles computed a second, None when nothing was computed."""
         tiles = self.tiles if self.tiles_computed is None else self.tiles_computed
         return tiles / self.wall_s if self.wall_s > 0 and tiles and self.supertiles_computed else None
+
+    @property
+    def mpx_per_s(self) -> float | None:
+        """Return the megapixels of the plan computed a second, None when nothing was computed or they are not known."""
+        return self.tiles_per_s * self.pixels / self.tiles / 1e6 if self.tiles_per_s and self.pixels else None
+
+    @property
+    def tiles_ok(self) -> int:
+        """Return the number of tiles that have values."""
+        return max(0, self.tiles - self.tiles_damaged - self.tiles_failed - self.tiles_empty)
+
+    @property
+    def is_lost(self) -> bool:
+        """Return whether not one tile of a finished image has values, through damage or a stage that gave none."""
+        bad = self.tiles_damaged + self.tiles_failed
+        return self.status == "done" and bad > 0 and self.tiles_ok == 0
 
     @property
     def bottleneck(self) -> tuple[str, float] | None:
@@ -147,41 +174,45 @@ class RunFacts:
     """Options of the run."""
     notes: tuple[str, ...] = ()
     """What a user should know of the run as a whole."""
-    cache: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """Hits and misses by cache over the run, where they cannot be told apart by input."""
+    figures: Figures | None = None
+    """What the run has done, by its events; None where nobody has listened."""
+    timeline: Timeline | None = None
+    """What its threads did over its course."""
+    setting: Setting = field(default_factory=Setting)
+    """What decides which knob there is for its bottleneck."""
+    energy: Mapping[str, float] = field(default_factory=dict)
+    """Joules that this machine has used meanwhile, `cpu_j` and `gpu_j`, where they could be measured."""
 
     @classmethod
     def of(
         cls,
-        rows: Iterable[InputRow] = (),
         *,
         config: object = None,
         seconds: float = 0.0,
-        notes: tuple[str, ...] = (),
+        course: Course | None = None,
+        setting: Setting | None = None,
+        **more: Any,
     ) -> RunFacts:
         """Return the facts of a run that has just ended on this machine.
 
         Parameters
         ----------
-        rows : iterable of InputRow
-            Its inputs; their cache figures are summed up.
         config : dataclass, optional
             Options of the run.
         seconds : float
             How long it took.
-        notes : tuple of str
-            What a user should know.
+        course : Course, optional
+            What was heard of it.
+        setting : Setting, optional
+            What decides which knob there is for its bottleneck.
+        **more : object
+            Further fields: `notes`.
 
         Returns
         -------
         RunFacts
             The facts.
         """
-        cache: dict[str, tuple[int, int]] = {}
-        for row in rows:
-            for name, (hits, misses) in row.cache.items():
-                known = cache.get(name, (0, 0))
-                cache[name] = (known[0] + hits, known[1] + misses)
         return cls(
             command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv[:1] != [""] else "",
             started=time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(time.time() - seconds)),
@@ -189,8 +220,11 @@ class RunFacts:
             machine=machine_facts(),
             versions=version_facts(),
             options=_options(config),
-            notes=notes,
-            cache=cache,
+            figures=None if course is None else course.figures(),
+            timeline=None if course is None else course.timeline,
+            setting=setting or Setting(),
+            energy={} if course is None else course.energy,
+            **more,
         )
 
 

@@ -55,7 +55,7 @@ class Run:
     def stores(self) -> dict[str, bytes]:
         """Every file but the reports and the receipts, which hold times and places."""
         kept = {}
-        skipped = ("receipts", "report.html", "report.json", "report", "cohort.npz")
+        skipped = ("receipts", "report.html", "report.json", "report", "cohort.npz", "metrics.prom")
         for path in self.out.rglob("*"):
             relative = path.relative_to(self.out)
             if path.is_file() and relative.parts[0] not in skipped:

@@ -136,7 +136,7 @@ def test_one_bad_tile_costs_its_own_tiles(everything: Run) -> None:
 def test_nothing_but_outputs_in_the_folder(everything: Run) -> None:
     kinds = (".features.zarr", ".entropy.zarr", ".tissue.geojson")
     expected = {f"{path}{kind}" for path in everything.paths("done") for kind in kinds}
-    expected |= {"receipts", "report.html", "report.json", "cohort.csv", "cohort.npz"}
+    expected |= {"receipts", "report.html", "report.json", "metrics.prom", "cohort.csv", "cohort.npz"}
     expected |= {"cohort.parquet"} if find_spec("pyarrow") else set()
     folders = {"labelled-tiles", "dicom-annotated"}
     found = {path.name for path in everything.out.iterdir() if path.name not in folders}

@@ -73,7 +73,7 @@ def test_inputs_have_the_promised_keys(everything: Run) -> None:
 def test_caches_are_counted(everything: Run) -> None:
     cache = everything.report["totals"]["cache"]
     assert sum(counts["misses"] for counts in cache.values()) > 0
-    assert all(set(counts) == {"hits", "misses"} for counts in cache.values())
+    assert all(set(counts) == {"hits", "misses", "bytes", "evictions"} for counts in cache.values())
 
 
 def test_the_bytes_read_of_a_file_are_no_guess(everything: Run) -> None:

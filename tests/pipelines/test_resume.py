@@ -65,7 +65,7 @@ def finished(source: Path, out: Path, *options: str) -> dict[str, int]:
 def stores(out: Path) -> dict[str, bytes]:
     """All outputs but the report and the receipts, which hold times."""
     files = [path for path in out.rglob("*") if path.is_file()]
-    skipped = ("receipts", "report.html", "report.json", "cohort.npz")
+    skipped = ("receipts", "report.html", "report.json", "cohort.npz", "metrics.prom")
     kept = [path for path in files if path.relative_to(out).parts[0] not in skipped]
     return {str(path.relative_to(out)): path.read_bytes() for path in kept}
 

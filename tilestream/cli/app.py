@@ -190,11 +190,12 @@ def embed(
         cohort = read_cohort(paths or [], manifest=manifest, out=out)
         with progress.shown(len(cohort.entries)):
             outcome = run_embed(cohort, config, on_event=stop.checked(progress.hear))
+        progress.tell_time(outcome.facts.setting)
         seconds = time.monotonic() - started
         if as_json:
             print_json(embed_document(outcome, strict=strict))
         else:
-            print_embed(outcome, cohort, seconds=seconds, tiles_made=progress.counts.tiles)
+            print_embed(outcome, cohort, seconds=seconds, tiles_made=progress.tiles)
     raise typer.Exit(outcome.exit_code(strict=strict))
 
 
@@ -253,7 +254,7 @@ def ingest(
     progress = Progress(noun="super-tile")
     with guarded(as_json=as_json, stopped=lambda: f"{progress.kept()}. {AGAIN}: {same_command()}") as stop:
         from tilestream.cli.ingesting import announced, exit_code, ingest_document, print_ingest
-        from tilestream.pipelines.ingest import ingest_cohort, run_ingest
+        from tilestream.pipelines.ingest import ingest_cohort, ingest_setting, run_ingest
         from tilestream.pipelines.update import run_update
 
         config = opt.ingest_config(
@@ -274,6 +275,7 @@ def ingest(
         else:
             with progress.shown(len(cohort.entries)):
                 rows = run_ingest(cohort, config, on_event=stop.checked(announced(progress.hear)))
+            progress.tell_time(ingest_setting(cohort, config))
         if as_json:
             print_json(ingest_document(rows, cohort, strict=strict))
         else:
@@ -335,10 +337,11 @@ def map_(
         cohort = read_cohort(paths or [], manifest=manifest, out=out)
         with progress.shown(len(cohort.entries)):
             outcome = run_map(cohort, config, on_event=stop.checked(announced_maps(progress.hear)))
+        progress.tell_time(outcome.facts.setting)
         if as_json:
             print_json(embed_document(outcome, strict=strict))
         else:
-            print_embed(outcome, cohort, seconds=time.monotonic() - started, tiles_made=progress.counts.tiles)
+            print_embed(outcome, cohort, seconds=time.monotonic() - started, tiles_made=progress.tiles)
     raise typer.Exit(outcome.exit_code(strict=strict))
 
 

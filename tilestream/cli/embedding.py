@@ -50,11 +50,12 @@ def counts(outcome: RunOutcome) -> dict[str, int]:
     Returns
     -------
     dict
-        `done`, `failed`, `ignored`, `tiles` and `tiles_damaged`.
+        `done`, `lost` of them (no tile has values), `failed`, `ignored`, `tiles` and `tiles_damaged`.
     """
     kinds = [row.status for row in outcome.rows]
     return {
         **{kind: kinds.count(kind) for kind in ("done", "failed", "ignored")},
+        "lost": sum(row.is_lost for row in outcome.rows),
         "tiles": sum(row.tiles for row in outcome.rows),
         "tiles_damaged": sum(row.tiles_damaged for row in outcome.rows),
     }
@@ -108,8 +109,9 @@ def last_line(outcome: RunOutcome, *, seconds: float, tiles_made: int) -> str:
     before = max(0, found["tiles"] - tiles_made)
     rate = f", {number(tiles_made / max(seconds, 1e-6))} tiles/s" if tiles_made else ""
     earlier = f" ({before:,} from an earlier run)" if before else ""
+    lost = f" ({found['lost']:,} WITHOUT ONE GOOD TILE)" if found["lost"] else ""
     return (
-        f"{found['done']:,} done, {found['failed']:,} failed, {found['ignored']:,} ignored; "
+        f"{found['done']:,} done{lost}, {found['failed']:,} failed, {found['ignored']:,} ignored; "
         f"{found['tiles']:,} tiles{earlier}, {found['tiles_damaged']:,} damaged; "
         f"{duration(seconds)}{rate}; report: {outcome.report_html}"
     )

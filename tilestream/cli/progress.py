@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: bars on a terminal, plain lines anywhere else."""
+"""What a run shows while it goes on: a few calm lines on a terminal, plain lines now and then anywhere else."""
 
 from __future__ import annotations
 
@@ -7,24 +7,30 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
-from tilestream.cli.counts import Counts
 from tilestream.cli.lines import print_line, without_subject
-from tilestream.cli.words import counted, duration, number, shortened
+from tilestream.cli.liveview import summary, time_line, view
+from tilestream.cli.words import counted
+from tilestream.pipelines.course import Course, Figures
 
 if TYPE_CHECKING:
+    from tilestream.pipelines.report_advice import Setting
     from tilestream.stream.engine import Event
 
 PLAIN_EVERY_S = 10.0
-"""Shortest time between two plain lines about the run as a whole."""
-REFRESH_PER_S = 4
-MOST_IMAGES = 4
-"""Images with a line of their own; more would push what has failed out of sight."""
+"""Shortest time between two plain lines about the run as a whole,"""
+PLAIN_SHARE = 0.1
+"""growing with the run to this share of its time,"""
+PLAIN_MOST_S = 300.0
+"""and at most this: a log of a night has some hundred lines."""
+TELL_FROM_S = 5.0
+"""Nobody wants to know where the time of a shorter run went."""
+REFRESH_PER_S = 2
+FRESH_S = 1.0
+"""How long figures are shown before they are told anew; numbers that change more often cannot be read."""
 
 
 class Progress:
@@ -33,15 +39,15 @@ class Progress:
     Parameters
     ----------
     console : Console, optional
-        Where to show; standard error by default. Bars when it is a terminal.
+        Where to show; standard error by default. A live display when it is a terminal that can move its cursor.
     noun : str
         What receipts count.
     """
 
     def __init__(self, console: Console | None = None, *, noun: str = "tile") -> None:
-        self.counts = Counts(images=0, noun=noun)
+        self.course = Course(images=0, noun=noun)
         self._console = console or Console(stderr=True, highlight=False)
-        self._hear: Callable[[Event], None] = self.counts.hear
+        self._hear: Callable[[Event], None] = self.course.hear
 
     @contextmanager
     def shown(self, images: int) -> Iterator[None]:
@@ -57,19 +63,27 @@ class Progress:
         None
             Nothing.
         """
-        counts = self.counts = Counts(images=images, noun=self.counts.noun)
-        if not self._console.is_terminal:
-            self._hear = PlainProgress(self._console, counts).hear
-            yield
+        course = self.course = Course(images=images, noun=self.course.noun)
+        if not self._console.is_terminal or self._console.is_dumb_terminal:
+            self._hear = PlainProgress(self._console, course).hear
+            try:
+                yield
+            finally:
+                course.stop()
             return
-        self._hear = self._hear_beside_bars
-        with Live(
+        self._hear = self._hear_beside_view
+        fresh = Fresh(course)
+        live = Live(
             console=self._console,
             refresh_per_second=REFRESH_PER_S,
             transient=True,
-            get_renderable=lambda: view(counts),
-        ):
-            yield
+            get_renderable=lambda: view(fresh.figures(), width=self._console.width),
+        )
+        try:
+            with live:
+                yield
+        finally:
+            course.stop()
 
     def hear(self, event: Event) -> None:
         """Take in one event; to be given to the pipeline.
@@ -81,38 +95,80 @@ class Progress:
         """
         self._hear(event)
 
+    @property
+    def tiles(self) -> int:
+        """Return how many tiles this run has made."""
+        return self.course.figures().tiles
+
+    def tell_time(self, setting: Setting) -> None:
+        """Say where the time of the run went and what would help, unless it was over in a moment.
+
+        Parameters
+        ----------
+        setting : Setting
+            What of the run decides which knob there is.
+        """
+        figures = self.course.figures()
+        line = time_line(figures, setting)
+        if line is not None and figures.wall_s >= TELL_FROM_S:
+            print_line(self._console, ("time ", "dim"), line)
+
     def kept(self) -> str:
         """Return what an interrupted run has done so far."""
-        counts = self.counts
-        if not counts.images:
+        figures = self.course.figures()
+        if not figures.images:
             return "nothing was begun"
-        tiles = counted(counts.tiles + counts.reused, counts.noun)
-        return f"{counts.ended:,} of {counted(counts.images, 'input')} and {tiles} are done and kept"
+        tiles = counted(figures.tiles + figures.reused, figures.noun)
+        return f"{figures.ended:,} of {counted(figures.images, 'input')} and {tiles} are done and kept"
 
-    def _hear_beside_bars(self, event: Event) -> None:
-        self.counts.hear(event)
+    def _hear_beside_view(self, event: Event) -> None:
+        self.course.hear(event)
         if event.kind == "failed" and (line := ending(event)) is not None:
             print_line(self._console, line)
 
 
+class Fresh:
+    """Figures that stand still for a second, so that they can be read.
+
+    Parameters
+    ----------
+    course : Course
+        Whose figures.
+    clock : callable
+        Seconds from any point.
+    """
+
+    def __init__(self, course: Course, clock: Callable[[], float] = time.monotonic) -> None:
+        self._course = course
+        self._clock = clock
+        self._told: tuple[float, Figures] | None = None
+
+    def figures(self) -> Figures:
+        """Return what was told less than a second ago, or what can be told now."""
+        now = self._clock()
+        if self._told is None or now - self._told[0] >= FRESH_S:
+            self._told = now, self._course.figures()
+        return self._told[1]
+
+
 class PlainProgress:
-    """Prints one line an image, and one about the whole run at most every ten seconds.
+    """Prints one line an image, and now and then one about the whole run.
 
     Parameters
     ----------
     console : Console
         Where to print.
-    counts : Counts
-        Figures, which this object keeps up to date.
+    course : Course
+        What was heard, which this object keeps up to date.
     clock : callable
         Seconds from any point.
     """
 
-    def __init__(self, console: Console, counts: Counts, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, console: Console, course: Course, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
-        self._counts = counts
+        self._course = course
         self._clock = clock
-        self._last = clock()
+        self._started = self._last = clock()
 
     def hear(self, event: Event) -> None:
         """Take in one event and print what it calls for.
@@ -122,18 +178,18 @@ class PlainProgress:
         event : Event
             What happened to an input.
         """
-        image = self._counts.current.get(event.job.key)
-        self._counts.hear(event)
+        noun, tiles = self._course.noun, self._course.tiles_of(event.job.key)
+        self._course.hear(event)
         if (line := ending(event)) is not None:
-            if image is not None:
-                line.append(f" ({counted(image.tiles, self._counts.noun)})")
-            self._print(line)
-        elif self._clock() - self._last >= PLAIN_EVERY_S:
-            self._print(Text(summary(self._counts)))
-            self._last = self._clock()
-
-    def _print(self, line: Text) -> None:
-        print_line(self._console, line)
+            if tiles is not None:
+                line.append(f" ({counted(tiles, noun)})")
+            print_line(self._console, line)
+            return
+        now = self._clock()
+        every_s = min(PLAIN_MOST_S, max(PLAIN_EVERY_S, PLAIN_SHARE * (now - self._started)))
+        if now - self._last >= every_s:
+            print_line(self._console, Text(summary(self._course.figures())))
+            self._last = now
 
 
 def ending(event: Event) -> Text | None:
@@ -159,64 +215,15 @@ def ending(event: Event) -> Text | None:
     return None
 
 
-def _marks(summary: Any) -> str:
-    """Return what a user should not have to look for in the report: damaged tiles, or none at all."""
-    if not isinstance(summary, Mapping):
+def _marks(result: Any) -> str:
+    """Return what a user should not have to look for in the report: tiles without values, or no tile at all."""
+    if not isinstance(result, Mapping):
         return ""
-    if summary.get("tiles_damaged"):
-        return f": {summary['tiles_damaged']:,} of its tiles are damaged"
-    return ": nothing was selected" if summary.get("tiles") == 0 else ""
-
-
-def summary(counts: Counts) -> str:
-    """Return the figures of a run in one line.
-
-    Parameters
-    ----------
-    counts : Counts
-        The figures.
-
-    Returns
-    -------
-    str
-        Images, tiles, rate, time left, and what is damaged or failed, if anything.
-    """
-    parts = [f"{counts.ended:,}/{counts.images:,} images", counted(counts.tiles + counts.reused, counts.noun)]
-    parts += [f"{number(counts.rate)} {counts.noun}s/s", f"{duration(counts.eta_s)} left"]
-    parts += [f"{counts.damaged:,} damaged"] if counts.damaged else []
-    parts += [f"{counts.failed:,} failed"] if counts.failed else []
-    return ", ".join(parts)
-
-
-def view(counts: Counts) -> Group:
-    """Return what the terminal shows: one bar for the run, one for each image that is being worked on.
-
-    Parameters
-    ----------
-    counts : Counts
-        The figures.
-
-    Returns
-    -------
-    Group
-        Fits any width.
-    """
-    bars = Table.grid(padding=(0, 1), expand=True)
-    bars.add_column(no_wrap=True, ratio=2, overflow="ellipsis")
-    bars.add_column(ratio=3)
-    bars.add_column(no_wrap=True, justify="right", min_width=16)
-    images = list(counts.current.items())
-    bars.add_row(
-        Text("all images", "bold"),
-        ProgressBar(total=1.0, completed=counts.share),
-        Text(f"{counts.ended:,}/{counts.images:,} images"),
-    )
-    for key, image in images[:MOST_IMAGES]:
-        name = Text("  " + shortened(key, 34))
-        bar = ProgressBar(total=max(1, image.tiles), completed=image.done)
-        bars.add_row(name, bar, Text(f"{image.done:,}/{image.tiles:,} {counts.noun}s"))
-    if len(images) > MOST_IMAGES:
-        bars.add_row(Text(f"  and {len(images) - MOST_IMAGES} more", "dim"), "", "")
-    line = Text(summary(counts).partition(", ")[2])
-    line.highlight_regex(r"[\d,]+ (damaged|failed)", "red")
-    return Group(bars, line)
+    tiles, damaged, failed = (result.get(name) or 0 for name in ("tiles", "tiles_damaged", "tiles_failed"))
+    if damaged + failed and damaged + failed + (result.get("tiles_empty") or 0) >= tiles:
+        return ": NOT ONE of its tiles has values"
+    marks = [f"{damaged:,} of its tiles are damaged"] if damaged else []
+    marks += [f"{failed:,} have no result"] if failed else []
+    if marks:
+        return f": {', '.join(marks)}"
+    return ": nothing was selected" if result.get("tiles") == 0 else ""

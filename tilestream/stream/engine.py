@@ -82,6 +82,8 @@ class Engine:
         self._on_event = on_event
         self._given = window
         self._window = window or 1
+        self.threads = 0
+        """Threads of the cluster's workers, as last counted."""
         self._finished: SimpleQueue[tuple[_Task, Future[Any]] | None] = SimpleQueue()
         self._running: list[Running] = []
         self._pending: set[Future[Any]] = set()
@@ -139,6 +141,7 @@ class Engine:
             return f"the connection to the scheduler is lost ({error}). {START_WORKERS}"
         if threads:
             self._seen_at = now
+            self.threads = threads
             self._window = self._given or 2 * threads
         absent_s = now - self._seen_at
         if absent_s > NO_WORKER_S:

@@ -67,3 +67,5 @@ class Event:
     """With `skipped` and `finished`: what the job returned."""
     failure: Failure | None = None
     """With `failed`."""
+    threads: int = 0
+    """Threads of the cluster's workers as they were last counted; 0 = nobody has said it."""

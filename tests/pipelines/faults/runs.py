@@ -36,8 +36,8 @@ def embed(client: Client, source: Path | list[Path], out: Path, **options: Any) 
 
 def stores(out: Path) -> dict[str, bytes]:
     """All outputs but the report and the receipts, which hold times."""
-    skipped = ("receipts", "report", "report.html", "report.json", "cohort.npz")
-    files = {path.relative_to(out): path for path in out.rglob("*") if path.is_file()}
+    skipped = ("receipts", "report", "report.html", "report.json", "cohort.npz", "cohort.csv", "cohort.parquet")
+    files = {path.relative_to(out): path for path in out.rglob("*") if path.is_file() and path.suffix != ".prom"}
     return {str(name): path.read_bytes() for name, path in files.items() if name.parts[0] not in skipped}
 
 

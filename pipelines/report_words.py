@@ -1,0 +1,34 @@
+"""Numbers as the report says them."""
+
+from __future__ import annotations
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def format_bytes(value: float) -> str:
+    """Return a number of bytes in decimal units, as disks are sold."""
+    power = 0
+    while value >= 999.5 and power < len(_UNITS) - 1:
+        value, power = value / 1000, power + 1
+    return f"{value:.0f} {_UNITS[power]}" if power == 0 or value >= 99.5 else f"{value:.1f} {_UNITS[power]}"
+
+
+def format_seconds(value: float) -> str:
+    """Return a duration with the two units that matter; its spaces do not break."""
+    whole = round(value)
+    if value < 9.95:
+        text = f"{value:.2g} s" if value < 0.995 else f"{value:.1f} s"
+    elif whole < 60:
+        text = f"{whole} s"
+    elif whole < 3600:
+        text = f"{whole // 60} min {whole % 60:02d} s"
+    else:
+        text = f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def format_rate(value: float | None) -> str:
+    """Return a rate with three digits, a dash when there is none."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 99.5 else f"{value:.3g}"
