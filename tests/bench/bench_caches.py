@@ -21,7 +21,8 @@ from tests.bench.contestants import BareDecoder, all_tiles, run_engine
 from tests.bench.gigapixel import shape_of, write_gigapixel
 from tests.bench.table import at_least, make_row, rates
 from tests.servers import serve_http
-from tilestream.cache import BlockCache, forget_blocks
+from tilestream.cache import forget_blocks
+from tilestream.cache.blocks import new_block_cache
 from tilestream.cache.disk import LEAST_BYTES, DiskTier
 from tilestream.cache.diskfolder import claim_folder
 from tilestream.cache.ranges import kept_ranges, owned_ranges
@@ -184,7 +185,7 @@ def asking_rows(slide: Path, *, times: int = 40) -> list[dict[str, Any]]:
 
 def hit_rows(folder: Path, *, times: int = 200) -> list[dict[str, Any]]:
     """Return what a hit costs in each tier of one process."""
-    blocks = BlockCache(64 << 20)
+    blocks = new_block_cache(64 << 20)
     pixels = np.zeros((256, 256, 3), np.uint8)
     blocks.keep(("image", 0, 0, 0), Block(pixels=pixels))
     _keep(TILE_BYTES, 64)

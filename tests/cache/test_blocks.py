@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 import tilestream as ts
 from tilestream.cache import limits
-from tilestream.cache.blocks import ENTRY_BYTES, STALE_BUDGETS, BlockCache, block_cache, fit_blocks
+from tilestream.cache.blocks import BlockCache, block_cache, fit_blocks, new_block_cache
 from tilestream.cache.tally import by_tier
+from tilestream.cache.tier import ENTRY_BYTES, STALE_BUDGETS
 from tilestream.metrics import collect
 from tilestream.stream.batches import stream_tiles
 from tilestream.testing.slide import write_slide
@@ -31,14 +32,14 @@ def key(number: int) -> tuple[str, int, int, int]:
 
 
 def held(cache: BlockCache, numbers: range) -> list[int]:
-    return [number for number in numbers if cache.find(key(number))[0]]
+    return [number for number in numbers if cache.find(key(number))]
 
 
 def second_pass(cache: BlockCache, numbers: range) -> int:
     """Go through blocks as a run does that will not ask for them again; return how many were found."""
     hits = 0
     for number in numbers:
-        if cache.find(key(number))[0]:
+        if cache.find(key(number)):
             hits += 1
         elif cache.has_room(BLOCK_BYTES):
             cache.keep_later(key(number), block())
@@ -46,10 +47,10 @@ def second_pass(cache: BlockCache, numbers: range) -> int:
 
 
 def test_the_least_recently_used_goes_first():
-    cache = BlockCache(3000)
+    cache = new_block_cache(3000)
     for number in (0, 1, 2):
         cache.keep(key(number), block())
-    assert cache.find(key(0))[0]
+    assert cache.find(key(0))
     with collect() as meter:
         cache.keep(key(3), block())
     assert held(cache, range(4)) == [0, 2, 3]
@@ -57,7 +58,7 @@ def test_the_least_recently_used_goes_first():
 
 
 def test_a_later_run_finds_all_that_fits_and_of_more_what_fits():
-    cache = BlockCache(10_000)
+    cache = new_block_cache(10_000)
     assert second_pass(cache, range(10)) == 0
     assert second_pass(cache, range(10)) == 10
     # of twice as much, where least-recently-used would find nothing: each block would push out the one wanted next
@@ -66,7 +67,7 @@ def test_a_later_run_finds_all_that_fits_and_of_more_what_fits():
 
 
 def test_what_nobody_asks_for_any_more_makes_room():
-    cache = BlockCache(10_000)
+    cache = new_block_cache(10_000)
     second_pass(cache, range(10))
     for _ in range(STALE_BUDGETS + 3):
         second_pass(cache, range(100, 110))
@@ -75,7 +76,7 @@ def test_what_nobody_asks_for_any_more_makes_room():
 
 
 def test_blocks_of_this_run_leave_those_for_later_most_of_the_room():
-    cache = BlockCache(20_000)
+    cache = new_block_cache(20_000)
     second_pass(cache, range(20))
     for number in range(100, 200):
         cache.keep(key(number), block())
@@ -84,7 +85,7 @@ def test_blocks_of_this_run_leave_those_for_later_most_of_the_room():
 
 
 def test_a_part_of_an_array_is_charged_with_all_of_it():
-    cache = BlockCache(100_000)
+    cache = new_block_cache(100_000)
     whole = np.zeros((1, 60_000, 1), np.uint8)
     cache.keep(key(0), Block(pixels=whole[:, :100]))
     assert cache.held_bytes == 0
@@ -92,7 +93,7 @@ def test_a_part_of_an_array_is_charged_with_all_of_it():
     assert cache.held_bytes == 100 + ENTRY_BYTES
     cache.keep(key(2), None)  # absent ones cost something too
     assert cache.held_bytes == 100 + 2 * ENTRY_BYTES
-    assert cache.find(key(2)) == (True, None)
+    assert cache.find(key(2)) == (None,)
 
 
 @given(
@@ -102,7 +103,7 @@ def test_a_part_of_an_array_is_charged_with_all_of_it():
     )
 )
 def test_the_budget_is_true_at_every_step(steps):
-    cache = BlockCache(8000)
+    cache = new_block_cache(8000)
     for step, number, nbytes in steps:
         if step == "keep":
             cache.keep(key(number), block(nbytes))
@@ -117,7 +118,7 @@ def test_the_budget_is_true_at_every_step(steps):
 
 
 def test_the_budget_is_true_under_32_threads():
-    cache = BlockCache(50_000)
+    cache = new_block_cache(50_000)
     most = []
 
     def work(seed: int) -> None:

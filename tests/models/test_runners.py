@@ -3,6 +3,8 @@
 import json
 import sys
 import threading
+from contextlib import nullcontext
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
@@ -10,8 +12,10 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from tests.models.test_handcrafted import batch_of, image_of
+from tilestream.cache import device
 from tilestream.errors import ConfigError, StageError
 from tilestream.metrics import collect
+from tilestream.models import runners
 from tilestream.models.adapter import adapt
 from tilestream.models.runners import torch_device
 from tilestream.types import DeviceStage, StageContract
@@ -200,3 +204,102 @@ def test_on_a_device_many_batches_may_be_under_way(user):
                 expected = flat(expected).astype("f8").cumsum(1)[:, ::64]
                 np.testing.assert_allclose(found(), expected, rtol=1e-4, atol=1e-2)
     assert meter.seconds["transfer"] > 0
+
+
+class FakeEvent:
+    """A mark in a stream that does all at once."""
+
+    def __init__(self, enable_timing=False):
+        self.recorded = False
+
+    def record(self, stream):
+        self.recorded = True
+
+    def elapsed_time(self, other):
+        assert self.recorded
+        assert other.recorded
+        return 0.0
+
+    def synchronize(self):
+        assert self.recorded
+
+
+class FakeStream:
+    def __init__(self, device):
+        pass
+
+    def wait_event(self, event):
+        assert event.recorded
+
+
+@pytest.fixture
+def fake_cuda(monkeypatch):
+    """What the device path calls, on the memory of the host: for its order, not for its speed."""
+    empty = torch.empty
+    fakes = {"Event": FakeEvent, "Stream": FakeStream, "stream": lambda stream: nullcontext()}
+    for name, fake in {**fakes, "mem_get_info": lambda device: (1 << 30, 1 << 31)}.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    monkeypatch.setattr(torch, "empty", lambda *args, pin_memory=False, **kwargs: empty(*args, **kwargs))
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: None)
+    monkeypatch.setattr(torch.Tensor, "to", sent_to(torch.Tensor.to))
+    monkeypatch.setattr(runners, "torch_device", lambda: "meta:0")
+    monkeypatch.setattr(runners, "_streams", runners._Streams())
+    monkeypatch.setattr(device, "_tiers", {})
+
+
+def sent_to(to):
+    def move(tensor, *args, **kwargs):
+        if args == ("meta:0",):
+            return tensor.clone()
+        return to(tensor, *args, **kwargs)
+
+    return move
+
+
+def send_some(user) -> None:
+    user.encode = lambda samples: flat(samples.add_(1).float())  # in place, on samples as they are stored
+    stage = bind(px=16, framework="torch")
+    batch = replace(batch_of(PIXELS.copy()), source="an image in its state")
+    with collect() as meter:
+        found = [stage.start(batch)() for _ in range(3)]
+    for one in found:
+        assert_array_equal(one, flat(PIXELS + 1))
+    assert meter.counts["cache.device.hits"] == 2
+    other = replace(batch_of(PIXELS[::-1].copy()), source="another image")
+    assert_array_equal(stage.start(other)(), flat(PIXELS[::-1] + 1))
+    batch = batch_of(PIXELS.copy())  # which nobody may keep
+    assert_array_equal(stage.start(batch)(), flat(PIXELS + 1))
+
+
+def test_tiles_are_sent_once_and_nobody_writes_into_them(user, fake_cuda):
+    send_some(user)
+
+
+def test_tiles_that_are_kept_are_the_first_to_go_when_memory_is_short(user, fake_cuda):
+    batch = replace(batch_of(PIXELS.copy()), source="an image in its state")
+    user.encode = lambda samples: flat(samples.float())
+    expected = bind(px=16, framework="torch").start(batch)()
+    kept = device.device_tiles("meta:0", lambda: 0)
+    assert kept.held_bytes
+
+    def greedy(samples):
+        if kept.held_bytes:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return flat(samples.float())
+
+    user.greedy = greedy
+    assert_array_equal(bind("greedy", px=16, framework="torch").start(batch)(), expected)
+    assert kept.held_bytes == 0  # and none are kept from now on
+
+    def never(samples):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    user.never = never
+    with pytest.raises(torch.OutOfMemoryError):
+        bind("never", px=16, framework="torch").start(batch)()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_device_tiles_are_sent_once_and_nobody_writes_into_them(user):
+    send_some(user)

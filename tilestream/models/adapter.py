@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tilestream.cache.device import DeviceKey, key_of
 from tilestream.errors import ConfigError, StageError, TilestreamError
 from tilestream.models.dense import check_dense, checked_map
 from tilestream.models.runners import HostRunner, Once, Runner, TorchRunner, is_module, torch_type
@@ -129,10 +130,10 @@ class AdaptedStage:
 
     def start(self, batch: Batch) -> Pending:
         """Begin with a batch; what is returned waits for its result and raises as `__call__` does."""
-        return self._start(batch.pixels)
+        return self._start(batch.pixels, key_of(batch, self.channels))
 
-    def _start(self, pixels: Array) -> Pending:
-        found = self.runner.start(self._chosen(pixels))
+    def _start(self, pixels: Array, key: DeviceKey | None = None) -> Pending:
+        found = self.runner.start(self._chosen(pixels), key)
         return lambda: self._checked(found(), pixels.shape)
 
     def _chosen(self, pixels: Array) -> Array:

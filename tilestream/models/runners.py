@@ -12,12 +12,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from tilestream.cache.device import DeviceKey, OnDevice, device_tiles, make_room, send_once
 from tilestream.errors import ConfigError
 from tilestream.metrics import spent
 from tilestream.types import Array, StageContract
@@ -39,8 +40,8 @@ class Runner(Protocol):
     def allocate(self, nbytes: int) -> npt.NDArray[np.uint8]:
         """Return memory that samples are best sent from."""
 
-    def start(self, pixels: Array) -> Found:
-        """Begin with samples that stay as they are until the result was taken."""
+    def start(self, pixels: Array, key: DeviceKey | None = None) -> Found:
+        """Begin with samples that stay as they are until the result was taken; under a key a device may keep them."""
 
 
 class Once:
@@ -94,8 +95,8 @@ class HostRunner:
         """Return plain memory."""
         return np.empty(nbytes, np.uint8)
 
-    def start(self, pixels: Array) -> Found:
-        """Return what the callable has returned."""
+    def start(self, pixels: Array, key: DeviceKey | None = None) -> Found:
+        """Return what the callable has returned; the host has kept the blocks already."""
         function = self.function()
         if is_module(function):
             raise ConfigError.of(
@@ -129,7 +130,7 @@ class TorchRunner:
         memory = torch.empty(nbytes, dtype=torch.uint8, pin_memory=self.device != "cpu")
         return np.asarray(memory.numpy())
 
-    def start(self, pixels: Array) -> Found:
+    def start(self, pixels: Array, key: DeviceKey | None = None) -> Found:
         """Begin with samples; on the CPU this is all of it."""
         import torch
 
@@ -139,7 +140,18 @@ class TorchRunner:
                 with one_torch_thread():
                     found = to_numpy(function(self._scaled(samples)))
                 return lambda: found
-            return _start_on_device(samples, self.device, lambda sent: function(self._scaled(sent)))
+            compute = partial(self._compute, function)
+            try:
+                return _start_on_device(samples, self.device, compute, key)
+            except torch.OutOfMemoryError:
+                if not make_room(self.device):  # tiles that are kept are the first to go
+                    raise
+            return _start_on_device(samples, self.device, compute, key)
+
+    def _compute(self, function: Callable[[Any], Any], sent: torch.Tensor, is_kept: bool) -> Any:
+        """Return what the callable makes of samples; of those that are kept it gets a copy that it may write into."""
+        samples = self._scaled(sent)
+        return function(samples.clone() if is_kept and samples.data_ptr() == sent.data_ptr() else samples)
 
     @cached_property
     def _placed(self) -> Callable[[Any], Any]:
@@ -184,20 +196,31 @@ class _Streams(threading.local):
 _streams = _Streams()
 
 
-def _start_on_device(samples: torch.Tensor, device: str, compute: Callable[[torch.Tensor], Any]) -> Found:
+def _start_on_device(
+    samples: torch.Tensor, device: str, compute: Callable[[torch.Tensor, bool], Any], key: DeviceKey | None
+) -> Found:
     """Send samples, compute and fetch the result, each in its stream; what is returned waits for the last of it."""
     import torch
 
     copying, computing = _streams.of(device)
     marks = [torch.cuda.Event(enable_timing=True) for _ in range(4)]  # type: ignore[no-untyped-call]  # torch's own
+    tiles = None if key is None else device_tiles(device, lambda: torch.cuda.mem_get_info(device)[0])
+
+    def send() -> OnDevice:
+        sent = samples.to(device, non_blocking=True)
+        marks[1].record(copying)  # before others may find it
+        return OnDevice(sent, marks[1])
+
     with torch.cuda.stream(copying):
         marks[0].record(copying)
-        sent = samples.to(device, non_blocking=True)
-        marks[1].record(copying)
-    computing.wait_event(marks[1])
+        there, is_kept = send_once(tiles, key, send)
+        if there.ready is not marks[1]:
+            marks[1].record(copying)
+    sent: torch.Tensor = there.samples
+    computing.wait_event(there.ready)
     sent.record_stream(computing)  # its memory must not be given away while the other stream reads it
     with torch.cuda.stream(computing):
-        found = torch.as_tensor(compute(sent)).detach()
+        found = torch.as_tensor(compute(sent, is_kept)).detach()
         found = found.float() if found.dtype == torch.bfloat16 else found  # NumPy has no such type
         marks[2].record(computing)
         home = torch.empty(found.shape, dtype=found.dtype, pin_memory=True)

@@ -65,9 +65,9 @@ def _inside(
     recent, target = need
     cache: BlockCache = block_cache(pyramid.cache_bytes)
     key = (pyramid.identity, level.index, *at)
-    is_held, block = cache.find(key)
-    if is_held:
-        return block
+    held = cache.find(key)
+    if held is not None:
+        return held[0]
     # Kept for a later run: only under the state of the files, without which a changed one could not be told apart.
     if pyramid.state and cache.has_room(level.block.area * target.shape[2] * target.dtype.itemsize):
         block = pyramid.source.read_block(level.index, *at)

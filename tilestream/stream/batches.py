@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -110,6 +110,8 @@ class UnitReader:
         area = _area_of(unit, tiles)
         warm(pyramid.source, _grown(area, unit))
         self._recent = RecentBlocks(area, spare_blocks())
+        may_keep = pyramid.state and pyramid.cache_bytes
+        self._source = f"{pyramid.identity}#{unit.level!r}" if may_keep else ""
 
     def read(self, first: int, stop: int, slots: Slots) -> Batch | None:
         """Return the tiles from `first` to `stop` that can be decoded and hold a valid pixel, None for none.
@@ -135,7 +137,9 @@ class UnitReader:
             for slot in range(stop - first)
             if _read_tile(pyramid, unit, first + slot, (pixels[slot], valid[slot]), outcome, recent)
         ]
-        return _gather(unit, first, np.asarray(kept), pixels, valid, outcome) if kept else None
+        if not kept:
+            return None
+        return replace(_gather(unit, first, np.asarray(kept), pixels, valid, outcome), source=self._source)
 
     def close(self) -> None:
         """Give the memory of blocks back."""

@@ -30,6 +30,8 @@ class Batch:
     """`(n, 2)` top-left corners of the cores in plan pixels."""
     halo_px: int = 0
     """Overlap on each side that `pixels` includes."""
+    source: str = ""
+    """What tells the image in its state, and the level, from all others; empty = nobody may keep these pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
