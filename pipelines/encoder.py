@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -117,7 +118,21 @@ def encoder_spec(name: str, params: Mapping[str, Any], *, tile_px: int | None = 
     -------
     StageSpec
         The spec.
+
+    Raises
+    ------
+    ConfigError
+        When it is a callable itself, or its parameters are no JSON values: neither is a thing that other processes can
+        make again.
     """
+    if not isinstance(name, str):
+        raise ConfigError.of(
+            "stage",
+            got=f"a {type(name).__name__}",
+            expected="a registered name, `module:callable` or a StageSpec",
+            do="Put it into a module, and name it: workers are other processes, and a recipe names it too.",
+        )
+    require_json(name, params)
     if ":" not in name:
         return StageSpec(target=name, params=dict(params))
     px = {} if tile_px is None else {"px": tile_px}
@@ -153,3 +168,29 @@ def profile_for(spec: StageSpec) -> str:
         `gpus` for one on torch where a device is visible, else `threads`.
     """
     return default_profile(is_for_device=make_stage(spec).contract.framework == "torch")
+
+
+def require_json(name: str, params: Mapping[str, Any]) -> None:
+    """Refuse parameters of a stage that cannot be written down.
+
+    Parameters
+    ----------
+    name : str
+        The stage.
+    params : Mapping
+        Its parameters.
+
+    Raises
+    ------
+    ConfigError
+        When they are no JSON values.
+    """
+    try:
+        json.dumps(dict(params))
+    except (TypeError, ValueError) as error:
+        raise ConfigError.of(
+            f"parameters of `{name}`",
+            got=str(error),
+            expected="numbers, text, and lists and mappings of these",
+            do="Make what is more than that inside the module of the stage.",
+        ) from error

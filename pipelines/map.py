@@ -9,10 +9,11 @@ from pathlib import Path
 from distributed import Client
 
 from tilestream.cluster.client import open_client
+from tilestream.cluster.handshake import agreed
 from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError, StageError
 from tilestream.pipelines.embed import threads_of
-from tilestream.pipelines.encoder import choose_encoder, encoder_spec, profile_for
+from tilestream.pipelines.encoder import choose_encoder, encoder_spec, profile_for, require_json
 from tilestream.pipelines.ingest_image import StorePlaces
 from tilestream.pipelines.map_store import MapRequest, MapTiles, prepare_map
 from tilestream.pipelines.map_work import receipts_of_tiles
@@ -20,7 +21,7 @@ from tilestream.pipelines.recipe import digest, image_recipe, new_recipe, stage_
 from tilestream.plan.tiles import TilePlan
 from tilestream.pyramid.pyramid import Pyramid
 from tilestream.sources.stamps import stamps_of
-from tilestream.stream.engine import Engine, Event, Prepared, Ready
+from tilestream.stream.engine import Engine, Event, Prepared, Ready, pickled_bytes
 from tilestream.stream.journal import Journal
 from tilestream.stream.work import TileWork, make_stage
 from tilestream.types import Plan, Receipt, Sink, StageSpec
@@ -95,7 +96,7 @@ def map_tiles(  # noqa: PLR0913 - the public call: each option is one keyword
     Raises
     ------
     ConfigError
-        When stage, sink and options do not belong together.
+        When stage, sink and options do not belong together, or one of them cannot be sent to workers.
     StageError
         When a unit fails; the others that were in flight have their receipts.
     OutputError
@@ -109,6 +110,7 @@ def map_tiles(  # noqa: PLR0913 - the public call: each option is one keyword
     >>> ts.map_tiles(slide, plan, "gradient", "slide.gradient.zarr")  # doctest: +SKIP
     """
     given = stage if isinstance(stage, StageSpec) else encoder_spec(stage, {})
+    require_json(given.target, given.params)
     contract = make_stage(given).contract
     is_dense, is_store = contract.output == "dense", isinstance(sink, str | Path)
     if is_dense != is_store or (not is_dense and (blend or receipts is None)):
@@ -120,6 +122,8 @@ def map_tiles(  # noqa: PLR0913 - the public call: each option is one keyword
         )
     with ExitStack() as stack:
         client = client or stack.enter_context(open_client(profile_for(given)))
+        folder = Place.of(str(receipts)) if receipts is not None else _beside(str(sink)).at("receipts")
+        stack.enter_context(agreed(client, stages=[_name(given)], out=folder))
         if not isinstance(sink, str | Path):
             return _vectors(pyr, plan, given, sink, journal_at=Path(str(receipts)), client=client)
         if not isinstance(plan, TilePlan):
@@ -132,11 +136,12 @@ def map_tiles(  # noqa: PLR0913 - the public call: each option is one keyword
 
 
 def _vectors(pyr: Pyramid, plan: Plan, given: StageSpec, sink: Sink, *, journal_at: Path, client: Client) -> MapReport:
+    _require_portable(sink)
     spec = make_stage(given).for_image(pyr.info)
     contract = make_stage(spec).contract
-    recipe = new_recipe(
-        image=image_recipe(pyr.info), plan=plan.digest, stages={contract.name: stage_recipe(spec, contract)}
-    )
+    source = _name(given) if ":" in _name(given) else None
+    stages = {contract.name: stage_recipe(spec, contract, source=source)}
+    recipe = new_recipe(image=image_recipe(pyr.info), plan=plan.digest, stages=stages)
     journal = Journal(root=journal_at, recipe=digest(recipe))
     journal.open(recipe)
     work = TileWork(pyramid=pyr, stages={contract.name: spec}, sink=sink, journal=journal)
@@ -145,10 +150,10 @@ def _vectors(pyr: Pyramid, plan: Plan, given: StageSpec, sink: Sink, *, journal_
 
 
 def _map(tiles: MapTiles, dst: str, receipts: Path | str | None, client: Client) -> MapReport:
-    out, _, name = Place.of(dst).url.rpartition("/")
+    name = Place.of(dst).name
     if not name.endswith(".zarr"):
         raise ConfigError.of("`sink`", got=f"`{dst}`", expected="a name that ends in .zarr", do="Name it so.")
-    places = StorePlaces.of(Place.of(out or "."), name)
+    places = StorePlaces.of(_beside(dst), name)
     if receipts is not None:
         places = StorePlaces(root=places.root, journal=Place.of(str(receipts)))
     recipe = new_recipe(
@@ -174,3 +179,23 @@ def _run(prepared: Prepared, client: Client) -> int:
     if failure is not None:
         raise StageError(failure.reason + failure.trace)
     return sum(len(event.reused) for event in events)
+
+
+def _beside(dst: str) -> Place:
+    return Place.of(Place.of(dst).url.rpartition("/")[0] or ".")
+
+
+def _name(given: StageSpec) -> str:
+    return str(given.params.get("target", given.target))  # `callable` is the adapter of a user's own
+
+
+def _require_portable(sink: Sink) -> None:
+    try:
+        pickled_bytes(sink)
+    except Exception as error:  # whatever a class of the user's raises when it is taken apart
+        raise ConfigError.of(
+            f"sink `{type(sink).__name__}`",
+            got=f"{type(error).__name__}: {error}",
+            expected="one that can be pickled, since workers are other processes",
+            do="Define its class at the top of a module, and open files inside `write`.",
+        ) from error

@@ -21,6 +21,7 @@ from tilestream.pipelines.course import Course
 from tilestream.pipelines.embed import (
     RunOutcome,
     absolute,
+    agreement,
     placed,
     remote_scheme,
     require_one_for_file,
@@ -175,6 +176,7 @@ def run_map(
     with ExitStack() as stack:
         profile = config.cluster or profile_for(encoder_spec(config.stage, config.stage_params))
         client = client or stack.enter_context(open_client(profile))
+        stack.enter_context(agreement(client, cohort.entries, out=Place.of(config.out), stages=[config.stage]))
         tasks = threads_of(client)
         begin_at = stack.enter_context(taken_seat(Place.of(receipts)))
         entries = begun_at(cohort.entries, begin_at)
