@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from dask.utils import parse_bytes
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 NAME = "tilestream-{user}-{uuid}"
 """Name of a cluster where a profile gives none."""
+CLOSE_S = 10
+"""How long the end of a cluster may take that has failed to start."""
 SCHEDULER = ["dask", "scheduler", "--host", "0.0.0.0"]
 """dask-kubernetes 2026.3 still names a command `dask-scheduler`, which dask no longer has."""
 SCHEDULER_RESOURCES = {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "4Gi"}}
@@ -41,6 +45,7 @@ def start_kubernetes(profile: Profile) -> Cluster:
         When dask-kubernetes is missing, or the cluster or its operator does not do what is asked.
     """
     try:
+        import kr8s
         from dask_kubernetes.operator import KubeCluster, make_cluster_spec
     except ImportError as error:
         raise ConfigError.of(
@@ -57,13 +62,16 @@ def start_kubernetes(profile: Profile) -> Cluster:
         worker_command=worker_command(profile),
     )
     try:
+        kr8s.api().version()  # whether there is a cluster that knows us, before one is asked for anything
         cluster: Cluster = KubeCluster(
             custom_cluster_spec=fitted(spec, profile),
             namespace=profile.get("namespace"),
-            resource_timeout=int(profile.get("wait_s", 900)),
+            resource_timeout=math.ceil(profile.get("wait_s", 900)),
             quiet=True,
         )
-    except Exception as error:  # whatever the API server, the operator or a pod refuses is one clear line
+    except Exception as error:
+        _drop(KubeCluster)
+        # whatever the API server, the operator or a pod refuses is one clear line
         raise ConfigError.of(
             f"`--cluster {profile.given}`",
             got=f"{type(error).__name__}: {' '.join(str(error).split())}",
@@ -71,6 +79,14 @@ def start_kubernetes(profile: Profile) -> Cluster:
             do="Try `kubectl get daskclusters` and `kubectl get events`; cluster/README.md says what is needed.",
         ) from error
     return cluster
+
+
+def _drop(made: Any) -> None:
+    """End what has failed to start: dask-kubernetes keeps it, and would print how it fails to end it at exit."""
+    for cluster in list(made._instances):
+        with suppress(Exception):
+            cluster.close(timeout=CLOSE_S)
+    made._instances.clear()
 
 
 def worker_command(profile: Profile) -> list[str]:

@@ -149,3 +149,10 @@ def test_demo_ends_with_python_that_works(call: Call, slide: Path, tmp_path: Pat
     assert "handcrafted" in printed
     again = call("demo", slide, "--out", tmp_path)
     assert "already done" in again.stderr
+
+
+@pytest.mark.parametrize("name", ["slurm", "kubernetes"])
+def test_shipped_cluster_profiles_are_printed(call: Call, name: str) -> None:
+    text = call("cluster", name).stdout
+    assert f"\nkind: {name}\n" in text
+    assert "got `moon`" in call("cluster", "moon").stderr

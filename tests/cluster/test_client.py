@@ -124,10 +124,28 @@ def test_no_worker_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slide
     assert outcome.exit_code() == 3
 
 
-@pytest.mark.parametrize("profile", ["", "thread", "threads:0", "local", "local:x", "slurm", "tcp://127.0.0.1:1"])
-def test_unknown_profiles_are_refused_by_name(profile: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_schedulers_that_are_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(cluster, "CONNECT_S", 0.3)
-    with pytest.raises(ConfigError, match="--cluster"), open_client(profile):
+    file, secured = tmp_path / "scheduler.json", tmp_path / "mine.yaml"
+    told = {"tcp://127.0.0.1:1": "no scheduler at tcp://127.0.0.1:1 .*Start `dask scheduler`"}
+    told[str(file)] = "No such file.* Start the scheduler first"
+    for profile, says in told.items():
+        with pytest.raises(ConfigError, match=says), open_client(profile):
+            pass
+    for text, says in (("{}", "without an `address`"), ('{"address": "tcp://127.0.0.1:1"}', "no scheduler at tcp")):
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=says), open_client(str(file)):
+            pass
+    secured.write_text("kind: address\naddress: tls://127.0.0.1:1\ntls_ca_file: missing.pem\n")
+    with pytest.raises(ConfigError, match=r"no scheduler at tls://127\.0\.0\.1:1"), open_client(str(secured)):
+        pass
+
+
+def test_a_scheduler_without_workers(elsewhere: Elsewhere, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"kind: scheduler-file\npath: {elsewhere.folder / 'scheduler.json'}\nwait_s: 0.5\n")
+    says = rf"got no worker within 0\.5 s, expected at least one\. Start some: `dask worker {elsewhere.address}`"
+    with pytest.raises(ConfigError, match=says), open_client(str(path)):
         pass
 
 

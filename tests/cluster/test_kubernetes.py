@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import types
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from unittest.mock import Mock
 
 import pytest
 from distributed import LocalCluster
@@ -45,6 +46,7 @@ class Made(LocalCluster):
     """A cluster without workers, which remembers what was asked."""
 
     asked: dict[str, Any]
+    _instances: ClassVar[set[Any]] = set()
 
     def __init__(self, **options: Any) -> None:
         type(self).asked = options
@@ -70,6 +72,7 @@ def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     operator.KubeCluster, operator.make_cluster_spec = Made, make_cluster_spec  # type: ignore[attr-defined]
     kr8s = types.ModuleType("kr8s")
     kr8s.get = lambda *_, **__: iter(PODS)  # type: ignore[attr-defined]
+    kr8s.api = lambda: types.SimpleNamespace(version=dict)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "dask_kubernetes", types.ModuleType("dask_kubernetes"))
     monkeypatch.setitem(sys.modules, "dask_kubernetes.operator", operator)
     monkeypatch.setitem(sys.modules, "kr8s", kr8s)
@@ -103,12 +106,17 @@ def test_what_is_asked_for(profile: Path) -> None:
 
 
 def test_a_cluster_without_the_operator(profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = []
+
     def refuse(self: Made, **options: Any) -> None:
+        Made._instances.add(Mock(close=lambda **_: closed.append(options)))
         raise RuntimeError("Are the Dask Custom Resource Definitions installed?")
 
     monkeypatch.setattr(Made, "__init__", refuse)
     with pytest.raises(ConfigError, match=r"RuntimeError: Are the Dask Custom .*cluster/README\.md"):
         open_client(str(profile)).__enter__()
+    assert len(closed) == 1, "what was begun is ended"
+    assert not Made._instances, "dask-kubernetes would end it again at exit"
 
 
 def test_without_the_package(profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:

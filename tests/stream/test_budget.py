@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from distributed import Client, LocalCluster
 
 from tilestream.errors import BudgetError
 from tilestream.plan.tiles import plan_tiles
 from tilestream.pyramid import Pyramid, open_pyramid
 from tilestream.stream.batches import Slots, iter_batches, new_outcome
-from tilestream.stream.budget import project
+from tilestream.stream.budget import memory_limit, project
 from tilestream.testing.slide import write_slide
 from tilestream.types import Shape
 
@@ -53,3 +54,23 @@ def test_an_image_in_one_block_is_counted_whole(tmp_path: Path) -> None:
     pyramid = open_pyramid(array)
     plan = plan_tiles(pyramid, where="all")
     assert project(pyramid, plan, batch=1, dims=1, tasks=1).decode_bytes >= pyramid.levels[0].block.area * 3
+
+
+@pytest.mark.parametrize(("variable", "mib"), [("100", 50), ("0", None), ("", None)])
+def test_a_slurm_job_may_take_half_of_its_own_memory(
+    variable: str, mib: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", variable)
+    assert memory_limit(7) == 7
+    found = memory_limit(None)
+    assert found == mib << 20 if mib else found > 100 << 20
+
+
+def test_a_worker_may_take_half_of_what_it_was_given() -> None:
+    with (
+        LocalCluster(
+            n_workers=1, processes=False, dashboard_address=None, memory_limit=64 << 20, silence_logs=50
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        assert client.submit(memory_limit, None).result() == 32 << 20
