@@ -23,7 +23,7 @@ PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
 NODES = ("one", "two")
 CORES = 2
 """That SLURM believes each node to have, so that jobs are on both."""
-FETCH_S = 120.0
+FETCH_S = 60.0
 START_S = 30.0
 SETTINGS = """
 ClusterName=tests

@@ -10,18 +10,17 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.slurmhost import Slurm, unpack
-from tests.pipelines.faults.runs import command, embed, start, stores
+from tests.pipelines.faults.runs import command, done, embed, start, stores
 from tilestream.cluster.client import open_client
-from tilestream.stream.journal import LEDGER
 from tilestream.testing.slide import write_slide
 from tilestream.types import Shape
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 SLIDES = {"large.svs": (1200, 1500), "small.svs": (300, 400), "wide.svs": (500, 1500)}
 """Height and width: 30, 4 and 12 super-tiles of 256 px."""
 UNITS = 46
-ENCODER = "tests.pipelines.faults.faulty:slow"
+ENCODER = "tests.pipelines.faults.faulty:together"
 REPO = Path(__file__).resolve().parents[2]
 ARRAY = """#!/bin/bash
 #SBATCH --ntasks=1 --cpus-per-task=1 --time=5
@@ -77,18 +76,14 @@ def script(folder: Path, slides: Path, *options: str) -> Path:
 
 def submit(slurm: Slurm, path: Path, members: int) -> int:
     options = [f"--array=0-{members - 1}", f"--output={path.parent}/%a.out", f"--error={path.parent}/%a.err"]
-    return slurm.submit(path, *options, f"--export=ALL,PYTHONPATH={REPO}")
+    gate = path.parent / "gate"  # all have a part in the work
+    gate.mkdir()
+    return slurm.submit(path, *options, f"--export=ALL,PYTHONPATH={REPO},FAULTY_GATE={gate}:{members}")
 
 
-def done(out: Path) -> dict[str, str]:
-    """Who has done each super-tile, by image and key."""
-    found = {}
-    for folder in (out / "receipts").glob("*.svs"):
-        documents = [json.loads(path.read_text()) for path in folder.glob("L*.json")]
-        if (folder / LEDGER).exists():
-            documents += json.loads((folder / LEDGER).read_text())["receipts"]
-        found |= {f"{folder.name}/{document['key']}": document["worker"] for document in documents}
-    return found
+def all_done(out: Path) -> dict[str, str]:
+    """Which process has done each super-tile, by image and key."""
+    return {f"{name}/{key}": worker for name in SLIDES for key, worker in done(out, Path(name)).items()}
 
 
 def test_members_of_an_array_share_the_work(
@@ -106,7 +101,7 @@ def test_members_of_an_array_share_the_work(
     assert json.loads((tmp_path / "out" / "report.json").read_text())["inputs"] in [
         report["inputs"] for report in reports
     ]
-    workers = done(tmp_path / "out")
+    workers = all_done(tmp_path / "out")
     assert len(workers) == UNITS
     assert len(set(workers.values())) == 3
     assert stores(tmp_path / "out") == whole
@@ -118,7 +113,7 @@ def test_members_that_are_cancelled_killed_and_requeued(
 ) -> None:
     out = tmp_path / "out"
     job = submit(slurm, script(tmp_path, slides), 4)
-    slurm.until(lambda: len(set(done(out).values())) == 4, "a super-tile of each member")
+    slurm.until(lambda: len(set(all_done(out).values())) == 4, "a super-tile of each member")
     slurm.run("scancel", f"{job}_0")
     slurm.kill(f"{job}_1")
     slurm.requeue(f"{job}_2")
@@ -129,12 +124,12 @@ def test_members_that_are_cancelled_killed_and_requeued(
     assert slurm.state(f"{job}_2")["Restarts"] == "1"
     assert slurm.state(f"{job}_3")["ExitCode"] == "0:0"
     assert stores(out) == whole
-    workers = done(out)
+    workers = all_done(out)
     assert len(workers) == UNITS
     assert not list(out.rglob("*.lease"))
-    again = start(slides, out, "--cluster", "threads:1", encoder="slow")
+    again = start(slides, out, "--cluster", "threads:1", encoder="together")
     assert again.communicate(timeout=60)[0].startswith("3 done, 0 failed")
-    assert done(out) == workers  # nothing was computed
+    assert all_done(out) == workers  # nothing was computed
 
 
 def test_workers_as_jobs(
@@ -142,12 +137,16 @@ def test_workers_as_jobs(
 ) -> None:
     for name, value in slurm.environment.items():
         monkeypatch.setenv(name, value)
+    (tmp_path / "gate").mkdir()
     monkeypatch.setenv("PYTHONPATH", str(REPO))
+    monkeypatch.setenv("FAULTY_GATE", f"{tmp_path}/gate:2")
     profile = tmp_path / "profile.yaml"
     profile.write_text(PROFILE.format(logs=tmp_path / "logs"))
     out = tmp_path / "out"
-    run = start(slides, out, "--cluster", str(profile), encoder="slow", cwd=tmp_path)
-    slurm.until(lambda: run.poll() is not None or len(set(done(out).values())) == 2, "a super-tile of each worker", 60)
+    run = start(slides, out, "--cluster", str(profile), encoder="together", cwd=tmp_path)
+    slurm.until(
+        lambda: run.poll() is not None or len(set(all_done(out).values())) == 2, "a super-tile of each worker", 60
+    )
     jobs = slurm.run("squeue", "-h", "-o", "%i %j").split("\n")
     assert [line.partition(" ")[2] for line in jobs] == ["tilestream"] * 2
     slurm.run("scancel", jobs[0].partition(" ")[0])  # one is preempted, and the other goes on

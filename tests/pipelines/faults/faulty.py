@@ -31,6 +31,18 @@ def slow(pixels: Array) -> Array:
     return mean(pixels)
 
 
+def together(pixels: Array) -> Array:
+    """Begin when so many processes are there as FAULTY_GATE says behind its folder, and take time then."""
+    folder, _, count = os.environ.get("FAULTY_GATE", "").rpartition(":")
+    if folder and pixels.any():  # not the black tile that an encoder is tried with
+        Path(folder, str(os.getpid())).touch()
+        stop = time.monotonic() + 60
+        while len(list(Path(folder).iterdir())) < int(count) and time.monotonic() < stop:
+            time.sleep(0.02)
+        time.sleep(0.3)
+    return mean(pixels)
+
+
 def raises_once_in_a_while(pixels: Array) -> Array:
     """Raise at the third batch that this process sees."""
     with _lock:

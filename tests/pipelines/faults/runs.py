@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from distributed import Client
 from tilestream.pipelines.cohort import read_cohort
 from tilestream.pipelines.embed import EmbedConfig, RunOutcome, run_embed
 from tilestream.stream.engine import Event
+from tilestream.stream.journal import LEDGER
 
 UNITS = 30
 """Super-tiles of 256 px of the slide."""
@@ -78,6 +81,18 @@ def start(source: Path, out: Path, *options: str, encoder: str = "mean", **more:
 
 def receipts(out: Path, source: Path) -> int:
     return len(list((out / "receipts" / source.name).glob("L*.json")))
+
+
+def done(out: Path, source: Path) -> dict[str, str]:
+    """Which process has done each super-tile of an image, by its key; also while others write there."""
+    folder = out / "receipts" / source.name
+    documents = []
+    for path in folder.glob("L*.json"):
+        with contextlib.suppress(FileNotFoundError):  # the image has been finished meanwhile
+            documents.append(json.loads(path.read_text()))
+    if (folder / LEDGER).exists():
+        documents += json.loads((folder / LEDGER).read_text())["receipts"]
+    return {document["key"]: document["worker"] for document in documents}
 
 
 def wait_for(count: int, process: subprocess.Popen[str], out: Path, source: Path) -> None:
