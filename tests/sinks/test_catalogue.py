@@ -23,7 +23,7 @@ from tilestream.sinks.catalogue import (
     with_given,
     write_catalogue,
 )
-from tilestream.sinks.rowsread import read_rows, read_texts
+from tilestream.sinks.rowsread import RowLayout, read_rows, read_texts
 from tilestream.sinks.storerecord import SUFFIX
 
 
@@ -149,5 +149,5 @@ def test_small_variables_are_read_as_zarr_reads_them(made):
         nodes = json.loads((folder / "zarr.json").read_text())["consolidated_metadata"]["metadata"]
         store = zarr.open_group(folder, mode="r")
         for path in ("tile/uni", "tile/x", "tile/size", "tile/status", "region/uni_std", "slide/uni"):
-            np.testing.assert_array_equal(read_rows(folder / path, nodes[path]), store[path][:])
+            np.testing.assert_array_equal(read_rows(folder / path, RowLayout.of(nodes[path])), store[path][:])
         assert read_texts(folder / "tile/feature_uni") == OUTPUTS

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 from tilestream.codecs.durable import checksum
 from tilestream.codecs.metadata import encode_json
 from tilestream.errors import DamagedError
-from tilestream.sinks.rowsread import read_rows, read_texts
+from tilestream.sinks.rowsread import RowLayout, read_rows, read_texts
 from tilestream.sinks.tables import feature_dimension
 from tilestream.sinks.tree import OWNER
 from tilestream.types import Array
@@ -155,7 +155,9 @@ def _found(folder: Path, key: str, stamp: Stamp, attributes: Mapping[str, Any], 
             recipe=_set_recipe(attributes["recipe"], name, plan, image),
         )
         sets[one.digest] = one
-        vectors[one.digest] = {statistic: read_rows(folder / path, nodes[path]) for statistic, path in paths.items()}
+        vectors[one.digest] = {
+            statistic: read_rows(folder / path, RowLayout.of(nodes[path])) for statistic, path in paths.items()
+        }
         counts[one.digest] = int(nodes[f"slide/{name}_n_ok"]["fill_value"])
     record = StoreRecord(
         key=key,

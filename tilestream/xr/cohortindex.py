@@ -14,8 +14,10 @@ import xarray as xr
 from xarray.core.indexing import IndexSelResult
 
 from tilestream.errors import ConfigError
+from tilestream.sinks.rowsread import Ints, Positions, split_rows
 from tilestream.types import Array
-from tilestream.xr.shelf import Ints, Positions, Shelf
+from tilestream.xr.grid import within
+from tilestream.xr.shelf import Shelf, as_array
 
 SLIDE, TILE, DATE = "slide", "tile", "date"
 PLACES = ("x", "y", "crs_x", "crs_y")
@@ -105,7 +107,7 @@ class CohortIndex(xr.Index):
             at = _index(indexers[TILE])
             if not isinstance(at, slice) and at.ndim != 1:
                 return None
-            tiles = tiles[at] if isinstance(at, slice) else np.asarray(tiles, np.int64)[at]
+            tiles = tiles[at] if isinstance(at, slice) else _taken(tiles, at)
         return CohortIndex(self.facts, numbers, tiles)
 
     def sel(self, labels: dict[Any, Any], **options: Any) -> IndexSelResult:
@@ -177,9 +179,9 @@ class CohortIndex(xr.Index):
         numbers = self.numbers[chosen]
         assert tiles is not None
         if isinstance(tiles, range) and tiles.step > 0:
-            parts = {number: (own, tiles[own]) for number, own, _ in self.facts.shelf.parts(tiles)}
+            parts = {number: (own, tiles[own]) for number, own, _ in split_rows(tiles, first)}
             return [(int(n), *parts[int(n)]) for n in numbers if int(n) in parts]
-        at = np.asarray(tiles, np.int64)
+        at = as_array(tiles)
         order = np.argsort(at, kind="stable")
         edges = np.searchsorted(at[order], first)
         owned = [(int(n), np.sort(order[edges[n] : edges[n + 1]])) for n in numbers]
@@ -200,9 +202,7 @@ class CohortIndex(xr.Index):
         return _joined(kept)
 
     def _inside(self, name: str, label: Any, number: int, positions: Positions) -> npt.NDArray[np.bool_]:
-        ascending = np.asarray(positions, np.int64)
-        back = np.argsort(np.argsort(ascending, kind="stable"), kind="stable")
-        values = self.facts.shelf.read(name, np.sort(ascending), np.dtype(np.float64))[back]
+        values = self._values(name, positions)
         # `x` and `y` are corners; places in a CRS are centres, whose tiles have no edge that is known here
         size = float(self.facts.size_yx[number]["yx".index(name[-1])])
         centre = values if name.startswith("crs_") else values + size / 2
@@ -224,6 +224,14 @@ class CohortIndex(xr.Index):
             )  # fmt: skip
         return np.asarray((values <= float(label)) & (float(label) < values + size))
 
+    def _values(self, name: str, positions: Positions) -> Array:
+        """Return a coordinate at some positions, in whatever order they are."""
+        float64 = np.dtype(np.float64)
+        if isinstance(positions, range) and positions.step > 0:
+            return self.facts.shelf.read(name, positions, float64)
+        ascending, back = np.unique(as_array(positions), return_inverse=True)
+        return self.facts.shelf.read(name, ascending, float64)[back]
+
     def _require_one_crs(self, chosen: Ints, places: Mapping[Any, Any]) -> None:
         known = {self.facts.crs[n] for n in self.numbers[chosen]}
         if len(known) > 1 and any(str(name).startswith("crs_") for name in places):
@@ -243,12 +251,18 @@ def _index(key: Any) -> Any:
     return np.flatnonzero(at) if at.dtype.kind == "b" else at
 
 
+def _taken(tiles: Positions, at: Ints) -> Ints:
+    if isinstance(tiles, range):  # by arithmetic: of millions of tiles a few may be asked for
+        return tiles.start + tiles.step * within(np.asarray(at, np.int64), len(tiles))
+    return tiles[at]
+
+
 def _equal(one: Positions | None, other: Positions | None) -> bool:
     if one is None or other is None:
         return one is other
     if isinstance(one, range) and isinstance(other, range):
         return one == other
-    return np.array_equal(np.asarray(one), np.asarray(other))
+    return np.array_equal(as_array(one), as_array(other))
 
 
 def _joined(parts: list[Any]) -> Any:

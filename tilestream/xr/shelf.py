@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import zarr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from tilestream.codecs.durable import checksum
 from tilestream.errors import DamagedError, SourceError
+from tilestream.sinks.rowsread import Ints, Positions, RowLayout, read_rows, split_rows
 from tilestream.sinks.storerecord import SUFFIX
 from tilestream.sinks.tree import OWNER
 from tilestream.types import Array
 from tilestream.xr.grid import within
 
-Ints: TypeAlias = npt.NDArray[np.int64]
-Positions: TypeAlias = range | Ints
-"""Places along the dimension `tile` of a cohort."""
-
-OPEN_STORES = 64
-"""Stores whose metadata are kept parsed in a process."""
-SPARSE = 8
-"""Rows that lie further apart than this are read one by one, others with what lies between them."""
+OPEN_STORES = 1024
+"""Stores whose layouts are kept in a process, a few kilobytes each."""
+READERS = 8
+"""Threads that read stores: most of the time one waits for a disk."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,37 +56,6 @@ class Shelf:
         # from the right: slides without tiles share their position with the next one
         return np.asarray(np.searchsorted(self.first, positions, side="right") - 1, np.int64)
 
-    def parts(self, positions: Positions) -> Iterator[tuple[int, slice, Positions]]:
-        """Yield slide by slide: its number, the places in `positions`, and the rows of its store.
-
-        Parameters
-        ----------
-        positions : range or ndarray of int64
-            Ascending.
-
-        Yields
-        ------
-        tuple
-            Slides of which no tile is asked for are left out.
-        """
-        if not len(positions):
-            return
-        low, high = (int(n) for n in self.numbers_of(np.array([positions[0], positions[-1]])))
-        edges = self.first[low : high + 2]
-        if isinstance(positions, range):
-            ends = np.clip(-((positions.start - edges) // positions.step), 0, len(positions))
-        else:
-            ends = np.searchsorted(positions, edges)
-        for number in np.flatnonzero(np.diff(ends)):
-            own, start = slice(int(ends[number]), int(ends[number + 1])), int(edges[number])
-            taken = positions[own]
-            rows: Positions = (
-                range(taken.start - start, taken.stop - start, taken.step)
-                if isinstance(taken, range)
-                else taken - start
-            )
-            yield low + int(number), own, rows
-
     def read(self, name: str, positions: Positions, dtype: np.dtype[Any], row_shape: tuple[int, ...] = ()) -> Array:
         """Return rows of a variable of the group `tile`.
 
@@ -118,54 +83,60 @@ class Shelf:
             When its bytes cannot be decoded.
         """
         found = np.empty((len(positions), *row_shape), dtype)
-        for number, own, rows in self.parts(positions):
+
+        def fill(part: tuple[int, slice, Positions]) -> None:
+            number, own, rows = part
             found[own] = self._rows(number, name, rows)
+
+        parts = list(split_rows(positions, self.first))
+        if len(parts) > 1:
+            with ThreadPoolExecutor(min(READERS, len(parts))) as pool:
+                for _ in pool.map(fill, parts):
+                    pass
+        elif parts:
+            fill(parts[0])
         return found
 
     def _rows(self, number: int, name: str, rows: Positions) -> Array:
         key = self.keys[number]
+        layouts = _layouts(self.root, key, self.contents[number])
         try:
-            array = _open_group(self.root, key, self.contents[number], os.getpid())[f"tile/{name}"]
-            return np.asarray(_picked(array, rows))
-        except (SourceError, MemoryError):
-            raise
-        except FileNotFoundError as error:
-            raise _gone(self.root, key) from error
-        except Exception as error:  # whatever codecs raise on bytes that were altered
-            raise DamagedError(f"`{key}{SUFFIX}`: `tile/{name}` cannot be read ({error})") from error
-
-
-def _picked(array: Any, rows: Positions) -> Any:
-    if isinstance(rows, range):
-        return array[rows.start : rows.stop : rows.step]
-    span = int(rows[-1]) + 1 - int(rows[0])
-    if span <= SPARSE * len(rows):
-        return array[int(rows[0]) : int(rows[-1]) + 1][rows - rows[0]]
-    return array.oindex[rows]
+            return read_rows(Path(self.root) / f"{key}{SUFFIX}" / "tile" / name, layouts[name], rows)
+        except DamagedError as error:
+            raise DamagedError(
+                f"rows of slide `{key}` cannot be read: {error}. Remove that store and run `tilestream embed` again: "
+                "it is made anew."
+            ) from error
 
 
 @lru_cache(maxsize=OPEN_STORES)
-def _open_group(root: str, key: str, content: str, _pid: int) -> zarr.Group:
-    """Return a store's root group with the metadata of all that is in it."""
+def _layouts(root: str, key: str, content: str) -> Mapping[str, RowLayout]:
+    """Return how the variables of a store's group `tile` lie in their files."""
     path = Path(root) / f"{key}{SUFFIX}"
     try:
-        group = zarr.open_group(path, mode="r", zarr_format=3)
+        document = json.loads((path / "zarr.json").read_bytes())
+        is_same = document["attributes"][OWNER]["content"] == content
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise _gone(root, key) from error
-    owner = group.attrs.get(OWNER)
-    if not isinstance(owner, dict) or owner.get("content") != content:
+        raise _gone(path) from error
+    except (KeyError, TypeError, ValueError):
+        is_same = False
+    if not is_same:
         raise SourceError.of(
             f"`{path}`",
             got="another store than when the cohort was opened",
             expected="the same",
             do="Open the cohort again.",
         )
-    return group
+    return {
+        node_path.removeprefix("tile/"): RowLayout.of(node)
+        for node_path, node in document["consolidated_metadata"]["metadata"].items()
+        if node_path.startswith("tile/") and node["data_type"] != "string"
+    }
 
 
-def _gone(root: str, key: str) -> SourceError:
+def _gone(path: Path) -> SourceError:
     return SourceError.of(
-        f"`{Path(root) / key}{SUFFIX}`",
+        f"`{path}`",
         got="nothing there any more",
         expected="the store that was there when the cohort was opened",
         do="Open the cohort again, which leaves it out; `tilestream embed` with the same options makes it anew.",
@@ -228,7 +199,7 @@ class SlideNumbers(BackendArray):
 
     def _read(self, key: tuple[Any, ...]) -> Any:
         positions, back = ascending(key[0], len(self.shelf))
-        found = self.shelf.numbers_of(np.asarray(positions, np.int64))
+        found = self.shelf.numbers_of(as_array(positions))
         return found if back is None else found[back]
 
 
@@ -236,6 +207,13 @@ def _adapted(key: Any, shape: tuple[int, ...], read: Callable[[tuple[Any, ...]],
     if isinstance(key, indexing.BasicIndexer | indexing.OuterIndexer):
         return read(key.tuple)  # the adapter below fails on an empty slice that runs backwards
     return indexing.explicit_indexing_adapter(key, shape, indexing.IndexingSupport.OUTER, read)
+
+
+def as_array(positions: Positions) -> Ints:
+    """Return positions as an array; NumPy would make a list of a range first."""
+    if isinstance(positions, range):
+        return np.arange(positions.start, positions.stop, positions.step)
+    return np.asarray(positions, np.int64)
 
 
 def ascending(key: Any, size: int) -> tuple[Positions, Any]:
