@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tilestream import kernels as kernels
+    from tilestream import torch as torch
     from tilestream.pipelines.cohort_open import open_cohort as open_cohort
     from tilestream.pipelines.ingest import build_pyramid as build_pyramid
     from tilestream.pipelines.map import map_tiles as map_tiles
@@ -34,6 +35,9 @@ _HOMES = {
     "update_pyramid": "tilestream.pipelines.update",
 }
 
+_PARTS = ("kernels", "torch")
+"""Packages that are loaded when they are first used; `torch` is not in `__all__`, since it is not always there."""
+
 __all__ = [
     "Box",
     "Pyramid",
@@ -50,8 +54,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "kernels":
-        return import_module("tilestream.kernels")
+    if name in _PARTS:
+        return import_module(f"tilestream.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module `tilestream` has no attribute `{name}`; public names: {', '.join(__all__)}")
     found = globals()[name] = getattr(import_module(_HOMES[name]), name)
@@ -59,4 +63,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+    return sorted({*__all__, *_PARTS, "__version__"})

@@ -128,6 +128,19 @@ class TilePlan:
             share=None if self.share is None else self.share[rows, columns][chosen],
         )
 
+    def unit_sizes(self) -> tuple[Ints, Ints]:
+        """Return place and number of tiles of each unit that owns one, in the order of their rows.
+
+        Returns
+        -------
+        place_yx : ndarray of int64
+            `(units, 2)` position in the grid of super-tiles.
+        tiles : ndarray of int64
+            `(units,)`.
+        """
+        place_yx = np.argwhere(self._counts)
+        return place_yx, self._counts[place_yx[:, 0], place_yx[:, 1]]
+
     def shares(self, unit: SuperTile) -> npt.NDArray[np.float32]:
         """Return the selected share of each tile of a unit, `(n,)`, 1 where everything is wanted.
 
