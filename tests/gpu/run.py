@@ -20,7 +20,7 @@ from tests.bench.run import RESULTS, facts, write
 
 FOLDER = Path(__file__).resolve().parent
 REPO = FOLDER.parents[1]
-SUITES = ("tests/kernels", "tests/ops", "tests/models")
+SUITES = ("tests/kernels", "tests/ops", "tests/models", "tests/torch")
 PEERS = ("numba", "numba-cuda", "cuda-core", "numpy", "torch")
 
 
