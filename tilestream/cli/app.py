@@ -191,11 +191,10 @@ def embed(
         with progress.shown(len(cohort.entries)):
             outcome = run_embed(cohort, config, on_event=stop.checked(progress.hear))
         progress.tell_time(outcome.facts.setting)
-        seconds = time.monotonic() - started
         if as_json:
             print_json(embed_document(outcome, strict=strict))
         else:
-            print_embed(outcome, cohort, seconds=seconds, tiles_made=progress.tiles)
+            print_embed(outcome, cohort, seconds=time.monotonic() - started, tiles_made=progress.tiles)
     raise typer.Exit(outcome.exit_code(strict=strict))
 
 
