@@ -6,11 +6,12 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tests.bench.gigapixel import shape_of, write_gigapixel
+from tests.bench.gigapixel import REPO, shape_of, write_gigapixel
 from tests.bench.table import make_row
 
 GIGAPIXELS = (0.5, 1.0, 2.0, 5.0)
@@ -21,7 +22,7 @@ CHILD = """
 import json, re, sys
 from pathlib import Path
 import distributed, zarr, xarray
-import tilestream.cli, tilestream.pipelines.embed
+import tilestream.cli, tilestream.pipelines.embed, tilestream.pipelines.map_run
 
 def status(field):
     return int(re.search(field + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
@@ -57,12 +58,28 @@ def measure(slide: Path, out: Path, *, budget: str = BUDGET, where: str = "all")
         Bytes.
     """
     options = ["--out", str(out), "--where", where, "--memory", budget, "--cluster", "threads:2", "--encoder", ENCODER]
-    command = [sys.executable, "-c", CHILD, "embed", str(slide), *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=3600)
+    return peak_bytes(["embed", str(slide), *options])
+
+
+def peak_bytes(words: Sequence[str]) -> int:
+    """Return the bytes by which the peak of one command exceeds the memory after imports.
+
+    Parameters
+    ----------
+    words : sequence of str
+        What stands behind `tilestream`.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
+    command = [sys.executable, "-c", CHILD, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=3600, cwd=REPO)
     lines = done.stdout.strip().splitlines()
     found = json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {"code": done.returncode}
     if found["code"] != 0:
-        raise RuntimeError(f"embed ended with {found['code']}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+        raise RuntimeError(f"{words[0]} ended with {found['code']}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
     return int(found["peak"]) - int(found["after_imports"])
 
 
