@@ -12,7 +12,7 @@ from tilestream.cluster.client import open_client
 from tilestream.cluster.handshake import agreed
 from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError, StageError
-from tilestream.pipelines.embed import threads_of
+from tilestream.pipelines.embed import tasks_of_machine, threads_of
 from tilestream.pipelines.encoder import choose_encoder, encoder_spec, profile_for, require_json
 from tilestream.pipelines.ingest_image import StorePlaces
 from tilestream.pipelines.map_store import MapRequest, MapTiles, prepare_map
@@ -162,7 +162,10 @@ def _map(tiles: MapTiles, dst: str, receipts: Path | str | None, client: Client)
         plan={"digest": tiles.plan.digest, "blend": tiles.is_blended},
         stages={tiles.encoder.name: dict(tiles.encoder.recipe)},
     )
-    request = MapRequest(tiles=tiles, recipe=recipe, places=places, output=name, tasks=threads_of(client))
+    request = MapRequest(
+        tiles=tiles, recipe=recipe, places=places, output=name, tasks=threads_of(client),
+        machine_tasks=tasks_of_machine(client),
+    )  # fmt: skip
     prepared = prepare_map(request)
     journal = Journal(root=places.journal, recipe=digest(recipe))
     if isinstance(prepared, Prepared):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from tilestream.pipelines.map_store import MapRequest, MapTiles, finished_map, p
 from tilestream.pipelines.recipe import digest, file_digest, image_recipe, new_recipe
 from tilestream.plan.levels import target_mpp
 from tilestream.plan.tiles import TilePlan, plan_tiles
-from tilestream.pyramid.pyramid import CACHE_BYTES, Pyramid, open_pyramid
+from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.sources.stamps import stamps_of
 from tilestream.stream.engine import Prepared
 from tilestream.stream.journal import Journal
@@ -86,6 +87,8 @@ class MapJob:
     """Of the stage."""
     tasks: int
     """Tasks that run at once in one process."""
+    machine_tasks: int = sys.maxsize
+    """Those that run at once on one machine."""
 
     @property
     def key(self) -> str:
@@ -99,7 +102,7 @@ class MapJob:
 
     def _prepare(self, meter: Meter, started: float) -> Prepared | Mapping[str, Any]:
         config = self.config
-        pyramid = open_pyramid(self.entry.url, cache_bytes=CACHE_BYTES)
+        pyramid = open_pyramid(self.entry.url, cache_bytes=config.cache_bytes)
         stamps = stamps_of(pyramid.source)
         pyramid = chosen(pyramid, self.entry, config)
         encoder = choose_encoder(config.stage, config.stage_params, pyramid.info, output="dense")
@@ -123,6 +126,7 @@ class MapJob:
             places=places,
             output=output,
             tasks=self.tasks,
+            machine_tasks=self.machine_tasks,
             memory_bytes=config.memory_bytes,
             resume=config.resume,
             planned={"bytes": meter.counts.get("bytes_read", 0), "seconds": time.perf_counter() - started},

@@ -16,10 +16,11 @@ from tilestream.sinks.layout import CHUNKS, StoreLayout, made_layout
 from tilestream.sinks.members import StorePlan
 from tilestream.sinks.store import scaled_affine
 from tilestream.stream.attempts import RunningStage
-from tilestream.stream.batches import Slots, new_outcome
+from tilestream.stream.batches import iter_batches, new_outcome
 from tilestream.stream.dense import DenseStage
-from tilestream.stream.densebatch import black_window, windows
+from tilestream.stream.densebatch import black_window, cut
 from tilestream.stream.mapform import MapForm
+from tilestream.stream.supply import RESERVE
 from tilestream.types import Array, Box, ClassBand, ImageInfo, Level, Stage, SuperTile
 
 SAMPLES = 4
@@ -76,8 +77,9 @@ def sample_maps(pyramid: Pyramid, stage: Stage, grid: DenseGrid) -> Sample:
     running = RunningStage(name=stage.contract.name, stage=stage, accept=lambda found, batch: np.asarray(found))
     maps: list[Array] = []
     if rows:
-        for batch in windows(pyramid, unit, size, batch=1, outcome=new_outcome(unit), slots=Slots()):
-            maps.extend(done.found[0] for done in running.finish(running.start(batch)) if done.found is not None)
+        for batch in iter_batches(pyramid, unit, batch=1, outcome=new_outcome(unit)):
+            done = running.finish(running.start(cut(batch, size)))
+            maps.extend(one.found[0] for one in done if one.found is not None)
     if not maps:
         black = black_window(pyramid.info, size)
         running.require(black)
@@ -177,7 +179,9 @@ def computed_tiles(grid: DenseGrid, layout: StoreLayout) -> int:
     return sum(len(grid.tiles(plan.box(unit))) for unit in plan.tier(0))
 
 
-def project_map(pyramid: Pyramid, dense: DenseStage, layout: StoreLayout, sample: Sample) -> Projected:
+def project_map(
+    pyramid: Pyramid, dense: DenseStage, layout: StoreLayout, sample: Sample, *, decoders: int = 0
+) -> Projected:
     """Return the bytes that a map will take and its making will hold.
 
     Parameters
@@ -190,6 +194,8 @@ def project_map(pyramid: Pyramid, dense: DenseStage, layout: StoreLayout, sample
         Its arrays.
     sample : Sample
         From which is told how well it packs.
+    decoders : int
+        Threads that decode ahead for a task.
 
     Returns
     -------
@@ -211,7 +217,8 @@ def project_map(pyramid: Pyramid, dense: DenseStage, layout: StoreLayout, sample
         (grid.window_px.y * ratio_y + 2 * block.y) * (layout.unit_px * grid.stride * ratio_x + 2 * block.x) * stored
     )
     task = int(layout.unit_px**2 * (pixel + 1) * COARSE) + strips + sums
-    task += batch * stored + batch // grid.stride**2 * (form.planes * form.given.itemsize * 2 + 1)
+    task += strips * max(0, decoders - 1) + batch * stored * (decoders + RESERVE if decoders else 1)
+    task += batch // grid.stride**2 * (form.planes * form.given.itemsize * 2 + 1)
     return Projected(store_bytes=int(area * pixel * share * COARSE), task_bytes=task)
 
 

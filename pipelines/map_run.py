@@ -12,6 +12,8 @@ from typing import Any
 
 from distributed import Client
 
+from tilestream.cache.stack import DISK_BYTES, CacheConfig
+from tilestream.cluster.caching import install_caches
 from tilestream.cluster.client import open_client
 from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError
@@ -26,6 +28,7 @@ from tilestream.pipelines.embed import (
     remote_scheme,
     require_one_for_file,
     require_writable,
+    tasks_of_machine,
     threads_of,
 )
 from tilestream.pipelines.encoder import encoder_spec, profile_for, require_output
@@ -36,6 +39,7 @@ from tilestream.pipelines.report_advice import Setting
 from tilestream.pipelines.report_rows import InputRow, RunFacts
 from tilestream.pipelines.running import run_jobs
 from tilestream.pipelines.tally import Tally
+from tilestream.pyramid.pyramid import CACHE_BYTES
 from tilestream.stream.engine import BUSY_WAIT_S, Event
 from tilestream.stream.leasefiles import LeaseFile, lease_file
 from tilestream.stream.leases import claim
@@ -81,10 +85,23 @@ class MapConfig:
     `threads`."""
     memory_bytes: int | None = None
     """Most bytes one process may hold; None = half of what is free."""
+    cache_bytes: int = CACHE_BYTES
+    """Decoded blocks kept in each process at most."""
+    machine_cache_bytes: int | None = None
+    """Memory that the caches of all processes of a machine may take; None = the usual."""
+    disk_cache: str | None = None
+    """Folder for tiles of remote images and of those on network shares; None = they are not kept on a disk."""
+    disk_cache_bytes: int = DISK_BYTES
+    """Budget of that folder on each machine."""
     resume: bool = True
     """Go on from receipts; False replaces what an earlier run has made."""
     strict: bool = False
     """Count a damaged tile as a failed input."""
+
+    @property
+    def caches(self) -> CacheConfig:
+        """Return what caches may take on each machine."""
+        return CacheConfig(host_bytes=self.machine_cache_bytes, disk=self.disk_cache, disk_bytes=self.disk_cache_bytes)
 
     @property
     def place(self) -> Place:
@@ -176,11 +193,14 @@ def run_map(
     with ExitStack() as stack:
         profile = config.cluster or profile_for(encoder_spec(config.stage, config.stage_params))
         client = client or stack.enter_context(open_client(profile))
-        stack.enter_context(agreement(client, cohort.entries, out=Place.of(config.out), stages=[config.stage]))
-        tasks = threads_of(client)
+        stack.enter_context(agreement(client, cohort.entries, out=config.place, stages=[config.stage]))
+        install_caches(client, config.caches)
+        tasks, beside = threads_of(client), tasks_of_machine(client)
         begin_at = stack.enter_context(taken_seat(Place.of(receipts)))
-        entries = begun_at(cohort.entries, begin_at)
-        jobs = (MapJob(entry=placed(entry), config=config, name=name, tasks=tasks) for entry in entries)
+        jobs = (
+            MapJob(entry=placed(entry), config=config, name=name, tasks=tasks, machine_tasks=beside)
+            for entry in begun_at(cohort.entries, begin_at)
+        )
         run_jobs(client, jobs, course=course, hear=tally.hear, on_event=on_event, out=config.out)
     rows = tally.rows()
     if config.to is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -31,6 +32,7 @@ from tilestream.stream.dense import DenseStage
 from tilestream.stream.engine import Prepared
 from tilestream.stream.journal import Journal
 from tilestream.stream.mapform import map_form
+from tilestream.stream.supply import decode_threads, usable_cores
 from tilestream.stream.work import make_stage
 from tilestream.types import ImageInfo
 
@@ -78,6 +80,8 @@ class MapRequest:
     """Path of the store in the folder of all outputs."""
     tasks: int
     """Tasks that run at once in one process."""
+    machine_tasks: int = sys.maxsize
+    """Those that run at once on one machine."""
     memory_bytes: int | None = None
     """Most bytes that one process may hold; None = half of what is free."""
     resume: bool = True
@@ -139,7 +143,9 @@ def prepare_map(request: MapRequest) -> Prepared | Mapping[str, Any]:
     dense = DenseStage(stage=stage, grid=grid, form=form, batch=tiles.batch)
     info = map_info(pyramid.info, grid, form, fingerprint=digest(request.recipe))
     layout = map_layout(info, grid)
-    projected = project_map(pyramid, dense, layout, sample)
+    on_device = tiles.encoder.is_on_device
+    decoders = decode_threads(cores=usable_cores(), tasks=request.machine_tasks, on_device=on_device)
+    projected = project_map(pyramid, dense, layout, sample, decoders=decoders)
     projected.require(places.root, tasks=request.tasks, memory_bytes=request.memory_bytes, what=request.output)
     journal = Journal(root=places.journal, recipe=digest(request.recipe))
     resume = request.resume
@@ -186,6 +192,7 @@ def _begin(request: MapRequest, dense: DenseStage, info: ImageInfo, layout: Stor
         grid=dense.grid,
         form=dense.form,
         batch=dense.batch,
+        tasks=request.machine_tasks,
     )
     work = replace(work, mask_documents=raster_documents(info, work.mask, VALID))
     documents = nodes(info, layout)

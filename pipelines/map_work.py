@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,6 @@ from tilestream.pyramid.display import display_pixels
 from tilestream.pyramid.pyramid import open_pyramid
 from tilestream.sinks.members import StoreUnit
 from tilestream.sources.stamps import require_unchanged
-from tilestream.stream.batches import Slots
 from tilestream.stream.dense import DensePart, DenseStage, map_box
 from tilestream.stream.faults import hold_if_lost
 from tilestream.stream.mapform import MapForm
@@ -58,6 +58,8 @@ class MapWork(IngestWork):
     """How the map is stored."""
     batch: int = 64
     """Most tiles that enter the stage together."""
+    tasks: int = sys.maxsize
+    """Tasks that share the cores of a machine; threads decode ahead on those that are left. By default none are."""
 
     def _run(self, unit: StoreUnit) -> Receipt:
         if unit.tier:
@@ -66,7 +68,7 @@ class MapWork(IngestWork):
         dense = DenseStage(stage=make_stage(self.spec), grid=self.grid, form=self.form, batch=self.batch)
         with collect() as meter:
             try:
-                part = map_box(self.image.pyramid, dense, self.image.plan.box(unit), slots=Slots())
+                part = map_box(self.image.pyramid, dense, self.image.plan.box(unit), tasks=self.tasks)
             finally:
                 require_unchanged(self.stamps)
             with timed("write"):

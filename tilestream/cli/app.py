@@ -299,6 +299,8 @@ def map_(
     to: maps.ToFile = None,
     cluster: opt.Cluster = None,
     memory: opt.Memory = None,
+    cache: caching.Cache = None,
+    disk_cache: caching.DiskCache = None,
     batch: opt.BatchSize = 64,
     resume: opt.Resume = True,
     strict: opt.Strict = False,
@@ -332,6 +334,7 @@ def map_(
             batch=batch,
             resume=resume,
             strict=strict,
+            **caching.cache_fields(cache, disk_cache),
         )
         cohort = read_cohort(paths or [], manifest=manifest, out=out)
         with progress.shown(len(cohort.entries)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -11,13 +13,15 @@ from tilestream.metrics import timed
 from tilestream.plan.dense import DenseGrid
 from tilestream.pyramid.pyramid import Pyramid
 from tilestream.pyramid.supertile import Base
-from tilestream.stream.attempts import RunningStage
-from tilestream.stream.batches import Outcome, Slots, new_outcome
+from tilestream.stream import halt
+from tilestream.stream.attempts import Done, RunningStage, Started
+from tilestream.stream.batches import Outcome, new_outcome
 from tilestream.stream.blending import BlendStrip
-from tilestream.stream.densebatch import black_window, maps_of, some_of, windows
+from tilestream.stream.densebatch import black_window, cut, maps_of, some_of
 from tilestream.stream.mapform import MapForm
+from tilestream.stream.supply import decode_threads, supplied, usable_cores
 from tilestream.stream.validity import Mask, eroded, finite, reduced
-from tilestream.types import Array, Batch, Box, Stage, SuperTile, TileStatus
+from tilestream.types import Array, Batch, Box, DeviceStage, Stage, SuperTile, TileStatus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +56,7 @@ class DensePart:
     """Stage and reason → numbers of its tiles on which it raised, or gave values that are not finite."""
 
 
-def map_box(pyramid: Pyramid, dense: DenseStage, box: Box, *, slots: Slots | None = None) -> DensePart:
+def map_box(pyramid: Pyramid, dense: DenseStage, box: Box, *, tasks: int = sys.maxsize) -> DensePart:
     """Return a box of a map; its pixels are those that any larger box has there.
 
     Parameters
@@ -63,8 +67,8 @@ def map_box(pyramid: Pyramid, dense: DenseStage, box: Box, *, slots: Slots | Non
         What makes the map.
     box : Box
         In pixels of the map, inside it.
-    slots : Slots, optional
-        Memory of batches to use again.
+    tasks : int
+        Tasks that share the cores of a machine; threads decode ahead on those that are left. By default none are.
 
     Returns
     -------
@@ -78,23 +82,40 @@ def map_box(pyramid: Pyramid, dense: DenseStage, box: Box, *, slots: Slots | Non
 
     Notes
     -----
-    Memory is that of the pixels, a byte for each of them, one batch and, blended, the sums of one row of tiles.
+    Memory is that of the pixels, a byte for each of them, the batches that are decoded ahead and, blended, the sums of
+    one row of tiles.
     """
     painting = _Painting(dense, box)
     outcome = new_outcome(painting.unit)
     if len(painting.tiles):
-        size, slots = dense.grid.window_px, slots or Slots()
-        accept = maps_of(dense.form, dense.grid.stride)
-        running = RunningStage(name=dense.form.name, stage=dense.stage, accept=accept)
-        for batch in windows(pyramid, painting.unit, size, batch=dense.batch, outcome=outcome, slots=slots):
-            seen = painting.seen(batch, outcome)
-            for done in running.finish(running.start(seen)) if len(seen.rows) else ():
-                if done.found is None:
-                    outcome.fail(f"`{dense.form.name}`: {done.reason}", done.batch.rows.tolist())
-                else:
-                    painting.put(done.batch, done.found, outcome)
-        running.require_alive(black_window(pyramid.info, size))
+        _run(pyramid, dense, painting, outcome, tasks=tasks)
     return painting.finish(outcome)
+
+
+def _run(pyramid: Pyramid, dense: DenseStage, painting: _Painting, outcome: Outcome, *, tasks: int) -> None:
+    """Run the stage on all tiles; one on a device begins with a batch before that of the one before is put in."""
+    size, stage = dense.grid.window_px, dense.stage
+    running = RunningStage(name=dense.form.name, stage=stage, accept=maps_of(dense.form, dense.grid.stride))
+    device = stage if running.is_on_device and isinstance(stage, DeviceStage) else None
+    threads = decode_threads(cores=usable_cores(), tasks=tasks, on_device=device is not None)
+    if dense.grid.is_blended:
+        threads = min(threads, 1)  # several come out of order, and a strip only moves down
+    under_way: deque[tuple[Batch, Started]] = deque()
+    with supplied(pyramid, painting.unit, outcome, batch=dense.batch, threads=threads, device=device) as supply:
+        while True:
+            halt.look()
+            batch = supply.take()
+            if batch is not None:
+                seen = painting.seen(cut(batch, size), outcome)
+                under_way.append((batch, running.start(seen) if len(seen.rows) else []))
+            if len(under_way) > (1 if device is not None and batch is not None else 0):
+                oldest, started = under_way.popleft()
+                for done in running.finish(started):
+                    painting.take(done, outcome)
+                supply.give_back(oldest)
+            elif batch is None:
+                break
+    running.require_alive(black_window(pyramid.info, size))
 
 
 class _Painting:
@@ -124,8 +145,14 @@ class _Painting:
         outcome.status[batch.rows[~seen]] = TileStatus.EMPTY
         return some_of(batch, seen)
 
-    def put(self, batch: Batch, found: Array, outcome: Outcome) -> None:
-        """Put the maps of some tiles into the box."""
+    def take(self, done: Done, outcome: Outcome) -> None:
+        """Put the maps of some tiles into the box, or note that there are none."""
+        if done.found is None:
+            outcome.fail(f"`{self.dense.form.name}`: {done.reason}", done.batch.rows.tolist())
+        else:
+            self._put_all(done.batch, done.found, outcome)
+
+    def _put_all(self, batch: Batch, found: Array, outcome: Outcome) -> None:
         stride, contract = self.dense.grid.stride, self.dense.stage.contract
         self._computed += len(found)
         with timed("paste"):

@@ -2,58 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from tilestream.errors import StageError
-from tilestream.metrics import timed
-from tilestream.pyramid.pyramid import Pyramid
-from tilestream.stream import halt
 from tilestream.stream.attempts import Accept, black_batch
-from tilestream.stream.batches import Outcome, Slots, iter_batches
 from tilestream.stream.mapform import MapForm
-from tilestream.types import Array, Batch, ImageInfo, Shape, SuperTile
+from tilestream.types import Array, Batch, ImageInfo, Shape
 
 
-def windows(
-    pyramid: Pyramid, unit: SuperTile, size: Shape, *, batch: int, outcome: Outcome, slots: Slots
-) -> Iterator[Batch]:
-    """Yield the windows of a unit that can be decoded, in batches.
+def cut(batch: Batch, size: Shape) -> Batch:
+    """Return a batch without what lies beyond an image that is smaller than a tile.
 
     Parameters
     ----------
-    pyramid : Pyramid
-        The image.
-    unit : SuperTile
-        Its windows as tiles without a halo, row by row.
+    batch : Batch
+        Windows.
     size : Shape
-        What the stage is given of each, px: less where the image is smaller than a tile.
-    batch : int
-        Most windows in a batch.
-    outcome : Outcome
-        Takes what became of them.
-    slots : Slots
-        Memory, which the next batch overwrites.
+        What the stage is given of each, px.
 
-    Yields
-    ------
+    Returns
+    -------
     Batch
-        In the order of the unit.
+        The same where it has that size.
     """
-    batches = iter_batches(pyramid, unit, batch=batch, outcome=outcome, slots=slots)
-    while True:
-        halt.look()
-        with timed("supply"):
-            taken = next(batches, None)
-        if taken is None:
-            return
-        yield _cut(taken, size)
-
-
-def _cut(batch: Batch, size: Shape) -> Batch:
     if batch.pixels.shape[2:] == size.yx:
         return batch
     valid = None if batch.valid is None else np.ascontiguousarray(batch.valid[:, : size.y, : size.x])
@@ -103,7 +77,7 @@ def black_window(image: ImageInfo, size: Shape) -> Batch:
     Batch
         Of one tile, all valid.
     """
-    return _cut(black_batch(image, tile_px=max(size.yx)), size)
+    return cut(black_batch(image, tile_px=max(size.yx)), size)
 
 
 def maps_of(form: MapForm, stride: int) -> Accept:
