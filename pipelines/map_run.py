@@ -206,7 +206,9 @@ def run_map(
     if config.to is not None:
         with _sole(lease_file(Place.of(receipts), f".{name}.{config.to}.lease")):  # the others find the files written
             rows = _exported(rows, config, config.to, name, on_export)
-    setting = Setting(command="map", remote=remote_scheme(cohort), halo_px=config.halo_px or 0)
+    has_disk = config.disk_cache is not None
+    remote, halo_px = remote_scheme(cohort), config.halo_px or 0
+    setting = Setting(command="map", remote=remote, has_disk_cache=has_disk, halo_px=halo_px)
     with reporting(config.out):
         facts = RunFacts.of(config=config, seconds=time.time() - started, course=course, setting=setting)
         report = write_report(config.out, facts, rows)
