@@ -98,7 +98,7 @@ class IngestWork:
             damaged=dict.fromkeys(damage, (0,)),
             counts=dict(meter.counts),
             bytes_read=meter.counts.get("bytes_read", 0),
-            seconds=_seconds(meter),
+            seconds=unit_seconds(meter),
             worker=f"{socket.gethostname()}:{os.getpid()}",
         )
         self.journal.commit(receipt)
@@ -122,7 +122,8 @@ class IngestWork:
         outputs: dict[str, str] = {}
         damage: tuple[str, ...] = ()
         for member in (self.image, *self.labels):
-            base = self.base(member, unit.tier, member.plan.box(unit))
+            with timed("supply"):
+                base = self.base(member, unit.tier, member.plan.box(unit))
             outputs |= self.put(member, unit, base)
             damage += base.damage
         return outputs, damage
@@ -146,7 +147,8 @@ class IngestWork:
         """
         outputs: dict[str, str] = {}
         levels = member.plan.made(unit.tier)
-        made = levels_of_base(base, max(levels, default=0))
+        with timed("levels"):
+            made = levels_of_base(base, max(levels, default=0))
         for times, level in levels.items():
             outputs |= member.writer.write(level, unit.iy, unit.ix, made[times].pixels)
             valid = made[times].valid
@@ -222,7 +224,7 @@ class IngestWork:
             for ix in range(unit.ix * level.chunks, (unit.ix + 1) * level.chunks)
         ]
         inside = [(0, iy, ix) for iy, ix in cells if level.has_chunk(iy, ix)]
-        with timed("read"):
+        with timed("supply"):  # reading, and looking whether streams are whole
             found = dict(zip(inside, source.read_encoded(level.copied, inside), strict=True))
         chunks = [found.get((0, iy, ix)) for iy, ix in cells]
         outputs = writer.write_encoded(
@@ -255,5 +257,22 @@ class IngestWork:
         return {} if valid.all() else self._write_mask(level, unit, valid)
 
 
-def _seconds(meter: Meter) -> dict[str, float]:
-    return {name: round(value, 6) for name, value in meter.seconds.items()}
+def unit_seconds(meter: Meter) -> dict[str, float]:
+    """Return the time of a unit by step, none counted twice.
+
+    Parameters
+    ----------
+    meter : Meter
+        Of the unit. Its `supply` holds reading and decoding, what is left is gathering; `store` holds encoding, what is
+        left is writing.
+
+    Returns
+    -------
+    dict
+        Seconds by step.
+    """
+    seconds = dict(meter.seconds)
+    supply = seconds.pop("supply", 0.0) - seconds.get("read", 0.0) - seconds.get("decode", 0.0)
+    seconds["gather"] = max(0.0, supply) + seconds.pop("paste", 0.0)
+    seconds["write"] = max(0.0, seconds.pop("store", 0.0) - seconds.get("encode", 0.0))
+    return {name: round(value, 6) for name, value in seconds.items()}

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from tilestream.cache.tally import by_tier
-from tilestream.metrics import Meter, collect, timed
+from tilestream.metrics import Meter, collect
 from tilestream.pipelines.finish import PICTURE, add_seconds, merge_damage, merge_failed, require_a_result
 from tilestream.pipelines.ingest_finish import FinishStore
-from tilestream.pipelines.ingest_work import IngestWork, Member
+from tilestream.pipelines.ingest_work import IngestWork, Member, unit_seconds
 from tilestream.pipelines.report_picture import HEAT_PX, THUMBNAIL_PX, make_picture
 from tilestream.plan.dense import DenseGrid
 from tilestream.pyramid.display import display_pixels
@@ -71,8 +71,7 @@ class MapWork(IngestWork):
                 part = map_box(self.image.pyramid, dense, self.image.plan.box(unit), tasks=self.tasks)
             finally:
                 require_unchanged(self.stamps)
-            with timed("write"):
-                outputs = self.put(self.image, unit, part.base)
+            outputs = self.put(self.image, unit, part.base)
         receipt = Receipt(
             key=unit.key,
             recipe=self.journal.recipe,
@@ -82,7 +81,7 @@ class MapWork(IngestWork):
             failed=part.failed,
             counts=_counts(part, meter),
             bytes_read=meter.counts.get("bytes_read", 0),
-            seconds=_seconds(meter),
+            seconds=unit_seconds(meter),
             worker=f"{socket.gethostname()}:{os.getpid()}",
         )
         self.journal.commit(receipt)
@@ -93,15 +92,6 @@ def _counts(part: DensePart, meter: Meter) -> dict[str, int]:
     failed = len({number for numbers in part.failed.values() for number in numbers})
     own = {"empty": part.empty, "failed": failed, "computed": part.computed}
     return {**{name: n for name, n in meter.counts.items() if name != "bytes_read"}, **own}
-
-
-def _seconds(meter: Meter) -> dict[str, float]:
-    """Return the steps of a unit, none of them counted twice: supply holds reading and decoding, write packing."""
-    seconds = dict(meter.seconds)
-    supply = seconds.pop("supply", 0.0) - seconds.get("read", 0.0) - seconds.get("decode", 0.0)
-    seconds["gather"] = max(0.0, supply) + seconds.pop("paste", 0.0)
-    seconds.pop("encode", None)
-    return {name: round(value, 6) for name, value in seconds.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

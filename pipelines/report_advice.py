@@ -143,17 +143,10 @@ def _idle(measured: Measured) -> Finding | None:
     weight = idle_s / measured.capacity_s
     tail = max(0.0, threads - measured.tail_busy)
     tail_s = tail * TAIL * measured.wall_s
-    if threads > 1 and tail >= max(0.5, IDLES * threads) and tail_s >= idle_s / 2 and weight >= IDLES / 4:
+    if threads > 1 and tail >= max(0.5, IDLES * threads) and tail_s >= idle_s / 2 and weight >= IDLES / 2:
         text = f"{_count(tail)} of {threads} threads had nothing to do in the last {TAIL:.0%} of the run"
-        few = measured.supertiles < FEW * threads
-        do = f"{_few(measured)}, a smaller --super-tile makes more"
-        return Finding(
-            name="tail",
-            share=tail / threads,
-            weight=weight,
-            text=_percent(text),
-            do=do if few else "more images a run, or fewer workers",
-        )
+        do = _idle_knob(measured) or "more images a run, or fewer workers"
+        return Finding(name="tail", share=tail / threads, weight=weight, text=_percent(text), do=do)
     if weight < IDLES:
         return None
     text = f"{_count(threads * weight)} of {threads} threads had nothing to do on average"
@@ -161,7 +154,7 @@ def _idle(measured: Measured) -> Finding | None:
 
 
 def _idle_knob(measured: Measured) -> str:
-    """Return what would keep threads busy that have nothing to do all along."""
+    """Return what would keep threads busy that have nothing to do."""
     if measured.ends_idle_s > measured.idle_s / 2:
         return "mostly while one of them opened or finished an image, more images a run would overlap"
     if measured.supertiles and measured.unit_s < SHORT_S:

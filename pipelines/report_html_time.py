@@ -17,6 +17,7 @@ _STEPS = {
     "decode": "decoding pixels",
     "gather": "putting tiles together",
     "transfer": "to the device and back",
+    "levels": "making levels",
     "encode": "compressing",
     "write": "writing results",
     "plan": "opening and planning",

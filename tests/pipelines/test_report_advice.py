@@ -88,7 +88,9 @@ def test_many_threads_that_decode_in_time_are_no_bottleneck_on_the_host_either()
 @pytest.mark.parametrize(("supertiles", "words"), [(6, "6 super-tiles are few for 4 threads"), (600, "fewer workers")])
 def test_threads_that_end_early_are_told_with_the_reason(supertiles: int, words: str) -> None:
     seconds = {"decode": 100.0, "vit": 40.0}
-    measured = Measured(wall_s=50.0, threads=4, seconds=seconds, supertiles=supertiles, tail_busy=2.0)
+    measured = Measured(
+        wall_s=50.0, threads=4, seconds=seconds, supertiles=supertiles, unit_s=140 / supertiles, tail_busy=2.0
+    )
     found = findings(measured, Setting())
     assert [finding.name for finding in found] == ["decode", "tail"]
     assert found[1].text == "2 of 4 threads had nothing to do in the last 30 % of the run"

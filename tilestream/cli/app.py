@@ -273,7 +273,7 @@ def ingest(
             rows = run_update(cohort, config, boxes)
         else:
             with progress.shown(len(cohort.entries)):
-                rows = run_ingest(cohort, config, on_event=stop.checked(announced(progress.hear)))
+                rows = run_ingest(cohort, config, on_event=stop.checked(announced(progress.hear, progress.console)))
             progress.tell_time(ingest_setting(cohort, config))
         if as_json:
             print_json(ingest_document(rows, cohort, strict=strict))
@@ -338,7 +338,7 @@ def map_(
         )
         cohort = read_cohort(paths or [], manifest=manifest, out=out)
         with progress.shown(len(cohort.entries)):
-            outcome = run_map(cohort, config, on_event=stop.checked(announced_maps(progress.hear)))
+            outcome = run_map(cohort, config, on_event=stop.checked(announced_maps(progress.hear, progress.console)))
         progress.tell_time(outcome.facts.setting)
         if as_json:
             print_json(embed_document(outcome, strict=strict))

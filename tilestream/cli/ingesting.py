@@ -19,22 +19,21 @@ MOST_DAMAGE = 10
 """Damaged blocks that are named for one input."""
 
 
-def announced(hear: Callable[[Event], None], console: Console | None = None) -> Callable[[Event], None]:
+def announced(hear: Callable[[Event], None], console: Console) -> Callable[[Event], None]:
     """Return a listener that tells about how large a store will be, before the first of it is written.
 
     Parameters
     ----------
     hear : callable
         Hears every event after that.
-    console : Console, optional
-        Where to print; standard error by default.
+    console : Console
+        Where to print; the one of the progress, across which another would print.
 
     Returns
     -------
     callable
         Takes the events of a run.
     """
-    console = console or Console(stderr=True, highlight=False)
 
     def heard(event: Event) -> None:
         if event.kind == "prepared" and event.prepared is not None and not event.reused:

@@ -14,22 +14,21 @@ if TYPE_CHECKING:
     from tilestream.stream.engine import Event
 
 
-def announced_maps(hear: Callable[[Event], None], console: Console | None = None) -> Callable[[Event], None]:
+def announced_maps(hear: Callable[[Event], None], console: Console) -> Callable[[Event], None]:
     """Return a listener that tells what a map will take, before the first of it is written.
 
     Parameters
     ----------
     hear : callable
         Hears every event after that.
-    console : Console, optional
-        Where to print; standard error by default.
+    console : Console
+        Where to print; the one of the progress, across which another would print.
 
     Returns
     -------
     callable
         Takes the events of a run.
     """
-    console = console or Console(stderr=True, highlight=False)
 
     def heard(event: Event) -> None:
         if event.kind == "prepared" and event.prepared is not None and not event.reused:

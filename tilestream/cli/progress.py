@@ -46,7 +46,8 @@ class Progress:
 
     def __init__(self, console: Console | None = None, *, noun: str = "tile") -> None:
         self.course = Course(images=0, noun=noun)
-        self._console = console or Console(stderr=True, highlight=False)
+        self.console = console or Console(stderr=True, highlight=False)
+        """Where everything about the run is printed: a second one would print across the live display."""
         self._hear: Callable[[Event], None] = self.course.hear
 
     @contextmanager
@@ -64,8 +65,8 @@ class Progress:
             Nothing.
         """
         course = self.course = Course(images=images, noun=self.course.noun)
-        if not self._console.is_terminal or self._console.is_dumb_terminal:
-            self._hear = PlainProgress(self._console, course).hear
+        if not self.console.is_terminal or self.console.is_dumb_terminal:
+            self._hear = PlainProgress(self.console, course).hear
             try:
                 yield
             finally:
@@ -74,10 +75,10 @@ class Progress:
         self._hear = self._hear_beside_view
         fresh = Fresh(course)
         live = Live(
-            console=self._console,
+            console=self.console,
             refresh_per_second=REFRESH_PER_S,
             transient=True,
-            get_renderable=lambda: view(fresh.figures(), width=self._console.width),
+            get_renderable=lambda: view(fresh.figures(), width=self.console.width),
         )
         try:
             with live:
@@ -111,7 +112,7 @@ class Progress:
         figures = self.course.figures()
         line = time_line(figures, setting)
         if line is not None and figures.wall_s >= TELL_FROM_S:
-            print_line(self._console, ("time ", "dim"), line)
+            print_line(self.console, ("time ", "dim"), line)
 
     def kept(self) -> str:
         """Return what an interrupted run has done so far."""
@@ -124,7 +125,7 @@ class Progress:
     def _hear_beside_view(self, event: Event) -> None:
         self.course.hear(event)
         if event.kind == "failed" and (line := ending(event)) is not None:
-            print_line(self._console, line)
+            print_line(self.console, line)
 
 
 class Fresh:

@@ -59,7 +59,7 @@ class LevelWriter:
         OutputError
             When the place cannot be written.
         """
-        with timed("encode"):
+        with timed("store"):  # holds the time of encoding too
             if self.layout.has_shards:
                 return self._write_shard(level, iy, ix, pixels)
             return self._write_chunks(level, iy, ix, pixels)
@@ -88,7 +88,8 @@ class LevelWriter:
         dict
             Checksum of each object by path; empty when there is no chunk.
         """
-        return {} if all(chunk is None for chunk in chunks) else self._pack(level, iy, ix, chunks)
+        with timed("store"):
+            return {} if all(chunk is None for chunk in chunks) else self._pack(level, iy, ix, chunks)
 
     def _pack(self, level: StoreLevel, iy: int, ix: int, chunks: Iterable[bytes | memoryview | None]) -> dict[str, str]:
         name = self.name(level, iy, ix)
@@ -212,8 +213,9 @@ class LevelWriter:
             What the codecs of the level decode.
         """
         shape = (*level.chunk.yx, part.shape[2])
-        if part.shape != shape:
-            whole = np.full(shape, self.layout.fill_value, self.layout.dtype)
-            whole[: part.shape[0], : part.shape[1]] = part
-            part = whole
-        return encode_pixels(part.astype(self.layout.dtype, copy=False), level.codecs)
+        with timed("encode"):
+            if part.shape != shape:
+                whole = np.full(shape, self.layout.fill_value, self.layout.dtype)
+                whole[: part.shape[0], : part.shape[1]] = part
+                part = whole
+            return encode_pixels(part.astype(self.layout.dtype, copy=False), level.codecs)
