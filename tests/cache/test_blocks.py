@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tilestream as ts
-from tilestream.cache import limits
+from tilestream.cache import blocks, limits
 from tilestream.cache.blocks import BlockCache, block_cache, fit_blocks, new_block_cache
 from tilestream.cache.tally import by_tier
 from tilestream.cache.tier import ENTRY_BYTES, STALE_BUDGETS
@@ -29,6 +30,10 @@ def block(nbytes: int = BLOCK_BYTES) -> Block:
 
 def key(number: int) -> tuple[str, int, int, int]:
     return "image", 0, 0, number
+
+
+def charged(cache: BlockCache) -> int:
+    return sum(one.nbytes for kind in (cache._shared, cache._later) for one in kind.values())
 
 
 def held(cache: BlockCache, numbers: range) -> list[int]:
@@ -113,8 +118,7 @@ def test_the_budget_is_true_at_every_step(steps):
             cache.find(key(number))
         elif step == "resize":
             cache.resize(nbytes * 3)
-        blocks = [one.nbytes for kind in (cache._shared, cache._later) for one in kind.values()]
-        assert cache.held_bytes == sum(blocks) <= cache.budget_bytes
+        assert cache.held_bytes == charged(cache) <= cache.budget_bytes
 
 
 def test_the_budget_is_true_under_32_threads():
@@ -131,8 +135,7 @@ def test_the_budget_is_true_under_32_threads():
 
     with ThreadPoolExecutor(32) as pool:
         list(pool.map(work, range(32)))
-    blocks = [one.nbytes for kind in (cache._shared, cache._later) for one in kind.values()]
-    assert cache.held_bytes == sum(blocks)
+    assert cache.held_bytes == charged(cache)
     assert max(most) <= 50_000
 
 
@@ -141,26 +144,33 @@ def test_the_budget_is_true_under_32_threads():
 def test_workers_of_a_machine_share_its_budget(workers, host_bytes):
     share = limits.Limits.of_machine(host_bytes, workers)
     whole = limits.Limits.of_machine(host_bytes, 1)
-    assert workers * (share.decoded + share.compressed + share.owned + share.indexes) <= (host_bytes or 2**62)
+    assert workers * sum(astuple(share)) <= (host_bytes or 2**62)
     assert share.decoded <= whole.decoded
     if host_bytes is None:
         assert share.decoded <= limits.DECODED_BYTES
 
 
-def test_a_cache_shrinks_to_its_share_of_the_machine():
-    cache = block_cache(20_003)
-    try:
-        for number in range(20):
-            cache.keep(key(number), block())
-        limits.set_limits(limits.Limits(decoded=5000, compressed=1000, owned=0, indexes=1000))
-        fit_blocks()
-        assert cache.held_bytes == 5000
-        assert block_cache(20_004).budget_bytes == 5000
-        assert block_cache(400).budget_bytes == 400
-    finally:
-        limits.set_limits(None)
-        fit_blocks()
-    assert cache.budget_bytes == 20_003
+@pytest.fixture
+def process(monkeypatch):
+    """A process whose caches nobody has used yet."""
+    monkeypatch.setattr(blocks, "_process", blocks._Process())
+    yield
+    limits.set_limits(None)
+
+
+def test_a_process_has_one_cache_which_shrinks_to_its_share_of_the_machine(process):
+    cache = block_cache(20_000)
+    assert block_cache(400) is cache is block_cache(10_000)
+    assert cache.budget_bytes == 20_000
+    for number in range(20):
+        cache.keep(key(number), block())
+    limits.set_limits(limits.Limits(decoded=5000, images=0, compressed=1000, owned=0, indexes=1000))
+    fit_blocks()
+    assert cache.held_bytes == cache.budget_bytes == 5000
+    assert block_cache(30_000).budget_bytes == 5000
+    limits.set_limits(None)
+    fit_blocks()
+    assert cache.budget_bytes == 30_000
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilestream.cache import block_cache
 from tilestream.errors import ConfigError, DamagedError
 from tilestream.pyramid import Pyramid, open_pyramid
 from tilestream.types import Block, Box, Channel, ImageInfo, Level, PlanLevel, Shape
@@ -92,15 +91,6 @@ def test_cached_blocks_are_read_once_and_damaged_ones_again() -> None:
     assert source.reads.count((0, 0)) == 1
     assert source.reads.count((1, 1)) == 1
     assert source.reads.count((2, 3)) == 3
-
-
-def test_the_cache_holds_no_more_than_its_budget() -> None:
-    budget = 12_345
-    cache = block_cache(budget)
-    for n in range(50):
-        cache.get(("image", 0, 0, n), lambda: Block(pixels=np.zeros((20, 20, 3), np.uint8)))
-    assert 0 < cache.held_bytes <= budget
-    assert block_cache(budget) is cache
 
 
 def test_an_array_is_a_pyramid() -> None:

@@ -154,7 +154,7 @@ def test_a_changed_file_is_another_image(tmp_path):
 
 
 def test_one_thread_decodes_while_others_wait():
-    images, calls, barrier = DecodedImages(100), [], threading.Barrier(4)
+    images, calls, barrier = DecodedImages(lambda: 100), [], threading.Barrier(4)
 
     def decode():
         calls.append(1)
@@ -171,7 +171,7 @@ def test_one_thread_decodes_while_others_wait():
 
 
 def test_the_budget_holds_but_the_last_image_stays():
-    images = DecodedImages(60)
+    images = DecodedImages(lambda: 60)
     made = []
 
     def decoder(name, size):
@@ -187,7 +187,7 @@ def test_the_budget_holds_but_the_last_image_stays():
 
 
 def test_what_fails_is_not_kept():
-    images = DecodedImages(60)
+    images = DecodedImages(lambda: 60)
 
     def fail():
         raise DamagedError("no")

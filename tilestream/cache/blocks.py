@@ -86,39 +86,53 @@ def new_block_cache(budget_bytes: int) -> BlockCache:
     return Tier(budget_bytes, _nbytes, DECODED)
 
 
-_lock = Lock()
-_caches: dict[tuple[int, int], BlockCache] = {}
+class _Process:
+    """The one cache of this process, and the largest budget that anybody has asked for."""
+
+    def __init__(self) -> None:
+        self.renew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.renew)
+
+    def renew(self) -> None:
+        """Begin with nothing: a parent may have held a lock when it forked."""
+        self.lock = Lock()
+        self.asked_bytes = 0
+        self.blocks = new_block_cache(0)
+
+    def fit(self, asked_bytes: int) -> None:
+        with self.lock:
+            self.asked_bytes = max(self.asked_bytes, asked_bytes)
+            self.blocks.resize(limits.within(self.asked_bytes))
+
+
+_process = _Process()
 
 
 def block_cache(budget_bytes: int) -> BlockCache:
-    """Return this process's cache of that budget; records carry the budget, not the cache.
+    """Return this process's cache of decoded blocks; records carry a budget, not the cache.
 
     Parameters
     ----------
     budget_bytes : int
-        Most bytes of pixels held in this process; its share of the machine may be less, see `limits`.
+        Most bytes of pixels held in this process. There is one cache for all images, so that the largest budget that
+        was asked for counts, and of that no more than the process's share of its machine, see `limits`.
 
     Returns
     -------
-    BlockCache
-        The same object for the same budget and process.
+    Tier
+        The same object for every budget.
     """
-    key = (os.getpid(), budget_bytes)  # a forked child must not use a lock that its parent may have held
-    found = _caches.get(key)
-    if found is not None:  # without the lock: this is asked once a block, by every thread
-        return found
-    with _lock:
-        return _caches.setdefault(key, new_block_cache(limits.within(budget_bytes)))
+    if budget_bytes > _process.asked_bytes:  # without the lock: this is asked once a block, by every thread
+        _process.fit(budget_bytes)
+    return _process.blocks
 
 
 def fit_blocks() -> None:
-    """Fit the caches of this process to its share of the machine, after that has changed."""
-    for (process, budget_bytes), cache in list(_caches.items()):
-        if process == os.getpid():
-            cache.resize(limits.within(budget_bytes))
+    """Fit the cache of this process to its share of the machine, after that has changed."""
+    _process.fit(0)
 
 
 def forget_blocks() -> None:
     """Drop all decoded blocks of this process, after a store was written whose fingerprint may be that of before."""
-    for cache in list(_caches.values()):
-        cache.clear()
+    _process.blocks.clear()

@@ -120,12 +120,8 @@ class DiskTier:
         """
         if time.monotonic() < self._no_write_before_s:
             return
-        with self._lock:
-            for (start, nbytes), data in parts.items():
-                if len(data) == nbytes <= LARGEST_BYTES and self._pending_bytes + nbytes <= PENDING_BYTES:
-                    self._pending.append((file, start, data))
-                    self._pending_bytes += nbytes
-            is_due = self._pending_bytes >= FLUSH_BYTES or len(self._touched) > MOST_TOUCHED
+        self._wait([(file, start, data) for (start, nbytes), data in parts.items() if len(data) == nbytes])
+        is_due = self._pending_bytes >= FLUSH_BYTES or len(self._touched) > MOST_TOUCHED
         if is_due and self._writing.acquire(blocking=False):
             try:
                 self._write()
@@ -158,6 +154,14 @@ class DiskTier:
             self._remove(one, bad)
         return found
 
+    def _wait(self, parts: Sequence[tuple[bytes, int, bytes]]) -> None:
+        """Let parts wait to be written, as far as they may."""
+        with self._lock:
+            for part in parts:
+                if len(part[2]) <= min(LARGEST_BYTES, PENDING_BYTES - self._pending_bytes):
+                    self._pending.append(part)
+                    self._pending_bytes += len(part[2])
+
     def _write(self) -> None:
         with self._lock:
             pending, self._pending, self._pending_bytes = self._pending, [], 0
@@ -165,14 +169,15 @@ class DiskTier:
         if touched:
             self._guarded(partial(self._touch, numbers=touched))
         for parts in _batches(pending):
-            self._guarded(partial(self._insert, parts=parts))
+            if not self._guarded(partial(self._insert, parts=parts)) and time.monotonic() >= self._no_write_before_s:
+                self._wait(parts)  # another process was writing, or the file was damaged
 
     def _touch(self, one: sqlite3.Connection, numbers: set[int]) -> None:
         now_ms = time.time_ns() // 1_000_000
         with _transaction(one):
             one.executemany("UPDATE entries SET used_ms = ? WHERE id = ?", [(now_ms, number) for number in numbers])
 
-    def _insert(self, one: sqlite3.Connection, parts: Sequence[tuple[bytes, int, bytes]]) -> None:
+    def _insert(self, one: sqlite3.Connection, parts: Sequence[tuple[bytes, int, bytes]]) -> bool:
         now_ms = time.time_ns() // 1_000_000
         with _transaction(one):
             evictions = self._make_room(one, sum(len(data) + PAGE_BYTES for _, _, data in parts))
@@ -184,6 +189,7 @@ class DiskTier:
                 if made.rowcount:  # no other process was first
                     one.execute("INSERT OR REPLACE INTO bodies (id, data) VALUES (?, ?)", (made.lastrowid, data))
         tell(DISK, evictions=evictions)
+        return True
 
     def _make_room(self, one: sqlite3.Connection, nbytes: int) -> int:
         most = self.budget_bytes - LOG_BYTES
@@ -228,6 +234,7 @@ class DiskTier:
             return known[2]
         if known is not None and known[0] != os.getpid():
             _inherited.append(known[2])  # closing it in a forked child would end what the parent is writing
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite gives its other files the same rights
         one = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
         try:
             self._prepare(one)

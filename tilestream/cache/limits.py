@@ -10,6 +10,8 @@ DECODED_BYTES = 128 << 20
 """Decoded blocks kept in one process when nothing is said."""
 COMPRESSED_BYTES = 128 << 20
 """Stored bytes of remote files kept in one process when nothing is said: the tiles of some dozen super-tiles."""
+IMAGE_BYTES = 256 << 20
+"""Images that can only be decoded whole, kept in one process when nothing is said."""
 OWNED_BYTES = 64 << 20
 """Stored bytes that one process keeps for its peers when nothing is said."""
 INDEX_BYTES = 32 << 20
@@ -22,6 +24,8 @@ class Limits:
 
     decoded: int
     """Decoded blocks."""
+    images: int
+    """Images that can only be decoded whole, besides the one used last."""
     compressed: int
     """Stored bytes of remote files."""
     owned: int
@@ -43,18 +47,19 @@ class Limits:
         Returns
         -------
         Limits
-            Their sum is at most the share of one process. Three quarters are for decoded blocks, which of local images
+            Their sum is at most the share of one process. Three quarters are for decoded pixels, which of local images
             are all that there is.
         """
         import psutil  # whoever opens an image only does without
 
         share = (psutil.virtual_memory().total // MACHINE_PART if host_bytes is None else host_bytes) // max(1, workers)
         part = share // 16
-        limits = cls(decoded=12 * part, compressed=2 * part, owned=part, indexes=part)
+        limits = cls(decoded=9 * part, images=3 * part, compressed=2 * part, owned=part, indexes=part)
         if host_bytes is not None:
             return limits
         return cls(
             decoded=min(limits.decoded, DECODED_BYTES),
+            images=min(limits.images, IMAGE_BYTES),
             compressed=min(limits.compressed, COMPRESSED_BYTES),
             owned=min(limits.owned, OWNED_BYTES),
             indexes=min(limits.indexes, INDEX_BYTES),
@@ -73,6 +78,11 @@ def set_limits(limits: Limits | None) -> None:
 def within(budget_bytes: int) -> int:
     """Return a budget of decoded blocks, cut to what this process may take."""
     return budget_bytes if _current is None else min(budget_bytes, _current.decoded)
+
+
+def image_bytes() -> int:
+    """Return the budget of images that are decoded whole in this process."""
+    return IMAGE_BYTES if _current is None else _current.images
 
 
 def compressed_bytes() -> int:

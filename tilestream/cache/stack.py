@@ -5,6 +5,7 @@ Memory is asked by whoever reads (`ranges.kept_ranges`); below it stand the disk
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,15 @@ def share_machine(workers: int) -> None:
     fit_blocks()
     for ranges in (kept_ranges, owned_ranges):
         ranges.fit()
+
+
+def _alone() -> None:
+    """Leave disk and peers to the process that was forked: their locks, connections and threads are its own."""
+    _stack.disk = _stack.peers = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_alone)
 
 
 def use_peers(peers: PeerTier | None) -> None:

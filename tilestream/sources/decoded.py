@@ -9,21 +9,20 @@ from threading import Lock
 
 from tilestream.types import Block
 
-KEPT_BYTES = 256 << 20
-"""Decoded images kept besides the one used last, which is always kept: decoding it for every window costs far more."""
-
 
 class DecodedImages:
     """Whole decoded images by fingerprint, least recently used out first; safe under threads and after a fork.
 
+    The one used last is always kept: decoding it for every window costs far more than its memory.
+
     Parameters
     ----------
-    budget_bytes : int
-        Most bytes held once there is more than one image.
+    budget_bytes : callable
+        Returns the most bytes held once there is more than one image, which may change.
     """
 
-    def __init__(self, budget_bytes: int) -> None:
-        self.budget_bytes = budget_bytes
+    def __init__(self, budget_bytes: Callable[[], int]) -> None:
+        self._budget = budget_bytes
         self.renew()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self.renew)
@@ -59,7 +58,7 @@ class DecodedImages:
             block = decode()
             with self._lock:
                 self._images[key] = block
-                while len(self._images) > 1 and self._held() > self.budget_bytes:
+                while len(self._images) > 1 and self._held() > self._budget():
                     old, _ = self._images.popitem(last=False)
                     self._making.pop(old, None)
             return block

@@ -13,10 +13,11 @@ from typing import Any, cast
 import imagecodecs
 import numpy as np
 
+from tilestream.cache import limits
 from tilestream.errors import ConfigError, DamagedError, TilestreamError
 from tilestream.metrics import count, timed
 from tilestream.sources.address import checked_index
-from tilestream.sources.decoded import KEPT_BYTES, DecodedImages
+from tilestream.sources.decoded import DecodedImages
 from tilestream.sources.extras import Extras
 from tilestream.sources.files import File
 from tilestream.sources.fingerprint import digest, file_edges
@@ -34,7 +35,7 @@ from tilestream.types import Array, Block, Box, Channel, ImageInfo, Level, Shape
 HASHED_BYTES = 8 << 20
 """Files up to this size are hashed whole, since they have no table of tiles that would tell two apart."""
 
-_images = DecodedImages(KEPT_BYTES)
+_images = DecodedImages(limits.image_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,6 +55,7 @@ class RemoteFile:
         self.url = url
         self._options = options
         self._seen: Seen | None = None
+        self._known: tuple[Seen, bytes | tuple[str, str, Seen]] | None = None
         self._looked_s = -FRESH_S
 
     def look(self, *, max_age_s: float = FRESH_S) -> Seen:
@@ -247,7 +248,10 @@ class RemoteFile:
         )
 
     def _id(self, seen: Seen) -> bytes | tuple[str, str, Seen]:
-        return identity_of(self.url, self._options, seen)
+        known = self._known
+        if known is None or known[0] != seen:  # each tile asks several times
+            self._known = known = seen, identity_of(self.url, self._options, seen)
+        return known[1]
 
     def _fetch(self, start: int, stop: int, seen: Seen) -> bytes:
         try:
