@@ -90,7 +90,13 @@ def open_client(profile: str = "threads") -> Iterator[Client]:
             _await_worker(client, found)
             yield client
         return
-    with dask.config.set(QUIET), START[found.kind](found) as cluster, Client(cluster, timeout=CONNECT_S) as client:
+    # Where workers stand in a queue before they start, the engine waits as long for those that replace lost ones.
+    patience = {"tilestream.no-worker-s": _wait_s(found)} if found.kind in EXPLAIN else {}
+    with (
+        dask.config.set({**QUIET, **patience}),
+        START[found.kind](found) as cluster,
+        Client(cluster, timeout=CONNECT_S) as client,
+    ):
         _scale(cluster, found)
         _await_worker(client, found, cluster)
         yield client
@@ -99,6 +105,8 @@ def open_client(profile: str = "threads") -> Iterator[Client]:
 def _scale(cluster: Cluster, profile: Profile) -> None:
     """Let a cluster grow and shrink, where its profile gives it room."""
     scale = profile.get("scale")
+    if profile.kind == "slurm" and isinstance(scale, int):
+        scale = {"minimum": scale, "maximum": scale}  # so that a job whose time is over is followed by another
     if isinstance(scale, dict):
         each = profile.get("processes", 1)
         cluster.adapt(minimum=scale["minimum"] * each, maximum=scale["maximum"] * each)
@@ -106,7 +114,7 @@ def _scale(cluster: Cluster, profile: Profile) -> None:
 
 def _await_worker(client: Client, profile: Profile, cluster: Cluster | None = None) -> None:
     """Wait for the first worker, and say why there is none when it does not come."""
-    wait_s = float(profile.get("wait_s") or WAIT_S.get(profile.kind, LOCAL_WAIT_S))
+    wait_s = _wait_s(profile)
     stop = time.monotonic() + wait_s
     while not client.nthreads():
         if time.monotonic() > stop:
@@ -118,6 +126,10 @@ def _await_worker(client: Client, profile: Profile, cluster: Cluster | None = No
                 do=_advice(client, profile),
             )
         time.sleep(LOOK_S)
+
+
+def _wait_s(profile: Profile) -> float:
+    return float(profile.get("wait_s") or WAIT_S.get(profile.kind, LOCAL_WAIT_S))
 
 
 def _advice(client: Client, profile: Profile) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import dask
 import pytest
 
 from tilestream.cluster import client as cluster
@@ -111,21 +112,25 @@ def test_jobs_that_wait_too_long(profile: Path, commands: Path, tmp_path: Path) 
 
 
 def test_workers_of_a_job_do_the_work(profile: Path, commands: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`sbatch` that runs the script at once."""
+    """`sbatch` that runs the script at once; a job that ends is followed by another."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
     profile.write_text(PROFILE.replace("scale: 2", "scale: 1").replace("wait_s: 0.5", "interface: lo\nwait_s: 60"))
     put(commands, "module", "true")
-    put(commands, "sbatch", 'sh "$1" >log 2>&1 & echo $! >pid; echo Submitted batch job $(cat pid)')
-    put(commands, "scancel", "pkill -P $1")
-    with open_client(str(profile)) as client:
-        (threads,) = client.nthreads().values()
-        assert threads == 2
-        assert client.submit(says).result(timeout=60) == "it's here"
+    put(commands, "sbatch", 'cp "$1" job$$; setsid sh job$$ >>log 2>&1 & echo Submitted batch job $!')
+    put(commands, "scancel", "echo $1 >>cancelled; kill -9 -- -$1")  # a job is all of its processes
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "100ms"}), open_client(str(profile)) as client:
+        assert list(client.nthreads().values()) == [2]
+        assert client.submit(says, 1).result(timeout=60) == "it's here"
         (worker,) = client.scheduler_info()["workers"]
         assert worker.startswith("tls://")
+        assert dask.config.get("tilestream.no-worker-s") == 60
+        client.retire_workers([worker], close_workers=True)
+        assert client.submit(says, 2).result(timeout=60) == "it's here"
+        (other,) = client.scheduler_info()["workers"]
+        assert other != worker
 
 
-def says() -> str:
+def says(_number: int) -> str:
     import os
 
     return os.environ["SAY"]

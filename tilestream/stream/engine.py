@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
+import dask
 from distributed import Client, Future
 
 from tilestream.stream import halt
@@ -144,7 +145,7 @@ class Engine:
             self.threads = threads
             self._window = self._given or 2 * threads
         absent_s = now - self._seen_at
-        if absent_s > NO_WORKER_S:
+        if absent_s > dask.config.get("tilestream.no-worker-s", NO_WORKER_S):  # jobs stand in a queue for longer
             return f"the cluster has had no worker for {absent_s:.0f} s. {START_WORKERS}"
         return self._end_hung(now)
 
