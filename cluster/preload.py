@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from contextlib import suppress
 from types import FrameType
 
@@ -14,6 +15,8 @@ from tilestream.stream.leases import abandon
 
 TERMINATED = 128 + signal.SIGTERM
 """Exit code of a worker process that was told to end."""
+LEAVE_S = 2.0
+"""How long it goes on answering: whoever has started it is often told to end too, and closes it in good order."""
 
 
 def dask_setup(worker: Worker) -> None:
@@ -48,5 +51,13 @@ def dask_teardown(worker: Worker) -> None:
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
+    halt()
+    abandon()
+    timer = threading.Timer(LEAVE_S, _end)
+    timer.daemon = True
+    timer.start()
+
+
+def _end() -> None:
     abandon()
     os._exit(TERMINATED)

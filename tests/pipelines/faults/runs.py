@@ -75,8 +75,8 @@ def command(source: Path, out: Path, *options: str) -> list[str]:
 def start(source: Path, out: Path, *options: str, encoder: str = "mean", **more: Any) -> subprocess.Popen[str]:
     options = ("--encoder", f"tests.pipelines.faults.faulty:{encoder}", *options)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
-    return subprocess.Popen(command(source, out, *options), text=True, env=env, **pipes)
+    pipes.setdefault("env", {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])})
+    return subprocess.Popen(command(source, out, *options), text=True, **pipes)
 
 
 def receipts(out: Path, source: Path) -> int:

@@ -1,0 +1,51 @@
+"""Worker processes that are told to end: what they held is free at once, and their run goes on without them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.pipelines.faults.runs import UNITS, done, embed, start, stores
+from tilestream.cluster.client import open_client
+from tilestream.testing.slide import write_slide
+from tilestream.types import Shape
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whom", ["one worker", "everybody"])
+def test_sigterm_as_slurm_sends_it(tmp_path: Path, whom: str) -> None:
+    slide = write_slide(tmp_path / "made.svs", Shape(y=1200, x=1500), seed=3)
+    with open_client("threads:2") as client:
+        embed(client, slide, tmp_path / "alone", encoder="tests.pipelines.faults.faulty:together")
+    out, gate = tmp_path / "out", tmp_path / "gate"
+    gate.mkdir()
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "FAULTY_GATE": f"{gate}:2"}
+    options = {"encoder": "together", "start_new_session": True}
+    run = start(slide, out, "--cluster", "local:2", **options, env=env)
+    stop = time.monotonic() + 60
+    while len(workers := set(done(out, slide).values())) < 2:
+        assert time.monotonic() < stop
+        time.sleep(0.02)
+    if whom == "everybody":
+        os.killpg(run.pid, signal.SIGTERM)
+    else:
+        os.kill(int(workers.pop().partition(":")[2]), signal.SIGTERM)
+    _, stderr = run.communicate(timeout=60)
+    if whom == "everybody":
+        assert run.returncode == 130, stderr
+        said = [line for line in stderr.splitlines() if not line.startswith("0/1 images, ")]
+        assert len(said) == 1, stderr
+        assert said[0].startswith("interrupted: 0 of 1 input and ")
+        assert len(done(out, slide)) < UNITS
+        again = start(slide, out, "--cluster", "threads:2", encoder="together")
+        _, stderr = again.communicate(timeout=60)
+        assert again.returncode == 0, stderr
+    else:
+        assert run.returncode == 0, stderr
+        assert len(set(done(out, slide).values())) == 3  # the two, and the one that came for the one that left
+    assert stores(out) == stores(tmp_path / "alone")
+    assert not list(out.rglob("*.lease"))
