@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import urlsplit
@@ -130,9 +130,14 @@ class Peers:
             newest[owner] = some, held + nbytes
         return asks
 
-    def _run(self, work: Any) -> dict[Range, bytes]:
+    def _run(self, work: Coroutine[Any, Any, dict[Range, bytes]]) -> dict[Range, bytes]:
         """Return what a coroutine gives in the worker's loop, from a thread of a task."""
-        future = asyncio.run_coroutine_threadsafe(work, self._worker.loop.asyncio_loop)  # type: ignore[attr-defined]
+        loop: asyncio.AbstractEventLoop = self._worker.loop.asyncio_loop  # type: ignore[attr-defined]
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, loop)
+        except RuntimeError:  # the worker is closing
+            work.close()
+            return {}
         try:
             found: dict[Range, bytes] = future.result(2 * self._timeout_s)  # a busy loop may be late as well
         except (TimeoutError, asyncio.CancelledError):

@@ -92,7 +92,7 @@ def test_a_smaller_budget_makes_an_earlier_cache_smaller(open_tier):
     for number in range(90):
         large.put(FILE, {(number << 20, 1 << 20): bytes(1 << 20)})
     large.flush()
-    large._close()
+    large.close()
     assert large.held_bytes() > LEAST_BYTES
     small = open_tier(LEAST_BYTES)
     fill(small, 1)
@@ -144,6 +144,13 @@ def test_a_kill_in_the_middle_of_writing_loses_what_was_in_flight_at_most(open_t
     one.close()
 
 
+def empty_log(tier: DiskTier) -> None:
+    """Have everything in the file itself, while the tier keeps it open."""
+    with sqlite3.connect(tier._path) as one:
+        one.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    one.close()
+
+
 def cut(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
@@ -162,12 +169,10 @@ def test_a_damaged_file_is_left_behind(open_tier, damage, is_open):
     tier = open_tier()
     fill(tier, *range(40))
     if not is_open:
-        tier._close()  # the last one to close it empties the log
+        tier.close()  # the last one to close it empties the log
         tier = open_tier()
     else:
-        with sqlite3.connect(tier._path) as one:
-            one.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        one.close()
+        empty_log(tier)
     damage(tier._path)
     found = tier.get(FILE, parts(*range(40)))
     assert all(data == parts(*range(40))[one] for one, data in found.items())
@@ -209,8 +214,8 @@ def test_a_full_disk_is_passed_by(tmp_path):
 def test_a_full_database_is_passed_by(open_tier, monkeypatch):
     tier = open_tier()
     fill(tier, 1)
-    pages = disk_module._pragma(tier._connection(tier._path), "page_count")
-    tier._connection(tier._path).execute(f"PRAGMA max_page_count = {pages + 2}")
+    (one,) = tier._idle  # which is used again
+    one.execute(f"PRAGMA max_page_count = {disk_module._pragma(one, 'page_count') + 2}")
     fill(tier, *range(2, 30))
     assert time.monotonic() < tier._no_write_before_s
     assert tier.get(FILE, parts(1, 2)) == parts(1)
@@ -219,11 +224,33 @@ def test_a_full_database_is_passed_by(open_tier, monkeypatch):
 def test_a_folder_that_goes_away_is_passed_by(open_tier):
     tier = open_tier()
     fill(tier, 1)
-    tier._close()
+    tier.close()
     shutil.rmtree(tier.folder)
     assert tier.get(FILE, parts(1)) == {}
     fill(tier, 2)
     assert not tier.folder.exists()
+
+
+def test_a_file_that_is_removed_under_our_hands_does_not_live_on(open_tier):
+    tier = open_tier()
+    fill(tier, 1)
+    for path in tier.folder.glob("stored-*"):
+        path.unlink()
+    fill(tier, 2)
+    assert tier.held_bytes() > TILE_BYTES
+    assert tier.get(FILE, parts(1, 2)) == parts(2)
+
+
+def test_one_that_another_process_has_replaced_is_left(open_tier):
+    tier, other = open_tier(), open_tier()
+    fill(tier, 1)
+    empty_log(tier)
+    scribble(other._path)
+    assert other.get(FILE, parts(1)) == {}
+    fill(other, 2)
+    fill(tier, 3)
+    assert tier.get(FILE, parts(1, 2, 3)) == parts(2, 3)
+    assert len(list(tier.folder.glob("stored-*.sqlite"))) == 1
 
 
 def test_a_folder_of_somebody_else_is_refused_and_left_alone(tmp_path):

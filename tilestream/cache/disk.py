@@ -76,14 +76,15 @@ class DiskTier:
     def __init__(self, folder: Path, budget_bytes: int) -> None:
         self.folder, self.budget_bytes = folder, budget_bytes
         self._path = database(folder)
-        self._local = threading.local()
+        self._epoch = 0  # another file, even under the same name, is another epoch
+        self._idle: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._pending: list[tuple[bytes, int, bytes]] = []
         self._pending_bytes = 0
         self._touched: set[int] = set()
         self._no_write_before_s = self._no_read_before_s = 0.0
-        atexit.register(self.flush)
+        atexit.register(self.close)
 
     def get(self, file: bytes, ranges: Iterable[Range]) -> dict[Range, bytes]:
         """Return those of some ranges that are there and whole.
@@ -133,6 +134,11 @@ class DiskTier:
         with self._writing:
             self._write()
 
+    def close(self) -> None:
+        """Write what waits and let go of the file, which is opened again when it is needed."""
+        self.flush()
+        self._begin_epoch(self._path)
+
     def held_bytes(self) -> int:
         """Return the bytes of all files of this tier on the disk."""
         return sum(path.stat().st_size for path in self.folder.glob(f"{self._path.name}*"))
@@ -166,6 +172,8 @@ class DiskTier:
         with self._lock:
             pending, self._pending, self._pending_bytes = self._pending, [], 0
             touched, self._touched = self._touched, set()
+        if self._idle and not self._path.exists():  # removed by hand, or damaged and replaced by another process
+            self._begin_epoch(next_database(self._path))
         if touched:
             self._guarded(partial(self._touch, numbers=touched))
         for parts in _batches(pending):
@@ -212,36 +220,54 @@ class DiskTier:
 
     def _guarded(self, use: Callable[[sqlite3.Connection], T]) -> T | None:
         """Return what a use of the file gives, None when it cannot be used; a damaged one is left behind."""
-        path = self._path
+        one: sqlite3.Connection | None = None
+        epoch = self._epoch
         try:
-            return use(self._connection(path))
+            one = self._borrow()
+            found = use(one)
         except (sqlite3.Error, OSError) as error:
-            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_IOERR)
-            self._close()
-            if code & 0xFF in _DAMAGED or code == sqlite3.SQLITE_IOERR_SHORT_READ:
-                with self._lock:
-                    if self._path == path:
-                        self._path = next_database(path)
-            elif code & 0xFF not in _PASSING:
-                self._no_write_before_s = time.monotonic() + PAUSE_S
-                if code & 0xFF != sqlite3.SQLITE_FULL:
-                    self._no_read_before_s = self._no_write_before_s
+            if one is not None:
+                with suppress(sqlite3.Error):
+                    one.close()
+            self._failed(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_IOERR), epoch)
             return None
+        with self._lock:
+            if epoch == self._epoch:
+                self._idle.append(one)
+                return found
+        one.close()
+        return found
 
-    def _connection(self, path: Path) -> sqlite3.Connection:
-        known: tuple[int, Path, sqlite3.Connection] | None = getattr(self._local, "known", None)
-        if known is not None and known[:2] == (os.getpid(), path):
-            return known[2]
-        if known is not None and known[0] != os.getpid():
-            _inherited.append(known[2])  # closing it in a forked child would end what the parent is writing
+    def _failed(self, code: int, epoch: int) -> None:
+        if code & 0xFF in _DAMAGED or code == sqlite3.SQLITE_IOERR_SHORT_READ:
+            if epoch == self._epoch:  # no other thread has seen it before
+                self._begin_epoch(next_database(self._path))
+        elif code & 0xFF not in _PASSING:
+            self._no_write_before_s = time.monotonic() + PAUSE_S
+            if code & 0xFF != sqlite3.SQLITE_FULL:
+                self._no_read_before_s = self._no_write_before_s
+
+    def _begin_epoch(self, path: Path) -> None:
+        with self._lock:
+            self._path, self._epoch = path, self._epoch + 1
+            idle, self._idle = self._idle, []
+        for one in idle:
+            with suppress(sqlite3.Error):
+                one.close()
+
+    def _borrow(self) -> sqlite3.Connection:
+        """Return a connection that nobody else uses meanwhile."""
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+            path = self._path
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite gives its other files the same rights
-        one = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+        one = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
             self._prepare(one)
         except BaseException:
             one.close()
             raise
-        self._local.known = (os.getpid(), path, one)
         return one
 
     def _prepare(self, one: sqlite3.Connection) -> None:
@@ -262,16 +288,6 @@ class DiskTier:
             one.executescript("PRAGMA incremental_vacuum")  # `execute` would end it after one page
             one.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         one.execute(f"PRAGMA max_page_count = {pages}").close()
-
-    def _close(self) -> None:
-        known = getattr(self._local, "known", None)
-        self._local.known = None
-        if known is not None and known[0] == os.getpid():
-            with suppress(sqlite3.Error):
-                known[2].close()
-
-
-_inherited: list[sqlite3.Connection] = []
 
 
 class _transaction:

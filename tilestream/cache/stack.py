@@ -56,6 +56,7 @@ class _Stack:
 
 _stack = _Stack()
 _worth = Worth()
+_inherited: list[object] = []
 
 
 def use_caches(config: CacheConfig | None) -> None:
@@ -81,7 +82,7 @@ def use_caches(config: CacheConfig | None) -> None:
     if before is None or (before.folder, before.budget_bytes) != wanted:
         _stack.disk = None if wanted is None else DiskTier(*wanted)
         if before is not None:
-            before.flush()
+            before.close()
     _stack.config = config
     share_machine(1)
 
@@ -91,12 +92,13 @@ def share_machine(workers: int) -> None:
     config = _stack.config
     limits.set_limits(None if config is None else limits.Limits.of_machine(config.host_bytes, workers))
     fit_blocks()
-    for ranges in (kept_ranges, owned_ranges):
+    for ranges in (kept_ranges, owned_ranges) if config is not None else ():  # else they stay for the next run
         ranges.fit()
 
 
 def _alone() -> None:
     """Leave disk and peers to the process that was forked: their locks, connections and threads are its own."""
+    _inherited.append(_stack.disk)  # closing its file here would end what the parent is writing
     _stack.disk = _stack.peers = None
 
 

@@ -131,7 +131,7 @@ class RemoteFile:
         name, head_bytes = self._id(seen), min(HEAD_BYTES, seen.size_bytes)
         # a header is read in several pieces, so that it is got as a whole
         pieces = [(0, head_bytes) if start + nbytes <= head_bytes else (start, nbytes) for start, nbytes in ranges]
-        kept = {piece: _kept.get(name, piece[0], sum(piece)) for piece in dict.fromkeys(pieces)}
+        kept = {piece: _kept.get(name, piece[0], sum(piece)) for piece in dict.fromkeys(pieces) if piece[1]}
         found = {piece: data for piece, data in kept.items() if data is not None}
         tell(COMPRESSED, hits=len(found), misses=len(kept) - len(found), bytes=sum(map(len, found.values())))
         missing = [piece for piece in kept if piece not in found]
@@ -141,7 +141,7 @@ class RemoteFile:
                 if piece[1] <= HEAD_BYTES:
                     _kept.put(name, piece[0], found[piece])
         return [
-            found[piece][start - piece[0] : start - piece[0] + nbytes]
+            found[piece][start - piece[0] : start - piece[0] + nbytes] if nbytes else b""
             for piece, (start, nbytes) in zip(pieces, ranges, strict=True)
         ]
 
