@@ -21,8 +21,8 @@ import pytest
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
 NODES = ("one", "two")
-CORES = 2
-"""That SLURM believes each node to have, so that jobs are on both."""
+CORES, MEMORY_MB = 16, 1 << 16
+"""What SLURM believes each node to have: two members of an array as the page of clusters submits it."""
 FETCH_S = 60.0
 START_S = 30.0
 SETTINGS = """
@@ -52,7 +52,7 @@ SlurmdParameters=config_overrides
 ReturnToService=2
 MinJobAge=300
 KillWait=30
-PartitionName=all Nodes=ALL Default=YES MaxTime=10 State=UP
+PartitionName=all Nodes=ALL Default=YES MaxTime=UNLIMITED State=UP
 """
 
 
@@ -110,9 +110,8 @@ class Slurm:
         ports = _free_ports(1 + len(NODES))
         lines = SETTINGS.format(host=host, user="root", port=ports[0], folder=folder, plugins=libraries)
         for name, port in zip(NODES, ports[1:], strict=True):
-            lines += (
-                f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={CORES} RealMemory=8000\n"
-            )
+            lines += f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} "
+            lines += f"CPUs={CORES} RealMemory={MEMORY_MB}\n"
         (folder / "slurm.conf").write_text(lines)
         (folder / "munge.key").write_bytes(secrets.token_bytes(1024))
         (folder / "munge.key").chmod(0o400)
@@ -157,9 +156,9 @@ class Slurm:
             assert asked.returncode == 0, asked.stderr
         return asked.stdout.strip()
 
-    def submit(self, script: Path, *options: str) -> int:
+    def submit(self, *arguments: str) -> int:
         """Return the number of a job."""
-        return int(self.run("sbatch", "--parsable", *options, str(script)))
+        return int(self.run("sbatch", "--parsable", *arguments))
 
     def state(self, job: str) -> dict[str, str]:
         """Return what SLURM knows of a job or a member of an array."""

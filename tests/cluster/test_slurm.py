@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,10 +24,7 @@ SLIDES = {"large.svs": (1200, 1500), "small.svs": (300, 400), "wide.svs": (500, 
 UNITS = 46
 ENCODER = "tests.pipelines.faults.faulty:together"
 REPO = Path(__file__).resolve().parents[2]
-ARRAY = """#!/bin/bash
-#SBATCH --ntasks=1 --cpus-per-task=1 --time=5
-exec {command}
-"""
+PAGE = REPO / "cluster" / "README.md"
 PROFILE = """
 kind: slurm
 scale: 2
@@ -66,19 +65,22 @@ def whole(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
     return stores(out)
 
 
-def script(folder: Path, slides: Path, *options: str) -> Path:
-    """A batch script as a user writes it; `exec`, so that SLURM's signal reaches the command and not only the shell."""
-    path = folder / "array.sh"
-    line = command(slides, folder / "out", "--encoder", ENCODER, "--cluster", "threads:1", *options)
-    path.write_text(ARRAY.format(command=" ".join(f"'{part}'" for part in line)))
-    return path
-
-
-def submit(slurm: Slurm, path: Path, members: int) -> int:
-    options = [f"--array=0-{members - 1}", f"--output={path.parent}/%a.out", f"--error={path.parent}/%a.err"]
-    gate = path.parent / "gate"  # all have a part in the work
+def submit(slurm: Slurm, folder: Path, slides: Path, members: int, *options: str) -> int:
+    """Submit the line of the page of clusters, with other paths and fewer members."""
+    line = re.search(r"^sbatch (.*?)\n```", PAGE.read_text(), re.DOTALL | re.MULTILINE)[1]
+    *given, wrapped = shlex.split(line.replace("\\\n", ""))
+    assert given[0].startswith("--array=")
+    assert given[-1] == "--wrap"
+    assert wrapped == "exec tilestream embed /shared/slides --out /shared/out"
+    more = command(slides, folder / "out", "--encoder", ENCODER, "--cluster", "threads:1", *options)[3:]
+    gate = folder / "gate"  # all have a part in the work
     gate.mkdir()
-    return slurm.submit(path, *options, f"--export=ALL,PYTHONPATH={REPO},FAULTY_GATE={gate}:{members}")
+    return slurm.submit(
+        *(f"--array=0-{members - 1}", *given[1:-1]),
+        *(f"--output={folder}/%a.out", f"--error={folder}/%a.err"),
+        f"--export=ALL,PYTHONPATH={REPO},FAULTY_GATE={gate}:{members}",
+        *("--wrap", f"exec {Path(sys.executable).parent}/{shlex.join(['tilestream', *more])}"),
+    )
 
 
 def all_done(out: Path) -> dict[str, str]:
@@ -89,7 +91,7 @@ def all_done(out: Path) -> dict[str, str]:
 def test_members_of_an_array_share_the_work(
     slurm: Slurm, slides: Path, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
-    job = submit(slurm, script(tmp_path, slides, "--json"), 3)
+    job = submit(slurm, tmp_path, slides, 3, "--json")
     slurm.until(lambda: not slurm.members(job), "the array", 60)
     reports = [json.loads((tmp_path / f"{member}.out").read_text()) for member in range(3)]
     assert [report["exit_code"] for report in reports] == [0, 0, 0]
@@ -112,7 +114,7 @@ def test_members_that_are_cancelled_killed_and_requeued(
     slurm: Slurm, slides: Path, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    job = submit(slurm, script(tmp_path, slides), 4)
+    job = submit(slurm, tmp_path, slides, 4)
     slurm.until(lambda: len(set(all_done(out).values())) == 4, "a super-tile of each member")
     slurm.run("scancel", f"{job}_0")
     slurm.kill(f"{job}_1")
