@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from tilestream import __version__
 from tilestream.codecs.durable import explained, write_durable
 from tilestream.codecs.place import Place
 from tilestream.pipelines.report_earlier import RECEIPTS, with_earlier
@@ -28,6 +30,8 @@ PAGES = "report"
 """Folder of the pages of single inputs."""
 MAX_ON_ONE_PAGE = 50
 """Most inputs shown on one page; with more the report is an index with one page each."""
+_SAME = ("status", "tiles", "tiles_ok", "seconds", "cache", "damaged", "failed", "outputs", "notes")
+"""What a page shows of an image is the same where these entries of the report are."""
 _PAGE = re.compile(r"\d{5,}-[a-z0-9-]+\.html")
 
 __all__ = ["InputRow", "Picture", "RunFacts", "make_picture", "reporting", "write_report"]
@@ -91,22 +95,48 @@ def write_report(out: Path, facts: RunFacts, rows: Sequence[InputRow]) -> Writte
     -----
     Memory is the main page and one page of an input; pictures given as paths are read one at a time.
     """
-    old_pages = _pages_of(out)
+    old = _pages_of(out)
     rows = with_earlier(out, rows, out / JSON, command=facts.command)
     document = report_document(facts, rows)
     pages: dict[int, str] = {}
     if sum(row.status != "ignored" for row in rows) > MAX_ON_ONE_PAGE:
+        pages = _kept_pages(out, rows, document, old)
+        taken = set(pages.values())
         for index, row in enumerate(rows):
-            if row.status != "ignored":
-                pages[index] = f"{PAGES}/{page_name(index, row)}"
+            if row.status != "ignored" and index not in pages:
+                pages[index] = next(page for page in _names(index, row) if page not in taken)
                 write_durable(out / pages[index], _utf8(render_page(facts, row)))
     for index, entry in enumerate(document["inputs"]):
         entry["page"] = pages.get(index)
     write_durable(out / HTML, _utf8(render_report(facts, rows, pages)))
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
     write_durable(out / JSON, _utf8(text) + b"\n")
-    _remove_pages(out, old_pages - set(pages.values()))
+    _remove_pages(out, old.keys() - set(pages.values()))
     return Written(html=out / HTML, json=out / JSON, document=document)
+
+
+def _kept_pages(
+    out: Path, rows: Sequence[InputRow], document: Mapping[str, Any], old: Mapping[str, Mapping[str, Any]]
+) -> dict[int, str]:
+    """Return the pages of images that this run has done nothing on and that are as another run has left them.
+
+    Array jobs of thousands of images end one after the other, and each writes the report; it should take seconds.
+    """
+    known = {entry["receipts"]: page for page, entry in old.items() if entry.get("receipts") and (out / page).exists()}
+    kept = {}
+    for index, (row, entry) in enumerate(zip(rows, document["inputs"], strict=True)):
+        page = known.get(row.receipts)
+        if page is None or row.status != "done" or row.tiles_computed != 0:
+            continue
+        if all(old[page].get(name) == entry[name] for name in _SAME):
+            kept[index] = page
+    return kept
+
+
+def _names(index: int, row: InputRow) -> Iterator[str]:
+    """Yield names for the page of an input; pages that are kept may have the first of them."""
+    for number in count(index, 100_000):
+        yield f"{PAGES}/{page_name(number, row)}"
 
 
 def _utf8(text: str) -> bytes:
@@ -114,14 +144,18 @@ def _utf8(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def _pages_of(out: Path) -> set[str]:
-    """Return the pages that the report of an earlier run names as its own."""
+def _pages_of(out: Path) -> dict[str, Mapping[str, Any]]:
+    """Return the pages that the report of an earlier run names as its own, with what it says of their images.
+
+    What another version of tilestream has written is no page that could be kept.
+    """
     try:
         document = json.loads((out / JSON).read_bytes())
-        named = {entry.get("page") for entry in document["inputs"]}
+        is_ours = document.get("versions", {}).get("tilestream") == __version__
+        pages = {entry.get("page"): entry if is_ours else {} for entry in document["inputs"]}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return set()
-    return {page for page in named if isinstance(page, str) and _is_page(page)}
+        return {}
+    return {page: entry for page, entry in pages.items() if isinstance(page, str) and _is_page(page)}
 
 
 def _is_page(page: str) -> bool:
@@ -129,7 +163,7 @@ def _is_page(page: str) -> bool:
     return folder == PAGES and _PAGE.fullmatch(name) is not None
 
 
-def _remove_pages(out: Path, pages: set[str]) -> None:
+def _remove_pages(out: Path, pages: Set[str]) -> None:
     with explained(out / PAGES):
         for page in sorted(pages):
             (out / page).unlink(missing_ok=True)

@@ -213,6 +213,35 @@ def test_pages_of_an_earlier_run_go_and_files_of_others_stay(tmp_path):
     assert (tmp_path / "report" / "mine.html").exists()
 
 
+def test_pages_of_images_that_nothing_was_done_on_are_kept(tmp_path):
+    _, before = _write(tmp_path, [_row(path=f"{n}.svs", receipts=f"{n}.svs", picture=None) for n in range(60)])
+    pages = {entry["path"]: entry["page"] for entry in before["inputs"]}
+    for page in pages.values():
+        (tmp_path / page).write_text("as it was")
+    rows = [
+        _row(path=f"{n}.svs", receipts=f"{n}.svs", picture=None, tiles_computed=0, notes=("new",) * (n == 7))
+        for n in reversed(range(60))
+    ]
+    rows[0] = _row(path="59.svs", receipts="59.svs", picture=None)
+    text, after = _write(tmp_path, rows)
+    now = {entry["path"]: entry["page"] for entry in after["inputs"]}
+    changed = {path for path in now if (tmp_path / now[path]).read_text() != "as it was"}
+    assert changed == {"59.svs", "7.svs"}
+    assert all(now[path] == pages[path] for path in now if path not in changed)
+    assert len(set(now.values())) == len(list((tmp_path / "report").iterdir())) == 60
+    assert all(f'href="{page}"' in text for page in now.values())
+
+
+def test_a_page_that_is_kept_is_not_written_over_by_another_of_its_name(tmp_path):
+    _write(tmp_path, [_row(path=f"{n}/a.svs", receipts=f"{n}/a.svs", picture=None) for n in range(60)])
+    rows = [_row(path=f"{n}/a.svs", receipts=f"{n}/a.svs", picture=None, tiles_computed=0) for n in range(60)]
+    _, after = _write(tmp_path, [_row(path="new/a.svs", receipts="new/a.svs", picture=None), *rows])
+    pages = [entry["page"] for entry in after["inputs"]]
+    assert len(set(pages)) == 61
+    assert pages[0] == "report/100000-a-svs.html"
+    assert "new/a.svs" in (tmp_path / pages[0]).read_text(encoding="utf-8")
+
+
 def test_a_run_without_any_result_is_reported_too(tmp_path):
     text, document = _write(tmp_path, [])
     assert document["totals"]["inputs"] == 0

@@ -387,6 +387,7 @@ def demo(
         print_sample(sample)
         with progress.shown(1):
             outcome = run_demo(sample, config, on_event=stop.checked(progress.hear))
+        progress.tell_time(outcome.run.facts.setting)
         if as_json:
             print_json(demo_document(outcome))
         else:
