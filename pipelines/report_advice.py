@@ -77,6 +77,8 @@ class Measured:
     """Time by step, summed over threads."""
     supertiles: int = 0
     """Super-tiles made."""
+    images: int = 0
+    """Images that were worked on; 0 = not known, or one."""
     unit_s: float = 0.0
     """How long a super-tile kept a thread, on average."""
     ends_idle_s: float = 0.0
@@ -92,6 +94,7 @@ class Measured:
             threads=figures.threads,
             seconds=figures.seconds,
             supertiles=figures.supertiles,
+            images=figures.ended - figures.skipped,
             unit_s=figures.unit_s,
             ends_idle_s=figures.ends_idle_s,
             tail_busy=figures.tail_busy,
@@ -261,13 +264,16 @@ def _knob(kind: str, measured: Measured, setting: Setting) -> str:
     if kind == "write":
         return "--out nearer to the workers" if setting.is_remote_out else "--out on a faster disk"
     device = "a larger --batch, or a faster device" if measured.seconds.get("transfer") else more
+    is_many = measured.images > measured.threads > 0
     return {
         "decode": more,
         "transfer": "a larger --batch",
         "compute": device,
         "encode": more,
-        "plan": "more cores, since one thread opens an image; --where all looks for no tissue",
-        "finish": "more cores, since one thread finishes an image",
+        "plan": "more cores, since each image is opened by one thread"
+        if is_many
+        else "--where all looks for no tissue",
+        "finish": "more cores, since each image is finished by one thread" if is_many else "",
     }[kind]
 
 

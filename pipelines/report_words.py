@@ -16,7 +16,9 @@ def format_bytes(value: float) -> str:
 def format_seconds(value: float) -> str:
     """Return a duration with the two units that matter; its spaces do not break."""
     whole = round(value)
-    if value < 9.95:
+    if 0 < value < 0.001:
+        text = "< 1 ms"
+    elif value < 9.95:
         text = f"{value:.2g} s" if value < 0.995 else f"{value:.1f} s"
     elif whole < 60:
         text = f"{whole} s"

@@ -324,7 +324,15 @@ def test_bytes_as_people_read_them(value, text):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0 s"), (0.123, "0.12 s"), (1.0, "1.0 s"), (9.96, "10 s"), (59.6, "1 min 00 s"), (3725, "1 h 02 min")],
+    [
+        (0, "0 s"),
+        (7e-5, "< 1 ms"),
+        (0.123, "0.12 s"),
+        (1.0, "1.0 s"),
+        (9.96, "10 s"),
+        (59.6, "1 min 00 s"),
+        (3725, "1 h 02 min"),
+    ],
 )
 def test_durations_as_people_read_them(value, text):
     assert format_seconds(value).replace("\N{NO-BREAK SPACE}", " ") == text

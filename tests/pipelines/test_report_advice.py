@@ -47,6 +47,13 @@ def test_a_kind_of_work_that_stands_out_is_named_with_its_knob(
     assert words in sentence
 
 
+def test_one_image_is_not_opened_or_finished_faster_by_more_cores() -> None:
+    for step, alone in (("plan", "--where all looks for no tissue"), ("finish", "")):
+        told = {images: first(seconds={step: 80.0, "vit": 20.0}, images=images)[1] for images in (1, 9)}
+        assert "more cores, since each image is" in told[9]
+        assert told[1].partition(": ")[2] == alone
+
+
 def test_nothing_is_named_where_nothing_stands_out() -> None:
     name, sentence = first(seconds=EVEN)
     assert name == "none"
