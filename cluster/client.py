@@ -95,7 +95,7 @@ def open_client(profile: str = "threads") -> Iterator[Client]:
     with (
         dask.config.set({**QUIET, **patience}),
         START[found.kind](found) as cluster,
-        Client(cluster, timeout=CONNECT_S) as client,
+        Client(cluster) as client,
     ):
         _scale(cluster, found)
         _await_worker(client, found, cluster)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dask.utils import parse_bytes
+
 from tilestream.errors import ConfigError
 
 
@@ -38,6 +40,17 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, dict) and all(_is_text(key) and isinstance(item, str) for key, item in value.items())
 
 
+def _is_size(value: Any) -> bool:
+    try:
+        return _is_text(value) and parse_bytes(value) > 0
+    except ValueError:
+        return False
+
+
+def _is_devices(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(_is_text(item) or type(item) is int for item in value)
+
+
 def _is_volumes(value: Any) -> bool:
     return isinstance(value, list) and all(
         isinstance(item, dict) and set(item) == {"claim", "path"} and all(map(_is_text, item.values()))
@@ -52,6 +65,8 @@ TEXTS = _Holds("a list of text", lambda value: isinstance(value, list) and all(m
 SWITCH = _Holds("true or false", lambda value: isinstance(value, bool))
 TABLE = _Holds("names with text (numbers in quotes)", _is_table)
 SCALE = _Holds("a number of workers, or `minimum` (1 or more) and `maximum`", _is_scale)
+SIZE = _Holds("a size such as 32GiB", _is_size)
+DEVICES = _Holds("a list of numbers or UUIDs of devices", _is_devices)
 VOLUMES = _Holds("a list of `claim` and `path`", _is_volumes)
 
 _SECURITY = {"tls_ca_file": TEXT, "tls_cert": TEXT, "tls_key": TEXT}
@@ -59,13 +74,13 @@ _SECURITY = {"tls_ca_file": TEXT, "tls_cert": TEXT, "tls_key": TEXT}
 FIELDS: Mapping[str, Mapping[str, _Holds]] = {
     "threads": {"threads": WHOLE},
     "local": {"scale": SCALE, "threads": WHOLE, "environment": TABLE, "local_directory": TEXT},
-    "gpus": {"devices": TEXTS, "threads": WHOLE, "environment": TABLE, "local_directory": TEXT},
+    "gpus": {"devices": DEVICES, "threads": WHOLE, "environment": TABLE, "local_directory": TEXT},
     "address": {"address": TEXT, **_SECURITY},
     "scheduler-file": {"path": TEXT, **_SECURITY},
     "slurm": {
         "scale": SCALE,
         "cores": WHOLE,
-        "memory": TEXT,
+        "memory": SIZE,
         "processes": WHOLE,
         "queue": TEXT,
         "account": TEXT,
@@ -86,7 +101,7 @@ FIELDS: Mapping[str, Mapping[str, _Holds]] = {
         "name": TEXT,
         "namespace": TEXT,
         "cores": WHOLE,
-        "memory": TEXT,
+        "memory": SIZE,
         "gpus": WHOLE,
         "volumes": VOLUMES,
         "environment": TABLE,

@@ -21,6 +21,8 @@ TOKEN = ".run-"
 """Names of the files by which workers know a folder again."""
 STALE_S = 86400.0
 """Files of that kind that a killed run has left are removed after a day."""
+ASK_S = 300.0
+"""How long workers may take to answer: the first thing that they do is to import the stage, and many do it at once."""
 LEAVE_S = 5.0
 """How long the scheduler may take to forget the plugin."""
 
@@ -125,7 +127,16 @@ def _require_now(client: Client, demands: Demands) -> None:
     """Refuse a cluster with a process that does not meet the demands."""
     # Tasks are unpacked by the scheduler too.
     answers = {"the scheduler": _answer_of_scheduler(client, demands)}
-    answers |= {f"worker {address}": found for address, found in client.run(look, demands, on_error="return").items()}
+    try:
+        found_on = client.sync(client._run, look, demands, on_error="return", callback_timeout=ASK_S)
+    except TimeoutError as error:
+        raise ConfigError.of(
+            "`--cluster`",
+            got=f"a worker that does not answer within {ASK_S:g} s",
+            expected="workers that have nothing else to do",
+            do="End the workers that hang: the dashboard of the scheduler shows what they are at.",
+        ) from error
+    answers |= {f"worker {address}": found for address, found in found_on.items()}
     # A worker that died meanwhile does not answer: it is no longer one, and is asked again when it comes back.
     refused = {who: found for who, found in answers.items() if found and not isinstance(found, OSError)}
     if not refused:

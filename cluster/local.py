@@ -86,13 +86,14 @@ def start_gpus(profile: Profile) -> SpecCluster:
     ConfigError
         When no device is visible.
     """
-    devices = tuple(profile.get("devices", ())) or visible_devices()
-    if not devices:
-        hidden = f" ({VISIBLE} is `{os.environ[VISIBLE]}`)" if VISIBLE in os.environ else ""
+    wanted = ",".join(map(str, profile.get("devices", ()))) or os.environ.get(VISIBLE)
+    devices = visible_devices({} if wanted is None else {VISIBLE: wanted})
+    if not devices or ("devices" in profile.fields and len(devices) < len(profile.fields["devices"])):
+        chosen = "" if wanted is None else f" among `{wanted}`"
         raise ConfigError.of(
             f"`--cluster {profile.given}`",
-            got=f"no CUDA device{hidden}",
-            expected="at least one that `nvidia-smi` lists",
+            got=f"{f'only {len(devices)}' if devices else 'no'} CUDA device{chosen}",
+            expected="devices that `nvidia-smi` lists",
             do=f"Use `--cluster threads`, or see to the driver, to the GPUs that the job asks for and to {VISIBLE}.",
         )
     threads = profile.get("threads") or max(1, cores() // len(devices))

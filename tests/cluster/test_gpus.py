@@ -22,7 +22,7 @@ def seen() -> tuple[str, int, bool]:
 
 
 def test_each_worker_sees_its_own_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "visible_devices", lambda: ("2", "GPU-8932f937"))
+    monkeypatch.setattr("tilestream.cluster.devices.driver_devices", lambda: 3)
     monkeypatch.setattr(local, "cores", lambda: 6)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-8932f937")
     with open_client("gpus") as client:
@@ -45,7 +45,16 @@ def test_no_device(variable: str | None, monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
     with pytest.raises(ConfigError, match=r"`--cluster gpus`: got no CUDA device.*`--cluster threads`") as caught:
         open_client("gpus").__enter__()
-    assert ("CUDA_VISIBLE_DEVICES is `-1`" in str(caught.value)) == (variable is not None)
+    assert ("no CUDA device among `-1`" in str(caught.value)) == (variable is not None)
+
+
+def test_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """They would compute on the processor, and nobody would know."""
+    monkeypatch.setattr("tilestream.cluster.devices.driver_devices", lambda: 2)
+    path = tmp_path / "mine.yaml"
+    path.write_text("kind: gpus\ndevices: [0, 7]\n")
+    with pytest.raises(ConfigError, match="got only 1 CUDA device among `0,7`"):
+        open_client(str(path)).__enter__()
 
 
 def test_dask_cuda_is_used_where_it_is_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -61,8 +70,9 @@ def test_dask_cuda_is_used_where_it_is_installed(monkeypatch: pytest.MonkeyPatch
     module.__spec__ = types.SimpleNamespace()  # type: ignore[assignment]
     monkeypatch.setitem(sys.modules, "dask_cuda", module)
     path = tmp_path / "mine.yaml"
-    path.write_text("kind: gpus\ndevices: ['1', '3']\nthreads: 2\n")
+    path.write_text("kind: gpus\ndevices: [1, GPU-3]\nthreads: 2\n")
+    monkeypatch.setattr("tilestream.cluster.devices.driver_devices", lambda: 4)
     with open_client(str(path)) as client:
         assert list(client.nthreads().values()) == [2]
-    assert given[0]["CUDA_VISIBLE_DEVICES"] == ["1", "3"]
+    assert given[0]["CUDA_VISIBLE_DEVICES"] == ["1", "GPU-3"]
     assert (given[0]["threads_per_worker"], given[0]["resources"]) == (2, {"GPU": 1})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
@@ -120,9 +121,21 @@ def test_the_file_of_a_run_goes_with_it(process_client: Client, tmp_path: Path) 
     assert place.names(".run-*") == [".run-2"], "that of a run of today is another's"
 
 
+def test_a_worker_that_does_not_answer(process_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handshake, "ASK_S", 0.2)
+    monkeypatch.setattr(handshake, "look", never)
+    with pytest.raises(ConfigError, match=r"got a worker that does not answer within 0\.2 s"), agreed(process_client):
+        pass
+
+
+async def never(_demands: object) -> None:
+    """Answer after the test."""
+    await asyncio.sleep(1)
+
+
 def test_threads_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     with open_client("threads:1") as client:
-        monkeypatch.setattr(client, "run", lambda *_, **__: pytest.fail("asked"))
+        monkeypatch.setattr(client, "_run", lambda *_, **__: pytest.fail("asked"))
         with agreed(client, stages=["nosuch:x"]):
             pass
 
