@@ -98,6 +98,25 @@ def test_reused_memory_gives_the_same_tiles(slide: Path) -> None:
         np.testing.assert_array_equal(one, other)
 
 
+def test_memory_of_a_batch_is_valid_again_whatever_happened_to_it(slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = 2, EDGE, EDGE, 3
+    slots = Slots()
+    pyramid = open_pyramid(np.ones((EDGE + 64, EDGE), np.uint8))
+    (unit,) = plan_tiles(pyramid, tile_px=EDGE, where="all").start()
+    (batch,) = iter_batches(pyramid, unit, batch=4, outcome=new_outcome(unit), slots=slots)
+    assert batch.valid is not None  # the lower tile reaches out of the image
+    assert slots.take(shape, np.dtype("u1"))[1].all()
+
+    def broken(*arguments: Any, **options: Any) -> Any:
+        arguments[2][...] = False
+        raise OSError("a cable")
+
+    monkeypatch.setattr(type(pyramid), "read_plan", lambda self, level, box, pixels, valid, recent: broken(0, 0, valid))
+    with pytest.raises(OSError, match="a cable"):
+        list(iter_batches(pyramid, unit, batch=4, outcome=new_outcome(unit), slots=slots))
+    assert slots.take(shape, np.dtype("u1"))[1].all()
+
+
 def test_tiles_without_a_valid_pixel_are_empty_and_others_know_their_share() -> None:
     pyramid = open_pyramid(np.zeros((EDGE + 64, EDGE), np.uint8))
     (unit,) = plan_tiles(pyramid, tile_px=EDGE, where="all").start()

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from tilestream.cache import RecentBlocks
 from tilestream.plan.tiles import TilePlan
+from tilestream.pyramid.filled import Filled
 from tilestream.pyramid.pyramid import Pyramid
 from tilestream.sources.warming import warm
 from tilestream.types import Array, Batch, Box, SuperTile, TileStatus
@@ -65,15 +66,24 @@ class Slots:
         self._allocate = allocate
         self._pixels: Array = np.empty(0, np.uint8)
         self._valid: npt.NDArray[np.bool_] = np.empty(0, np.bool_)
+        self._used: list[slice] = []
 
     def take(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Array, npt.NDArray[np.bool_]]:
-        """Return pixels `(n, h, w, c)` and validity `(n, h, w)` with arbitrary content."""
-        nbytes, flags = int(np.prod(shape)) * dtype.itemsize, int(np.prod(shape[:3]))
+        """Return pixels `(n, h, w, c)` with arbitrary content and validity `(n, h, w)`, all True."""
+        nbytes, flags = math.prod(shape) * dtype.itemsize, math.prod(shape[:3])
         if self._pixels.size < nbytes:
             self._pixels = self._allocate(nbytes)
         if self._valid.size < flags:
-            self._valid = np.empty(flags, np.bool_)
+            self._valid, self._used = np.ones(flags, np.bool_), []
+        # Only what was touched: most tiles are valid throughout, and setting all of it costs as much as it is large.
+        for part in self._used:
+            self._valid[part] = True
+        self._used.clear()
         return self._pixels[:nbytes].view(dtype).reshape(shape), self._valid[:flags].reshape(shape[:3])
+
+    def touch(self, slot: int, area: int) -> None:
+        """Note that the validity of a tile of so many pixels was written."""
+        self._used.append(slice(slot * area, (slot + 1) * area))
 
 
 _thread = threading.local()
@@ -106,6 +116,7 @@ class UnitReader:
         self._pyramid = pyramid
         self._unit = unit
         self._outcome = outcome
+        self._corners: list[tuple[int, int]] = unit.tile_yx.tolist()
         tiles = unit.tile_yx if part is None else unit.tile_yx[part.start : part.stop]
         area = _area_of(unit, tiles)
         warm(pyramid.source, _grown(area, unit))
@@ -128,18 +139,53 @@ class UnitReader:
         Batch or None
             Views of the memory of `slots`.
         """
-        unit, pyramid, outcome, recent = self._unit, self._pyramid, self._outcome, self._recent
+        unit, pyramid = self._unit, self._pyramid
         edge_px = unit.tile_px + 2 * unit.halo_px
         pixels, valid = slots.take((stop - first, edge_px, edge_px, len(pyramid.channels)), pyramid.dtype)
-        valid[...] = True
-        kept = [
-            slot
-            for slot in range(stop - first)
-            if _read_tile(pyramid, unit, first + slot, (pixels[slot], valid[slot]), outcome, recent)
-        ]
+        kept, is_whole = [], True
+        for slot in range(stop - first):
+            try:
+                found = self._fill(first + slot, pixels[slot], valid[slot])
+            except BaseException:  # an error of the file system may leave it half written
+                slots.touch(slot, edge_px * edge_px)
+                raise
+            if not found.is_whole:
+                slots.touch(slot, edge_px * edge_px)
+            if self._judge(first + slot, found, valid[slot]):
+                kept.append(slot)
+                is_whole &= found.is_whole
         if not kept:
             return None
-        return replace(_gather(unit, first, np.asarray(kept), pixels, valid, outcome), source=self._source)
+        filled = pixels, None if is_whole else valid
+        return replace(_gather(unit, first, np.asarray(kept), filled, self._outcome), source=self._source)
+
+    def _fill(self, row: int, pixels: Array, valid: npt.NDArray[np.bool_]) -> Filled:
+        unit, level = self._unit, self._unit.level
+        y, x = self._corners[row]
+        halo, edge = unit.halo_px, unit.tile_px + 2 * unit.halo_px
+        if row and y > self._corners[row - 1][0]:
+            first_row = int((y - halo) * level.ratio_yx[0] // 1)
+            self._recent.forget_above(first_row // self._pyramid.levels[level.stored].block.y)
+        box = Box(level=level.stored, y=y - halo, x=x - halo, height=edge, width=edge)
+        return self._pyramid.read_plan(level, box, pixels, valid, recent=self._recent)
+
+    def _judge(self, row: int, filled: Filled, valid: npt.NDArray[np.bool_]) -> bool:
+        """Record what became of a tile, and return whether it is for the stages."""
+        unit, outcome = self._unit, self._outcome
+        if filled.is_whole:
+            outcome.valid_share[row] = 1.0
+            return True
+        if filled.damage:
+            # Damage in the halo counts too: a stage would see it.
+            outcome.status[row] = TileStatus.DAMAGED
+            outcome.damaged.setdefault("; ".join(filled.damage), []).append(unit.first_row + row)
+            return False
+        halo = unit.halo_px
+        core = valid[halo : halo + unit.tile_px, halo : halo + unit.tile_px]
+        share = outcome.valid_share[row] = np.count_nonzero(core) / core.size
+        if not share:
+            outcome.status[row] = TileStatus.EMPTY
+        return bool(share)
 
     def close(self) -> None:
         """Give the memory of blocks back."""
@@ -209,50 +255,21 @@ def _grown(area: Box, unit: SuperTile) -> Box:
     )
 
 
-def _read_tile(
-    pyramid: Pyramid,
-    unit: SuperTile,
-    row: int,
-    slot: tuple[Array, npt.NDArray[np.bool_]],
-    outcome: Outcome,
-    recent: RecentBlocks,
-) -> bool:
-    pixels, valid = slot
-    y, x = unit.tile_yx[row].tolist()
-    halo, edge = unit.halo_px, unit.tile_px + 2 * unit.halo_px
-    if row and y > unit.tile_yx[row - 1, 0]:
-        first_row = int((y - halo) * unit.level.ratio_yx[0] // 1)
-        recent.forget_above(first_row // pyramid.levels[unit.level.stored].block.y)
-    box = Box(level=unit.level.stored, y=y - halo, x=x - halo, height=edge, width=edge)
-    filled = pyramid.read_plan(unit.level, box, pixels, valid, recent=recent)
-    if filled.damage:
-        # Damage in the halo counts too: a stage would see it.
-        outcome.status[row] = TileStatus.DAMAGED
-        outcome.damaged.setdefault("; ".join(filled.damage), []).append(unit.first_row + row)
-        return False
-    outcome.valid_share[row] = 1.0
-    if not filled.is_whole:
-        core = valid[halo : halo + unit.tile_px, halo : halo + unit.tile_px]
-        outcome.valid_share[row] = np.count_nonzero(core) / core.size
-    if not outcome.valid_share[row]:
-        outcome.status[row] = TileStatus.EMPTY
-    return bool(outcome.valid_share[row])
-
-
 def _gather(
     unit: SuperTile,
     first: int,
     kept: npt.NDArray[np.int64],
-    pixels: Array,
-    valid: npt.NDArray[np.bool_],
+    filled: tuple[Array, npt.NDArray[np.bool_] | None],
     outcome: Outcome,
 ) -> Batch:
+    """Return the batch of the slots that are kept; their validity is None where nothing has to look at it."""
+    pixels, valid = filled
     if len(kept) < len(pixels):
-        pixels, valid = pixels[kept], valid[kept]
+        pixels, valid = pixels[kept], None if valid is None else valid[kept]
     rows = kept + first
     return Batch(
         pixels=pixels.transpose(0, 3, 1, 2),
-        valid=None if valid.all() else valid,
+        valid=None if valid is None or valid.all() else valid,
         valid_share=outcome.valid_share[rows],
         rows=rows + unit.first_row,
         tile_yx=unit.tile_yx[rows],
