@@ -69,7 +69,7 @@ def test_a_slurm_job_may_take_half_of_its_own_memory(
 def test_a_worker_may_take_half_of_what_it_was_given() -> None:
     with (
         LocalCluster(
-            n_workers=1, processes=False, dashboard_address=None, memory_limit=64 << 20, silence_logs=50
+            n_workers=1, processes=False, dashboard_address="127.0.0.1:0", memory_limit=64 << 20, silence_logs=50
         ) as cluster,
         Client(cluster) as client,
     ):
