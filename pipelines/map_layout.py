@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,10 +24,12 @@ from tilestream.types import Array, Box, ClassBand, ImageInfo, Level, Stage, Sup
 
 SAMPLES = 4
 """Tiles that are run before all others: they show that the stage works, what it gives, and how well that packs."""
-UNIT_BYTES = 128 << 20
-"""Most bytes of the pixels of a unit; with many channels a unit has fewer pixels."""
+UNIT_BYTES = 12 * 4096**2
+"""Most bytes of the pixels of a unit, as in an ingest; with many channels a unit has fewer pixels."""
 LEAST_CHUNK_PX = 16
 """Edge of the smallest chunks."""
+LEAST_TOLD = 0.02
+"""Share of work that is done more than once from which on users are told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,10 +174,26 @@ def map_layout(info: ImageInfo, grid: DenseGrid) -> StoreLayout:
     return made_layout(info, edge_px=edge, cell_yx=grid.cell_yx)
 
 
-def computed_tiles(grid: DenseGrid, layout: StoreLayout) -> int:
-    """Return how many tiles all units compute together; what exceeds the tiles of the plan is done twice."""
-    plan = StorePlan(layout=layout)
-    return sum(len(grid.tiles(plan.box(unit))) for unit in plan.tier(0))
+def overhead(grid: DenseGrid, layout: StoreLayout) -> tuple[float, float]:
+    """Return what is computed more than the cores of the tiles, as shares of these.
+
+    Parameters
+    ----------
+    grid : DenseGrid
+        The tiles.
+    layout : StoreLayout
+        The units of work.
+
+    Returns
+    -------
+    halo : float
+        Pixels around the cores.
+    borders : float
+        Tiles on the border of two units, which both compute.
+    """
+    plan, tiles = StorePlan(layout=layout), len(grid.plan)
+    computed = sum(len(grid.tiles(plan.box(unit))) for unit in plan.tier(0))
+    return grid.window_px.area / min(grid.window_px.area, grid.plan.grid.step_px**2) - 1, computed / max(1, tiles) - 1
 
 
 def project_map(
@@ -222,9 +239,10 @@ def project_map(
     return Projected(store_bytes=int(area * pixel * share * COARSE), task_bytes=task)
 
 
-def told_twice(computed: int, tiles: int) -> Sequence[str]:
-    """Return the note of tiles that are computed twice, none where they are few."""
-    more = computed / tiles - 1 if tiles else 0.0
-    if more < 0.01:
+def told_overhead(halo: float, borders: float) -> tuple[str, ...]:
+    """Return the note of what is computed more than once, none where it is next to nothing."""
+    if max(halo, borders) < LEAST_TOLD:
         return ()
-    return (f"{more:.0%} of the tiles lie on the border of two pieces of work and are computed for both",)
+    return (
+        f"computed more than once: {halo:.0%} of all pixels as halo, {max(0, borders):.0%} of all tiles on borders",
+    )

@@ -10,12 +10,12 @@ from typing import Any
 from tilestream.pipelines.encoder import Encoder
 from tilestream.pipelines.ingest_image import StorePlaces, clear_begun, finished_store, put_documents, raster_documents
 from tilestream.pipelines.map_layout import (
-    computed_tiles,
     map_info,
     map_layout,
+    overhead,
     project_map,
     sample_maps,
-    told_twice,
+    told_overhead,
 )
 from tilestream.pipelines.map_work import MapFinish, MapMember, MapWork
 from tilestream.pipelines.recipe import digest
@@ -155,14 +155,14 @@ def prepare_map(request: MapRequest) -> Prepared | Mapping[str, Any]:
         return done
     if journal.summary() is not None and check_place(places.root) is None:
         journal.reopen()  # the store was removed by hand: its units are found to be lost, and done again
-    computed = computed_tiles(grid, layout)
+    more = overhead(grid, layout)
     finish = _begin(request, dense, info, layout)
-    notes = (*plan.notes, *told_twice(computed, len(plan)))
+    notes = (*plan.notes, *told_overhead(*more))
     units = finish.work.image.plan
     facts = {
         "tiles": len(plan),
         "units": len(units),
-        "computed": computed,
+        "overhead": more,
         "pixels": len(plan) * plan.grid.tile_px**2,
         "plan_s": request.planned.get("seconds", 0.0),
         "profile": "map",

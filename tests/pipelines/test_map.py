@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import tilestream as ts
 from tests.pipelines import maps
 from tilestream.cli import app
+from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError, StageError
 from tilestream.pipelines.map import map_tiles
 
@@ -231,6 +232,27 @@ def test_what_an_image_or_a_stage_does_not_allow_fails_that_input_by_name(pictur
     (row,) = json.loads(result.stdout)["inputs"]
     assert said in row["reason"]
     assert not list(tmp_path.glob("*.zarr"))
+
+
+def test_a_stage_of_maps_is_no_encoder(picture, tmp_path):
+    words = ["embed", str(picture[1]), "--out", str(tmp_path), "--encoder", f"{HERE}:blur"]
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert result.exit_code == 2
+    assert "tilestream map --stage" in " ".join(result.stderr.split())
+
+
+@pytest.mark.slow
+def test_on_object_storage_it_is_what_it_is_on_a_disk(s3_environment, picture, tmp_path):
+    pyramid = ts.open_pyramid(str(picture[1]))
+    plan = ts.plan_tiles(pyramid, tile_px=64, halo_px=1, where="all", super_tile_px=256)
+    map_tiles(pyramid, plan, f"{HERE}:blur", tmp_path / "x.zarr")
+    url = f"{s3_environment.url}/maps/x.zarr"
+    report = map_tiles(pyramid, plan, f"{HERE}:blur", url)
+    assert report.tiles == len(plan)
+    place = Place.of(url)
+    there = {name: data for name, data in place.get_many(place.sizes()).items() if not name.startswith("receipts")}
+    assert there == files(tmp_path / "x.zarr")
+    assert map_tiles(pyramid, plan, f"{HERE}:blur", url).reused == len(report.receipts)
 
 
 def test_maps_of_an_earlier_run_are_no_inputs(picture, tmp_path):

@@ -13,6 +13,9 @@ from tilestream.cli.words import counted, size
 if TYPE_CHECKING:
     from tilestream.stream.engine import Event
 
+TOLD = 0.02
+"""Share of what is computed more than once from which on it is told."""
+
 
 def announced_maps(hear: Callable[[Event], None], console: Console) -> Callable[[Event], None]:
     """Return a listener that tells what a map will take, before the first of it is written.
@@ -33,8 +36,8 @@ def announced_maps(hear: Callable[[Event], None], console: Console) -> Callable[
     def heard(event: Event) -> None:
         if event.kind == "prepared" and event.prepared is not None and not event.reused:
             facts = event.prepared.facts
-            twice = facts["computed"] / facts["tiles"] - 1 if facts["tiles"] else 0.0
-            more = f", {twice:.0%} of them twice" if twice >= 0.01 else ""
+            halo, borders = facts["overhead"]
+            more = f" ({halo:.0%} halo, {max(0, borders):.0%} on borders twice)" if max(halo, borders) >= TOLD else ""
             line = f"{event.job.key}: {counted(facts['tiles'], 'tile')}{more}; about {size(facts['store_bytes'])}"
             print_line(console, ("begin ", "dim"), line)
         hear(event)

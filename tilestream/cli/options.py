@@ -388,10 +388,11 @@ def ingest_config(*, out: str, invalid: list[str] | None = None, **options: Any)
 def _require_encoder(options: dict[str, Any]) -> None:
     """Refuse here what would otherwise fail once an image: an encoder, its contract, super-tiles that do not fit."""
     from tilestream.grid import super_tile_edge
-    from tilestream.pipelines.encoder import encoder_spec
+    from tilestream.pipelines.encoder import encoder_spec, require_output
     from tilestream.stream.work import make_stage
 
     tile_px = options.get("tile_px")
     contract = make_stage(encoder_spec(options.get("encoder", "handcrafted"), {}, tile_px=tile_px)).contract
+    require_output(contract, "vector")
     edge_px = options.get("super_tile_px")
     super_tile_edge(tile_px or contract.px, region_px=options.get("region_px") or 1, super_tile_px=edge_px)

@@ -359,9 +359,11 @@ def _probe(stage: AdaptedStage, channels: int, dtype: str) -> int:
     except TilestreamError:
         raise
     except Exception as error:  # whatever a user's callable raises becomes one clear line
+        is_dense = stage.recorded.output == "dense"
+        what = "maps (n, k, y, x)" if is_dense else "vectors (n, d)"
         raise StageError.of(
-            f"encoder `{stage.target}`",
+            f"{'stage' if is_dense else 'encoder'} `{stage.target}`",
             got=f"{type(error).__name__}: {error}",
-            expected=f"vectors (n, d) for one black tile (1, {channels}, {edge}, {edge}) of {dtype}",
+            expected=f"{what} for one black tile (1, {channels}, {edge}, {edge}) of {dtype}",
             do="Run it on such an array by itself.",
         ) from error
