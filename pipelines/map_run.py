@@ -16,7 +16,7 @@ from tilestream.cache.stack import DISK_BYTES, CacheConfig
 from tilestream.cluster.caching import install_caches
 from tilestream.cluster.client import open_client
 from tilestream.codecs.place import Place
-from tilestream.errors import ConfigError
+from tilestream.errors import ConfigError, OutputError
 from tilestream.pipelines.check import no_inputs
 from tilestream.pipelines.cohort import Cohort, Entry
 from tilestream.pipelines.course import Course
@@ -32,7 +32,8 @@ from tilestream.pipelines.embed import (
     threads_of,
 )
 from tilestream.pipelines.encoder import encoder_spec, profile_for, require_output
-from tilestream.pipelines.export import Listener, export_config, run_export
+from tilestream.pipelines.export import SUFFIXES, Listener, export_config, run_export
+from tilestream.pipelines.keys import is_remote
 from tilestream.pipelines.map_image import MapJob
 from tilestream.pipelines.report import reporting, write_report
 from tilestream.pipelines.report_advice import Setting
@@ -40,6 +41,7 @@ from tilestream.pipelines.report_rows import InputRow, RunFacts
 from tilestream.pipelines.running import run_jobs
 from tilestream.pipelines.tally import Tally
 from tilestream.pyramid.pyramid import CACHE_BYTES
+from tilestream.sinks.tree import check_place
 from tilestream.stream.engine import BUSY_WAIT_S, Event
 from tilestream.stream.leasefiles import LeaseFile, lease_file
 from tilestream.stream.leases import claim
@@ -180,7 +182,7 @@ def run_map(
     same call goes on from there, and several processes that make it at once share the work.
     """
     name = stage_name(config)
-    cohort = without_maps(cohort, name)
+    cohort = without_maps(cohort)
     if not cohort.entries and not cohort.unmatched:
         raise no_inputs(cohort)
     config = replace(config, out=config.out.absolute(), where=absolute(config.where))
@@ -217,25 +219,33 @@ def run_map(
     )
 
 
-def without_maps(cohort: Cohort, name: str) -> Cohort:
-    """Return a cohort without the maps that an earlier run of the stage has put beside their images.
+def without_maps(cohort: Cohort) -> Cohort:
+    """Return a cohort without the maps that earlier runs have put beside their images, and the files made of them.
 
     Parameters
     ----------
     cohort : Cohort
         What was found.
-    name : str
-        Of the stage.
 
     Returns
     -------
     Cohort
-        Those among the ignored that were come across in a folder.
+        Those that were come across in a folder are among the ignored; one that is named is an image like any other.
     """
-    found = [entry for entry in cohort.entries if not entry.is_explicit and entry.url.endswith(f".{name}.zarr")]
+    found = [entry for entry in cohort.entries if not entry.is_explicit and not is_remote(entry.url) and _is_map(entry)]
     entries = tuple(entry for entry in cohort.entries if entry not in found)
-    ignored = tuple((entry.url, f"a map of the stage `{name}`") for entry in found)
+    ignored = tuple((entry.url, "a map that an earlier run has put there") for entry in found)
     return replace(cohort, entries=entries, ignored=(*cohort.ignored, *ignored))
+
+
+def _is_map(entry: Entry) -> bool:
+    url = entry.url
+    for suffix in SUFFIXES.values():
+        url = f"{url.removesuffix(suffix)}.zarr" if url.endswith(suffix) else url
+    try:
+        return url.endswith(".zarr") and "map" in (check_place(Place.of(url)) or {})
+    except OutputError:  # of somebody else
+        return False
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from tilestream.cache.tally import by_tier
+from tilestream.errors import StageError
 from tilestream.metrics import Meter, collect
-from tilestream.pipelines.finish import PICTURE, add_seconds, merge_damage, merge_failed, require_a_result
+from tilestream.pipelines.finish import PICTURE, add_seconds, merge_damage, merge_failed
 from tilestream.pipelines.ingest_finish import FinishStore
 from tilestream.pipelines.ingest_work import IngestWork, Member, unit_seconds
 from tilestream.pipelines.report_picture import HEAT_PX, THUMBNAIL_PX, make_picture
@@ -90,7 +91,7 @@ class MapWork(IngestWork):
 
 def _counts(part: DensePart, meter: Meter) -> dict[str, int]:
     failed = len({number for numbers in part.failed.values() for number in numbers})
-    own = {"empty": part.empty, "failed": failed, "computed": part.computed}
+    own = {"empty": part.empty, "failed": failed, "lost": part.lost, "computed": part.computed}
     return {**{name: n for name, n in meter.counts.items() if name != "bytes_read"}, **own}
 
 
@@ -111,7 +112,7 @@ class MapFinish(FinishStore):
 
     def __call__(self) -> Mapping[str, Any] | Busy | Again:
         """Return the summary of the finished store, after a picture of it was drawn for the report."""
-        require_a_result(receipts_of_tiles(list(self.work.journal.receipts().values())))
+        require_a_map(receipts_of_tiles(list(self.work.journal.receipts().values())))
         done = super().__call__()
         if isinstance(done, Mapping):
             self._draw()
@@ -183,3 +184,31 @@ class MapFinish(FinishStore):
 def receipts_of_tiles(receipts: Sequence[Receipt]) -> list[Receipt]:
     """Return the receipts of units that run tiles."""
     return [receipt for receipt in receipts if receipt.key.startswith(TILES)]
+
+
+def require_a_map(receipts: Sequence[Receipt]) -> None:
+    """Raise when a map would hold nothing and the stage is to blame.
+
+    Parameters
+    ----------
+    receipts : sequence of Receipt
+        Of units that run tiles.
+
+    Raises
+    ------
+    StageError
+        With the most frequent reason. Where tiles are only damaged or empty, that is what the image is.
+    """
+    lost = sum(receipt.counts.get("lost", 0) for receipt in receipts)
+    damaged = {row for rows in merge_damage(receipts).values() for row in rows}
+    others = sum(receipt.counts.get("empty", 0) for receipt in receipts) + len(damaged)
+    if not lost or lost + others < sum(receipt.tiles for receipt in receipts):
+        return
+    failed = merge_failed(receipts)
+    reason = max(failed, key=lambda reason: len(failed[reason]))
+    raise StageError.of(
+        "every tile that could be decoded",
+        got=f"{reason} ({len(failed[reason])} tiles)",
+        expected="a map of some of them",
+        do="Correct the stage; then give --no-resume, or another --out.",
+    )

@@ -220,6 +220,7 @@ def test_what_cannot_be_met_ends_with_2(picture, tmp_path, words, said):
         (["--stage", f"{HERE}:bad_shape"], "real numbers of shape (1, k, 64, 64)"),
         (["--stage", f"{HERE}:no_dtype"], "uint8 for values of float32"),
         (["--stage", f"{HERE}:raising"], "ValueError: no weights"),
+        (["--stage", f"{HERE}:nothing"], "`nothing`: values that are not finite (165 tiles)"),
         (["--stage", f"{HERE}:blur", "--tile", "64", "--halo", "0"], "at least the 1 px"),
         (["--stage", f"{HERE}:classes", "--tile", "62"], "multiples of the stage's stride, 4 px"),
         (["--stage", f"{HERE}:blur", "--memory", "1KB"], "memory for"),
@@ -260,9 +261,11 @@ def test_maps_of_an_earlier_run_are_no_inputs(picture, tmp_path):
     folder.mkdir()
     (folder / "a.png").write_bytes(picture[1].read_bytes())
     for _ in range(2):
-        result = run(folder, "--out", folder, "--stage", f"{HERE}:blur", "--where", "all")
+        result = run(folder, "--out", folder, "--stage", f"{HERE}:blur", "--where", "all", "--to", "cog")
         assert result.exit_code == 0, result.stderr
         assert "1 done, 0 failed" in result.stdout
+    other = run(folder, "--out", tmp_path / "other", "--stage", "gradient", "--where", "all")
+    assert "1 done, 0 failed" in other.stdout
 
 
 def test_a_stage_that_fails_in_the_middle_is_an_error_of_the_call(picture, tmp_path, monkeypatch):

@@ -155,6 +155,7 @@ def test_values_that_are_not_finite_are_no_values_and_their_tiles_counted():
         part = whole(pyramid, dense_of(Filter(holed, 1), pyramid, tile_px=64, halo_px=4, blend=blend))
         np.testing.assert_array_equal(part.base.valid, IMAGE[0] != 7)
         assert part.failed == {"`it`: values that are not finite": tuple(range(part.tiles))}
+        assert part.lost == 0
 
 
 def test_tiles_outside_the_selection_are_not_computed_and_their_pixels_are_void():
@@ -257,6 +258,7 @@ def test_only_tiles_on_which_a_stage_raises_are_left_out():
     same = [IMAGE[0, y, x] == IMAGE[0, 128, 64] for y in range(0, 301, 64) for x in range(0, 437, 64)]
     part = whole(pyramid, dense_of(Filter(picky, 1), pyramid, tile_px=64))
     assert part.failed == {"`it`: ValueError: not this one": tuple(np.flatnonzero(same))}
+    assert part.lost == sum(same)
     assert not part.base.valid[128:192, 64:128].any()
     assert part.base.valid[:128, :64].all()
 

@@ -48,6 +48,8 @@ class DensePart:
     """Tiles that it owns."""
     empty: int
     """Those without a valid pixel, which were not computed."""
+    lost: int
+    """Those of which the stage gave no valid value at all."""
     computed: int
     """Tiles that were computed, those that neighbours own included."""
     damaged: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -127,6 +129,7 @@ class _Painting:
         self._pixels = np.empty((box.height, box.width, len(dense.form.channels)), dense.form.stored)
         self._valid = np.zeros(self._pixels.shape[:2], np.bool_)
         self._computed = 0
+        self._lost: list[int] = []
         self._strip = self._new_strip() if dense.grid.is_blended else None
 
     @property
@@ -148,7 +151,9 @@ class _Painting:
     def take(self, done: Done, outcome: Outcome) -> None:
         """Put the maps of some tiles into the box, or note that there are none."""
         if done.found is None:
-            outcome.fail(f"`{self.dense.form.name}`: {done.reason}", done.batch.rows.tolist())
+            rows = done.batch.rows.tolist()
+            outcome.fail(f"`{self.dense.form.name}`: {done.reason}", rows)
+            self._lost += rows
         else:
             self._put_all(done.batch, done.found, outcome)
 
@@ -179,6 +184,7 @@ class _Painting:
             ),
             tiles=int(tiles.owned.sum()),
             empty=int(np.count_nonzero(tiles.owned & (outcome.status == TileStatus.EMPTY))),
+            lost=int(tiles.owned[self._lost].sum()),
             computed=self._computed,
             damaged=self._owned(outcome.damaged),
             failed=self._owned(outcome.failed),
@@ -204,10 +210,12 @@ class _Painting:
 
     def _finite(self, known: Mask, valid: Mask | None, row: int, outcome: Outcome) -> Mask:
         """Return where a tile is valid and finite, and note the tile where the two differ."""
-        lost = ~known if valid is None else ~known & valid
-        if lost[self._core(row, self.dense.grid.stride)].any():
+        lost, kept = (~known, known) if valid is None else (~known & valid, known & valid)
+        core = self._core(row, self.dense.grid.stride)
+        if lost[core].any():
             outcome.fail(f"`{self.dense.form.name}`: values that are not finite", [row])
-        return known if valid is None else known & valid
+            self._lost += [] if kept[core].any() else [row]
+        return kept
 
     def _put(self, values: Array, valid: Mask | None, row: int) -> None:
         """Put the map of one tile, `(k, y, x)`, where it counts."""
