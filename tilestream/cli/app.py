@@ -317,6 +317,7 @@ def map_(
         from tilestream.pipelines.cohort import read_cohort
         from tilestream.pipelines.map_run import run_map
 
+        running = {"cluster": cluster, "memory_bytes": memory, "batch": batch, "resume": resume, "strict": strict}
         config = maps.map_config(
             out=out,
             stage=stage,
@@ -329,11 +330,7 @@ def map_(
             invalid=invalid,
             decibels=decibels,
             to=to,
-            cluster=cluster,
-            memory_bytes=memory,
-            batch=batch,
-            resume=resume,
-            strict=strict,
+            **running,
             **caching.cache_fields(cache, disk_cache),
         )
         cohort = read_cohort(paths or [], manifest=manifest, out=out)
