@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import RLock
 from typing import TYPE_CHECKING, NamedTuple
 
 from tilestream.cache.tally import by_tier
-from tilestream.pipelines.report_time import ENDS, task_seconds, work_seconds
+from tilestream.pipelines.figures import TAIL, Figures, Rates
+from tilestream.pipelines.report_time import ENDS, task_seconds
 from tilestream.pipelines.report_timeline import Timeline
 
 if TYPE_CHECKING:
@@ -21,105 +22,6 @@ WINDOW_S = 30.0
 """Figures of the moment are those of the last half minute: an average over hours hides that a run has become slow."""
 LEAST_S = 1.0
 """Rates are told from then on: those of the first moments would be the rates of a clock's grain."""
-TAIL = 0.3
-"""The last part of a run, by its time, in which threads that have nothing left to do are looked for."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rates:
-    """What a run does in a second, over some time."""
-
-    seconds: float
-    """Over how long."""
-    tiles: float
-    """Tiles a second."""
-    pixels: float
-    """Pixels of the plan a second."""
-    bytes_read: float
-    """Compressed bytes a second, asked of the sources."""
-    busy: float
-    """Threads of workers that are in tasks."""
-    steps: Mapping[str, float] = field(default_factory=dict)
-    """Time by step, s."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figures:
-    """What a run has done by a moment."""
-
-    images: int
-    """Inputs of the run."""
-    noun: str
-    """What receipts count."""
-    done: int
-    """Inputs that are finished, those included that an earlier run has finished."""
-    skipped: int
-    """Of these, those of an earlier run."""
-    failed: int
-    """Inputs that failed."""
-    current: Mapping[str, tuple[int, int]]
-    """Images that are being worked on: tiles done and tiles of the plan, by key."""
-    tiles: int
-    """Tiles that this run has made."""
-    reused: int
-    """Tiles that an earlier run, or another one at work beside this one, had made."""
-    damaged: int
-    """Tiles that could not be decoded, those of earlier runs included."""
-    damaged_made: int
-    """Of these, those among the tiles that this run has made."""
-    unfit: int
-    """Tiles for which a stage had no result."""
-    empty: int
-    """Tiles without a valid pixel."""
-    supertiles: int
-    """Super-tiles that this run has made."""
-    pixels: float
-    """Pixels of the plan under the tiles that this run has made."""
-    bytes_read: int
-    """Compressed bytes asked of the sources."""
-    seconds: Mapping[str, float]
-    """Time by step, summed over threads."""
-    cache: Mapping[str, Mapping[str, int]]
-    """Cache → hits, misses, bytes, evictions."""
-    workers: int
-    """Processes that have sent receipts."""
-    threads: int
-    """Most threads of workers that there were; 0 while nobody has said it."""
-    wall_s: float
-    """Time from the start of the run."""
-    now: Rates | None
-    """Of the last half minute; None before anything can be told."""
-    whole: Rates | None
-    """Of the whole run."""
-    ends_idle_s: float
-    """Time in which threads had no task while others opened or finished images."""
-    tail_busy: float
-    """Threads of workers in tasks in the last `TAIL` of the time."""
-    eta_s: float | None
-    """Time left; None while it is not known."""
-
-    @property
-    def ended(self) -> int:
-        """Return the number of inputs that are finished or failed."""
-        return self.done + self.failed
-
-    @property
-    def share(self) -> float:
-        """Return the finished share of the run in images, an image being worked on by its tiles."""
-        partly = sum(done / tiles for done, tiles in self.current.values() if tiles)
-        return min(1.0, (self.ended + partly) / max(1, self.images))
-
-    @property
-    def unit_s(self) -> float:
-        """Return how long a super-tile kept a thread, on average; 0 when none was made."""
-        ends_s = sum(self.seconds.get(step, 0.0) for step in ENDS)
-        return (task_seconds(self.seconds) - ends_s) / self.supertiles if self.supertiles else 0.0
-
-    @property
-    def mpx_per_core_s(self) -> float | None:
-        """Return the megapixels that a core does in a second in which it is at work, None when nothing was done."""
-        work_s = work_seconds(self.seconds)
-        return self.pixels / 1e6 / work_s if self.pixels and work_s > 0 else None
 
 
 class _Arrival(NamedTuple):
@@ -163,7 +65,8 @@ class Course:
         self._n: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
         self._seconds: Counter[str] = Counter()
-        self._pixels = 0.0
+        self._pixels = self._threads_s = 0.0
+        self._counted = self._started
         self._current: dict[str, _Image] = {}
         self._workers: set[str] = set()
         self._lock = RLock()
@@ -177,7 +80,7 @@ class Course:
             What happened to an input.
         """
         with self._lock:
-            self._n["threads"] = max(self._n["threads"], event.threads)
+            self._count_threads(event.threads)
             if event.kind == "prepared" and event.prepared is not None:
                 self._prepare(event)
             elif event.kind == "unit" and event.receipt is not None:
@@ -200,6 +103,7 @@ class Course:
         """Return what the run has done so far."""
         with self._lock:
             wall_s = self._now() - self._started
+            self._count_threads(self._n["threads"])
             now = self._rates()
             return Figures(
                 images=self.images,
@@ -216,10 +120,18 @@ class Course:
                 wall_s=wall_s,
                 now=now,
                 whole=self._whole(wall_s),
+                threads_s=self._threads_s,
                 ends_idle_s=self.timeline.idle(self._n["threads"], beside=ENDS),
                 tail_busy=self.timeline.busy((1 - TAIL) * wall_s, wall_s),
                 eta_s=self._eta(now),
             )
+
+    def _count_threads(self, threads: int) -> None:
+        """Add the time that threads had since the last look; those counted first were there from the start."""
+        now = self._now()
+        self._threads_s += (self._n["threads"] or threads) * (now - self._counted)
+        self._counted = now if threads else self._counted
+        self._n["threads"] = threads or self._n["threads"]
 
     def _now(self) -> float:
         return self._clock() if self._stopped is None else self._stopped

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tilestream.pipelines.course import TAIL, Figures
+from tilestream.pipelines.figures import TAIL, Figures
 from tilestream.pipelines.report_time import AHEAD, WAIT, by_kind, kind_of, task_seconds, wait_share, work_seconds
 
 STANDS_OUT = 0.5
@@ -73,6 +73,8 @@ class Measured:
     """From the start of the run to its end."""
     threads: int
     """Threads of the workers; 0 = not known, then nothing is said of idle ones."""
+    threads_s: float | None = None
+    """Time that they had, where their number has changed; None = they were there all along."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Time by step, summed over threads."""
     supertiles: int = 0
@@ -92,6 +94,7 @@ class Measured:
         return cls(
             wall_s=figures.wall_s,
             threads=figures.threads,
+            threads_s=figures.threads_s,
             seconds=figures.seconds,
             supertiles=figures.supertiles,
             images=figures.ended - figures.skipped,
@@ -108,12 +111,13 @@ class Measured:
     @property
     def capacity_s(self) -> float:
         """Return the time that the threads had; what tasks took where that is not known."""
-        return max(self.wall_s * self.threads, self.task_s)
+        had_s = self.wall_s * self.threads if self.threads_s is None else self.threads_s
+        return max(had_s, self.task_s)
 
     @property
     def idle_s(self) -> float:
         """Return the time in which threads had no task."""
-        return max(0.0, self.wall_s * self.threads - self.task_s)
+        return self.capacity_s - self.task_s
 
 
 def findings(measured: Measured, setting: Setting) -> tuple[Finding, ...]:

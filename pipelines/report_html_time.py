@@ -56,7 +56,7 @@ def time_split(seconds: Mapping[str, float]) -> dict[str, Any] | None:
     parts = [
         {
             "name": name,
-            "what": _STEPS.get(name, "encoder"),
+            "what": _STEPS.get(name, "stage"),
             "seconds": value,
             "share": 100 * value / total,
             "colour": colours[name],
@@ -116,7 +116,7 @@ def _lines(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     if document["bytes_read_per_s"]:
         lines.append(("Read", f"{format_bytes(document['bytes_read_per_s'])}/s"))
     if document["threads"]:
-        whole_s = document["wall_s"] * document["threads"]
+        whole_s = document["threads_s"]
         share = min(1.0, document["task_s"] / whole_s) if whole_s else 0.0
         processes = "1 process" if document["workers"] == 1 else f"{document['workers']:,} processes"
         lines.append(("Threads", f"{document['threads']:,} in {processes}"))

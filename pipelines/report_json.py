@@ -6,8 +6,9 @@ At the top: `command`, `started`, `wall_s`, `machine`, `versions`, `options`, `n
 `time`, `energy`; `totals` and `inputs` of all images of the folder, also of those that other runs have left in it.
 
 `time`, of this run alone (null where nobody has listened to it):
-    `wall_s`; `threads` of workers, their processes `workers`; `task_s`, the time they were in tasks, `wait_s` of it
-    waiting for tiles; `idle_s` = `wall_s` x `threads` - `task_s`; `work_s`, the time cores were at work;
+    `wall_s`; `threads` of workers as last counted, the time `threads_s` that they had, their processes `workers`;
+    `task_s`, the time they were in tasks, `wait_s` of it waiting for tiles; `idle_s` = `threads_s` - `task_s`;
+    `work_s`, the time cores were at work;
     `seconds` by step, summed over threads: `read`, `decode`, `gather` (tiles put together, resampling), `wait`,
     `transfer` (to a device and back), a stage's own name, `encode`, `write`, `plan`, `finish`;
     `shares` of `work_s` by kind: the same names, stages summed up as `compute`;

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from tilestream import __version__
 from tilestream.codecs.durable import ensure_directory
 from tilestream.errors import OutputError
-from tilestream.pipelines.course import Course, Figures
+from tilestream.pipelines.course import Course
+from tilestream.pipelines.figures import Figures
 from tilestream.stream.leases import claim
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from typing import Any, Literal, TypeAlias
 import psutil
 
 from tilestream import __version__
-from tilestream.pipelines.course import Course, Figures
+from tilestream.pipelines.course import Course
+from tilestream.pipelines.figures import Figures
 from tilestream.pipelines.report_advice import Setting
 from tilestream.pipelines.report_picture import Picture
 from tilestream.pipelines.report_timeline import Timeline

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tilestream.pipelines.course import Figures
+from tilestream.pipelines.figures import Figures
 from tilestream.pipelines.report_advice import Finding, Measured, Setting, findings
 from tilestream.pipelines.report_rows import InputRow, RunFacts
 from tilestream.pipelines.report_time import WAIT, shares, task_seconds, wait_share, work_seconds
@@ -31,6 +31,7 @@ def time_document(facts: RunFacts) -> dict[str, Any] | None:
     return {
         "wall_s": round(figures.wall_s, 3),
         "threads": figures.threads,
+        "threads_s": round(figures.threads_s, 3),
         "workers": figures.workers,
         "task_s": round(measured.task_s, 3),
         "work_s": round(work_seconds(figures.seconds), 3),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -148,6 +148,24 @@ def test_planning_and_finishing_are_work_too_and_time_stops_at_the_end() -> None
     assert found.wall_s == 8.0
     assert course.timeline.busy(0.0, 8.0) == pytest.approx(7 / 8)
     assert found.tail_busy == pytest.approx(1.4 / 2.4)
+
+
+def test_workers_that_come_later_have_not_been_idle_before() -> None:
+    clock = Clock()
+    course = Course(images=1, clock=clock)
+    clock.now = 2.0
+    course.hear(replace(prepared("a", 9), threads=1))
+    clock.now = 10.0
+    course.hear(replace(unit("a", 1), threads=4))
+    assert course.figures().threads_s == 10.0
+    clock.now = 12.0
+    assert course.figures().threads_s == 18.0
+    course.hear(replace(unit("a", 1), threads=0))  # nobody has counted
+    clock.now = 13.0
+    course.stop()
+    clock.now = 99.0
+    found = course.figures()
+    assert (found.threads, found.threads_s, found.wall_s) == (4, 22.0, 13.0)
 
 
 def test_caches_are_told_by_tier_nearest_first() -> None:

@@ -357,6 +357,6 @@ def test_a_stage_keeps_its_colour_and_the_longest_is_named():
     assert colours["vit"] == others["other"]
     assert len({part["colour"] for part in two["parts"]}) == 4
     longest = one["parts"][0]
-    assert (longest["name"], longest["what"], longest["share"]) == ("vit", "encoder", 50.0)
+    assert (longest["name"], longest["what"], longest["share"]) == ("vit", "stage", 50.0)
     assert time_split({}) is None
     assert time_split({"read": 0.0}) is None

@@ -50,6 +50,7 @@ def test_the_time_of_a_run_adds_up() -> None:
     assert found is not None
     assert (found["wall_s"], found["threads"], found["workers"]) == (10.0, 2, 2)
     assert (found["task_s"], found["work_s"], found["wait_s"], found["idle_s"]) == (18.0, 18.0, 0.0, 2.0)
+    assert found["threads_s"] == 20.0
     assert sum(found["seconds"].values()) == found["work_s"]
     assert sum(found["shares"].values()) == pytest.approx(1, abs=1e-3)
     assert found["tiles_per_s"] == 9.6

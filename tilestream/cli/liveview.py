@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tilestream.cli.words import counted, duration, number, shortened
-from tilestream.pipelines.course import Figures, Rates
+from tilestream.pipelines.figures import Figures, Rates
 from tilestream.pipelines.report_advice import Measured, Setting, findings
 from tilestream.pipelines.report_time import KINDS, by_kind, shares, wait_share
 from tilestream.pipelines.report_words import format_bytes

@@ -14,7 +14,8 @@ from rich.text import Text
 from tilestream.cli.lines import print_line, without_subject
 from tilestream.cli.liveview import summary, time_line, view
 from tilestream.cli.words import counted
-from tilestream.pipelines.course import Course, Figures
+from tilestream.pipelines.course import Course
+from tilestream.pipelines.figures import Figures
 
 if TYPE_CHECKING:
     from tilestream.pipelines.report_advice import Setting
