@@ -36,6 +36,7 @@ PEERS = (
     "zarr",
     "ome-zarr",
     "ngff-zarr",
+    "xarray",
 )
 
 
