@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from tilestream.codecs.durable import explained
 from tilestream.errors import OutputError
 from tilestream.pipelines.cohort import Entry
-from tilestream.sinks.catalogue import INDEX, Given, Refreshed, read_catalogue, refresh, with_given, write_catalogue
+from tilestream.sinks.catalogue import (
+    INDEX,
+    Catalogue,
+    Given,
+    Refreshed,
+    read_catalogue,
+    refresh,
+    with_given,
+    write_catalogue,
+)
 from tilestream.stream.leases import LEASE_S, claim
 
 LEASE = f".{INDEX}.lease"
@@ -37,7 +48,13 @@ def given_by(entries: Sequence[Entry]) -> dict[str, Given]:
     }
 
 
-def save_index(root: Path, given: Mapping[str, Given] | None = None, *, wait_s: float = WAIT_S) -> Refreshed:
+def save_index(
+    root: Path,
+    given: Mapping[str, Given] | None = None,
+    *,
+    seen: Catalogue | None = None,
+    wait_s: float = WAIT_S,
+) -> Refreshed:
     """Bring the index of a folder up to date and return what it says.
 
     Parameters
@@ -46,6 +63,8 @@ def save_index(root: Path, given: Mapping[str, Given] | None = None, *, wait_s: 
         Folder of a run's outputs.
     given : Mapping, optional
         What a manifest says of inputs, by key; kept beside what other runs have said of others.
+    seen : Catalogue, optional
+        What was read from the stores a moment ago and need not be read again.
     wait_s : float
         How long to wait for another run that is just writing it.
 
@@ -75,8 +94,9 @@ def save_index(root: Path, given: Mapping[str, Given] | None = None, *, wait_s: 
         time.sleep(LOOK_S)
     with lease:
         known = read_catalogue(root)
-        fresh = refresh(root, known)
+        with explained(root):
+            fresh = refresh(root, known if seen is None else replace(seen, given=known.given))
         told = with_given(fresh.catalogue, given or {})
-        if fresh.is_changed or told.given != known.given:
+        if told.records != known.records or told.given != known.given:
             write_catalogue(root, told)
-    return Refreshed(catalogue=told, read=fresh.read, gone=fresh.gone, notes=fresh.notes)
+    return replace(fresh, catalogue=told)

@@ -127,7 +127,7 @@ def _fresh(root: Path) -> Refreshed:
         ) from error
     if fresh.is_changed and fresh.catalogue.records:
         try:
-            save_index(root, wait_s=0.0)
+            save_index(root, seen=fresh.catalogue, wait_s=0.0)
         except OutputError as error:
             note = f"the index was not written, so that opening takes as long the next time: {error}"
             return replace(fresh, notes=(*fresh.notes, note))

@@ -47,7 +47,9 @@ def test_stores_are_found_wherever_they_lie_and_nothing_else_is(folder):
     shutil.copytree(folder / f"z.svs{SUFFIX}", folder / "other.zarr" / f"z.svs{SUFFIX}")
     shutil.copytree(folder / f"z.svs{SUFFIX}", folder / "receipts" / "b" / f"z.svs{SUFFIX}")
     shutil.copytree(folder / f"z.svs{SUFFIX}", folder / "b" / "receipts" / f"z.svs{SUFFIX}")
-    assert list(find_stores(folder)) == sorted([*SLIDES, "b/receipts/z.svs"])
+    (folder / "receipts" / "a" / "one.svs" / f"no.svs{SUFFIX}").mkdir(parents=True)
+    (folder / "receipts" / "a" / "one.svs" / f"no.svs{SUFFIX}" / "zarr.json").touch()  # receipts are not looked through
+    assert list(find_stores(folder)) == sorted([*SLIDES, "b/receipts/z.svs", "receipts/b/z.svs"])
 
 
 def test_what_is_known_is_what_the_stores_hold(made):

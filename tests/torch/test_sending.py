@@ -58,10 +58,11 @@ def test_a_buffer_is_filled_again_only_when_it_was_read(clock):
         pixels = sender.buffer((2, 4, 4, 3), np.dtype(np.uint16))
         assert clock.done == ([f"synchronized {turn - RING}"] if turn >= RING else [])
         pixels[...] = turn
-        sent = sender.send(pixels[:1])
+        sent = sender.send(pixels[:1], np.array([turn]))
         assert clock.done[-1] == f"recorded {turn}"
-        assert sent.tensor.shape == (1, 3, 4, 4)
-        assert (sent.tensor == turn).all()
+        assert sent.pixels.shape == (1, 3, 4, 4)
+        assert (sent.pixels == turn).all()
+        assert [values.tolist() for values in sent.others] == [[turn]]
         buffers.append(pixels.ctypes.data)
     assert buffers[:RING] == buffers[RING:]
     assert len(set(buffers)) == RING
@@ -80,7 +81,7 @@ def test_on_the_host_each_batch_has_memory_of_its_own():
     sender = HostSender()
     one, other = (sender.buffer((2, 4, 4, 3), np.dtype(np.uint8)) for _ in range(2))
     assert not np.shares_memory(one, other)
-    tensor = sender.send(one).tensor
+    tensor = sender.send(one).pixels
     one[...] = 7
     assert (tensor == 7).all()
     assert tensor.is_contiguous(memory_format=torch.channels_last)

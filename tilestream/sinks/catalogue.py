@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,8 +22,8 @@ INDEX = "cohort.npz"
 """Name of the index in the folder of a run's outputs."""
 FORMAT = 1
 """Version of the file; one of another version is made anew."""
-NOT_SEARCHED = ("receipts", "report")
-"""Folders of a run that hold no stores."""
+RECEIPTS = "receipts"
+"""Folder of the receipts, with one folder an image; an input folder may bear that name too."""
 READERS = 8
 """Threads that read stores: most of the time one waits for a disk."""
 _HEADER = "catalogue"
@@ -102,13 +102,17 @@ def find_stores(root: Path) -> dict[str, Stamp]:
     OSError
         When a folder cannot be listed.
     """
-    return dict(sorted(_walk(root, "", skipped=NOT_SEARCHED)))
+    found = dict(_walk(root, "", {RECEIPTS}))
+    if (root / RECEIPTS).is_dir():
+        found |= dict(_walk(root / RECEIPTS, f"{RECEIPTS}/", {f"{RECEIPTS}/{key}" for key in found}))
+    return dict(sorted(found.items()))
 
 
-def _walk(folder: Path, prefix: str, *, skipped: Iterable[str] = ()) -> Iterator[tuple[str, Stamp]]:
+def _walk(folder: Path, prefix: str, skipped: set[str]) -> Iterator[tuple[str, Stamp]]:
+    """Yield the stores below a folder; what is skipped is named from the root."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(".") or entry.name in skipped:
+            if entry.name.startswith(".") or prefix + entry.name in skipped:
                 continue
             if entry.name.endswith(SUFFIX):
                 try:
@@ -117,7 +121,7 @@ def _walk(folder: Path, prefix: str, *, skipped: Iterable[str] = ()) -> Iterator
                     continue  # without it there is no store; it is the last thing written, and the first removed
                 yield prefix + entry.name.removesuffix(SUFFIX), (about.st_mtime_ns, about.st_size)
             elif not entry.name.endswith(".zarr") and entry.is_dir(follow_symlinks=False):
-                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
+                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", skipped)
 
 
 def refresh(root: Path, known: Catalogue) -> Refreshed:
@@ -140,11 +144,14 @@ def refresh(root: Path, known: Catalogue) -> Refreshed:
     wanted = [key for key in stamps if key not in kept]
     gone = tuple(record.key for record in known.records if record.key not in stamps)
     found: dict[str, FoundStore] = {}
+    sets = dict(known.sets)
     notes = [f"{len(gone)} feature stores of an earlier run are not there any more: {_some(gone)}"] if gone else []
     with ThreadPoolExecutor(READERS) as pool:
         for key, store in zip(wanted, pool.map(lambda key: _read(root, key, stamps[key]), wanted), strict=True):
             if isinstance(store, FoundStore):
-                found[key] = store
+                # thousands of stores share the names of their outputs, which are most of what is known of one
+                shared = {digest: sets.setdefault(digest, one) for digest, one in store.sets.items()}
+                found[key] = replace(store, sets=shared)
             else:
                 notes.append(f"`{key}{SUFFIX}` is left out: {store}")
     return Refreshed(catalogue=_merged(known, kept, found), read=tuple(found), gone=gone, notes=tuple(notes))

@@ -62,8 +62,8 @@ class TileDataset(IterableDataset[Any]):
 
     Iterating again without `set_epoch` shows the same order again. `state_dict` says how far an epoch has gone, also
     between two batches; after `load_state_dict` the rest of it comes, the same to the bit. Both fit the
-    `StatefulDataLoader` of torchdata. A `DataLoader` with workers must start them by `spawn` or `forkserver`: a forked
-    process has the locks of threads that it does not have.
+    `StatefulDataLoader` of torchdata. A `DataLoader` takes batches as they are with `batch_size=None`; its workers must
+    be started by `spawn` or `forkserver`, since a forked process has the locks of threads that it does not have.
 
     Examples
     --------

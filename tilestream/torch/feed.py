@@ -193,22 +193,21 @@ class _Maker:
         )
 
     def _made(self, draft: _Draft, place: Place) -> _Made:
-        n, small = draft.filled, self._sender.small
-        sent = self._sender.send(draft.pixels[:n])
-        label = None
+        n = draft.filled
+        known = [draft.image[:n], draft.row[:n], draft.yx[:n], draft.valid_share[:n]]
         if self._labels is not None:
-            found = [
-                self._labels[image][row if len(self._labels[image]) > 1 else 0]
-                for image, row in zip(draft.image[:n].tolist(), draft.row[:n].tolist(), strict=True)
-            ]
-            label = small(np.stack(found))
+            pairs = zip(draft.image[:n].tolist(), draft.row[:n].tolist(), strict=True)
+            own = [(self._labels[image], row) for image, row in pairs]
+            known.append(np.stack([labels[row if len(labels) > 1 else 0] for labels, row in own]))
+        sent = self._sender.send(draft.pixels[:n], *known)
+        image, row, yx, valid_share, *label = sent.others
         batch = TileBatch(
-            pixels=sent.tensor,
-            label=label,
-            image=small(draft.image[:n]),
-            row=small(draft.row[:n]),
-            yx=small(draft.yx[:n]),
-            valid_share=small(draft.valid_share[:n]),
+            pixels=sent.pixels,
+            label=label[0] if label else None,
+            image=image,
+            row=row,
+            yx=yx,
+            valid_share=valid_share,
             seed=self._order.seed_of(place.batch - 1),
         )
         return _Made(batch, sent.wait, place)

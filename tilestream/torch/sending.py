@@ -18,10 +18,12 @@ RING = 3
 
 @dataclass(frozen=True)
 class Sent:
-    """A tensor that is on the device when `wait` has returned."""
+    """Tensors that are on the device when `wait` has returned."""
 
-    tensor: torch.Tensor
+    pixels: torch.Tensor
     """`(n, c, h, w)`, channels last."""
+    others: tuple[torch.Tensor, ...]
+    """What is known of the tiles."""
     wait: Callable[[], None]
     """Makes the caller's stream wait for the copy."""
 
@@ -33,13 +35,10 @@ class HostSender:
         """Return an array `(n, h, w, c)` to be filled."""
         return np.empty(shape, dtype)
 
-    def send(self, pixels: Array) -> Sent:
-        """Return what was filled, or the first tiles of it, as a tensor."""
-        return Sent(torch.from_numpy(pixels).permute(0, 3, 1, 2), lambda: None)
-
-    def small(self, values: Array) -> torch.Tensor:
-        """Return a small array as a tensor."""
-        return torch.from_numpy(values)
+    def send(self, pixels: Array, *others: Array) -> Sent:
+        """Return what was filled, or the first tiles of it, and what is known of them as tensors."""
+        small = tuple(torch.from_numpy(values) for values in others)
+        return Sent(torch.from_numpy(pixels).permute(0, 3, 1, 2), small, lambda: None)
 
 
 class CudaSender:
@@ -69,25 +68,23 @@ class CudaSender:
             self._memory[self._turn] = torch.empty(nbytes, dtype=torch.uint8, pin_memory=True)
         return np.asarray(self._memory[self._turn].numpy()[:nbytes].view(dtype).reshape(shape))
 
-    def send(self, pixels: Array) -> Sent:
-        """Return what was filled, or the first tiles of it, as a tensor that is on its way to the device."""
+    def send(self, pixels: Array, *others: Array) -> Sent:
+        """Return what was filled, or the first tiles of it, and what is known of them, on the way to the device."""
         done = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch's own
         with torch.cuda.stream(self._stream):
-            sent = torch.from_numpy(pixels).to(self._device, non_blocking=True)
+            sent, *small = (
+                torch.from_numpy(values).to(self._device, non_blocking=True) for values in (pixels, *others)
+            )
             done.record(self._stream)
         self._read[self._turn] = done
 
         def wait() -> None:
             current = torch.cuda.current_stream(self._device)
             current.wait_event(done)
-            sent.record_stream(current)  # its memory must not be given away while that stream reads it
+            for tensor in (sent, *small):
+                tensor.record_stream(current)  # its memory must not be given away while that stream reads it
 
-        return Sent(sent.permute(0, 3, 1, 2), wait)
-
-    def small(self, values: Array) -> torch.Tensor:
-        """Return a small array as a tensor on the device."""
-        with torch.cuda.stream(self._stream):
-            return torch.from_numpy(values).to(self._device)  # waits for itself: it is not pinned
+        return Sent(sent.permute(0, 3, 1, 2), tuple(small), wait)
 
 
 def new_sender(device: torch.device) -> HostSender | CudaSender:
@@ -117,4 +114,5 @@ def new_sender(device: torch.device) -> HostSender | CudaSender:
             expected="`cpu`" + (", or `cuda`" if torch.cuda.is_available() else ", since torch sees no CUDA device"),
             do="Choose another, or move the batches yourself.",
         )
-    return CudaSender(device)
+    # by number: the thread that sends has a current device of its own
+    return CudaSender(torch.device("cuda", torch.cuda.current_device()) if str(device) == "cuda" else device)

@@ -11,6 +11,7 @@ import xarray as xr
 from xarray.core import indexing
 from xarray.indexes import PandasIndex
 
+from tilestream.errors import ConfigError
 from tilestream.sinks.catalogue import Catalogue, Given
 from tilestream.sinks.features import SCALARS
 from tilestream.sinks.storerecord import SUFFIX, FeatureSet, StoreRecord
@@ -44,6 +45,13 @@ def cohort_dataset(root: Path, catalogue: Catalogue, digest: str) -> xr.Dataset:
         Dimensions `slide` and `tile`; see `ts.open_cohort`.
     """
     records, one = catalogue.of_set(digest), catalogue.sets[digest]
+    if one.encoder in RESERVED:
+        raise ConfigError.of(
+            f"encoder `{one.encoder}`",
+            got="the name of another variable of a cohort",
+            expected="a name of its own",
+            do="Rename the encoder and run `tilestream embed` again.",
+        )
     shelf = Shelf(
         root=str(root),
         keys=tuple(record.key for record in records),
@@ -52,7 +60,8 @@ def cohort_dataset(root: Path, catalogue: Catalogue, digest: str) -> xr.Dataset:
     )
     given = [catalogue.given.get(record.key, Given()) for record in records]
     notes: list[str] = []
-    columns = {SLIDE: np.array(shelf.keys, np.str_), **_given_columns(records, given, notes)}
+    variables = _tile_variables(shelf, one) | _slide_variables(records, one, catalogue)
+    columns = {SLIDE: np.array(shelf.keys, np.str_), **_given_columns(records, given, RESERVED | {*variables}, notes)}
     has_crs = all(record.crs is not None for record in records)
     if has_crs:
         columns["crs"] = np.array([record.crs for record in records], np.str_)
@@ -63,7 +72,6 @@ def cohort_dataset(root: Path, catalogue: Catalogue, digest: str) -> xr.Dataset:
         crs=tuple(record.crs for record in records),
     )
     coords = _coordinates(facts, one, has_crs=has_crs)
-    variables = _tile_variables(shelf, one) | _slide_variables(records, one, catalogue)
     versions = sorted({record.version for record in records})
     if len(versions) > 1:
         notes.append(f"written by several versions of tilestream: {', '.join(versions)}")
@@ -71,7 +79,9 @@ def cohort_dataset(root: Path, catalogue: Catalogue, digest: str) -> xr.Dataset:
     return xr.Dataset(variables, coords=coords, attrs=attrs | ({"notes": notes} if notes else {}))
 
 
-def _given_columns(records: Sequence[StoreRecord], given: Sequence[Given], notes: list[str]) -> dict[str, Array]:
+def _given_columns(
+    records: Sequence[StoreRecord], given: Sequence[Given], taken: frozenset[str], notes: list[str]
+) -> dict[str, Array]:
     """Return the columns of manifests that any of the slides has, and the dates."""
     columns: dict[str, Array] = {}
     for name in ("label", "id"):
@@ -79,7 +89,7 @@ def _given_columns(records: Sequence[StoreRecord], given: Sequence[Given], notes
         if any(values):
             columns[name] = np.array(values, np.str_)
     for name in sorted({name for one in given for name in one.extra} - {DATE}):
-        own = f"manifest_{name}" if name in RESERVED else name
+        own = f"manifest_{name}" if name in taken else name
         columns[own] = np.array([one.extra.get(name, "") for one in given], np.str_)
     dates = [
         _date(one.extra.get(DATE) or record.datetime, record.key, notes)
