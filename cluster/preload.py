@@ -10,7 +10,7 @@ from types import FrameType
 
 from distributed import Worker
 
-from tilestream.stream.halt import halt
+from tilestream.stream.halt import halt_everything
 from tilestream.stream.leases import abandon
 
 TERMINATED = 128 + signal.SIGTERM
@@ -46,12 +46,12 @@ def dask_teardown(worker: Worker) -> None:
     worker : distributed.Worker
         The one that closes.
     """
-    halt()
+    halt_everything()
     abandon()
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
-    halt()
+    halt_everything()
     abandon()
     timer = threading.Timer(LEAVE_S, _end)
     timer.daemon = True

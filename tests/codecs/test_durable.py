@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from tilestream.codecs.durable import DurableFile, checksum, checksum_file, ensure_directory, write_durable
+from tilestream.codecs.durable import (
+    STALE_TRIES,
+    DurableFile,
+    checksum,
+    checksum_file,
+    ensure_directory,
+    read_if_there,
+    write_durable,
+)
 from tilestream.errors import OutputError
 
 
@@ -97,3 +105,24 @@ def test_target_that_is_a_folder(tmp_path):
     with pytest.raises(OutputError, match="a folder of that name"):
         write_durable(tmp_path / "file.bin", b"x")
     assert [p.name for p in tmp_path.iterdir()] == ["file.bin"]
+
+
+def test_a_file_that_another_machine_replaces_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = [OSError(errno.ESTALE, "Stale file handle"), b"new"]
+
+    def read(_path: Path) -> bytes:
+        answer = said.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    assert read_if_there(tmp_path / "none") is None
+    monkeypatch.setattr(Path, "read_bytes", read)
+    assert read_if_there(tmp_path / "file") == b"new"
+    for number, times in ((errno.EIO, 1), (errno.ESTALE, STALE_TRIES)):  # the second: the share itself is gone
+        said += [OSError(number, "it is said")] * times
+        with pytest.raises(OSError, match="it is said"):
+            read_if_there(tmp_path / "file")
+        assert said == []

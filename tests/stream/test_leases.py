@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import subprocess
@@ -254,6 +255,19 @@ def test_what_a_process_abandons_is_free_at_once(tmp_path: Path) -> None:
     for lease in held:
         lease.__exit__()
     assert paths[2].read_bytes() == b"another's"
+
+
+def test_a_lease_that_another_machine_removes_while_it_is_read_is_gone(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.write_bytes(b"{}")
+
+    class Gone(io.BytesIO):
+        def read(self, *_: object) -> bytes:
+            raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Path, "open", lambda *_: Gone())
+    assert LocalLease(path=path).look() is None
 
 
 def test_alone_waits_for_its_turn(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

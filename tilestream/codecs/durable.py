@@ -19,6 +19,8 @@ from tilestream.metrics import advance
 
 PARTIAL_SUFFIX = ".partial"
 CHECKSUM_BYTES = 16
+STALE_TRIES = 5
+"""How often a file is opened that each time is another by the time it is read; a share that is gone says the same."""
 _READ_BYTES = 1 << 20
 _MODE = 0o666  # before the user's mask
 # File systems that cannot fsync a folder say one of these; the rename itself is still atomic there.
@@ -354,6 +356,32 @@ def write_durable(path: Path, data: bytes) -> str:
     with DurableFile(path) as file:
         file.write(data)
     return file.checksum
+
+
+def read_if_there(path: Path) -> bytes | None:
+    """Return the content of a file, None when there is none.
+
+    Parameters
+    ----------
+    path : Path
+        Any name.
+
+    Returns
+    -------
+    bytes or None
+        Whole content. On a network share a file can be removed or replaced by another machine while it is being read;
+        then it is opened again.
+    """
+    tries = 0
+    while True:
+        tries += 1
+        try:
+            return path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            if error.errno != errno.ESTALE or tries == STALE_TRIES:
+                raise
 
 
 def create_file(path: Path, data: bytes) -> bool:

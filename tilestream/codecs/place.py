@@ -23,6 +23,7 @@ from tilestream.codecs.durable import (
     create_file,
     ensure_directory,
     explained,
+    read_if_there,
     write_durable,
 )
 from tilestream.codecs.objects import ObjectFile
@@ -180,10 +181,7 @@ class Place:
         """
         advance()
         if self.is_local:
-            try:
-                return (self.path / name).read_bytes()
-            except (FileNotFoundError, NotADirectoryError):
-                return None
+            return read_if_there(self.path / name)
         return remote.get(self._url(name), self.options)
 
     def get_many(self, names: Iterable[str]) -> dict[str, bytes]:

@@ -103,12 +103,12 @@ class Engine:
         jobs : iterable of Job
             Taken one by one as the window has room, so that the next image is prepared while this one still runs.
         """
-        halt.go_on()
         try:
             with held_back(lambda: self._finished.put(None)) as interrupts:
                 self._run(iter(jobs), interrupts)
         except KeyboardInterrupt:
-            halt.halt()  # what is in flight in this process
+            prepared = [running.prepared for running in self._running if running.prepared is not None]
+            halt.halt(*(one.work.journal.place.url for one in prepared))  # what is in flight in this process
             raise
 
     def _run(self, waiting: Iterator[Job], interrupts: Interrupts) -> None:
@@ -298,6 +298,7 @@ class Engine:
             self._end(running, "skipped", result=result)
             return
         running.prepared = result
+        halt.go_on(result.work.journal.place.url)
         running.work = self._portable(result.work)
         reused = tuple(self._plan_units(running, result).values())
         self._on_event(Event(job=running.job, kind="prepared", prepared=result, reused=reused))

@@ -6,34 +6,76 @@ model takes longer than that, and what is left of it would be a lease that other
 
 from __future__ import annotations
 
-from threading import Event
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tilestream.errors import TilestreamError
 
-_halted = Event()
+_halted: set[str] = set()
+_everything = threading.Event()
+_thread = threading.local()
 
 
 class Halted(TilestreamError):
     """Raised in work that was under way when its run was told to stop; nothing of it is kept."""
 
 
-def halt() -> None:
-    """Let all work of this process end at its next look."""
-    _halted.set()
+def halt(*places: str) -> None:
+    """Let the work on some images end, in this process, at its next look.
+
+    Parameters
+    ----------
+    *places : str
+        Where the images' receipts are.
+    """
+    _halted.update(places)
 
 
-def go_on() -> None:
-    """Let work run again: another run begins in this process."""
-    _halted.clear()
+def halt_everything() -> None:
+    """Let all work end, in a process that is about to end itself."""
+    _everything.set()
+
+
+def go_on(place: str) -> None:
+    """Let work on an image run again: another run begins with it.
+
+    Parameters
+    ----------
+    place : str
+        Where its receipts are.
+    """
+    _halted.discard(place)
+
+
+@contextmanager
+def working_on(place: str) -> Iterator[None]:
+    """Remember what this thread works on until the block ends, so that `look` knows it.
+
+    Parameters
+    ----------
+    place : str
+        Where the image's receipts are.
+
+    Yields
+    ------
+    None
+        Nothing.
+    """
+    _thread.place = place
+    try:
+        yield
+    finally:
+        _thread.place = None
 
 
 def look() -> None:
-    """End the work that asks when its run was told to stop.
+    """End the work of this thread when its run was told to stop.
 
     Raises
     ------
     Halted
         After `halt`.
     """
-    if _halted.is_set():
+    if _everything.is_set() or getattr(_thread, "place", None) in _halted:
         raise Halted("the run was told to stop")

@@ -19,6 +19,7 @@ Ages are counted on the clock of the file server or storage service (`storageclo
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from contextlib import suppress
@@ -26,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tilestream.codecs.durable import PARTIAL_SUFFIX, create_file
+from tilestream.codecs.durable import PARTIAL_SUFFIX, create_file, read_if_there
 from tilestream.codecs.place import Place
 from tilestream.stream.storageclock import storage_time_s
 
@@ -73,7 +74,7 @@ class LocalLease:
         try:
             os.link(aside, self.path)
         except FileExistsError:  # ours where a file server's answer got lost and the link was asked for again
-            return self._text() == text
+            return read_if_there(self.path) == text
         except OSError:  # a file system without links; there it is for a moment empty, and has to be waited for
             return create_file(self.path, text)
         finally:
@@ -88,16 +89,20 @@ class LocalLease:
                 text, modified_s = file.read(), os.fstat(file.fileno()).st_mtime
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            return None  # removed by another machine while it was read
         return text, storage_time_s(Place.of(self.path.parent)) - modified_s
 
     def refresh(self, text: bytes) -> None:
         """Set its time to that of the file server, unless it is another's by now."""
-        if self._text() == text:
+        if read_if_there(self.path) == text:
             os.utime(self.path)
 
     def release(self, text: bytes) -> None:
         """Remove it if it is ours."""
-        if self._text() == text:
+        if read_if_there(self.path) == text:
             self.path.unlink(missing_ok=True)
 
     def take_away(self, found: bytes) -> None:
@@ -111,12 +116,6 @@ class LocalLease:
             with suppress(OSError):  # where a file can have but one name the work is done twice, which is harmless
                 os.link(aside, self.path)
         aside.unlink(missing_ok=True)
-
-    def _text(self) -> bytes | None:
-        try:
-            return self.path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
 
     def _hidden(self) -> Path:
         """Return a name beside it that nobody else has; what is left under it is swept away (`Journal.close`)."""

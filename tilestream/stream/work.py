@@ -111,7 +111,7 @@ def once(journal: Journal, key: str, run: Callable[[], Receipt]) -> Receipt | Fo
     lease = journal.claim(key)
     if lease is None:
         return Busy(key=key)
-    with lease:
+    with lease, halt.working_on(journal.place.url):
         done = journal.receipt(key)
         return Found(receipt=done) if done is not None else run()
 
