@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 FAILURES = 2
 """Failures in a row after which a peer is left out."""
-FIRST_S = 30.0
-"""For how long, the first time; twice as long each further time."""
+FIRST_S = 5.0
+"""For how long, the first time, since a busy process may just be late; twice as long each further time."""
 LONGEST_S = 300.0
 """For how long at most."""
 

@@ -94,6 +94,20 @@ def test_a_part_of_what_is_wanted_is_fetched_and_the_rest_is_not(served, tmp_pat
     assert request.range == f"bytes={TILES[20][0]}-{sum(TILES[-1]) - 1}"
 
 
+def test_what_came_along_with_a_request_for_others_is_kept_below_too(served, tmp_path):
+    use_disk(tmp_path)
+    peers = Dictionary()
+    use_peers(peers)
+    file = fresh(served)
+    file.warm(TILES[::3])
+    file.warm(TILES[:20])  # of which two thirds lay between others
+    assert len(served.log.seen("GET")) == 1
+    disk_tier().flush()
+    wanted = [*TILES[:20], *TILES[21::3]]
+    assert set(disk_tier().get(next(iter(peers))[0], wanted)) == set(wanted)
+    assert {one for _, one in peers} == set(wanted)
+
+
 def test_a_changed_object_is_never_answered_from_an_older_entry(served, tmp_path):
     use_disk(tmp_path)
     peers = Dictionary()

@@ -6,9 +6,11 @@ Memory is asked by whoever reads (`ranges.kept_ranges`); below it stand the disk
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
 from tilestream.cache import limits
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 DISK_BYTES = 20 << 30
 """Budget of the disk tier when nothing is said."""
+REMEMBERED = 1 << 15
+"""Ranges of which a process remembers that the tiers below memory have them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,33 @@ _worth = Worth()
 _inherited: list[object] = []
 
 
+class _Passed:
+    """Which ranges disk and peers were given, so that they are not given them again."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._ranges: OrderedDict[tuple[bytes, Range], None] = OrderedDict()
+
+    def forget(self) -> None:
+        """Begin anew: there are other tiers."""
+        with self._lock:
+            self._ranges.clear()
+
+    def is_new(self, file: bytes, one: Range) -> bool:
+        """Return whether a range was not given to them, as far as is remembered."""
+        return (file, one) not in self._ranges
+
+    def add(self, file: bytes, ranges: Iterable[Range]) -> None:
+        """Remember that they have these."""
+        with self._lock:
+            self._ranges.update(dict.fromkeys((file, one) for one in ranges))
+            while len(self._ranges) > REMEMBERED:
+                self._ranges.popitem(last=False)
+
+
+_passed = _Passed()
+
+
 def use_caches(config: CacheConfig | None) -> None:
     """Give the caches of this process the tiers of a configuration; what they hold stays as far as it fits.
 
@@ -83,6 +114,8 @@ def use_caches(config: CacheConfig | None) -> None:
         _stack.disk = None if wanted is None else DiskTier(*wanted)
         if before is not None:
             before.close()
+    if config != _stack.config:
+        _passed.forget()
     _stack.config = config
     share_machine(1)
 
@@ -98,6 +131,8 @@ def share_machine(workers: int) -> None:
 
 def _alone() -> None:
     """Leave disk and peers to the process that was forked: their locks, connections and threads are its own."""
+    global _passed
+    _passed = _Passed()
     _inherited.append(_stack.disk)  # closing its file here would end what the parent is writing
     _stack.disk = _stack.peers = None
 
@@ -150,12 +185,32 @@ def fetch_through(
         missing = [one for one in missing if one not in told]
         if disk is not None and told:
             disk.put(file, told)
+    _passed.add(file, found)
     if missing:
         with _worth.measured_fetch(source, len(missing)):
             fresh = dict(zip(missing, fetch(missing), strict=True))
         found |= fresh
-        if disk is not None:
-            disk.put(file, fresh)
-        if peers is not None:
-            peers.offer(file, fresh)
+        _pass_down(file, fresh)
     return [found[one] for one in ranges]
+
+
+def pass_down(file: bytes | None, parts: Mapping[Range, bytes]) -> None:
+    """Give disk and peers what memory has, unless they were given it before.
+
+    Parameters
+    ----------
+    file : bytes or None
+        As for `fetch_through`.
+    parts : Mapping
+        Bytes by range: tiles that came along in a request for others, and are only now known to be some.
+    """
+    if file is not None and (_stack.disk is not None or _stack.peers is not None):
+        _pass_down(file, {one: data for one, data in parts.items() if _passed.is_new(file, one)})
+
+
+def _pass_down(file: bytes, parts: Mapping[Range, bytes]) -> None:
+    _passed.add(file, parts)
+    if parts and _stack.disk is not None:
+        _stack.disk.put(file, parts)
+    if parts and _stack.peers is not None:
+        _stack.peers.offer(file, parts)

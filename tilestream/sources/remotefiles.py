@@ -19,7 +19,7 @@ from fsspec.implementations.cached import CachingFileSystem
 from zict import LRU
 
 from tilestream.cache.ranges import Range, kept_ranges
-from tilestream.cache.stack import fetch_through
+from tilestream.cache.stack import fetch_through, pass_down
 from tilestream.cache.tally import COMPRESSED, tell
 from tilestream.codecs.objects import file_system, words_of
 from tilestream.codecs.remote import missing, version_of
@@ -161,7 +161,10 @@ class RemoteFile:
             As for `read`.
         """
         name = self._id(seen)
-        wanted = [one for one in ranges if _kept.get(name, one[0], one[0] + one[1]) is None]
+        kept = {one: _kept.get(name, one[0], sum(one)) for one in dict.fromkeys(ranges) if one[1]}
+        # what came along with a request for others is kept, and has not been passed down
+        pass_down(name if isinstance(name, bytes) else None, {one: data for one, data in kept.items() if data})
+        wanted = [one for one, data in kept.items() if data is None]
         if sum(nbytes for _, nbytes in wanted) > _kept.budget_bytes // AHEAD_PART:
             return
         found = self._through(wanted, seen, lambda some: self._fetch_all(some, seen, keep=True))
