@@ -177,8 +177,12 @@ def run_embed(
         course = Course(images=len(cohort.entries))
         run_jobs(client, jobs, course=course, hear=tally.hear, on_event=on_event, out=config.out)
     rows = tally.rows()
-    has_disk = config.disk_cache is not None
-    setting = Setting(remote=remote_scheme(cohort), has_disk_cache=has_disk, halo_px=config.halo_px)
+    setting = Setting(
+        remote=remote_scheme(cohort),
+        has_disk_cache=config.disk_cache is not None,
+        halo_px=config.halo_px,
+        looks_for_tissue=config.where == "tissue",
+    )
     with reporting(config.out):
         notes = record_cohort(config.out, cohort.entries, rows)
         seconds = time.time() - started

@@ -208,9 +208,13 @@ def run_map(
     if config.to is not None:
         with _sole(lease_file(Place.of(receipts), f".{name}.{config.to}.lease")):  # the others find the files written
             rows = _exported(rows, config, config.to, name, on_export)
-    has_disk = config.disk_cache is not None
-    remote, halo_px = remote_scheme(cohort), config.halo_px or 0
-    setting = Setting(command="map", remote=remote, has_disk_cache=has_disk, halo_px=halo_px)
+    setting = Setting(
+        command="map",
+        remote=remote_scheme(cohort),
+        has_disk_cache=config.disk_cache is not None,
+        halo_px=config.halo_px or 0,
+        looks_for_tissue=config.where == "tissue",
+    )
     with reporting(config.out):
         facts = RunFacts.of(config=config, seconds=time.time() - started, course=course, setting=setting)
         report = write_report(config.out, facts, rows)

@@ -40,6 +40,8 @@ class Setting:
     """Whether remote reads are kept on a disk already."""
     halo_px: int = 0
     """Overlap around each tile."""
+    looks_for_tissue: bool = False
+    """Whether planning looks for tissue."""
     is_remote_out: bool = False
     """Whether the results go to object storage."""
 
@@ -137,12 +139,12 @@ def findings(measured: Measured, setting: Setting) -> tuple[Finding, ...]:
     """
     if measured.task_s <= 0:
         return ()
-    rules = (_idle(measured), _waiting(measured, setting), _work(measured, setting))
+    rules = (_idle(measured, setting), _waiting(measured, setting), _work(measured, setting))
     found = sorted((rule for rule in rules if rule is not None), key=lambda finding: -finding.weight)
     return tuple(found) or (_nothing(measured),)
 
 
-def _idle(measured: Measured) -> Finding | None:
+def _idle(measured: Measured, setting: Setting) -> Finding | None:
     """Tell of threads that had no task: towards the end of the run, or all along."""
     threads, idle_s = measured.threads, measured.idle_s
     if not threads or measured.wall_s <= 0:
@@ -152,18 +154,20 @@ def _idle(measured: Measured) -> Finding | None:
     tail_s = tail * TAIL * measured.wall_s
     if threads > 1 and tail >= max(0.5, IDLES * threads) and tail_s >= idle_s / 2 and weight >= IDLES / 2:
         text = f"{_count(tail)} of {threads} threads had nothing to do in the last {TAIL:.0%} of the run"
-        do = _idle_knob(measured) or "more images a run, or fewer workers"
+        do = _idle_knob(measured, setting) or "more images a run, or fewer workers"
         return Finding(name="tail", share=tail / threads, weight=weight, text=_percent(text), do=do)
     if weight < IDLES:
         return None
     text = f"{_count(threads * weight)} of {threads} threads had nothing to do on average"
-    return Finding(name="idle", share=weight, weight=weight, text=text, do=_idle_knob(measured))
+    return Finding(name="idle", share=weight, weight=weight, text=text, do=_idle_knob(measured, setting))
 
 
-def _idle_knob(measured: Measured) -> str:
+def _idle_knob(measured: Measured, setting: Setting) -> str:
     """Return what would keep threads busy that have nothing to do."""
     if measured.ends_idle_s > measured.idle_s / 2:
         return "mostly while one of them opened or finished an image, more images a run would overlap"
+    if setting.command == "ingest":  # its units are shards, whose size is not to be chosen
+        return ""
     if measured.supertiles and measured.unit_s < SHORT_S:
         return f"a super-tile takes {1000 * measured.unit_s:.0f} ms, a larger --super-tile is handed out less often"
     if measured.supertiles < FEW * measured.threads:
@@ -264,19 +268,19 @@ def _knob(kind: str, measured: Measured, setting: Setting) -> str:
         return "--disk-cache keeps what was read for the next run; more threads read more at once"
     if kind == "gather":
         overlap = "a smaller --halo, or " if setting.halo_px else ""
-        return f"{overlap}an --mpp at which a level is stored, so that nothing is resampled"
+        resampling = f"{overlap}an --mpp at which a level is stored, so that nothing is resampled"
+        return resampling if setting.command != "ingest" else more
     if kind == "write":
         return "--out nearer to the workers" if setting.is_remote_out else "--out on a faster disk"
     device = "a larger --batch, or a faster device" if measured.seconds.get("transfer") else more
+    tissue = "--where all looks for no tissue" if setting.looks_for_tissue else ""
     is_many = measured.images > measured.threads > 0
     return {
         "decode": more,
         "transfer": "a larger --batch",
         "compute": device,
         "encode": more,
-        "plan": "more cores, since each image is opened by one thread"
-        if is_many
-        else "--where all looks for no tissue",
+        "plan": "more cores, since each image is opened by one thread" if is_many else tissue,
         "finish": "more cores, since each image is finished by one thread" if is_many else "",
     }[kind]
 

@@ -49,7 +49,8 @@ def test_a_kind_of_work_that_stands_out_is_named_with_its_knob(
 
 def test_one_image_is_not_opened_or_finished_faster_by_more_cores() -> None:
     for step, alone in (("plan", "--where all looks for no tissue"), ("finish", "")):
-        told = {images: first(seconds={step: 80.0, "vit": 20.0}, images=images)[1] for images in (1, 9)}
+        setting = Setting(looks_for_tissue=True)
+        told = {images: first(setting, seconds={step: 80.0, "vit": 20.0}, images=images)[1] for images in (1, 9)}
         assert "more cores, since each image is" in told[9]
         assert told[1].partition(": ")[2] == alone
 
@@ -120,6 +121,15 @@ def test_idle_threads_all_along_are_told_with_what_was_measured_of_them(more: di
     name, sentence = first(seconds={"decode": 30.0}, threads=4, tail_busy=0.6, **more)
     assert name == "idle"
     assert sentence == f"3.4 of 4 threads had nothing to do on average{do}"
+
+
+def test_an_ingest_is_not_told_to_turn_knobs_that_it_does_not_have() -> None:
+    ingest = Setting(command="ingest", halo_px=64)
+    for seconds in ({"decode": 30.0}, {"gather": 95.0}, {"plan": 95.0}, {"encode": 95.0}):
+        for more in ({"supertiles": 3, "unit_s": 1.0}, {"supertiles": 3000, "unit_s": 0.01}):
+            for finding in findings(Measured(wall_s=50.0, threads=2, seconds=seconds, **more), ingest):
+                for option in ("--super-tile", "--halo", "--mpp", "--where", "--batch", "--disk-cache"):
+                    assert option not in finding.do
 
 
 def test_one_thread_has_no_idle_neighbours_and_an_unknown_number_says_nothing() -> None:
