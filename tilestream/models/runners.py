@@ -172,10 +172,23 @@ class TorchRunner:
         contract = self.contract
         if contract.scale != 1.0 or contract.mean or contract.std:
             samples = samples.to(torch.float32) * float(np.float32(contract.scale))
-            for values, apply in ((contract.mean, samples.sub_), (contract.std, samples.div_)):
-                if values:
-                    apply(torch.tensor(values, dtype=torch.float32, device=samples.device).reshape(1, -1, 1, 1))
+            mean, std = self._constants
+            if mean is not None:
+                samples.sub_(mean)
+            if std is not None:
+                samples.div_(std)
         return samples if contract.dtype == "source" else samples.to(torch_type(contract.dtype))
+
+    @cached_property
+    def _constants(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Return mean and standard deviation where it computes; sent with each batch they would make the host wait."""
+        import torch
+
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32, device=self.device).reshape(1, -1, 1, 1) if values else None
+            for values in (self.contract.mean, self.contract.std)
+        )
+        return mean, std
 
 
 class _Streams(threading.local):
