@@ -75,14 +75,11 @@ class Demands:
         Demands
             To be compared on other processes.
         """
-        local = (url for url in inputs if "://" not in url)
-        paths = (url if Path(url).exists() else url.rpartition("#")[0] for url in local)  # behind `#` stands a choice
-        one_a_folder = {Path(path).parent: path for path in paths if path and Path(path).exists()}
         return cls(
             versions=_versions(),
             code=code_digest(),
             stages={name: source_digest(name) if ":" in name else None for name in stages},
-            inputs={url: _bytes(Path(url)) for url in list(one_a_folder.values())[:MOST_INPUTS]},
+            inputs=_one_a_folder(inputs),
             out=out,
             token=token,
         )
@@ -172,6 +169,20 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def _one_a_folder(urls: Iterable[str]) -> dict[str, int | None]:
+    found: dict[Path, str] = {}
+    for url in urls:
+        if "://" in url or Path(url).parent in found:
+            continue
+        for path in (url, url.rpartition("#")[0]):  # behind `#` stands a choice
+            if path and Path(path).exists():
+                found[Path(path).parent] = path
+                break
+        if len(found) == MOST_INPUTS:
+            break
+    return {path: _bytes(Path(path)) for path in found.values()}
 
 
 def _bytes(path: Path) -> int | None:

@@ -19,8 +19,8 @@ TOPIC = "tilestream-refused"
 """Under which a worker that joins later says why it does not."""
 TOKEN = ".run-"
 """Names of the files by which workers know a folder again."""
-STALE_S = 86400.0
-"""Files of that kind that a killed run has left are removed after a day."""
+STALE_S = 30 * 86400.0
+"""Files of that kind that a killed run has left are removed after a month: no run takes as long."""
 ASK_S = 300.0
 """How long workers may take to answer: the first thing that they do is to import the stage, and many do it at once."""
 LEAVE_S = 5.0
@@ -185,12 +185,14 @@ def _token(out: Place | None) -> Iterator[str]:
     if out is None:
         yield ""
         return
-    for name in out.names(f"{TOKEN}*"):
-        if time.time() - (out.modified_s(name) or time.time()) > STALE_S:
-            out.remove(name)
+    with suppress(OSError):  # another run sweeps too
+        for name in out.names(f"{TOKEN}*"):
+            if time.time() - (out.modified_s(name) or time.time()) > STALE_S:
+                out.remove(name)
     token = f"{TOKEN}{secrets.token_hex(16)}"
     out.put(token, token.encode())
     try:
         yield token
     finally:
-        out.remove(token)
+        with suppress(OSError):  # the next run does it
+            out.remove(token)

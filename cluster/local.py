@@ -110,7 +110,11 @@ def start_gpus(profile: Profile) -> SpecCluster:
     for device in devices:
         spec = cluster.new_spec
         cluster.worker_spec[device] = {**spec, "options": {**spec["options"], "env": {**own, VISIBLE: device}}}
-    cluster.sync(cluster._correct_state)
+    try:
+        cluster.sync(cluster._correct_state)
+    except BaseException:
+        cluster.close()
+        raise
     return cluster
 
 

@@ -118,6 +118,7 @@ def test_the_file_of_a_run_goes_with_it(process_client: Client, tmp_path: Path) 
     os.utime(stale, (1, 1))
     with agreed(process_client, out=place):
         assert len(place.names(".run-*")) == 2
+        assert not stale.exists()
     assert place.names(".run-*") == [".run-2"], "that of a run of today is another's"
 
 
