@@ -14,6 +14,7 @@ from distributed import Client
 
 from tests.cluster.elsewhere import Elsewhere
 from tests.pipelines.faults.runs import embed, receipts, stores
+from tests.servers import S3
 from tilestream.cluster import handshake
 from tilestream.cluster.client import open_client
 from tilestream.cluster.handshake import agreed
@@ -120,6 +121,28 @@ def test_the_file_of_a_run_goes_with_it(process_client: Client, tmp_path: Path) 
         assert len(place.names(".run-*")) == 2
         assert not stale.exists()
     assert place.names(".run-*") == [".run-2"], "that of a run of today is another's"
+
+
+def test_a_folder_on_object_storage(s3_environment: S3) -> None:
+    """Workers without its keys are told before the run, not once an image."""
+    place = Place.of(f"{s3_environment.url}/out")
+    with open_client("local:1") as client:
+        with agreed(client, out=place):
+            assert len(place.names(".run-*")) == 1
+        assert place.names() == []
+        client.run(forget_keys)
+        with pytest.raises(ConfigError, match=r"got `s3://.*`, which cannot be read: "), agreed(client, out=place):
+            pass
+
+
+def forget_keys() -> None:
+    """Leave a worker without what it needs for object storage."""
+    from s3fs import S3FileSystem
+
+    S3FileSystem.clear_instance_cache()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        os.environ.pop(name, None)
+    os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 
 
 def test_a_worker_that_does_not_answer(process_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
