@@ -48,8 +48,8 @@ from tilestream.stream.leases import claim
 from tilestream.stream.seats import begun_at, taken_seat
 from tilestream.stream.work import make_stage
 
-NAME = re.compile(r"[\w-]+")
-"""What stages that name files may be called."""
+NAME = re.compile(r"(?!(?:features|entropy)$)[\w-]+")
+"""What stages that name files may be called; `embed` has stores of the names that are left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +135,7 @@ def stage_name(config: MapConfig) -> str:
         raise ConfigError.of(
             "`name` in the contract of a stage",
             got=repr(contract.name),
-            expected="letters, digits, `_` and `-`, since files are named after it",
+            expected="letters, digits, `_` and `-`, since files are named after it, and not `features` or `entropy`",
             do="Rename it.",
         )
     return contract.name

@@ -72,7 +72,7 @@ class MapWork(IngestWork):
                 part = map_box(self.image.pyramid, dense, self.image.plan.box(unit), tasks=self.tasks)
             finally:
                 require_unchanged(self.stamps)
-            outputs = self.put(self.image, unit, part.base)
+            outputs = {} if part.is_void else self.put(self.image, unit, part.base)
         receipt = Receipt(
             key=unit.key,
             recipe=self.journal.recipe,

@@ -79,3 +79,10 @@ def nothing(x):
 
 
 nothing.contract = {"px": 64, "output": "dense"}
+
+
+def named(x):
+    return x[:, :1]
+
+
+named.contract = {"px": 64, "output": "dense", "name": "features"}

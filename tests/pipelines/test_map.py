@@ -135,6 +135,21 @@ def test_tissue_another_resolution_and_a_range_in_bytes(shared_data, tmp_path):
         assert np.isnan(image.values).mean() == pytest.approx(1 - region.valid.mean())
 
 
+def test_bytes_that_use_all_values_have_a_mask_of_what_was_mapped(shared_data, tmp_path):
+    words = ["--stage", f"{HERE}:blur", "--tile", "128", "--where", "tissue", "--super-tile", "512"]
+    assert run(shared_data / SLIDE, "--out", tmp_path, *words).exit_code == 0
+    pyramid, region = stored(tmp_path / "CMU-1-Small-Region.svs.blur.zarr")
+    source = ts.open_pyramid(str(shared_data / SLIDE))
+    plan = ts.plan_tiles(source, tile_px=128, halo_px=1, where="tissue")
+    wanted = np.kron(plan.wanted, np.ones((128, 128), np.bool_))[: region.valid.shape[0], : region.valid.shape[1]]
+    np.testing.assert_array_equal(region.valid, wanted)
+    expected = maps.blur(source.read(source.levels[0].box)[None])[0]
+    np.testing.assert_array_equal(region.pixels[:, wanted], expected[:, wanted])
+    assert pyramid.info.validity == "mask"
+    coarse = pyramid.read_region(pyramid.levels[3].box)
+    assert coarse.valid.mean() == pytest.approx(wanted.mean(), abs=0.02)
+
+
 def test_damage_is_named_and_void(shared_data, tmp_path):
     result = run(shared_data / "broken/corrupt.tif", "--out", tmp_path, "--stage", "gradient", "--where", "all")
     assert result.exit_code == 0
@@ -202,6 +217,7 @@ def test_sinks_that_do_not_fit_the_stage_are_refused(picture, stage, sink, optio
     [
         (["--stage", f"{HERE}:vector"], "Run it with `tilestream embed --encoder`"),
         (["--stage", "nothing"], "an unknown name"),
+        (["--stage", f"{HERE}:named"], "and not `features` or `entropy`"),
         (["--stage", f"{HERE}:blur", "--halo", "33"], "leaves something of the tile"),
         (["--stage", f"{HERE}:blur", "--to", "png"], "`--to`"),
         (["--stage", f"{HERE}:blur", "--where", "none"], "`--where`"),

@@ -57,6 +57,12 @@ class DensePart:
     failed: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Stage and reason → numbers of its tiles on which it raised, or gave values that are not finite."""
 
+    @property
+    def is_void(self) -> bool:
+        """Return whether it holds nothing but what stands where there is no value: such parts are not stored."""
+        valid = self.base.valid
+        return self.base.void is not None and valid is not None and not valid.any()
+
 
 def map_box(pyramid: Pyramid, dense: DenseStage, box: Box, *, tasks: int = sys.maxsize) -> DensePart:
     """Return a box of a map; its pixels are those that any larger box has there.
