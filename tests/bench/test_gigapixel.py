@@ -34,6 +34,17 @@ def test_openslide_sees_an_aperio_pyramid(big: Path) -> None:
         assert float(slide.properties["openslide.mpp-x"]) == pytest.approx(0.5, abs=0.01)
 
 
+def test_a_sparse_one_has_a_quarter_of_the_tiles(tmp_path: Path, made: Path) -> None:
+    sparse = write_gigapixel(tmp_path / "sparse.svs", Shape(y=60_000, x=60_000), slide=made, is_sparse=True)
+    with tifffile.TiffFile(sparse) as tiff:
+        there = np.array(tiff.pages.first.databytecounts) > 0
+    assert 0.2 < there.mean() < 0.3
+    region = open_pyramid(sparse).read_region(Box(level=0, y=64 * 240 - 100, x=0, height=200, width=50))
+    assert region.valid is not None
+    assert region.valid[:100].all()
+    assert not region.valid[100:].any()
+
+
 def test_levels_are_the_means_of_the_level_below(big: Path) -> None:
     with tifffile.TiffFile(big) as tiff:
         levels = [level.asarray() for level in tiff.series[0].levels]
