@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +26,9 @@ from tilestream.sources.stamps import Stamp, require_unchanged
 from tilestream.stream.journal import Journal
 from tilestream.stream.work import Busy, Found, once
 from tilestream.types import Box, EncodedSource, ImageInfo, Receipt
+
+COPIED_BYTES = 4 << 20
+"""About how much of a shard is read at once: enough for few requests and long ones, and little memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,32 +217,40 @@ class IngestWork:
         return mask.write(mask.layout.levels[level.index], unit.iy, unit.ix, valid.view(np.uint8)[..., None])
 
     def _copy(self, unit: StoreUnit) -> tuple[dict[str, str], tuple[str, ...]]:
-        writer = self.image.writer
-        level = writer.layout.levels[unit.level]
-        source = self.image.pyramid.source
+        level = self.image.writer.layout.levels[unit.level]
+        damaged: dict[tuple[int, int], DamagedError] = {}
+        outputs = self._copy_chunks(level, unit, damaged)
+        damage = tuple(f"block y={iy} x={ix} of level {level.copied}: {why}" for (iy, ix), why in damaged.items())
+        if self.image.pyramid.info.validity == "mask" or damaged:
+            outputs |= self._copy_mask(level, unit, damaged.keys())
+        return outputs, damage
+
+    def _copy_chunks(
+        self, level: StoreLevel, unit: StoreUnit, damaged: dict[tuple[int, int], DamagedError]
+    ) -> dict[str, str]:
+        """Write a shard some rows of tiles at a time, of which no more are in memory; note tiles that are damaged."""
+        source, writer = self.image.pyramid.source, self.image.writer
         if level.copied is None or not isinstance(source, EncodedSource):
             raise TypeError(f"{unit.key} is no level of stored tiles")
-        cells = [
-            (iy, ix)
-            for iy in range(unit.iy * level.chunks, (unit.iy + 1) * level.chunks)
-            for ix in range(unit.ix * level.chunks, (unit.ix + 1) * level.chunks)
-        ]
-        inside = [(0, iy, ix) for iy, ix in cells if level.has_chunk(iy, ix)]
-        with timed("supply"):  # reading, and looking whether streams are whole
-            found = dict(zip(inside, source.read_encoded(level.copied, inside), strict=True))
-        chunks = [found.get((0, iy, ix)) for iy, ix in cells]
-        outputs = writer.write_encoded(
-            level, unit.iy, unit.ix, [None if isinstance(chunk, DamagedError) else chunk for chunk in chunks]
-        )
-        damage = tuple(
-            f"block y={iy} x={ix} of level {level.copied}: {chunk}"
-            for (iy, ix), chunk in zip(cells, chunks, strict=True)
-            if isinstance(chunk, DamagedError)
-        )
-        damaged = {cell for cell, chunk in zip(cells, chunks, strict=True) if isinstance(chunk, DamagedError)}
-        if self.image.pyramid.info.validity == "mask" or damaged:
-            outputs |= self._copy_mask(level, unit, damaged)
-        return outputs, damage
+        shard, missing = None, 0
+        with ExitStack() as stack:
+            for cell, chunk in _copied(source, level, unit):
+                if isinstance(chunk, DamagedError):
+                    damaged[cell] = chunk
+                if not isinstance(chunk, bytes):
+                    missing += 1
+                    continue
+                with timed("store"):
+                    shard = shard or stack.enter_context(writer.shard(level, unit.iy, unit.ix))
+                    shard.append_missing(missing)
+                    shard.append_encoded(chunk)
+                missing = 0
+            if shard is None:
+                return {}
+            with timed("store"):
+                shard.append_missing(missing)
+                stack.close()
+        return {writer.name(level, unit.iy, unit.ix): shard.checksum}
 
     def _copy_mask(self, level: StoreLevel, unit: StoreUnit, damaged: Set[tuple[int, int]]) -> dict[str, str]:
         """Write where the tiles of a shard are valid: what was copied does not say it."""
@@ -255,6 +267,23 @@ class IngestWork:
             y, x = iy * chunk.y - inside.y, ix * chunk.x - inside.x
             valid[y : y + chunk.y, x : x + chunk.x] = False
         return {} if valid.all() else self._write_mask(level, unit, valid)
+
+
+def _copied(
+    source: EncodedSource, level: StoreLevel, unit: StoreUnit
+) -> Iterator[tuple[tuple[int, int], bytes | DamagedError | None]]:
+    """Yield y, x and stream of the tiles of a shard in C order, read in so many rows as are `COPIED_BYTES`."""
+    columns = range(unit.ix * level.chunks, (unit.ix + 1) * level.chunks)
+    top, last, rows = unit.iy * level.chunks, (unit.iy + 1) * level.chunks, 1
+    while top < last:
+        cells = [(iy, ix) for iy in range(top, min(top + rows, last)) for ix in columns]
+        inside = [(0, iy, ix) for iy, ix in cells if level.has_chunk(iy, ix)]
+        with timed("supply"):  # reading, and looking whether streams are whole
+            found = dict(zip(inside, source.read_encoded(level.copied or 0, inside), strict=True))
+        yield from ((cell, found.get((0, *cell))) for cell in cells)
+        nbytes = sum(len(chunk) for chunk in found.values() if isinstance(chunk, bytes))
+        top += rows
+        rows = max(1, min(2 * rows, rows * COPIED_BYTES // max(1, nbytes)))
 
 
 def unit_seconds(meter: Meter) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -73,34 +73,31 @@ class LevelWriter:
         )
         return self._pack(level, iy, ix, parts)
 
-    def write_encoded(self, level: StoreLevel, iy: int, ix: int, chunks: Sequence[bytes | None]) -> dict[str, str]:
-        """Write the chunks of one unit that are encoded already; see `write`.
+    def shard(self, level: StoreLevel, iy: int, ix: int) -> ShardWriter:
+        """Return the shard of one unit, to be appended to in C order as a context manager; it appears at its end.
 
         Parameters
         ----------
         level, iy, ix
             As for `write`.
-        chunks : sequence of bytes or None
-            In C order, None for a chunk that is not stored.
 
         Returns
         -------
-        dict
-            Checksum of each object by path; empty when there is no chunk.
+        ShardWriter
+            Takes chunks that are encoded already too.
         """
-        with timed("store"):
-            return {} if all(chunk is None for chunk in chunks) else self._pack(level, iy, ix, chunks)
+        shape = (*([self.layout.channels] if "c" in self.layout.dims else []), *level.chunk.yx)
+        writer = self.place.writer(self.name(level, iy, ix))
+        return ShardWriter(writer, chunk_shape=shape, dtype=self.layout.dtype)
 
     def _pack(self, level: StoreLevel, iy: int, ix: int, chunks: Iterable[bytes | memoryview | None]) -> dict[str, str]:
-        name = self.name(level, iy, ix)
-        shape = (*([self.layout.channels] if "c" in self.layout.dims else []), *level.chunk.yx)
-        with ShardWriter(self.place.writer(name), chunk_shape=shape, dtype=self.layout.dtype) as shard:
+        with self.shard(level, iy, ix) as shard:
             for chunk in chunks:
                 if chunk is None:
                     shard.append_missing()
                 else:
                     shard.append_encoded(chunk)
-        return {name: shard.checksum}
+        return {self.name(level, iy, ix): shard.checksum}
 
     def _write_chunks(self, level: StoreLevel, iy: int, ix: int, pixels: Array) -> dict[str, str]:
         chunks: dict[tuple[int, int], bytes | None] = {}
