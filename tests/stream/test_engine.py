@@ -19,6 +19,7 @@ from distributed import Client, LocalCluster, get_worker
 from tilestream.cluster.client import open_client
 from tilestream.cluster.quiet import QUIET
 from tilestream.errors import ConfigError, StageError
+from tilestream.stream import engine
 from tilestream.stream.engine import Engine, Event, Prepared
 from tilestream.stream.journal import Journal
 from tilestream.stream.work import Busy
@@ -250,6 +251,17 @@ def test_a_unit_leased_by_a_living_process_is_waited_for(client: Client, tmp_pat
     with lease:
         Engine(client, on_event).run([job])
     assert kinds == ["prepared", "unit", "unit", "finished"]
+
+
+def test_the_more_units_others_hold_the_longer_each_is_left_alone(client: Client, tmp_path: Path) -> None:
+    """Every idle member of an array asks the file server for each of them."""
+    made, running = Engine(client, print), engine.Running(FakeJob("a", tmp_path, CountedPlan(1)))
+    started = time.monotonic()
+    for number in range(4 * engine.MOST_ASKED):
+        made._receive(engine._Task(running, "unit", print, unit(number)), Busy(key=""))
+    waits = [at - started for at, _ in running.busy]
+    assert engine.BUSY_WAIT_S <= waits[0] < 2 * engine.BUSY_WAIT_S
+    assert waits[-1] > 3.5 * engine.BUSY_WAIT_S
 
 
 def test_a_lease_of_a_dead_process_is_taken_at_once(tmp_path: Path) -> None:

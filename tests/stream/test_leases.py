@@ -150,7 +150,18 @@ def test_a_lease_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytes
         assert json.loads(path.read_bytes())["pid"] == os.getpid()
         assert claim(path) is None
         assert list(tmp_path.iterdir()) == [path]
-    assert seen == [False, True]  # a killed process leaves none without a text
+    assert seen == [False]  # a killed process leaves none without a text
+
+
+def test_asking_for_a_held_lease_writes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with claim(path):
+        is_held(path)  # what time it is over there was asked for
+        monkeypatch.setattr(storageclock, "LOOK_S", 1e9)
+        claim(path)
+        before = path.parent.stat().st_mtime_ns
+        for _ in range(3):
+            assert claim(path) is None
+        assert path.parent.stat().st_mtime_ns == before
 
 
 def test_one_holder_where_a_file_has_one_name(folder: Path) -> None:

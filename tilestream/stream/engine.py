@@ -24,6 +24,8 @@ from tilestream.types import Plan, Receipt, Unit
 
 BUSY_WAIT_S = 1.0
 """How long a unit that another run holds is left alone before it is asked for again."""
+MOST_ASKED = 16
+"""How many such units of an image are asked for in that time: a file server hears it from every idle run."""
 LOOK_S = 2.0
 """How often the cluster is asked how many threads it has."""
 WATCH_S = 10.0
@@ -286,7 +288,8 @@ class Engine:
         running = task.running
         if isinstance(result, Busy):
             if task.unit is not None:
-                running.busy.append((time.monotonic() + BUSY_WAIT_S, task.unit))
+                wait_s = BUSY_WAIT_S * max(1.0, len(running.busy) / MOST_ASKED)
+                running.busy.append((time.monotonic() + wait_s, task.unit))
             return
         receipt = result.receipt if isinstance(result, Found) else result
         reused = (receipt,) if isinstance(result, Found) else ()

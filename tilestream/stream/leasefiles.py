@@ -69,6 +69,8 @@ class LocalLease:
 
     def create(self, text: bytes) -> bool:
         """Return whether it was made: written aside and linked, so that nobody sees half of it."""
+        if self.path.exists():  # asked again and again where others are at work, which should write nothing
+            return False
         aside = self._hidden()
         create_file(aside, text)
         try:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from tilestream.codecs.place import Place
+from tilestream.errors import OutputError
 from tilestream.stream.leasefiles import lease_file
 from tilestream.stream.leases import Lease, claim, clear_dead
 
@@ -54,8 +55,9 @@ def taken_seat(folder: Place) -> Iterator[float]:
             break
     else:
         yield 0.0
-    for name in folder.names(".*.lease"):  # of runs that were killed
-        clear_dead(lease_file(folder, name))
+    with suppress(OSError, OutputError):  # those of runs that were killed; who takes their seats does it too
+        for name in folder.names(".*.lease"):
+            clear_dead(lease_file(folder, name))
 
 
 def array_index(environment: Mapping[str, str]) -> int:
