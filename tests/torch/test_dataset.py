@@ -256,6 +256,19 @@ def test_an_iteration_that_is_dropped_ends_its_threads(images):
     del feed
 
 
+def test_an_interpreter_may_end_in_the_middle(slides):
+    code = f"""
+import tilestream as ts
+pyramid = ts.open_pyramid({str(slides[0])!r})
+image = ts.torch.PlannedImage(pyramid=pyramid, plan=ts.plan_tiles(pyramid, tile_px=64, where="all"))
+batches = iter(ts.torch.TileDataset([image], batch=8, window=16))
+next(batches)
+print("done")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert (done.stdout, done.stderr) == ("done\n", "")
+
+
 def test_a_data_loader_without_workers_hands_batches_on(images):
     feed = feed_of(images)
     loaded = list(DataLoader(feed, batch_size=None))

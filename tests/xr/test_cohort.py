@@ -12,7 +12,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.madecohort import SLIDES, expected
+from tests.madecohort import SLIDES, expected, make_store
 from tilestream.errors import ConfigError, DamagedError, SourceError
 from tilestream.sinks.catalogue import Catalogue, Given, refresh, with_given
 from tilestream.xr.cohort import cohort_dataset
@@ -136,6 +136,21 @@ def test_a_point_takes_the_tile_that_holds_it(cohort):
     assert found.sizes["tile"] == 1
     with pytest.raises(KeyError, match="no tile of these slides holds y=5000, x=0"):
         cohort.sel(y=5000, x=0)
+
+
+def test_boxes_in_a_crs_need_slides_of_one(tmp_path):
+    for number, code in enumerate((32633, 32633, 32634)):
+        affine = (10.0, 0.0, 5000.0 * number, 0.0, -10.0, 9000.0)
+        make_store(tmp_path, f"{number}.tif", number=number, height=128, width=192, crs=f"EPSG:{code}", affine=affine)
+    cohort = opened(tmp_path)
+    with pytest.raises(ConfigError, match=r"got 2 different ones: EPSG:32633, EPSG:32634.*`.sel\(crs=…\)`"):
+        cohort.sel(crs_x=slice(0, 1000))
+    found = cohort.sel(crs="EPSG:32633", crs_x=slice(0, 5400), crs_y=slice(9000, 8300))
+    assert found.slide_of_tile.values.tolist() == [0, 0, 0, 1]
+    assert found.crs_x.values.tolist() == [320.0, 960.0, 1600.0, 5320.0]
+    assert set(found.crs_y.values) == {8680.0}
+    with pytest.raises(ConfigError, match="Give the edges of a box"):
+        cohort.sel(crs="EPSG:32634", crs_x=5.0)
 
 
 def test_positions_along_tiles_keep_the_index(cohort, folder):
