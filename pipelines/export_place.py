@@ -12,7 +12,8 @@ from typing import IO
 
 import tifffile
 
-from tilestream.codecs.durable import checksum, ensure_directory, explained
+from tilestream.codecs.checksums import checksum
+from tilestream.codecs.durable import ensure_directory, explained
 from tilestream.codecs.objects import explained_store, file_system
 from tilestream.codecs.place import Place
 from tilestream.stream.leasefiles import LeaseFile, lease_file

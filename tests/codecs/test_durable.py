@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from tilestream.codecs.checksums import checksum, checksum_file
 from tilestream.codecs.durable import (
     STALE_TRIES,
     DurableFile,
-    checksum,
-    checksum_file,
     ensure_directory,
     read_if_there,
     write_durable,

@@ -10,7 +10,7 @@ import zarr
 
 from tests.servers import first
 from tilestream.codecs import objects, retries
-from tilestream.codecs.durable import checksum
+from tilestream.codecs.checksums import checksum
 from tilestream.codecs.metadata import array_metadata, encode_json, shard_layout
 from tilestream.codecs.place import Place
 from tilestream.codecs.shards import ShardWriter

@@ -6,7 +6,8 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilestream.codecs.durable import checksum_file, write_durable
+from tilestream.codecs.checksums import checksum_file
+from tilestream.codecs.durable import write_durable
 from tilestream.codecs.metadata import array_metadata, encode_fill, encode_json, group_metadata, is_fill, shard_layout
 from tilestream.codecs.shards import ShardWriter
 from tilestream.errors import ConfigError

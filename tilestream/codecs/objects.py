@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import fsspec
 
-from tilestream.codecs.durable import Crc32c
+from tilestream.codecs.checksums import Crc32c
 from tilestream.codecs.retries import tries
 from tilestream.errors import OutputError
 

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from tilestream.codecs import remote
+from tilestream.codecs.checksums import Crc32c, checksum
 from tilestream.codecs.durable import (
-    Crc32c,
     DurableFile,
-    checksum,
     create_file,
     ensure_directory,
     explained,

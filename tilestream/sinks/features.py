@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tilestream.codecs.durable import checksum
+from tilestream.codecs.checksums import checksum
 from tilestream.codecs.metadata import encode_json
 from tilestream.errors import ConfigError, OutputError
 from tilestream.sinks.facts import PlanFacts, image_facts, plan_facts

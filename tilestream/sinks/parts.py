@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tilestream.codecs.durable import PARTIAL_SUFFIX, checksum, checksum_file, explained, write_durable
+from tilestream.codecs.checksums import checksum, checksum_file
+from tilestream.codecs.durable import PARTIAL_SUFFIX, explained, write_durable
 from tilestream.errors import OutputError
 from tilestream.metrics import advance
 from tilestream.types import Array, Receipt

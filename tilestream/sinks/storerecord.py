@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from tilestream.codecs.durable import checksum
+from tilestream.codecs.checksums import checksum
 from tilestream.codecs.metadata import encode_json
 from tilestream.errors import DamagedError
 from tilestream.sinks.rowsread import RowLayout, read_rows, read_texts

@@ -10,7 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tilestream.codecs.durable import PARTIAL_SUFFIX, checksum
+from tilestream.codecs.checksums import checksum
+from tilestream.codecs.durable import PARTIAL_SUFFIX
 from tilestream.codecs.place import Place
 from tilestream.errors import OutputError
 from tilestream.stream.leasefiles import lease_file

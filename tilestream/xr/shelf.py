@@ -14,7 +14,7 @@ import numpy as np
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from tilestream.codecs.durable import checksum
+from tilestream.codecs.checksums import checksum
 from tilestream.errors import DamagedError, SourceError
 from tilestream.sinks.rowsread import Ints, Positions, RowLayout, read_rows, split_rows
 from tilestream.sinks.storerecord import SUFFIX
