@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import time
@@ -158,12 +159,15 @@ def _connect(profile: Profile) -> Client:
             warnings.simplefilter("ignore", VersionMismatchWarning)  # the handshake refuses those that matter
             return Client(timeout=CONNECT_S, **place)
     except (OSError, ValueError, TypeError) as error:
-        raise ConfigError.of(
-            f"`--cluster {profile.given}`",
-            got=f"no scheduler at {place['address']} ({error})",
-            expected="a running one",
-            do="Start `dask scheduler`, and name the address that it prints.",
-        ) from error
+        reason = str(error)
+    # The client that failed is closed here: by a collector in the thread of the next one it would stop that.
+    gc.collect()
+    raise ConfigError.of(
+        f"`--cluster {profile.given}`",
+        got=f"no scheduler at {place['address']} ({reason})",
+        expected="a running one",
+        do="Start `dask scheduler`, and name the address that it prints.",
+    )
 
 
 def _address_in(profile: Profile, path: Path) -> str:
