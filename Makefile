@@ -27,7 +27,7 @@ NEW_TESTS := tests/stacks tests/sources tests/pyramid tests/sinks tests/codecs t
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_FLAGS) -c constraints.txt
 CODE := tilestream kernels pipelines cluster tests
 
-.PHONY: help demo test test-new check lint format types imports docstrings lint-tree bench gpu clean
+.PHONY: help demo test test-new check lint format types imports docstrings lint-tree bench bench-scale gpu clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -78,6 +78,9 @@ lint-tree: ## the tree of links that mypy and import-linter look at
 
 bench: $(VENV)/dev.stamp ## the benchmarks as a table, written to tests/bench/results
 	$(BIN)/python -m tests.bench.run
+
+bench-scale: $(VENV)/dev.stamp ## memory from 1 to 25 gigapixels, and 100,000 super-tiles: an hour or so, 10 GB of disk
+	$(BIN)/python -m tests.bench.scale
 
 gpu: $(VENV)/dev.stamp ## tests and benchmarks on a CUDA device; the table goes to tests/bench/results
 	$(BIN)/python -m tests.gpu.run

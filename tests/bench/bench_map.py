@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import statistics
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tests.bench import filters
-from tests.bench.bench_memory import peak_bytes
+from tests.bench.bench_memory import memory_rows
 from tests.bench.bench_supply import CORES, GIGAPIXELS
 from tests.bench.gigapixel import shape_of, write_gigapixel
 from tests.bench.table import at_least, make_row, rates
@@ -31,9 +30,6 @@ from tilestream.types import ImageInfo
 
 MAP_BAR = 1 / 1.5
 """Of the rate of the bare loop."""
-MEMORY_GIGAPIXELS = (0.5, 1.0, 2.0, 5.0)
-MEMORY_TOLERANCE = 0.1
-BUDGET = "1GB"
 
 
 def bare_loop(pyramid: Pyramid, out: Path, *, is_rgb: bool) -> None:
@@ -117,32 +113,9 @@ def map_row(path: Path, folder: Path, *, stage: str, rounds: int, bar: float = M
     )
 
 
-def memory_rows(gigapixels: tuple[float, ...] = MEMORY_GIGAPIXELS) -> list[dict[str, Any]]:
-    """Return one row a size for `map` to one uint8 channel; the ratio is to the median of all sizes."""
-    peaks = []
-    with TemporaryDirectory() as folder:
-        for size in gigapixels:
-            slide, out = write_gigapixel(Path(folder) / f"{size:g}.svs", shape_of(size)), Path(folder) / f"out-{size:g}"
-            words = ["--out", str(out), "--stage", "tests.bench.filters:green", "--where", "all", "--memory", BUDGET]
-            peaks.append(peak_bytes(["map", str(slide), *words, "--cluster", f"threads:{CORES}"]))
-            shutil.rmtree(out)
-    middle = statistics.median(peaks)
-    return [
-        make_row(
-            f"peak memory of map to one uint8 channel, {size:g} Gpx",
-            peak / 1e6,
-            "MB",
-            rival=("median of the sizes", middle / 1e6),
-            bar=(1 - MEMORY_TOLERANCE, 1 + MEMORY_TOLERANCE),
-            note=f"VmHWM less VmRSS after imports, `--memory {BUDGET}`, all tiles" if size == gigapixels[0] else "",
-        )
-        for size, peak in zip(gigapixels, peaks, strict=True)
-    ]
-
-
 def rows() -> list[dict[str, Any]]:
     """Return the rows of this benchmark."""
     with TemporaryDirectory() as folder:
         path = write_gigapixel(Path(folder) / "slide.svs", shape_of(GIGAPIXELS))
         found = [map_row(path, Path(folder), stage=stage, rounds=3) for stage in ("green", "rgb")]
-    return found + memory_rows()
+    return found + memory_rows("map")

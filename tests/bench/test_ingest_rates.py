@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench.bench_archive import write_whole_slide
-from tests.bench.bench_ingest import archive_rows, memory_rows, open_rows, portable_rows, update_row
+from tests.bench.bench_ingest import archive_rows, open_rows, portable_rows, update_row
 from tests.bench.table import until_held
 from tests.bench.test_ratios import SHARE
 from tilestream.types import Shape
@@ -43,10 +43,4 @@ def test_an_update_beside_a_rebuild(tmp_path: Path) -> None:
 def test_a_slide_is_opened_at_once(tmp_path: Path) -> None:
     slide = make_slide(tmp_path, 12_000)
     rows = until_held(lambda: open_rows(slide, tmp_path))
-    assert all(row["ok"] for row in rows), rows
-
-
-@pytest.mark.slow
-def test_memory_does_not_grow_with_the_image() -> None:
-    rows = until_held(lambda: memory_rows((0.1, 0.4)))
     assert all(row["ok"] for row in rows), rows

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.bench_map import MAP_BAR, map_row, memory_rows
+from tests.bench.bench_map import MAP_BAR, map_row
 from tests.bench.gigapixel import shape_of, write_gigapixel
 from tests.bench.table import until_held
 from tests.bench.test_ratios import SHARE
@@ -15,9 +15,3 @@ def test_a_filter_beside_a_bare_loop(tmp_path: Path) -> None:
     slide = write_gigapixel(tmp_path / "slide.svs", shape_of(0.2))
     row = until_held(lambda: map_row(slide, tmp_path, stage="green", rounds=2, bar=SHARE * MAP_BAR))
     assert row["ok"], row
-
-
-@pytest.mark.slow
-def test_memory_does_not_grow_with_the_image() -> None:
-    rows = until_held(lambda: memory_rows((0.1, 0.4)))
-    assert all(row["ok"] for row in rows), rows
