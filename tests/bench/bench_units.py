@@ -95,8 +95,8 @@ def course(client: Client, n: int, folder: Path, *, marks: int = 10) -> list[tup
     return found
 
 
-def unit_rows(n: int = UNITS) -> list[dict[str, Any]]:
-    """Return what the second half of many units takes beside the first, and by how much memory grows."""
+def unit_rows(n: int = UNITS, *, growth_bytes: float = GROWTH_BAR_BYTES) -> list[dict[str, Any]]:
+    """Return what the second half of many units takes beside the first, and what each leaves in memory."""
     with open_client("threads:2") as client, TemporaryDirectory() as folder:
         course(client, 100, Path(folder))
         found = course(client, n, Path(folder))
@@ -116,7 +116,7 @@ def unit_rows(n: int = UNITS) -> list[dict[str, Any]]:
             f"memory that a super-tile of {n:,} leaves behind",
             (found[-1][1] - found[2][1]) / (n * (1 - 2 / (len(found) - 1))),
             "bytes",
-            bar=(float("-inf"), GROWTH_BAR_BYTES),
+            bar=(float("-inf"), growth_bytes),
             note="VmRSS of client, scheduler and workers in one process, after the first fifth",
         ),
     ]
