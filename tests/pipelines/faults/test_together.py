@@ -26,7 +26,7 @@ def test_two_runs_at_once_share_the_work(slide: Path, client: Client, tmp_path: 
         out, err = run.communicate(timeout=120)
         assert run.returncode == 0, err
         said = [line for line in err.splitlines() if not line.startswith("0/1 images, ")]  # where that takes long
-        assert [line.split()[0] for line in said] == ["done", "time"], err
+        assert {line.split()[0] for line in said} <= {"done", "time"}, err  # the second where there is advice to give
         reports.append(json.loads(out)["inputs"][0]["supertiles"])
     assert sum(report["computed"] for report in reports) == UNITS
     assert all(report["computed"] > 0 for report in reports), reports
