@@ -157,6 +157,21 @@ def test_damaged_and_empty_tiles_are_left_out_counted_and_replaced():
     assert again.repeated == feed.repeated
 
 
+@pytest.mark.parametrize("ends", ["drop", "pad", "keep"])
+def test_a_state_taken_after_the_last_batch_leaves_nothing_of_the_epoch(ends):
+    """With `keep`, tiles that were left out make it end before its last batch."""
+    images = [small_image(damaged=((0, 1), (2, 2))), small_image(seed=1, damaged=((0, 1), (2, 2)))]
+    options = {"batch": 7, "window": 25, "threads": 2, "ends": ends, "rank": 0, "world_size": 3}
+    feed = TileDataset(images, **options)
+    whole = list(feed)
+    assert ends != "keep" or len(whole) < len(feed)
+    again = TileDataset(images, **options)
+    again.load_state_dict(feed.state_dict())
+    assert list(again) == []
+    assert again.left_out == feed.left_out
+    assert same(list(again), whole)
+
+
 def test_partly_valid_tiles_say_so():
     valid = np.ones((256, 256), bool)
     valid[:8] = False

@@ -161,7 +161,8 @@ class _Maker:
     def make(self, place: Place, reader: WindowReader) -> Iterator[_Made]:
         """Yield all batches from a place on."""
         draft, order = self._draft(), self._order
-        while place.batch < order.batches:
+        # a place behind the last window: with `keep`, tiles that were left out can be missing from the last batches
+        while place.batch < order.batches and place.window < order.windows:
             window, shown = reader.take(place.window), order.shuffled(place.window)
             place = _counted(place, window)
             while place.tile < len(shown) and place.batch < order.batches:
