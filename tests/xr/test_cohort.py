@@ -209,14 +209,20 @@ def test_nothing_else_is_read(folder, tmp_path):
         cohort.sel(slide="a/one.svs").uni.load()
 
 
-def test_another_store_in_its_place_is_not_read_in_silence(folder, tmp_path):
+@pytest.mark.parametrize("is_read_before", [False, True])
+def test_another_store_in_its_place_is_not_read_in_silence(folder, tmp_path, is_read_before):
     copy = shutil.copytree(folder, tmp_path / "copy")
     cohort = opened(copy)
+    if is_read_before:
+        cohort.sel(slide="z.svs").uni.copy().load()
     shutil.rmtree(copy / "z.svs.features.zarr")
     shutil.copytree(copy / "a/one.svs.features.zarr", copy / "z.svs.features.zarr")
     metadata = copy / "z.svs.features.zarr" / "zarr.json"
     metadata.write_text(metadata.read_text().replace('"content": "', '"content": "0'))
     with pytest.raises(SourceError, match="another store than when the cohort was opened"):
+        cohort.sel(slide="z.svs").uni.load()
+    shutil.rmtree(copy / "z.svs.features.zarr")
+    with pytest.raises(SourceError, match="nothing there any more"):
         cohort.sel(slide="z.svs").uni.load()
 
 

@@ -17,7 +17,7 @@ from xarray.core import indexing
 from tilestream.codecs.checksums import checksum
 from tilestream.errors import DamagedError, SourceError
 from tilestream.sinks.rowsread import Ints, Positions, RowLayout, read_rows, split_rows
-from tilestream.sinks.storerecord import SUFFIX
+from tilestream.sinks.storerecord import SUFFIX, Stamp
 from tilestream.sinks.tree import OWNER
 from tilestream.types import Array
 from tilestream.xr.grid import within
@@ -99,9 +99,10 @@ class Shelf:
 
     def _rows(self, number: int, name: str, rows: Positions) -> Array:
         key = self.keys[number]
-        layouts = _layouts(self.root, key, self.contents[number])
+        path = Path(self.root) / f"{key}{SUFFIX}"
+        layouts = _layouts(path, self.contents[number], _stamp(path))
         try:
-            return read_rows(Path(self.root) / f"{key}{SUFFIX}" / "tile" / name, layouts[name], rows)
+            return read_rows(path / "tile" / name, layouts[name], rows)
         except DamagedError as error:
             raise DamagedError(
                 f"rows of slide `{key}` cannot be read: {error}. Remove that store and run `tilestream embed` again: "
@@ -109,10 +110,18 @@ class Shelf:
             ) from error
 
 
+def _stamp(path: Path) -> Stamp:
+    """Return the state of a store; looked at before each read, since what is known of it is kept."""
+    try:
+        about = (path / "zarr.json").stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _gone(path) from error
+    return about.st_mtime_ns, about.st_size
+
+
 @lru_cache(maxsize=OPEN_STORES)
-def _layouts(root: str, key: str, content: str) -> Mapping[str, RowLayout]:
-    """Return how the variables of a store's group `tile` lie in their files."""
-    path = Path(root) / f"{key}{SUFFIX}"
+def _layouts(path: Path, content: str, stamp: Stamp) -> Mapping[str, RowLayout]:
+    """Return how the variables of a store's group `tile` lie in their files; in another state it is looked at anew."""
     try:
         document = json.loads((path / "zarr.json").read_bytes())
         is_same = document["attributes"][OWNER]["content"] == content
