@@ -193,7 +193,7 @@ def test_an_image_that_changes_is_an_error(slides, tmp_path):
     path.write_bytes(slides[0].read_bytes())
     pyramid = ts.open_pyramid(str(path))
     image = PlannedImage(pyramid=pyramid, plan=ts.plan_tiles(pyramid, tile_px=64, where="all", super_tile_px=256))
-    feed = feed_of([image], window=16)
+    feed = feed_of([image], batch=4, window=4)  # more than is read ahead
     batches = iter(feed)
     next(batches)
     os.utime(path, ns=(1, 1))
