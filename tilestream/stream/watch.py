@@ -76,7 +76,9 @@ class Watch:
         """Return the processes that hang by now."""
         reports = [
             (address, worker, worker["metrics"][METRIC])
-            for address, worker in self._client.scheduler_info()["workers"].items()
+            for address, worker in self._client.scheduler_info(n_workers=-1)[
+                "workers"
+            ].items()  # some releases tell of five
             if METRIC in worker.get("metrics", {}) and address not in self.ended
         ]
         self._longest_s = max([self._longest_s, *(life["longest_s"] for _, _, life in reports)])
