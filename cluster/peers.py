@@ -15,6 +15,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import CancelledError
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import urlsplit
@@ -140,7 +141,7 @@ class Peers:
             return {}
         try:
             found: dict[Range, bytes] = future.result(2 * self._timeout_s)  # a busy loop may be late as well
-        except (TimeoutError, asyncio.CancelledError):
+        except (TimeoutError, CancelledError):  # the loop is late, or ends
             future.cancel()
             return {}
         return found

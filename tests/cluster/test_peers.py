@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -181,6 +182,22 @@ def test_a_loop_that_hangs_is_not_waited_for(peers, loop):
     assert tier.get(FILE, mine(1)) == {}
     assert time.monotonic() - started < 30
     release.set()
+
+
+def test_a_loop_that_ends_costs_no_answer_but_this_one(peers, loop):
+    asked = threading.Event()
+
+    async def cancelled(file, ranges):
+        asked.set()
+        await asyncio.sleep(60)
+
+    tier, _ = peers(cancelled)
+    tier._timeout_s = 30
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(tier.get, FILE, mine(1))
+        assert asked.wait(30)
+        asyncio.run_coroutine_threadsafe(ended(), loop.asyncio_loop).result(30)  # as a worker does at its end
+        assert found.result(30) == {}
 
 
 def test_no_more_questions_wait_than_may(peers, monkeypatch):
