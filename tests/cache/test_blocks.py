@@ -139,6 +139,27 @@ def test_the_budget_is_true_under_32_threads():
     assert max(most) <= 50_000
 
 
+@pytest.mark.parametrize("keep", ["keep", "keep_later"])
+def test_a_budget_that_shrinks_while_a_block_is_on_its_way(keep, monkeypatch):
+    cache = new_block_cache(50_000)
+    lock = cache._lock
+
+    class Late:
+        """The lock, which another thread has first."""
+
+        def __enter__(self) -> None:
+            cache._lock = lock
+            cache.resize(100)
+            lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            lock.release()
+
+    monkeypatch.setattr(cache, "_lock", Late())
+    getattr(cache, keep)(key(1), block())
+    assert cache.held_bytes == charged(cache) == 0
+
+
 @pytest.mark.parametrize("workers", [1, 2, 7])
 @pytest.mark.parametrize("host_bytes", [None, 10_000_000])
 def test_workers_of_a_machine_share_its_budget(workers, host_bytes):

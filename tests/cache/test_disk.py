@@ -253,6 +253,26 @@ def test_one_that_another_process_has_replaced_is_left(open_tier):
     assert len(list(tier.folder.glob("stored-*.sqlite"))) == 1
 
 
+def test_a_forked_child_leaves_it_to_its_parent(tmp_path):
+    program = (
+        "import os, signal, sys\n"
+        "from tilestream.cache.stack import CacheConfig, disk_tier, use_caches\n"
+        "use_caches(CacheConfig(disk=sys.argv[1]))\n"
+        "writing = disk_tier()._writing\n"
+        "writing.acquire()  # as a thread of the parent has it in the middle of a write\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    signal.alarm(10)\n"
+        "    sys.exit(7)\n"
+        "_, state = os.waitpid(child, 0)\n"
+        "writing.release()\n"
+        "print(os.waitstatus_to_exitcode(state))\n"
+    )
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program, str(tmp_path / "cache")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    assert done.stdout == "7\n", done.stderr
+
+
 def test_a_folder_of_somebody_else_is_refused_and_left_alone(tmp_path):
     (tmp_path / "slides").mkdir()
     (tmp_path / "slides" / "a.svs").write_bytes(b"pixels")

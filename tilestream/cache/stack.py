@@ -5,6 +5,7 @@ Memory is asked by whoever reads (`ranges.kept_ranges`); below it stand the disk
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -114,6 +115,7 @@ def use_caches(config: CacheConfig | None) -> None:
         _stack.disk = None if wanted is None else DiskTier(*wanted)
         if before is not None:
             before.close()
+            atexit.unregister(before.close)
     if config != _stack.config:
         _passed.forget()
     _stack.config = config
@@ -133,7 +135,9 @@ def _alone() -> None:
     """Leave disk and peers to the process that was forked: their locks, connections and threads are its own."""
     global _passed
     _passed = _Passed()
-    _inherited.append(_stack.disk)  # closing its file here would end what the parent is writing
+    if _stack.disk is not None:  # closing its file, here or at exit, would end what the parent is writing
+        _inherited.append(_stack.disk)
+        atexit.unregister(_stack.disk.close)
     _stack.disk = _stack.peers = None
 
 

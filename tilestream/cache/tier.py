@@ -130,9 +130,9 @@ class Tier(Generic[K, V]):
     def keep(self, key: K, value: V) -> None:
         """Keep a value that this run asks for again; it may push out others."""
         nbytes = self._nbytes(value) + ENTRY_BYTES
-        if nbytes > self.budget_bytes // 2:
-            return
         with self._lock:
+            if nbytes > self.budget_bytes // 2:
+                return
             self._clock += nbytes
             self._drop(key)
             evictions = 0
@@ -147,10 +147,10 @@ class Tier(Generic[K, V]):
     def keep_later(self, key: K, value: V) -> None:
         """Keep a value that a later run may ask for, if there is room."""
         nbytes = self._nbytes(value) + ENTRY_BYTES
-        if nbytes > self.budget_bytes // 2:
-            return
         evictions = 0
         with self._lock:
+            if nbytes > self.budget_bytes // 2:
+                return
             self._drop(key)
             while self.held_bytes + nbytes > self.budget_bytes:
                 stale = self._stale()
