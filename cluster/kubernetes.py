@@ -61,6 +61,7 @@ def start_kubernetes(profile: Profile) -> Cluster:
         env=environment(profile.get("environment")),
         worker_command=worker_command(profile),
     )
+    others = set(KubeCluster._instances)  # of the user's own
     try:
         kr8s.api().version()  # whether there is a cluster that knows us, before one is asked for anything
         cluster: Cluster = KubeCluster(
@@ -70,7 +71,7 @@ def start_kubernetes(profile: Profile) -> Cluster:
             quiet=True,
         )
     except Exception as error:
-        _drop(KubeCluster)
+        _drop(KubeCluster, others)
         # whatever the API server, the operator or a pod refuses is one clear line
         raise ConfigError.of(
             f"`--cluster {profile.given}`",
@@ -81,12 +82,12 @@ def start_kubernetes(profile: Profile) -> Cluster:
     return cluster
 
 
-def _drop(made: Any) -> None:
+def _drop(made: Any, others: set[Any]) -> None:
     """End what has failed to start: dask-kubernetes keeps it, and would print how it fails to end it at exit."""
-    for cluster in list(made._instances):
+    for cluster in set(made._instances) - others:
         with suppress(Exception):
             cluster.close(timeout=CLOSE_S)
-    made._instances.clear()
+        made._instances.discard(cluster)
 
 
 def worker_command(profile: Profile) -> list[str]:

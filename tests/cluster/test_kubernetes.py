@@ -107,6 +107,8 @@ def test_what_is_asked_for(profile: Path) -> None:
 
 def test_a_cluster_without_the_operator(profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed = []
+    of_the_user = Mock()
+    monkeypatch.setattr(Made, "_instances", {of_the_user})
 
     def refuse(self: Made, **options: Any) -> None:
         Made._instances.add(Mock(close=lambda **_: closed.append(options)))
@@ -116,7 +118,8 @@ def test_a_cluster_without_the_operator(profile: Path, monkeypatch: pytest.Monke
     with pytest.raises(ConfigError, match=r"RuntimeError: Are the Dask Custom .*cluster/README\.md"):
         open_client(str(profile)).__enter__()
     assert len(closed) == 1, "what was begun is ended"
-    assert not Made._instances, "dask-kubernetes would end it again at exit"
+    assert Made._instances == {of_the_user}, "dask-kubernetes would end the failed one again at exit"
+    of_the_user.close.assert_not_called()
 
 
 def test_without_the_package(profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import threading
+from types import SimpleNamespace
+from unittest.mock import Mock
+
 import pytest
 
+from tilestream.cluster.preload import IN_POD, dask_setup
 from tilestream.errors import StageError
-from tilestream.stream.faults import REASON_CHARS, Fault, fault_of, lost, reason_of
+from tilestream.stream import faults
+from tilestream.stream.faults import REASON_CHARS, Fault, WorkerLost, fault_of, lost, reason_of
 
 
 class OutOfMemoryError(RuntimeError):
@@ -63,3 +70,24 @@ def test_outside_a_worker_process_a_lost_device_is_an_error_that_says_what_to_do
     error = lost("CUDA error: unspecified launch failure")
     assert type(error) is StageError
     assert "`--cluster gpus`" in str(error)
+
+
+@pytest.mark.parametrize(("nanny", "in_pod"), [("tcp://10.0.0.1:1", False), (None, True), (None, False)])
+def test_a_worker_without_its_device_ends_where_another_takes_its_place(
+    nanny: str | None, in_pod: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaving = Mock()
+    worker = SimpleNamespace(nanny=nanny)
+    monkeypatch.setattr(faults, "get_worker", lambda: worker)
+    monkeypatch.setattr(faults.threading, "Timer", leaving)
+    monkeypatch.setattr(faults, "_lost", threading.Event())
+    monkeypatch.setattr(faults, "_replaced", threading.Event())
+    monkeypatch.setattr("tilestream.cluster.preload.signal", Mock())
+    if in_pod:
+        monkeypatch.setenv(IN_POD, "10.96.0.1")
+    else:
+        monkeypatch.delenv(IN_POD, raising=False)
+    dask_setup(worker)
+    error = lost("CUDA error: unspecified launch failure")
+    assert isinstance(error, WorkerLost) == bool(nanny or in_pod)
+    assert [call.args[1] for call in leaving.call_args_list] == ([os._exit] if nanny or in_pod else [])

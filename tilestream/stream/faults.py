@@ -80,6 +80,12 @@ def reason_of(error: BaseException) -> str:
 
 
 _lost = threading.Event()
+_replaced = threading.Event()
+
+
+def is_replaced() -> None:
+    """Note that whoever has started this process starts another when it ends, as Kubernetes does with pods."""
+    _replaced.set()
 
 
 def lost(reason: str) -> StageError:
@@ -93,13 +99,13 @@ def lost(reason: str) -> StageError:
     Returns
     -------
     StageError
-        `WorkerLost` in a worker process that a nanny starts again; in others an error of the image.
+        `WorkerLost` in a worker process in whose place another is started; in others an error of the image.
     """
     try:
         worker = get_worker()
     except ValueError:
         worker = None
-    if worker is None or not worker.nanny:
+    if worker is None or not (worker.nanny or _replaced.is_set()):
         return StageError.of(
             "the device",
             got=reason,
