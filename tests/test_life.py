@@ -33,6 +33,16 @@ def test_silence_is_counted_while_a_task_runs(clock: list[float]) -> None:
         assert (mine.silent_s, mine.longest_s) == (0, 7)
 
 
+def test_what_goes_on_before_the_first_task_and_between_two_is_no_silence(clock: list[float]) -> None:
+    mine = Life()
+    mine.sign()
+    with mine.task():
+        clock[0] += 2
+    clock[0] += 1000
+    mine.sign()
+    assert mine.longest_s == 2
+
+
 def test_one_that_lives_speaks_for_its_process(clock: list[float]) -> None:
     mine = Life()
     with mine.task():

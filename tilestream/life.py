@@ -29,6 +29,8 @@ class Life:
     def sign(self) -> None:
         """Note that a step of a task has ended."""
         now = time.monotonic()  # without the lock: a lost update is a sign as well, and it is called for every tile
+        if not self._tasks:  # a starter that plans in its own process
+            return
         self._longest_s = max(self._longest_s, now - self._last)
         self._last = now
 
