@@ -14,7 +14,7 @@ from tilestream.metrics import collect
 from tilestream.plan.tiles import plan_tiles
 from tilestream.pyramid import open_pyramid
 from tilestream.stream.batches import new_outcome
-from tilestream.stream.helpthreads import HelpThreads
+from tilestream.stream.helpthreads import HELP, HelpThreads
 from tilestream.stream.supply import decode_threads, supplied
 from tilestream.testing.slide import write_slide
 from tilestream.types import Batch, Pending, Shape, SuperTile
@@ -155,6 +155,29 @@ def test_who_leaves_early_leaves_nobody_reading(slide: Path, threads: int, monke
     again = taken(slide, threads)  # with the same buffers
     assert again["status"] == taken(slide, 0)["status"]
     assert len(reading) == seen + 2 * TILES * TILES
+
+
+def test_where_no_thread_can_be_started_nobody_goes_on_reading(slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pyramid, unit = the_unit(slide)
+    started: list[Any] = []
+    run = HELP.run
+
+    def refuse(work: Any) -> None:
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(work)
+        run(work)
+
+    ended = threading.Event()
+    monkeypatch.setattr("tilestream.stream.supply.UnitReader.close", lambda self: ended.set())
+    monkeypatch.setattr(HELP, "run", refuse)
+    with (
+        pytest.raises(RuntimeError, match="new thread"),
+        supplied(pyramid, unit, new_outcome(unit), batch=1, threads=2),
+    ):
+        pass
+    assert started
+    assert ended.is_set()
 
 
 class Pinned:

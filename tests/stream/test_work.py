@@ -16,7 +16,7 @@ from tests.stream.test_batches import EDGE, KeptSink
 from tilestream.errors import ConfigError
 from tilestream.plan.tiles import plan_tiles
 from tilestream.pyramid import open_pyramid
-from tilestream.stream import supply
+from tilestream.stream import halt, supply
 from tilestream.stream.journal import Journal
 from tilestream.stream.work import TileWork, make_stage
 from tilestream.testing.slide import write_slide
@@ -136,3 +136,21 @@ def test_no_thread_decodes_ahead_where_tasks_fill_the_cores(slide: Path, tmp_pat
 def test_parameters_that_are_no_json_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"parameters of `callable`: got .*not JSON serializable"):
         make_stage(StageSpec(target="callable", params={"target": lambda pixels: pixels}))
+
+
+def test_a_device_is_not_left_reading_memory_that_is_used_again(
+    slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = make_stage(StageSpec(target=f"{__name__}:fake_device"))
+    assert isinstance(stage, FakeDevice)
+    stage.log.clear()
+    looks = iter(range(10))
+
+    def halted() -> None:
+        if next(looks) == 3:
+            raise halt.Halted("the run was told to stop")
+
+    monkeypatch.setattr(halt, "look", halted)
+    with pytest.raises(halt.Halted):
+        run(slide, tmp_path, "fake_device")
+    assert stage.log == ["start", "start", "finish", "start", "finish", "finish"]

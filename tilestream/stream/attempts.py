@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeAlias
@@ -70,7 +71,7 @@ class RunningStage:
         Parameters
         ----------
         started : list
-            What `start` has returned; each once, in that order.
+            What `start` has returned; each once, in that order. What was taken of it is taken out.
 
         Returns
         -------
@@ -83,7 +84,8 @@ class RunningStage:
             When there is no memory for one tile, or the process cannot use its device any more.
         """
         done: list[Done] = []
-        for batch, pending in started:
+        while started:
+            batch, pending = started.pop(0)
             try:
                 with timed(self.name):
                     found = self.accept(pending(), batch)
@@ -174,6 +176,30 @@ class RunningStage:
         return Done(batch=batch, found=None, reason=reason)
 
 
+@contextmanager
+def waited_for(under_way: Iterable[tuple[Batch, Sequence[Started]]]) -> Iterator[None]:
+    """Wait, where the block raises, for the batches that were begun: a device may still read their memory.
+
+    Parameters
+    ----------
+    under_way : iterable
+        Batches, each with what its stages have begun; looked at when the block has ended.
+
+    Yields
+    ------
+    None
+        Nothing.
+    """
+    try:
+        yield
+    except BaseException:
+        for _, begun in under_way:
+            for _, pending in (piece for started in begun for piece in started):
+                with suppress(Exception):
+                    pending()
+        raise
+
+
 def _pieces(batch: Batch, most: int) -> list[Batch]:
     """Return a batch in pieces of at most so many tiles, views of its memory."""
     tiles = len(batch.rows)
@@ -258,4 +284,4 @@ def vectors_of(name: str, dim: int) -> Accept:
     return accept
 
 
-__all__ = ["Done", "RunningStage", "Started", "black_batch", "vectors_of"]
+__all__ = ["Done", "RunningStage", "Started", "black_batch", "vectors_of", "waited_for"]

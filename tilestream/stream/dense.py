@@ -14,7 +14,7 @@ from tilestream.plan.dense import DenseGrid
 from tilestream.pyramid.pyramid import Pyramid
 from tilestream.pyramid.supertile import Base
 from tilestream.stream import halt
-from tilestream.stream.attempts import Done, RunningStage, Started
+from tilestream.stream.attempts import Done, RunningStage, Started, waited_for
 from tilestream.stream.batches import Outcome, new_outcome
 from tilestream.stream.blending import BlendStrip
 from tilestream.stream.densebatch import black_window, cut, maps_of, some_of
@@ -108,18 +108,20 @@ def _run(pyramid: Pyramid, dense: DenseStage, painting: _Painting, outcome: Outc
     threads = decode_threads(cores=usable_cores(), tasks=tasks, on_device=device is not None)
     if dense.grid.is_blended:
         threads = min(threads, 1)  # several come out of order, and a strip only moves down
-    under_way: deque[tuple[Batch, Started]] = deque()
-    with supplied(pyramid, painting.unit, outcome, batch=dense.batch, threads=threads, device=device) as supply:
+    under_way: deque[tuple[Batch, list[Started]]] = deque()
+    source = supplied(pyramid, painting.unit, outcome, batch=dense.batch, threads=threads, device=device)
+    with source as supply, waited_for(under_way):
         while True:
             halt.look()
             batch = supply.take()
             if batch is not None:
                 seen = painting.seen(cut(batch, size), outcome)
-                under_way.append((batch, running.start(seen) if len(seen.rows) else []))
+                under_way.append((batch, [running.start(seen)] if len(seen.rows) else []))
             if len(under_way) > (1 if device is not None and batch is not None else 0):
-                oldest, started = under_way.popleft()
-                for done in running.finish(started):
+                oldest, begun = under_way[0]
+                for done in (done for started in begun for done in running.finish(started)):
                     painting.take(done, outcome)
+                under_way.popleft()
                 supply.give_back(oldest)
             elif batch is None:
                 break

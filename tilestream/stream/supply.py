@@ -173,10 +173,14 @@ class _Ahead:
         parts = _parts(range(len(unit.tile_yx)), batch)
         stretches = [parts[len(parts) * k // threads : len(parts) * (k + 1) // threads] for k in range(threads)]
         self._working = 0
-        for stretch in filter(None, stretches):
-            whole = range(stretch[0].start, stretch[-1].stop)
-            HELP.run(partial(self._decode, partial(UnitReader, pyramid, unit, outcome, whole), stretch))
-            self._working += 1
+        try:
+            for stretch in filter(None, stretches):
+                whole = range(stretch[0].start, stretch[-1].stop)
+                HELP.run(partial(self._decode, partial(UnitReader, pyramid, unit, outcome, whole), stretch))
+                self._working += 1
+        except BaseException:  # no more threads may be started: those that were do not go on
+            self.close()
+            raise
 
     def take(self) -> Batch | None:
         while self._working:

@@ -22,7 +22,7 @@ from tilestream.pyramid.pyramid import Pyramid
 from tilestream.registry import STAGES, resolve
 from tilestream.sources.stamps import Stamp, require_unchanged
 from tilestream.stream import halt
-from tilestream.stream.attempts import Done, RunningStage, Started, black_batch, vectors_of
+from tilestream.stream.attempts import Done, RunningStage, Started, black_batch, vectors_of, waited_for
 from tilestream.stream.batches import Outcome, new_outcome
 from tilestream.stream.faults import hold_if_lost
 from tilestream.stream.journal import Journal
@@ -206,17 +206,19 @@ class TileWork:
         ordered = sorted(stages, key=lambda one: not one.is_on_device)
         threads = decode_threads(cores=usable_cores(), tasks=self.tasks, on_device=device is not None)
         under_way: deque[tuple[Batch, list[Started]]] = deque()
-        with supplied(self.pyramid, unit, outcome, batch=self.batch, threads=threads, device=device) as supply:
+        source = supplied(self.pyramid, unit, outcome, batch=self.batch, threads=threads, device=device)
+        with source as supply, waited_for(under_way):
             while True:
                 halt.look()
                 batch = supply.take()
                 if batch is not None:
                     under_way.append((batch, [one.start(batch) for one in ordered]))
                 if len(under_way) > (1 if device is not None and batch is not None else 0):
-                    oldest, started = under_way.popleft()
+                    oldest, started = under_way[0]
                     for one, begun in zip(ordered, started, strict=True):
                         for done in one.finish(begun):
                             keep(one.name, done)
+                    under_way.popleft()
                     supply.give_back(oldest)
                 elif batch is None:
                     break
