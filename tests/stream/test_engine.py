@@ -7,7 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from tilestream.cluster.client import open_client
 from tilestream.cluster.quiet import QUIET
 from tilestream.errors import ConfigError, StageError
 from tilestream.stream import engine
-from tilestream.stream.engine import Engine, Event, Prepared
+from tilestream.stream.engine import Engine, Event, Prepared, Ready
 from tilestream.stream.journal import Journal
 from tilestream.stream.work import Busy
 from tilestream.types import PlanLevel, Receipt, Shape, SuperTile
@@ -283,3 +283,31 @@ def test_a_lease_of_another_host_lives_until_its_heartbeat_stops(tmp_path: Path)
     long_ago = time.time() - 3600
     os.utime(path, (long_ago, long_ago))
     assert journal.claim("L0-y0-x0") is not None
+
+
+@dataclass(frozen=True)
+class HeavyWork:
+    """Work that travels once a worker, one unit of which ends the process when it is done first."""
+
+    journal: Journal
+    flag: Path
+    data: Any = field(repr=False)
+
+    def __call__(self, task: SuperTile) -> Receipt:
+        if task.ix == 1 and not self.flag.exists():
+            self.flag.touch()
+            os._exit(1)
+        receipt = Receipt(key=task.key, recipe=self.journal.recipe, outputs={}, tiles=1)
+        self.journal.commit(receipt)
+        return receipt
+
+
+def test_work_that_goes_down_with_the_only_worker_is_sent_again(tmp_path: Path) -> None:
+    journal = Journal(root=tmp_path / "receipts", recipe="r")
+    journal.open({"made": "by a test"})
+    work: Any = HeavyWork(journal, tmp_path / "flag", np.zeros(2 * engine.LARGE_BYTES, np.uint8))
+    prepared = Prepared(plan=CountedPlan(4), work=work, finish=Finish(journal))
+    events: list[Event] = []
+    with open_client("local:1") as processes:
+        Engine(processes, events.append).run([Ready(key="large", prepared=prepared)])
+    assert (events[-1].kind, events[-1].result) == ("finished", 4), events[-1].failure

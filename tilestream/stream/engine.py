@@ -38,7 +38,9 @@ START_WORKERS = "Start workers again, then run the same command again: finished 
 AHEAD = 1
 """Images that are ready before the one at work has no more units to give, so that no worker waits for a plan."""
 LARGE_BYTES = 1 << 20
-"""Work that pickles larger than this (an array in memory) travels once a worker, not once a unit."""
+"""Work that pickles larger than this (an array, a table of 60,000 tiles) travels once a worker, not once a unit."""
+SCATTER_S = 10.0
+"""How long is waited for a worker that such work can be sent to."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class _Task:
     function: Callable[..., Any]
     unit: Unit | None = None
     is_alone: bool = False
+    is_sent_again: bool = False
 
     @property
     def name(self) -> str:
@@ -227,6 +230,8 @@ class Engine:
 
     def _submit(self, task: _Task) -> None:
         arguments = () if task.unit is None else (task.unit,)
+        if task.unit is not None and _is_gone(task.function):
+            task = replace(task, function=self._sent_again(task.running))
         task.running.has_begun |= task.step != "prepare"
         # the steps by their names, for Dask's dashboard and for its estimates of how long each takes
         key = f"tilestream-{task.step}-{uuid.uuid4().hex}"
@@ -280,6 +285,8 @@ class Engine:
             self._end(task.running, "failed", failure=Failure(reason=reason))
         elif not task.is_alone:
             self._suspects.append(task)
+        elif not task.is_sent_again and _is_gone(task.function):  # that had not been heard when it was submitted
+            self._suspects.append(replace(task, is_sent_again=True))
         else:
             reason = f"{task.name} ends its worker process, alone as well as with others ({lost.reason})"
             self._end(task.running, "failed", failure=Failure(reason=reason))
@@ -316,7 +323,16 @@ class Engine:
         """Return the work, or a future of it when it holds an array and would travel with every unit."""
         if pickled_bytes(work) <= LARGE_BYTES:
             return work
-        return self._client.scatter(work, broadcast=True, hash=False)
+        try:
+            return self._client.scatter(work, broadcast=True, hash=False, timeout=SCATTER_S)
+        except OSError:  # no worker, or no scheduler, is there now: the next look finds it
+            return work
+
+    def _sent_again(self, running: Running) -> Any:
+        """Return the work of an image whose workers have died with it, sent to those that are there now."""
+        if _is_gone(running.work) and running.prepared is not None:
+            running.work = self._portable(running.prepared.work)
+        return running.work
 
     def _finish(self, running: Running, result: Any) -> None:
         if isinstance(result, Busy):
@@ -350,6 +366,11 @@ class Engine:
     def _end(self, running: Running, kind: str, *, result: Any = None, failure: Failure | None = None) -> None:
         self._running.remove(running)
         self._on_event(Event(job=running.job, kind=kind, prepared=running.prepared, result=result, failure=failure))
+
+
+def _is_gone(work: Any) -> bool:
+    """Return whether work was sent to workers all of which are dead."""
+    return isinstance(work, Future) and work.status in ("lost", "cancelled")
 
 
 __all__ = ["Engine", "Event", "Job", "Prepared", "Ready", "pickled_bytes"]
