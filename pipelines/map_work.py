@@ -90,8 +90,8 @@ class MapWork(IngestWork):
 
 
 def _counts(part: DensePart, meter: Meter) -> dict[str, int]:
-    failed = len({number for numbers in part.failed.values() for number in numbers})
-    own = {"empty": part.empty, "failed": failed, "lost": part.lost, "computed": part.computed}
+    # a tile with values around a few that are not finite has a result
+    own = {"empty": part.empty, "failed": part.lost, "computed": part.computed}
     return {**{name: n for name, n in meter.counts.items() if name != "bytes_read"}, **own}
 
 
@@ -136,7 +136,9 @@ class MapFinish(FinishStore):
         counts: Counter[str] = Counter()
         for receipt in receipts:
             counts.update(receipt.counts)
-        damaged = merge_damage(receipts_of_tiles(receipts))
+        damaged, failed = merge_damage(receipts_of_tiles(receipts)), merge_failed(receipts)
+        holed = len({row for rows in failed.values() for row in rows}) - counts["failed"]
+        notes = (f"{holed:,} tiles have pixels without a finite value, which are nodata",) if holed else ()
         return {
             "format": image.format,
             "shape_yx": list(image.shape.yx),
@@ -150,13 +152,13 @@ class MapFinish(FinishStore):
             "tiles_failed": counts["failed"],
             "tiles_empty": counts["empty"],
             "damaged": {reason: list(rows) for reason, rows in damaged.items()},
-            "failed": {reason: list(rows) for reason, rows in merge_failed(receipts).items()},
+            "failed": {reason: list(rows) for reason, rows in failed.items()},
             "bytes_read": int(self.planned.get("bytes", 0)) + sum(receipt.bytes_read for receipt in receipts),
             "seconds": {"plan": self.planned.get("seconds", 0.0), **add_seconds(receipts)},
             "supertiles_total": self.units,
             "cache": by_tier(counts),
             "outputs": [self.output],
-            "notes": list(dict.fromkeys((*image.notes, *self.notes))),
+            "notes": list(dict.fromkeys((*image.notes, *self.notes, *notes))),
         }
 
     @property
@@ -199,7 +201,7 @@ def require_a_map(receipts: Sequence[Receipt]) -> None:
     StageError
         With the most frequent reason. Where tiles are only damaged or empty, that is what the image is.
     """
-    lost = sum(receipt.counts.get("lost", 0) for receipt in receipts)
+    lost = sum(receipt.counts.get("failed", 0) for receipt in receipts)
     damaged = {row for rows in merge_damage(receipts).values() for row in rows}
     others = sum(receipt.counts.get("empty", 0) for receipt in receipts) + len(damaged)
     if not lost or lost + others < sum(receipt.tiles for receipt in receipts):

@@ -81,6 +81,16 @@ def nothing(x):
 nothing.contract = {"px": 64, "output": "dense"}
 
 
+def holed(x):
+    """Without a value where the image is dark."""
+    found = x[:, :1].astype("f4")
+    found[found < 100] = np.nan
+    return found
+
+
+holed.contract = {"px": 64, "output": "dense", "dim": 1}
+
+
 def named(x):
     return x[:, :1]
 

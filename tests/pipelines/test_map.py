@@ -185,6 +185,23 @@ def test_killed_at_any_moment_it_goes_on_with_others_to_the_same_bits(picture, t
     np.testing.assert_array_equal(region.pixels, maps.blur(pixels[None, None])[0])
 
 
+def test_tiles_with_some_values_are_not_said_to_have_none(picture, tmp_path):
+    pixels, path = picture
+    result = run(path, "--out", tmp_path, "--stage", f"{HERE}:holed", "--where", "all", "--json")
+    assert result.exit_code == 0
+    assert "NOT ONE" not in result.stderr
+    document = json.loads(result.stdout)
+    (row,) = document["inputs"]
+    assert document["totals"]["lost"] == row["tiles_failed"] == 0
+    cells = np.pad(pixels, ((0, -700 % 64), (0, -900 % 64)), constant_values=255).reshape(11, 64, 15, 64)
+    holed = int((cells < 100).any(axis=(1, 3)).sum())
+    assert row["tiles_ok"] == row["tiles"] == 165
+    assert row["failed"]["listed"][0]["tiles"] == holed > 100
+    assert f"{holed} tiles have pixels without a finite value, which are nodata" in row["notes"]
+    _, region = stored(tmp_path / "picture.png.holed.zarr")
+    np.testing.assert_array_equal(region.valid, pixels >= 100)
+
+
 def test_in_python_into_a_store_of_any_name(picture, tmp_path):
     pixels, path = picture
     pyramid = ts.open_pyramid(str(path))
