@@ -128,9 +128,9 @@ def _storable(value: Any) -> Any:
 
 
 def _is_ours(path: Path) -> bool:
-    """Return whether a table may be written over: a manifest can bear its name."""
+    """Return whether a table may be written over: a manifest, or a user's own table, can bear its name."""
     if path.suffix != ".csv":
-        return True
+        return not path.is_file() or _names(path)[: len(COLUMNS)] == list(COLUMNS)
     try:
         with path.open("rb") as file:
             return file.readline().decode("utf-8", "replace").startswith(",".join(COLUMNS))
@@ -138,3 +138,15 @@ def _is_ours(path: Path) -> bool:
         return True
     except OSError:
         return False
+
+
+def _names(path: Path) -> list[str]:
+    """Return the columns of a Parquet file, none where it cannot be read."""
+    if find_spec("pyarrow") is None:
+        return list(COLUMNS) if (path.parent / CSV).exists() else []  # both are written together
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return [str(name) for name in parquet.read_schema(path).names]
+    except (OSError, ArrowException):
+        return []

@@ -63,6 +63,7 @@ def test_parquet_says_the_same(tmp_path):
 
 
 def test_without_pyarrow_the_csv_stands_alone_and_the_report_says_so(tmp_path, monkeypatch):
+    record_cohort(tmp_path, ENTRIES, ROWS)
     (tmp_path / PARQUET).write_bytes(b"of an earlier run")
     monkeypatch.setattr(cohort_table, "find_spec", lambda name: None)
     (note,) = record_cohort(tmp_path, ENTRIES, ROWS)
@@ -80,6 +81,20 @@ def test_a_manifest_of_that_name_is_not_written_over(embed: Embed, tmp_path):
     assert run.exit_code == 0
     assert manifest.read_text() == "path,label\na.svs,tumour\n"
     assert any("left as it is: no cohort table was written" in note for note in run.report["notes"])
+
+
+@pytest.mark.parametrize("has_pyarrow", [True, False])
+def test_a_parquet_table_of_that_name_is_not_written_over(tmp_path, monkeypatch, has_pyarrow):
+    if has_pyarrow:
+        pyarrow = pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table({"slide": ["a"]}), tmp_path / PARQUET)
+    else:
+        (tmp_path / PARQUET).write_bytes(b"what cannot be looked into")
+        monkeypatch.setattr(cohort_table, "find_spec", lambda name: None)
+    before = (tmp_path / PARQUET).read_bytes()
+    (note,) = record_cohort(tmp_path, ENTRIES, ROWS)
+    assert f"`{PARQUET}` in `{tmp_path}` is not by tilestream and was left as it is" in note
+    assert (tmp_path / PARQUET).read_bytes() == before
 
 
 def test_a_table_that_cannot_be_written_is_an_error(tmp_path):
