@@ -216,6 +216,16 @@ def test_a_declared_range_is_scaled_and_clipped_into_integers(stored, most):
     np.testing.assert_allclose(told, np.clip(values(IMAGE)[0], 0, 1), atol=0.51 / most)
 
 
+@pytest.mark.parametrize("blend", [False, True])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16])
+def test_whole_numbers_are_clipped_into_a_declared_range_too(dtype, blend):
+    stage = Filter(lambda pixels: pixels[:1].astype(dtype), 1, value_range=(-5.0, 200.0))
+    pyramid = ts.open_pyramid(IMAGE)
+    part = whole(pyramid, dense_of(stage, pyramid, tile_px=64, halo_px=8, blend=blend))
+    assert part.base.pixels.dtype == dtype
+    np.testing.assert_array_equal(part.base.pixels[..., 0], np.minimum(IMAGE[0], 200))
+
+
 @pytest.mark.parametrize(
     ("contract", "plan", "words"),
     [

@@ -49,8 +49,11 @@ class MapForm:
         return LIMIT if self.value_range is None else max(map(abs, self.value_range))
 
     def clipped(self, values: Array) -> Array:
-        """Return values inside the range."""
-        return values if self.value_range is None else np.clip(values, *self.value_range)
+        """Return values inside the range, in their own type."""
+        if self.value_range is None:
+            return values
+        found = np.clip(values, *self.value_range)  # of whole numbers and a range of floats NumPy makes floats
+        return found if found.dtype == values.dtype else np.rint(found).astype(values.dtype)
 
     def encoded(self, values: Array) -> Array:
         """Return the values of a part of the map as they are stored.
