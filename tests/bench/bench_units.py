@@ -110,7 +110,7 @@ def unit_rows(n: int = UNITS, *, growth_bytes: float = GROWTH_BAR_BYTES) -> list
             "ms",
             rival=("in the first half", first / units * 1e3),
             bar=(0.0, SLOWER_BAR),
-            note="client, scheduler and workers in one process; a task a super-tile",
+            note="client, scheduler and workers in one process",
         ),
         make_row(
             f"memory that a super-tile of {n:,} leaves behind",

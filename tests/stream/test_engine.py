@@ -19,10 +19,10 @@ from distributed import Client, LocalCluster, get_worker
 from tilestream.cluster.client import open_client
 from tilestream.cluster.quiet import QUIET
 from tilestream.errors import ConfigError, StageError
-from tilestream.stream import engine
+from tilestream.stream import engine, running, tasks
 from tilestream.stream.engine import Engine, Event, Prepared, Ready
 from tilestream.stream.journal import Journal
-from tilestream.stream.work import Busy
+from tilestream.stream.work import Busy, Failure
 from tilestream.types import PlanLevel, Receipt, Shape, SuperTile
 
 LEVEL = PlanLevel(stored=0, shape=Shape(y=64, x=64), scale_yx=(1.0, 1.0))
@@ -191,6 +191,61 @@ def test_the_window_bounds_what_is_submitted(client: Client, tmp_path: Path) -> 
     assert most <= 3
 
 
+@pytest.mark.parametrize(("seconds", "is_shared"), [(0.0, True), (tasks.TASK_S / 2 + 0.05, False)])
+def test_short_units_share_tasks_until_the_image_comes_to_its_end(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, is_shared: bool
+) -> None:
+    sizes: list[int] = []
+    submit: Callable[..., Any] = client.submit
+
+    def noted(function: Any, *arguments: Any, **options: Any) -> Any:
+        if function is tasks.in_turn:
+            sizes.append(len(arguments[1]))
+        return submit(function, *arguments, **options)
+
+    monkeypatch.setattr(client, "submit", noted)
+    n = 200 if is_shared else 6
+    events = run(client, FakeJob("a", tmp_path, CountedPlan(n), seconds=seconds))
+    keys = [event.receipt.key for event in events if event.receipt is not None]
+    assert len(keys) == len(set(keys)) == n
+    assert events[-1].result == n
+    if is_shared:
+        assert max(sizes) == running.MOST_UNITS
+        assert sizes[-4:] == [1] * 4
+    else:
+        assert set(sizes) == {1}
+
+
+def test_a_task_leaves_what_it_has_no_time_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "report_life", lambda: None)
+    done: list[int] = []
+
+    def work(one: SuperTile) -> int:
+        done.append(one.ix)
+        time.sleep(0.6 * tasks.TASK_S)
+        if one.ix == 7:
+            raise StageError("no")
+        return one.ix
+
+    assert tasks.in_turn(work, [unit(number) for number in range(5)]).results == (0, 1)
+    *before, last = tasks.in_turn(work, [unit(7), unit(8)]).results
+    assert not before
+    assert isinstance(last, Failure)
+    assert done == [0, 1, 7]
+
+
+def test_units_that_a_task_had_no_time_for_are_done_later(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first units take no time, so that tasks are given many of those that take long."""
+    monkeypatch.setattr(tasks, "TASK_S", 0.02)
+    job = FakeJob("a", tmp_path, CountedPlan(120), seconds=0.011)
+    monkeypatch.setattr(running.Running, "took", lambda self, seconds, units: setattr(self, "unit_s", 1e-4))
+    events = run(client, job)
+    keys = [event.receipt.key for event in events if event.receipt is not None]
+    assert sorted(keys) == sorted(unit(number).key for number in range(120))
+
+
 def test_the_next_image_is_prepared_as_soon_as_the_one_at_work_has_begun(
     client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,11 +310,11 @@ def test_a_unit_leased_by_a_living_process_is_waited_for(client: Client, tmp_pat
 
 def test_the_more_units_others_hold_the_longer_each_is_left_alone(client: Client, tmp_path: Path) -> None:
     """Every idle member of an array asks the file server for each of them."""
-    made, running = Engine(client, print), engine.Running(FakeJob("a", tmp_path, CountedPlan(1)))
+    made, one = Engine(client, print), engine.Running(FakeJob("a", tmp_path, CountedPlan(1)))
     started = time.monotonic()
     for number in range(4 * engine.MOST_ASKED):
-        made._receive(engine._Task(running, "unit", print, unit(number)), Busy(key=""))
-    waits = [at - started for at, _ in running.busy]
+        made._receive(one, unit(number), Busy(key=""))
+    waits = [at - started for at, _ in one.busy]
     assert engine.BUSY_WAIT_S <= waits[0] < 2 * engine.BUSY_WAIT_S
     assert waits[-1] > 3.5 * engine.BUSY_WAIT_S
 

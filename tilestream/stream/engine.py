@@ -17,7 +17,7 @@ from tilestream.stream import halt
 from tilestream.stream.events import Event, Job, Prepared, Ready
 from tilestream.stream.interrupts import Interrupts, held_back
 from tilestream.stream.running import Running
-from tilestream.stream.tasks import Lost, guarded, pickled_bytes, result_of
+from tilestream.stream.tasks import Lost, Turn, guarded, in_turn, pickled_bytes, result_of
 from tilestream.stream.watch import Hung, Watch
 from tilestream.stream.work import Again, Busy, Failure, Found, Work
 from tilestream.types import Plan, Receipt, Unit
@@ -50,14 +50,18 @@ class _Task:
     running: Running
     step: str
     function: Callable[..., Any]
-    unit: Unit | None = None
+    units: tuple[Unit, ...] = ()
     is_alone: bool = False
     is_sent_again: bool = False
 
     @property
     def name(self) -> str:
         """Return what the task is called in messages."""
-        return self.unit.key if self.unit is not None else f"the step `{self.step}`"
+        return ", ".join(unit.key for unit in self.units) or f"the step `{self.step}`"
+
+    def parts(self) -> list[_Task]:
+        """Return a task for each of its units, so that one that does harm is known by itself."""
+        return [replace(self, units=(unit,)) for unit in self.units] if len(self.units) > 1 else [self]
 
 
 class Engine:
@@ -218,9 +222,9 @@ class Engine:
         for running in self._running:  # oldest first, so that images finish one after the other
             if running.prepared is None or running.is_over:
                 continue
-            unit = running.next_unit()
-            if unit is not None:
-                self._submit(_Task(running, "unit", running.work, unit))
+            units = running.next_units(self.threads)
+            if units:
+                self._submit(_Task(running, "unit", running.work, units))
                 return True
             if running.can_finish:
                 running.is_over = True
@@ -229,17 +233,15 @@ class Engine:
         return False
 
     def _submit(self, task: _Task) -> None:
-        arguments = () if task.unit is None else (task.unit,)
-        if task.unit is not None and _is_gone(task.function):
+        if task.units and _is_gone(task.function):
             task = replace(task, function=self._sent_again(task.running))
+        call = (in_turn, task.function, task.units) if task.units else (guarded, task.function)
         task.running.has_begun |= task.step != "prepare"
         # the steps by their names, for Dask's dashboard and for its estimates of how long each takes
         key = f"tilestream-{task.step}-{uuid.uuid4().hex}"
         # what opens an image, or frees its parts, does not wait behind the units of others
         priority = 0 if task.step == "unit" else 1
-        future = self._client.submit(
-            guarded, task.function, *arguments, key=key, pure=False, retries=0, priority=priority
-        )
+        future = self._client.submit(*call, key=key, pure=False, retries=0, priority=priority)
         task.running.pending += 1
         self._pending.add(future)
         future.add_done_callback(lambda done: self._finished.put((task, done)))
@@ -273,9 +275,24 @@ class Engine:
         elif task.step == "finish":
             self._finish(running, result)
         else:
-            self._receive(task, result)
+            self._receive_all(task, result)
+
+    def _receive_all(self, task: _Task, turn: Turn) -> None:
+        running = task.running
+        running.took(turn.seconds, len(turn.results))
+        running.opened.extendleft(reversed(task.units[len(turn.results) :]))
+        for unit, result in zip(task.units, turn.results, strict=False):
+            if isinstance(result, Failure):
+                self._end(running, "failed", failure=result)
+            else:
+                self._receive(running, unit, result)
 
     def _suspect(self, task: _Task, lost: Lost) -> None:
+        for part in task.parts():
+            if part.running in self._running:
+                self._suspect_part(part, lost)
+
+    def _suspect_part(self, task: _Task, lost: Lost) -> None:
         silent_s = self._watch.ended.get(lost.worker)
         if silent_s is not None and task.name not in task.running.hung:
             task.running.hung.add(task.name)
@@ -291,12 +308,10 @@ class Engine:
             reason = f"{task.name} ends its worker process, alone as well as with others ({lost.reason})"
             self._end(task.running, "failed", failure=Failure(reason=reason))
 
-    def _receive(self, task: _Task, result: Receipt | Found | Busy) -> None:
-        running = task.running
+    def _receive(self, running: Running, unit: Unit, result: Receipt | Found | Busy) -> None:
         if isinstance(result, Busy):
-            if task.unit is not None:
-                wait_s = BUSY_WAIT_S * max(1.0, len(running.busy) / MOST_ASKED)
-                running.busy.append((time.monotonic() + wait_s, task.unit))
+            wait_s = BUSY_WAIT_S * max(1.0, len(running.busy) / MOST_ASKED)
+            running.busy.append((time.monotonic() + wait_s, unit))
             return
         receipt = result.receipt if isinstance(result, Found) else result
         reused = (receipt,) if isinstance(result, Found) else ()

@@ -6,10 +6,15 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from tilestream.stream.events import Job, Prepared
+from tilestream.stream.tasks import TASK_S
 from tilestream.types import Unit
+
+MOST_UNITS = 8
+"""Most units of one task: its results come together."""
 
 
 @dataclass
@@ -40,6 +45,39 @@ class Running:
     """How often it went back from its finish to units."""
     hung: set[str] = field(default_factory=set)
     """Units and steps that were in a process in which everything hung."""
+
+    unit_s: float = 0.0
+    """How long a unit takes, the latest ones counting most; 0 before the first has come back."""
+
+    def next_units(self, threads: int) -> tuple[Unit, ...]:
+        """Return units for one task, none when no unit can be submitted now.
+
+        Parameters
+        ----------
+        threads : int
+            Threads of the cluster. Towards the end of the image tasks become small again, so that no thread waits for
+            another that took several.
+
+        Returns
+        -------
+        tuple of Unit
+            Where units are short as many as fill `TASK_S`, else one.
+        """
+        first = self.next_unit()
+        if first is None:
+            return ()
+        most = min(MOST_UNITS, int(TASK_S / self.unit_s)) if self.unit_s else 1
+        if most < 2:
+            return (first,)
+        share = 2 * max(1, threads)
+        self.opened.extend(islice(self.units, max(0, most * share - len(self.opened))))
+        more = min(most, len(self.opened) // share) - 1
+        return (first, *(self.opened.popleft() for _ in range(more)))
+
+    def took(self, seconds: float, units: int) -> None:
+        """Learn how long units take."""
+        each = seconds / units
+        self.unit_s = each if not self.unit_s else self.unit_s + (each - self.unit_s) / 4
 
     def next_unit(self) -> Unit | None:
         """Return a unit that can be submitted now."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,9 @@ from tilestream.stream.halt import Halted
 from tilestream.stream.watch import report_life
 from tilestream.stream.work import Busy, Failure
 
+TASK_S = 0.5
+"""A task takes no further unit after this long: about nine messages go round for each, which cost as much as decoding
+a hundred tiles, and short ones share them."""
 RESULT_S = 2.0
 """How long the result of a finished task, a receipt, may take to travel."""
 
@@ -31,6 +35,40 @@ class Lost:
     """How it was lost."""
     worker: str = ""
     """Address of the worker, where it is known."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one task has done."""
+
+    results: tuple[Any, ...]
+    """Of its first units, in order; those after them were not begun."""
+    seconds: float
+    """How long that took."""
+
+
+def in_turn(work: Callable[..., Any], units: Sequence[Any]) -> Turn:
+    """Return what became of some units of an image, each claimed and done by itself, until `TASK_S` have passed.
+
+    Parameters
+    ----------
+    work : callable
+        Does a unit.
+    units : sequence of Unit
+        One after the other; the first is done in any case.
+
+    Returns
+    -------
+    Turn
+        Its last result is a failure where there was one: nothing of the image is begun after it.
+    """
+    results: list[Any] = []
+    started = time.perf_counter()
+    for unit in units:
+        results.append(guarded(work, unit))
+        if isinstance(results[-1], Failure) or time.perf_counter() - started > TASK_S:
+            break
+    return Turn(tuple(results), time.perf_counter() - started)
 
 
 def guarded(function: Callable[..., Any], *arguments: Any) -> Any:
