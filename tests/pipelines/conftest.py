@@ -53,9 +53,10 @@ class Run:
             return tree.load()
 
     def stores(self) -> dict[str, bytes]:
-        """Every file but the reports and the receipts, which hold times and places."""
+        """Every file but the reports and receipts, which hold times and places, and what lists the inputs."""
         kept = {}
-        skipped = ("receipts", "report.html", "report.json", "report", "cohort.npz", "metrics.prom")
+        cohort = "cohort.npz", "cohort.csv", "cohort.parquet"
+        skipped = ("receipts", "report.html", "report.json", "report", "metrics.prom", *cohort)
         for path in self.out.rglob("*"):
             relative = path.relative_to(self.out)
             if path.is_file() and relative.parts[0] not in skipped:
