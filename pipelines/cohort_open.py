@@ -65,6 +65,7 @@ def open_cohort(
 
     Everything comes from one index, `cohort.npz`, which each run writes at its end. It is compared with the folder when
     it is read: stores that came or changed since are read anew, those that are gone are left out with a warning.
+    Two stores of one image, as after runs that named it in two ways, are both there, with a warning.
     Memory is about a kilobyte a slide, and its vectors.
 
     Examples
@@ -75,17 +76,18 @@ def open_cohort(
     """
     root = _folder(directory)
     fresh = _fresh(root)
-    for note in fresh.notes:
-        warnings.warn(note, UserWarning, stacklevel=2)
     catalogue = fresh.catalogue
     if not catalogue.records:
         raise _nothing(root)
     digest = _choose(root, catalogue, encoder)
+    notes = (*fresh.notes, *_twice(catalogue.twins(digest)))
+    for note in notes:
+        warnings.warn(note, UserWarning, stacklevel=2)
     if manifest is not None:
         catalogue = _told(catalogue, digest, Path(manifest))
     dataset = cohort_dataset(root, catalogue, digest)
-    if fresh.notes:
-        dataset.attrs["notes"] = [*dataset.attrs.get("notes", []), *fresh.notes]
+    if notes:
+        dataset.attrs["notes"] = [*dataset.attrs.get("notes", []), *notes]
     if chunks is None:
         return dataset
     if chunks == "slide":
@@ -132,6 +134,18 @@ def _fresh(root: Path) -> Refreshed:
             note = f"the index was not written, so that opening takes as long the next time: {error}"
             return replace(fresh, notes=(*fresh.notes, note))
     return fresh
+
+
+def _twice(twins: tuple[tuple[str, ...], ...], most: int = 3) -> tuple[str, ...]:
+    """Return a note on images that are there under several names, none where there are none."""
+    if not twins:
+        return ()
+    pairs = "; ".join(" and ".join(f"`{key}`" for key in keys[:most]) for keys in twins[:most])
+    more = f"; and {len(twins) - most} more" if len(twins) > most else ""
+    return (
+        f"images under several names in this cohort, whose tiles count more than once: {pairs}{more}. "
+        f"Remove the stores (`<name>{SUFFIX}`) that are too many, or select without them.",
+    )
 
 
 def _nothing(root: Path) -> ConfigError:

@@ -31,7 +31,7 @@ UNI = (("uni", OUTPUTS),)
 
 def make_store(folder: Path, key: str, *, number: int = 0, encoders=UNI, damaged=(), recipe=None, **image):
     """Write one store; a vector is its row and a tenth of its place, 10,000 for each slide before it."""
-    info = make_image(**image)
+    info = make_image(**{"fingerprint": key} | image)
     sink = make_sink(
         folder,
         image=info,
@@ -71,6 +71,7 @@ def make_many(folder: Path, count: int, *, tiles: int = 2000, dim: int = 64) -> 
             (store / file).parent.mkdir(parents=True, exist_ok=True)
             os.link(first / file, store / file)
         document["attributes"]["tilestream"]["content"] = f"{number:032x}"
+        document["attributes"]["image"]["fingerprint"] = f"{number:032x}"
         (store / "zarr.json").write_text(json.dumps(document))
     return folder
 

@@ -30,14 +30,14 @@ class MeanStd:
         return {"mean": rows.mean(axis=0).astype(np.float32), "std": rows.std(axis=0).astype(np.float32)}
 
 
-def make_image(*, height=1000, width=1500, mpp=0.5, crs=None, affine=None, **more):
+def make_image(*, height=1000, width=1500, mpp=0.5, crs=None, affine=None, fingerprint="f" * 32, **more):
     shape = Shape(y=height, x=width)
     return ImageInfo(
         format="tiff",
         levels=(Level(index=0, shape=shape, block=Shape(y=256, x=256)),),
         dtype=np.dtype("uint8"),
         channels=tuple(Channel(name=name) for name in "RGB"),
-        fingerprint="f" * 32,
+        fingerprint=fingerprint,
         mpp_yx=None if mpp is None else (mpp, mpp),
         crs=crs,
         affine=affine,

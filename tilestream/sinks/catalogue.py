@@ -20,7 +20,7 @@ from tilestream.types import Array
 
 INDEX = "cohort.npz"
 """Name of the index in the folder of a run's outputs."""
-FORMAT = 1
+FORMAT = 2
 """Version of the file; one of another version is made anew."""
 RECEIPTS = "receipts"
 """Folder of the receipts, with one folder an image; an input folder may bear that name too."""
@@ -57,6 +57,13 @@ class Catalogue:
     def of_set(self, digest: str) -> tuple[StoreRecord, ...]:
         """Return the stores that have a feature set, in the order of its vectors."""
         return tuple(record for record in self.records if digest in record.sets)
+
+    def twins(self, digest: str) -> tuple[tuple[str, ...], ...]:
+        """Return the keys of stores of a feature set that are of one image, for each such image."""
+        keys: dict[str, list[str]] = {}
+        for record in self.of_set(digest):
+            keys.setdefault(record.image, []).append(record.key)
+        return tuple(tuple(same) for same in keys.values() if len(same) > 1)
 
     def vectors_by_key(self) -> Iterator[tuple[str, str, Vectors]]:
         """Yield key, digest and vectors of each store and set."""

@@ -63,6 +63,8 @@ class StoreRecord:
     """State of the store when it was read."""
     content: str
     """Digest of what the store was made from."""
+    image: str
+    """Digest of the image's fingerprint and of what was chosen of it; equal for one image under two names."""
     version: str
     """Version of tilestream that wrote it."""
     n: int
@@ -163,6 +165,7 @@ def _found(folder: Path, key: str, stamp: Stamp, attributes: Mapping[str, Any], 
         key=key,
         stamp=stamp,
         content=owner["content"],
+        image=checksum(encode_json({name: image[name] for name in ("fingerprint", "selection")})),
         version=owner["version"],
         n=int(nodes["tile/status"]["shape"][0]),
         n_ok=int(nodes["slide/n_ok"]["fill_value"]),
