@@ -164,7 +164,31 @@ def test_labels_come_from_a_manifest_given_later(folder, tmp_path):
     cohort = ts.open_cohort(folder, manifest=table)
     assert list(cohort.label.values) == ["tumour", "normal", "", "tumour"]
     assert list(cohort.sel(stage="I", label="tumour").slide.values) == ["z.svs"]
-    assert "label" not in ts.open_cohort(folder).coords  # nothing is kept of it
+    assert not any(ts.open_cohort(folder).label.values)  # nothing is kept of it
+
+
+def test_one_image_under_several_names_is_told_each_time(folder):
+    make_store(folder, "slides/z.svs", fingerprint="z.svs", height=500, width=130)
+    make_store(folder, "z.png", fingerprint="z.svs", selection={"page": 1}, height=500, width=130)
+    make_store(folder, "z.tif", fingerprint="z.svs", encoders=(("conch", OUTPUTS),), height=64, width=64)
+    for _ in range(2):  # from the stores, then from the index
+        with pytest.warns(UserWarning, match=r"^images under several names.*: `slides/z.svs` and `z.svs`\. ") as caught:
+            cohort = ts.open_cohort(folder, encoder="uni")
+        assert len(caught) == 1
+        assert cohort.attrs["notes"] == [str(caught[0].message)]
+    for name in SLIDES:
+        make_store(folder, f"again/{name}", fingerprint=name, **SLIDES[name])
+    with pytest.warns(UserWarning, match=r"`three ü.tif`; and 1 more\. "):
+        ts.open_cohort(folder, encoder="uni")
+
+
+@pytest.mark.parametrize("labels", [{"label": "tumour"}, {"date": "2024"}, {"date": slice("2024", None)}])
+def test_what_nobody_has_said_of_a_cohort_cannot_be_selected_by(tmp_path, labels):
+    make_store(tmp_path, "a.svs", height=64, width=64)
+    cohort = ts.open_cohort(tmp_path)
+    (name,) = labels
+    with pytest.raises(ConfigError, match=rf"no `{name}`: got .* \(`slide`\)\. Give a manifest with a column `{name}`"):
+        cohort.sel(labels)
 
 
 def test_a_manifest_that_names_nothing_or_too_much_is_refused(folder, tmp_path):
@@ -180,8 +204,8 @@ def test_a_manifest_that_names_nothing_or_too_much_is_refused(folder, tmp_path):
 
 def test_a_run_leaves_an_index_with_what_its_manifest_said(embed: Embed, tmp_path):
     (tmp_path / "in").mkdir()
-    for name in ("a.svs", "b.svs"):
-        write_slide(tmp_path / "in" / name, Shape(y=600, x=600), mpp=0.5)
+    for name, edge in {"a.svs": 600, "b.svs": 620}.items():
+        write_slide(tmp_path / "in" / name, Shape(y=edge, x=edge), mpp=0.5)
     table = tmp_path / "in" / "table.csv"
     table.write_text("path,label,date\na.svs,tumour,2024-05-02\nb.svs,normal,2024-06-01\n")
     assert embed("--manifest", table, "--where", "all").exit_code == 0

@@ -196,6 +196,31 @@ def test_labels_that_are_not_there_are_errors_that_help(cohort):
     assert "other" in cohort.rename(uni="other")
 
 
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda cohort: cohort.to_dataframe(), r"`to_dataframe`.*cohort\[\['n', 'n_ok'\]\].to_dataframe"),
+        (lambda cohort: cohort.drop_sel(slide="z.svs"), "a row is a slide or a tile, not both"),
+        (lambda cohort: xr.concat([cohort, cohort], "tile", data_vars="minimal"), r"`concat` along `tile`"),
+        (lambda cohort: xr.align(cohort, cohort.isel(tile=slice(3)), join="inner"), r"`groupby`, `merge`"),
+        (lambda cohort: xr.align(cohort, cohort.isel(tile=slice(3)), join="left"), r"`groupby`, `merge`"),
+        (lambda cohort: cohort.groupby("slide_of_tile").mean(), r"Take a variable first: `cohort\[NAME\].groupby"),
+    ],
+)
+def test_what_works_along_one_dimension_only_says_to_take_variables(cohort, ask, message):
+    with pytest.raises(ConfigError, match=message):
+        ask(cohort)
+
+
+def test_what_those_errors_say_to_do_works(cohort):
+    assert cohort[["n", "n_ok"]].to_dataframe().n.tolist() == cohort.n.values.tolist()
+    assert len(cohort[["status", "tissue"]].to_dataframe()) == cohort.sizes["tile"]
+    grouped = cohort["uni"].groupby(cohort["slide_of_tile"]).mean()
+    np.testing.assert_allclose(grouped.values, cohort.uni_mean.values, rtol=1e-5)
+    rows = cohort["uni"].reset_coords(drop=True)
+    assert xr.concat([rows, rows], "tile").sizes["tile"] == 2 * cohort.sizes["tile"]
+
+
 def test_nothing_else_is_read(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
     cohort = opened(copy)

@@ -17,7 +17,7 @@ from tilestream.sinks.features import SCALARS
 from tilestream.sinks.storerecord import SUFFIX, FeatureSet, StoreRecord
 from tilestream.sinks.tables import STATUS_ATTRIBUTES, feature_dimension
 from tilestream.types import Array
-from tilestream.xr.cohortindex import DATE, SLIDE, TILE, CohortFacts, CohortIndex
+from tilestream.xr.cohortindex import DATE, SLIDE, TILE, TOLD, CohortFacts, CohortIndex
 from tilestream.xr.shelf import Shelf, SlideNumbers, TileArray
 
 RESERVED = frozenset(
@@ -82,11 +82,11 @@ def cohort_dataset(root: Path, catalogue: Catalogue, digest: str) -> xr.Dataset:
 def _given_columns(
     records: Sequence[StoreRecord], given: Sequence[Given], taken: frozenset[str], notes: list[str]
 ) -> dict[str, Array]:
-    """Return the columns of manifests that any of the slides has, and the dates."""
+    """Return the columns of manifests that any of the slides has; `label` and `date` always, to be asked for."""
     columns: dict[str, Array] = {}
     for name in ("label", "id"):
         values = [getattr(one, name) or "" for one in given]
-        if any(values):
+        if any(values) or name in TOLD:
             columns[name] = np.array(values, np.str_)
     for name in sorted({name for one in given for name in one.extra} - {DATE}):
         own = f"manifest_{name}" if name in taken else name
@@ -95,8 +95,7 @@ def _given_columns(
         _date(one.extra.get(DATE) or record.datetime, record.key, notes)
         for record, one in zip(records, given, strict=True)
     ]
-    if not all(np.isnat(date) for date in dates):
-        columns[DATE] = np.array(dates, "datetime64[ns]")
+    columns[DATE] = np.array(dates, "datetime64[ns]")
     return columns
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import pairwise
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,12 @@ from tilestream.types import Array
 from tilestream.xr.grid import within
 from tilestream.xr.shelf import Shelf, as_array
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 SLIDE, TILE, DATE = "slide", "tile", "date"
+TOLD = ("label", DATE)
+"""Columns that each cohort has, though empty where nobody has said anything."""
 PLACES = ("x", "y", "crs_x", "crs_y")
 """Coordinates of tiles by which boxes are cut."""
 
@@ -36,6 +41,10 @@ class CohortFacts:
     """`(slides, 2)` edges of a tile's core, pixels of level 0."""
     crs: tuple[str | None, ...]
     """CRS of each slide."""
+
+
+class WholeCohortError(ConfigError, TypeError, NotImplementedError):
+    """Something that xarray does with one dimension only, asked of a whole cohort; of the types that it documents."""
 
 
 class CohortIndex(xr.Index):
@@ -87,6 +96,33 @@ class CohortIndex(xr.Index):
                 do="Select first, then `drop_indexes` and rename.",
             )
         return self
+
+    def to_pandas_index(self) -> pd.Index:
+        """Refuse: slides and tiles are two dimensions."""
+        raise _whole(
+            "`to_dataframe`, or another table",
+            "one dimension: a row is a slide or a tile, not both",
+            "Take variables of one first: `cohort[['n', 'n_ok']].to_dataframe()` has a row for each slide, "
+            "`cohort[['status', 'tissue']].to_dataframe()` one for each tile.",
+        )
+
+    @classmethod
+    def concat(cls, indexes: Sequence[Self], dim: Hashable, positions: Iterable[Iterable[int]] | None = None) -> Self:
+        """Refuse: the slides of two cohorts may be the same ones."""
+        raise _whole(
+            f"`concat` along `{dim}`",
+            "variables of one dimension",
+            "Give the runs one `--out`, which is one cohort; or take variables first: "
+            "`xr.concat([one[NAME].reset_coords(drop=True), other[NAME].reset_coords(drop=True)], 'tile')`.",
+        )
+
+    def join(self, other: Self, how: str = "inner") -> Self:
+        """Refuse: other slides or tiles would have to be read under the same positions."""
+        raise _aligned()
+
+    def reindex_like(self, other: Self) -> dict[Hashable, Any]:
+        """Refuse, as `join`."""
+        raise _aligned()
 
     def isel(self, indexers: Mapping[Any, Any]) -> xr.Index | None:
         """Return the index of a part."""
@@ -150,6 +186,7 @@ class CohortIndex(xr.Index):
         return IndexSelResult(found)
 
     def _chosen(self, name: str, label: Any, among: Ints) -> Ints:
+        self._require_column(name, label)
         values = self.facts.columns[name][self.numbers[among]]
         if name == DATE:
             return among[_dated(values, label)]
@@ -166,6 +203,21 @@ class CohortIndex(xr.Index):
             near = get_close_matches(missing, places, n=3) or sorted(places)[:5]
             raise KeyError(f"no {name} {missing!r} in this cohort of {len(values)} slides; there is {', '.join(near)}")
         return among[[place for one in dict.fromkeys(wanted) for place in places[one]]]
+
+    def _require_column(self, name: str, label: Any) -> None:
+        if name not in TOLD or self._is_told(name):
+            return
+        known = [one for one in self.facts.columns if self._is_told(one)]
+        raise ConfigError.of(
+            f"`sel({name}={label!r})`: this cohort has no `{name}`",
+            got="no slide that has one",
+            expected=f"one of its columns ({', '.join(f'`{one}`' for one in known)})",
+            do=f"Give a manifest with a column `{name}`: `ts.open_cohort(FOLDER, manifest=TABLE)`.",
+        )
+
+    def _is_told(self, name: str) -> bool:
+        column = self.facts.columns[name]
+        return not bool((np.isnat(column) if name == DATE else column == "").all())
 
     def _all_tiles_of(self, chosen: Ints) -> Any:
         """Return where the tiles of some slides are among those that are left, slide by slide."""
@@ -241,6 +293,18 @@ class CohortIndex(xr.Index):
                 expected="slides that share one",
                 do="Select by `crs` first: `.sel(crs=…)`.",
             )
+
+
+def _whole(what: str, expected: str, do: str) -> WholeCohortError:
+    return WholeCohortError.of(what, got="a whole cohort, along `slide` and `tile` at once", expected=expected, do=do)
+
+
+def _aligned() -> WholeCohortError:
+    return _whole(
+        "`groupby`, `merge` or another alignment of cohorts",
+        "variables of one dimension, or the same slides and tiles",
+        "Take a variable first: `cohort[NAME].groupby(cohort['slide_of_tile']).mean()` has a row for each slide.",
+    )
 
 
 def _index(key: Any) -> Any:
