@@ -121,6 +121,15 @@ class TileDataset(IterableDataset[Any]):
         """Return the batches of an epoch on this rank."""
         return self._order.batches
 
+    def __repr__(self) -> str:
+        """Return what an epoch shows, and what it does not."""
+        order, tile_px = self._order, self.images[0].plan.grid.tile_px
+        return (
+            f"<TileDataset of {len(self.images)} images, {order.total:,} tiles of {tile_px} px: "
+            f"rank {order.share.rank} of {order.share.ranks}, {order.batches:,} batches of {order.batch} an epoch; "
+            f"ends={order.ends!r} leaves out {order.dropped:,} tiles>"
+        )
+
     @property
     def epoch(self) -> int:
         """Return the number of the epoch."""

@@ -120,6 +120,13 @@ class EpochOrder:
         return self.stretch[2]
 
     @property
+    def dropped(self) -> int:
+        """Return the tiles that no rank shows in an epoch."""
+        if self.ends != "drop":
+            return 0
+        return self.total - self.total // self.share.ranks // self.batch * self.batch * self.share.ranks
+
+    @property
     def windows(self) -> int:
         """Return the windows of the share."""
         return -(-self.stretch[1] // self.window)
