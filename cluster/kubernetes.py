@@ -52,7 +52,7 @@ def start_kubernetes(profile: Profile) -> Cluster:
             f"`--cluster {profile.given}`",
             got=str(error),
             expected="the package dask-kubernetes",
-            do="Run `pip install 'tilestream[kubernetes]'`.",
+            do="Run `pip install -e '.[kubernetes]'` in the clone.",
         ) from error
     spec = make_cluster_spec(
         name=_name(profile),

@@ -52,7 +52,7 @@ def start_slurm(profile: Profile) -> Iterator[SpecCluster]:
             f"`--cluster {profile.given}`",
             got=str(error),
             expected="the package dask-jobqueue",
-            do="Run `pip install 'tilestream[slurm]'`.",
+            do="Run `pip install -e '.[slurm]'` in the clone.",
         ) from error
     if shutil.which("sbatch") is None:
         raise ConfigError.of(

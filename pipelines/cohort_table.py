@@ -80,7 +80,7 @@ def _write_table(out: Path, entries: Sequence[Entry], rows: Sequence[InputRow]) 
     if find_spec("pyarrow") is None:
         with explained(out / PARQUET):
             (out / PARQUET).unlink(missing_ok=True)  # that of an earlier run says something else
-        return (f"`{PARQUET}` needs pyarrow (`pip install 'tilestream[parquet]'`); `{CSV}` holds the same",)
+        return ()  # the CSV holds the same
     _write_parquet(out / PARQUET, types, table)
     return ()
 

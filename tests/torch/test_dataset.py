@@ -337,6 +337,13 @@ def test_workers_do_not_take_a_state_of_another_number_of_workers(images, monkey
     assert list(again) == []
 
 
+@pytest.mark.parametrize(("ends", "left"), [("drop", 8), ("pad", 0), ("keep", 0)])
+def test_its_repr_says_what_an_epoch_shows(images, ends, left):
+    feed = feed_of(images, ends=ends, rank=1, world_size=4)
+    said = f"{TOTAL} tiles of 64 px: rank 1 of 4, {len(feed)} batches of 16 an epoch"
+    assert repr(feed) == f"<TileDataset of 2 images, {said}; ends={ends!r} leaves out {left} tiles>"
+
+
 def test_distributed_says_which_rank_it_is(images, monkeypatch):
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
@@ -347,7 +354,7 @@ def test_distributed_says_which_rank_it_is(images, monkeypatch):
 def test_without_torch_it_says_what_to_install():
     code = "import sys; sys.modules['torch'] = None; import tilestream as ts; ts.torch"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "pip install 'tilestream[torch]'" in done.stderr
+    assert "pip install -e '.[torch]'" in done.stderr
 
 
 @pytest.mark.gpu

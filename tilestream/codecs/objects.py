@@ -72,7 +72,7 @@ def words_of(error: BaseException) -> tuple[str, str, str]:
     said = " ".join(str(link) for link in chain_of(error))
     if isinstance(error, ImportError):
         got = f"no package that reaches this storage ({str(error).lower()})"
-        return got, "one that is installed", "Run `pip install 'tilestream[cloud]'`."
+        return got, "one that is installed", "Run `pip install -e '.[cloud]'`."
     if "Protocol not known" in said:
         return said.lower(), "s3, gs, az, http or another that fsspec knows", "Check the URL."
     if kinds.intersection(_CREDENTIALS):

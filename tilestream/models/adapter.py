@@ -267,7 +267,7 @@ def _check_framework(contract: StageContract, target: str) -> None:
     if not contract.is_model:
         return
     if importlib.util.find_spec("torch") is None:
-        do = "pip install 'tilestream[torch]'."
+        do = "pip install -e '.[torch]'."
         raise ConfigError.of(what, got="framework `torch`", expected="torch to be installed", do=do)
     if contract.dtype != "source":
         try:

@@ -192,7 +192,10 @@ def _projection(url: str, crs: Any, wanted: str) -> Any:
         transform = pyproj.Transformer.from_crs(name, wanted, always_xy=True)
     except ImportError as error:
         raise _error(
-            url, f"coordinates in {name}", f"{wanted}, the image's CRS", "Install `tilestream[geo]`, or reproject it."
+            url,
+            f"coordinates in {name}",
+            f"{wanted}, the image's CRS",
+            "Run `pip install -e '.[geo]'`, or reproject it.",
         ) from error
     except pyproj.exceptions.CRSError as error:
         raise _error(url, f"crs {name!r}", "a known CRS such as `EPSG:32629`", "Correct the member `crs`.") from error

@@ -82,7 +82,7 @@ def full_wkt(crs: str) -> str:
             f"WKT of `{crs}`",
             got="no pyproj",
             expected="it installed: GDAL knows a place by its WKT alone",
-            do="Run `pip install 'tilestream[geo]'`, or choose another profile.",
+            do="Run `pip install -e '.[geo]'`, or choose another profile.",
         ) from error
     try:
         return str(CRS.from_user_input(crs).to_wkt())

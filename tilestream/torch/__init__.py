@@ -3,7 +3,7 @@
 try:
     import torch as _torch  # noqa: F401 - so that its absence is told in our words
 except ImportError as error:
-    raise ImportError("`tilestream.torch` needs torch: pip install 'tilestream[torch]'") from error
+    raise ImportError("`tilestream.torch` needs torch: pip install -e '.[torch]'") from error
 
 from tilestream.torch.dataset import TileDataset as TileDataset
 from tilestream.torch.records import PlannedImage as PlannedImage
