@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tilestream.metrics import stage_of
 from tilestream.pipelines.figures import TAIL, Figures
 from tilestream.pipelines.report_time import AHEAD, WAIT, by_kind, kind_of, task_seconds, wait_share, work_seconds
 
@@ -217,7 +218,7 @@ def _work(measured: Measured, setting: Setting) -> Finding | None:
     if kind == "read" and setting.remote:
         name = f"reading from {setting.remote}"
     elif kind == "compute":
-        name = f"computing (`{max(_stages(seconds), key=lambda stage: seconds[stage])}`)"
+        name = f"computing (`{stage_of(max(_stages(seconds), key=lambda stage: seconds[stage]))}`)"
     text = f"{name} takes {share:.0%} of the time"
     if measured.threads:
         text += f" on {_threads(measured.threads)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tilestream.metrics import stage_of
 from tilestream.pipelines.report_colours import OTHER, category
 from tilestream.pipelines.report_rows import RunFacts
 from tilestream.pipelines.report_time import KINDS, WAIT
@@ -55,7 +56,7 @@ def time_split(seconds: Mapping[str, float]) -> dict[str, Any] | None:
     colours = _step_colours(seconds)
     parts = [
         {
-            "name": name,
+            "name": stage_of(name),
             "what": _STEPS.get(name, "stage"),
             "seconds": value,
             "share": 100 * value / total,

@@ -10,6 +10,24 @@ from dataclasses import dataclass, field
 
 from tilestream.life import LIFE
 
+STEPS = frozenset((
+    "read", "decode", "gather", "supply", "wait", "transfer", "paste", "levels", "encode", "store", "write", "plan",
+    "finish",
+))  # fmt: skip
+"""Steps of our own that take time in a run; a stage of the same name is another step."""
+
+_STAGE = "stage "
+
+
+def stage_step(name: str) -> str:
+    """Return the name of the step in which a stage computes: its own, unless a step of ours is called so."""
+    return f"{_STAGE}{name}" if name in STEPS else name
+
+
+def stage_of(step: str) -> str:
+    """Return the name of the stage that computes in a step, which `stage_step` gave."""
+    return step.removeprefix(_STAGE)
+
 
 @dataclass
 class Meter:

@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tilestream.metrics import STEPS, stage_of, stage_step
+from tilestream.pipelines.report_advice import Measured, Setting, findings
+from tilestream.pipelines.report_html_time import time_split
 from tilestream.pipelines.report_time import (
+    KINDS,
+    WAIT,
     added,
     by_kind,
     cache_figures,
@@ -30,6 +35,18 @@ def test_stages_are_summed_up_and_waiting_is_no_work() -> None:
     assert (task_seconds(ALONE), task_seconds(AHEAD)) == (10.0, 10.0)
     assert (wait_share(ALONE), wait_share(AHEAD), wait_share({})) == (0.0, 0.3, 0.0)
     assert shares({}) == {}
+
+
+def test_a_stage_with_the_name_of_a_step_of_ours_is_still_a_stage() -> None:
+    assert (set(KINDS) | {WAIT}) - {"compute"} <= STEPS
+    assert by_kind({stage_step(name): 1.0 for name in STEPS}) == {"compute": len(STEPS)}
+    assert [stage_of(stage_step(name)) for name in ("encode", "vit")] == ["encode", "vit"]
+    assert stage_step("vit") == "vit"
+    split = time_split({"encode": 1.0, stage_step("encode"): 3.0})
+    assert split is not None
+    assert [(part["name"], part["what"]) for part in split["parts"]] == [("encode", "stage"), ("encode", "compressing")]
+    (found,) = findings(Measured(wall_s=3.0, threads=0, seconds={stage_step("encode"): 3.0}), Setting())
+    assert found.text == "computing (`encode`) takes 100 % of the time"
 
 
 def test_receipts_of_earlier_versions_are_understood() -> None:

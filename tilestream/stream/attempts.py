@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from tilestream.errors import StageError, TilestreamError
-from tilestream.metrics import count, timed
+from tilestream.metrics import count, stage_step, timed
 from tilestream.stream.faults import Fault, fault_of, lost, reason_of
 from tilestream.types import Array, Batch, DeviceStage, ImageInfo, Pending, Stage
 
@@ -87,7 +87,7 @@ class RunningStage:
         while started:
             batch, pending = started.pop(0)
             try:
-                with timed(self.name):
+                with timed(stage_step(self.name)):
                     found = self.accept(pending(), batch)
             except Exception as error:  # noqa: BLE001 - whatever a user's callable raises has to be told by tile
                 done += self._again(batch, error)
@@ -140,7 +140,7 @@ class RunningStage:
 
     def _begin(self, batch: Batch) -> Pending:
         try:
-            with timed(self.name):
+            with timed(stage_step(self.name)):
                 if isinstance(self.stage, DeviceStage):
                     return self.stage.start(batch)
                 found = self.stage(batch)
