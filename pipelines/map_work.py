@@ -145,6 +145,7 @@ class MapFinish(FinishStore):
             "mpp": image.mpp,
             "crs": image.crs,
             "datetime": image.datetime,
+            "is_map": True,
             "tile_px": plan.grid.tile_px,
             "plan_mpp": None if plan.mpp_yx is None else float(np.sqrt(plan.mpp_yx[0] * plan.mpp_yx[1])),
             "tiles": self.tiles,
@@ -175,12 +176,13 @@ class MapFinish(FinishStore):
         pyramid = self.work.image.pyramid
         stored = open_pyramid(self.place.url, options=self.place.options, cache_bytes=0)
         region = stored.thumbnail(HEAT_PX)
-        image, channel = pyramid.info, self.work.image.info.channels[0]
+        image, channels = pyramid.info, self.work.image.info.channels
+        channel = channels[0]
         values = region.pixels[0] * np.float32(channel.scale) + np.float32(channel.offset)
         cells = np.where(region.valid, values, np.float32("nan"))
         thumbnail = display_pixels(pyramid.thumbnail(THUMBNAIL_PX), pyramid.channels)
         picture = make_picture(thumbnail, cells, shape=image.shape, mpp=image.mpp)
-        replace(picture, heat_label=channel.name).save(journal.path / PICTURE)
+        replace(picture, heat_label=channel.name, heat_channels=len(channels)).save(journal.path / PICTURE)
 
 
 def receipts_of_tiles(receipts: Sequence[Receipt]) -> list[Receipt]:

@@ -192,17 +192,29 @@ def picture_view(picture: Picture) -> dict[str, Any]:
         "outline": "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in ring) + "Z" for ring in picture.outline),
         "heat": _data_uri(picture.heat) if picture.heat else "",
         "heat_xywh": picture.heat_xywh,
-        "label": picture.heat_label,
+        "caption": heat_caption(picture),
         "ticks": scale_ticks(low, high),
         "scale": scale_bar(picture.width_px, picture.um_per_px),
     }
+
+
+def heat_caption(picture: Picture) -> str:
+    """Return what the heat map of a picture shows, and where it is empty."""
+    label, channels = picture.heat_label, picture.heat_channels
+    if not channels:
+        return (
+            f"{label[:1].upper()}{label[1:]} of each tile: low where little varies, high where much does. "
+            "Empty where no tile was taken or none could be decoded."
+        )
+    which = "the only channel" if channels == 1 else f"the first of {channels:,} channels"
+    return f"Map of {label}, {which}. Empty where it has no value."
 
 
 def scale_ticks(low: float, high: float) -> list[str]:
     """Return five evenly spaced numbers of a colour scale, all with the same number of decimals."""
     width = high - low
     decimals = min(6, max(0, 1 - math.floor(math.log10(width)))) if width > 0 else 2
-    return [f"{low + width * part:.{decimals}f}" for part in (0, 0.25, 0.5, 0.75, 1)]
+    return [f"{low + width * part:z.{decimals}f}" for part in (0, 0.25, 0.5, 0.75, 1)]
 
 
 def scale_bar(width_px: int, um_per_px: float | None) -> dict[str, Any] | None:

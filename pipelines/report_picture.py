@@ -50,6 +50,8 @@ class Picture:
     """Values of its first and last colour."""
     heat_label: str = "entropy"
     """What it shows."""
+    heat_channels: int = 0
+    """Channels of the map whose first it shows; 0 = a value of each tile."""
 
     def save(self, path: Path) -> str:
         """Return the checksum of a JSON file with the picture after it is durable.

@@ -101,6 +101,8 @@ class InputRow:
     """Files and stores made, relative to the report."""
     notes: tuple[str, ...] = ()
     """What a user should know."""
+    is_map: bool = False
+    """Whether a map of its pixels was made of it, not features of its tiles."""
     picture: Picture | Path | None = None
     """Thumbnail, outline and heat map; a path is read only when its page is written."""
 

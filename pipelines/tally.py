@@ -56,7 +56,7 @@ class Tally:
     out : Path
         Folder of all outputs.
     suffix : str
-        What the names of receipts have behind the name of an input.
+        What the names of receipts have behind the name of an input; only those of maps have anything.
     """
 
     def __init__(self, cohort: Cohort, out: Path, *, suffix: str = "") -> None:
@@ -97,7 +97,7 @@ class Tally:
         for entry in self._cohort.entries:
             course = self._courses.get(entry.key, _Course())
             row = course.row or _failed(entry.key, lost, course)
-            rows.append(replace(row, receipts=f"{entry.key}{self._suffix}"))
+            rows.append(replace(row, receipts=f"{entry.key}{self._suffix}", is_map=bool(self._suffix)))
         rows += [InputRow(path=row.partition(":")[0], status="failed", reason=row) for row in self._cohort.unmatched]
         rows += [InputRow(path=path, status="ignored", reason=reason) for path, reason in self._cohort.ignored]
         return tuple(rows)

@@ -342,6 +342,7 @@ def test_rates_scales_and_bars():
     assert [format_rate(value) for value in (None, 0.1234, 99.4, 12345.6)] == ["–", "0.123", "99.4", "12,346"]
     assert scale_ticks(0.3314, 0.6912) == ["0.33", "0.42", "0.51", "0.60", "0.69"]
     assert scale_ticks(0.5, 0.5) == ["0.50"] * 5
+    assert scale_ticks(-0.004, 1.0)[0] == "0.0"
     assert scale_bar(640, None) is None
     assert scale_bar(640, 37.5) == {"px": pytest.approx(2000 / 37.5), "text": "2 mm"}
     assert scale_bar(640, 1e7)["text"] == "1 km"
