@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import Any
 
 from tilestream.cluster.client import default_profile
 from tilestream.errors import ConfigError
 from tilestream.grid import TileGrid
 from tilestream.pipelines.recipe import stage_recipe
+from tilestream.registry import STAGES, unknown_name
 from tilestream.stream.attempts import RunningStage, black_batch, vectors_of
 from tilestream.stream.work import make_stage
 from tilestream.types import ImageInfo, Output, StageContract, StageSpec
@@ -139,6 +141,23 @@ def encoder_spec(name: str, params: Mapping[str, Any], *, tile_px: int | None = 
     return StageSpec(target="callable", params={"target": name, **px, **params})
 
 
+def require_known(name: str, output: Output) -> None:
+    """Raise `ConfigError` with the names of one kind of stage where a name is none that is registered.
+
+    Parameters
+    ----------
+    name : str
+        Registered name, or `module:callable`.
+    output : {"vector", "dense"}
+        What it has to give.
+    """
+    others = [entry.name for entry in entry_points(group="tilestream.stages")]
+    if ":" in name or name in (*STAGES, *others):
+        return
+    made = (known for known in sorted(STAGES) if known != "callable")  # which is none without a callable
+    raise unknown_name(name, [known for known in made if make_stage(StageSpec(target=known)).contract.output == output])
+
+
 def require_output(contract: StageContract, output: Output) -> None:
     """Raise `ConfigError` unless a stage gives vectors where they are wanted, and maps where those are."""
     if contract.output == output:
@@ -150,7 +169,7 @@ def require_output(contract: StageContract, output: Output) -> None:
         expected=words[output],
         do="Run it with `tilestream map --stage`."
         if output == "vector"
-        else "Run it with `tilestream embed --encoder`.",
+        else 'Run it with `tilestream embed --encoder`; if it gives maps, add `"output": "dense"` to its contract.',
     )
 
 

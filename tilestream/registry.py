@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.metadata import entry_points
@@ -56,12 +57,7 @@ def resolve(target: str, *, table: Mapping[str, str], group: str) -> Any:
         path = next((entry.value for entry in entry_points(group=group) if entry.name == target), target)
     module, colon, attribute = path.partition(":")
     if not colon:
-        raise ConfigError.of(
-            f"`{target}`",
-            got="an unknown name",
-            expected=f"one of {sorted(table)} or `module:callable`",
-            do="Check the spelling, or give the module that holds it.",
-        )
+        raise unknown_name(target, sorted(table))
     try:
         found: Any = import_module(module)
         source_digest(module)
@@ -75,6 +71,31 @@ def resolve(target: str, *, table: Mapping[str, str], group: str) -> Any:
             do="Install the package, or set PYTHONPATH to the folder of the module.",
         ) from error
     return found
+
+
+def unknown_name(target: str, names: Sequence[str]) -> ConfigError:
+    """Return the error for a name that nothing has.
+
+    Parameters
+    ----------
+    target : str
+        What was given.
+    names : sequence of str
+        What there is.
+
+    Returns
+    -------
+    ConfigError
+        Names them all, and the one that was perhaps meant.
+    """
+    close = get_close_matches(target, names, n=1)
+    meant = f"Did you mean `{close[0]}`? Else check" if close else "Check"
+    return ConfigError.of(
+        f"`{target}`",
+        got="an unknown name",
+        expected=f"one of {list(names)} or `module:callable`",
+        do=f"{meant} the spelling, or give the module that holds it.",
+    )
 
 
 def source_digest(target: str) -> str | None:

@@ -290,7 +290,8 @@ def _contract_of(target: str, function: Any, overrides: Mapping[str, Any]) -> St
             f"contract of `{target}`",
             got=f"unknown fields {unknown}" if unknown else "no `px`, the edge of its tiles",
             expected=f"fields among {sorted(_FIELDS)}, `px` at least",
-            do='Set an attribute on it, such as `encode.contract = {"px": 256, "mpp": 0.5, "scale": 1 / 255}`.',
+            do='Set an attribute on it, such as `encode.contract = {"px": 256, "mpp": 0.5, "scale": 1 / 255}`; '
+            'a stage of maps adds `"output": "dense"`.',
         )
     named = known.get("channels")
     if isinstance(named, Sequence) and not isinstance(named, str):
