@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from tilestream.errors import ConfigError, TilestreamError
 from tilestream.pipelines.calibrate import calibrate
-from tilestream.pipelines.cohort import Cohort, Entry
+from tilestream.pipelines.cohort import Cohort, Entry, no_inputs
 from tilestream.pipelines.forecast import Forecast, Machine, forecast_run, project_run
 from tilestream.pipelines.image import chosen, encoder_for, plan_image
 from tilestream.pipelines.keys import is_remote
@@ -140,17 +140,6 @@ def run_check(
         free_bytes=shutil.disk_usage(_nearest(config.out)).free,
     )
     return replace(outcome, problems=_problems(outcome, config.out))
-
-
-def no_inputs(cohort: Cohort) -> ConfigError:
-    """Return the error for a cohort without any input."""
-    count = len(cohort.ignored)
-    return ConfigError.of(
-        "inputs",
-        got=f"no image among {count:,} file{'' if count == 1 else 's'}" if count else "an empty folder",
-        expected="at least one slide, scene, Zarr or picture",
-        do="Check the path.",
-    )
 
 
 def available_cores() -> int:

@@ -245,3 +245,14 @@ def _same_image(table: Manifest, row: ManifestRow, first: ManifestRow, path: str
         expected="each image once",
         do="Remove one of the rows.",
     )
+
+
+def no_inputs(cohort: Cohort) -> ConfigError:
+    """Return the error for a cohort without any input."""
+    count = len(cohort.ignored)
+    return ConfigError.of(
+        "inputs",
+        got=f"no image among {count:,} file{'' if count == 1 else 's'}" if count else "an empty folder",
+        expected="at least one slide, scene, Zarr or picture",
+        do="Check the path; `tilestream check` says what each file is." if count else "Check the path.",
+    )

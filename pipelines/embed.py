@@ -21,7 +21,7 @@ from tilestream.cluster.handshake import agreed
 from tilestream.codecs.durable import ensure_directory
 from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError, OutputError
-from tilestream.pipelines.cohort import Cohort, Entry
+from tilestream.pipelines.cohort import Cohort, Entry, no_inputs
 from tilestream.pipelines.cohort_table import record_cohort
 from tilestream.pipelines.course import Course
 from tilestream.pipelines.encoder import encoder_spec, profile_for
@@ -149,12 +149,7 @@ def run_embed(
     system, share the work super-tile by super-tile.
     """
     if not cohort.entries and not cohort.unmatched:
-        raise ConfigError.of(
-            "inputs",
-            got=f"no image among {len(cohort.ignored)} files",
-            expected="at least one slide, scene, Zarr or picture",
-            do="Check the path; `tilestream check` says what each file is.",
-        )
+        raise no_inputs(cohort)
     # Workers on a cluster have working folders of their own.
     config = replace(config, out=config.out.absolute(), where=absolute(config.where))
     require_one_for_file(cohort, config.where)

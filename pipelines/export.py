@@ -10,8 +10,7 @@ from typing import Literal, TypeAlias
 
 from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError, OutputError, TilestreamError
-from tilestream.pipelines.check import no_inputs
-from tilestream.pipelines.cohort import Cohort, Entry
+from tilestream.pipelines.cohort import Cohort, Entry, no_inputs
 from tilestream.pipelines.export_form import COPY, TARGETS, ExportOptions, Target, recipe_digest
 from tilestream.pipelines.export_image import export_pyramid
 from tilestream.pipelines.export_place import OutputFile, written_by_us

@@ -14,7 +14,7 @@ from tilestream.cache import forget_blocks
 from tilestream.cluster.client import open_client
 from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError, OutputError
-from tilestream.pipelines.cohort import Cohort, Entry, read_cohort
+from tilestream.pipelines.cohort import Cohort, Entry, no_inputs, read_cohort
 from tilestream.pipelines.course import Course
 from tilestream.pipelines.embed import agreement, placed, remote_scheme, threads_of
 from tilestream.pipelines.ingest_image import IngestJob, StorePlaces
@@ -166,12 +166,7 @@ def run_ingest(
     share the work.
     """
     if not cohort.entries:
-        raise ConfigError.of(
-            "inputs",
-            got=f"no image among {len(cohort.ignored)} files",
-            expected="at least one slide, scene, Zarr or picture",
-            do="Check the path; `tilestream check` says what each file is.",
-        )
+        raise no_inputs(cohort)
     out = Place.of(str(config.out.path.absolute())) if config.out.is_local else config.out
     config = replace(config, out=out)
     out.prepare()

@@ -17,8 +17,7 @@ from tilestream.cluster.caching import install_caches
 from tilestream.cluster.client import open_client
 from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError, OutputError
-from tilestream.pipelines.check import no_inputs
-from tilestream.pipelines.cohort import Cohort, Entry
+from tilestream.pipelines.cohort import Cohort, Entry, no_inputs
 from tilestream.pipelines.course import Course
 from tilestream.pipelines.embed import (
     RunOutcome,
@@ -31,8 +30,8 @@ from tilestream.pipelines.embed import (
     tasks_of_machine,
     threads_of,
 )
-from tilestream.pipelines.encoder import encoder_spec, profile_for, require_output
-from tilestream.pipelines.export import SUFFIXES, Listener, export_config, run_export
+from tilestream.pipelines.encoder import encoder_spec, profile_for, require_known, require_output
+from tilestream.pipelines.export import SUFFIXES, ExportRow, export_config, run_export
 from tilestream.pipelines.keys import is_remote
 from tilestream.pipelines.map_image import MapJob
 from tilestream.pipelines.report import reporting, write_report
@@ -129,6 +128,7 @@ def stage_name(config: MapConfig) -> str:
     ConfigError
         When there is no such stage, it contradicts itself, or gives vectors.
     """
+    require_known(config.stage, "dense")
     contract = make_stage(encoder_spec(config.stage, config.stage_params)).contract
     require_output(contract, "dense")
     if not NAME.fullmatch(contract.name):
@@ -146,7 +146,7 @@ def run_map(
     config: MapConfig,
     *,
     on_event: Callable[[Event], None] | None = None,
-    on_export: Listener = lambda key, share: None,
+    on_file: Callable[[ExportRow], None] = lambda row: None,
     client: Client | None = None,
 ) -> RunOutcome:
     """Run a stage over every image of a cohort and store what it gives.
@@ -159,8 +159,8 @@ def run_map(
         What to make of them.
     on_event : callable, optional
         Hears of every unit and image; for progress.
-    on_export : callable, optional
-        Hears of the share of a file that is written.
+    on_file : callable, optional
+        Hears what became of each file that is made of a map.
     client : distributed.Client, optional
         Where to run; by default one is opened for `config.cluster` and closed again.
 
@@ -207,7 +207,7 @@ def run_map(
     rows = tally.rows()
     if config.to is not None:
         with _sole(lease_file(Place.of(receipts), f".{name}.{config.to}.lease")):  # the others find the files written
-            rows = _exported(rows, config, config.to, name, on_export)
+            rows = _exported(rows, config, config.to, name, on_file)
     setting = Setting(
         command="map",
         remote=remote_scheme(cohort),
@@ -262,7 +262,7 @@ def _sole(file: LeaseFile) -> Iterator[None]:
 
 
 def _exported(
-    rows: tuple[InputRow, ...], config: MapConfig, to: str, name: str, on_export: Listener
+    rows: tuple[InputRow, ...], config: MapConfig, to: str, name: str, on_file: Callable[[ExportRow], None]
 ) -> tuple[InputRow, ...]:
     """Return the rows after the finished maps are files too; a file that cannot be written fails its input."""
     stores = {f"{row.path}.{name}": row for row in rows if row.status == "done"}
@@ -270,7 +270,7 @@ def _exported(
     if not entries:
         return rows
     options = export_config(out=config.out, to=to, codec="deflate", quality=90, resume=config.resume)
-    made = {row.path: row for row in run_export(Cohort(entries=entries), options, on_progress=on_export).rows}
+    made = {row.path: row for row in run_export(Cohort(entries=entries), options, on_row=on_file).rows}
     changed: dict[str, InputRow] = {}
     for key, row in stores.items():
         file = made[key]

@@ -26,7 +26,7 @@ def refused(call: Call, *arguments: object) -> str:
 def test_empty_directory(call: Call, tmp_path: Path) -> None:
     (tmp_path / "slides").mkdir()
     line = refused(call, "embed", tmp_path / "slides", "--out", tmp_path / "out")
-    assert "no image" in line
+    assert "got an empty folder" in line
     assert not (tmp_path / "out").exists()
     assert "empty folder" in refused(call, "check", tmp_path / "slides")
 

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import tilestream as ts
 from tests.pipelines import maps
 from tilestream.cli import app
+from tilestream.cli.words import size
 from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError, StageError
 from tilestream.pipelines.map import map_tiles
@@ -202,6 +203,36 @@ def test_tiles_with_some_values_are_not_said_to_have_none(picture, tmp_path):
     np.testing.assert_array_equal(region.valid, pixels >= 100)
 
 
+def test_what_is_said_of_a_map_is_said_of_maps(picture, tmp_path):
+    words = [picture[1], "--out", tmp_path, "--stage", f"{HERE}:encode", "--where", "all"]
+    result = run(*words)
+    document = json.loads((tmp_path / "report.json").read_text())
+    (row,) = document["inputs"]
+    unfit = row["tiles_failed"]
+    assert 0 < unfit < row["tiles"]
+    assert f" tiles, 0 damaged, {unfit} without a result; " in result.stdout.splitlines()[-1]
+    assert row["seconds"]["stage encode"] > 0
+    page = (tmp_path / "report.html").read_text()
+    names = [channel.name for channel in ts.open_pyramid(str(tmp_path / "picture.png.encode.zarr")).channels]
+    assert f"<figcaption>Map of {names[0]}, the first of 2 channels. Empty where it has no value.</figcaption>" in page
+    assert "The map has no data where these tiles are." in page
+    assert "tiles have no result of the stage" in page
+    assert "no data in the map</small>" in page
+    for other in ("of each tile", "of the encoder", "slide vectors", "left out of vectors"):
+        assert other not in page
+
+
+def test_a_file_made_of_a_finished_map_is_named(picture, tmp_path):
+    words = [picture[1], "--out", tmp_path, "--stage", f"{HERE}:blur", "--where", "all"]
+    run(*words)
+    file = tmp_path / "picture.png.blur.cog.tif"
+    for state in ("done", "kept"):
+        result = run(*words, "--to", "cog")
+        (line,) = (line for line in result.stderr.splitlines() if str(file) in line)
+        assert line.startswith(f"{state} {file}: {size(file.stat().st_size)}")
+        assert "already done picture.png" in result.stderr
+
+
 def test_in_python_into_a_store_of_any_name(picture, tmp_path):
     pixels, path = picture
     pyramid = ts.open_pyramid(str(path))
@@ -234,6 +265,12 @@ def test_sinks_that_do_not_fit_the_stage_are_refused(picture, stage, sink, optio
     [
         (["--stage", f"{HERE}:vector"], "Run it with `tilestream embed --encoder`"),
         (["--stage", "nothing"], "an unknown name"),
+        (
+            ["--stage", "stein"],
+            "one of ['gradient', 'local_entropy', 'stain', 'structure'] or `module:callable`. Did you mean `stain`?",
+        ),
+        (["--stage", f"{HERE}:vector"], 'add `"output": "dense"` to its contract'),
+        (["--stage", f"{HERE}:stack_of"], 'a stage of maps adds `"output": "dense"`'),
         (["--stage", f"{HERE}:named"], "and not `features` or `entropy`"),
         (["--stage", f"{HERE}:blur", "--halo", "33"], "leaves something of the tile"),
         (["--stage", f"{HERE}:blur", "--to", "png"], "`--to`"),

@@ -313,7 +313,7 @@ def map_(
     progress = Progress()
     with guarded(as_json=as_json, stopped=lambda: f"{progress.kept()}. {AGAIN}: {same_command()}") as stop:
         from tilestream.cli.embedding import embed_document, print_embed
-        from tilestream.cli.mapping import announced_maps
+        from tilestream.cli.mapping import ToldOfMaps
         from tilestream.pipelines.cohort import read_cohort
         from tilestream.pipelines.map_run import run_map
 
@@ -334,9 +334,11 @@ def map_(
             **caching.cache_fields(cache, disk_cache),
         )
         cohort = read_cohort(paths or [], manifest=manifest, out=out)
+        told = ToldOfMaps(progress.hear, progress.console)
         with progress.shown(len(cohort.entries)):
-            outcome = run_map(cohort, config, on_event=stop.checked(announced_maps(progress.hear, progress.console)))
+            outcome = run_map(cohort, config, on_event=stop.checked(told.hear), on_file=told.files.append)
         progress.tell_time(outcome.facts.setting)
+        told.print_files()
         if as_json:
             print_json(embed_document(outcome, strict=strict))
         else:

@@ -88,7 +88,7 @@ def print_export(outcome: ExportOutcome, *, seconds: float, console: Console | N
     """
     console = console or Console(highlight=False)
     for row in outcome.rows:
-        _print_row(console, row)
+        print_row(console, row)
     print_ignored(console, outcome.ignored, rest="--json")
     for note in outcome.notes:
         print_line(console, ("note ", "yellow"), note)
@@ -97,7 +97,16 @@ def print_export(outcome: ExportOutcome, *, seconds: float, console: Console | N
     print_line(console, last_line(outcome, seconds=seconds))
 
 
-def _print_row(console: Console, row: ExportRow) -> None:
+def print_row(console: Console, row: ExportRow) -> None:
+    """Print what became of one input: its file and how large it is, or why there is none, and what to know of it.
+
+    Parameters
+    ----------
+    console : Console
+        Where to print.
+    row : ExportRow
+        The input.
+    """
     if row.status == "failed":
         text = f"{row.path}: {without_subject(row.reason, row.path)}"
     else:
