@@ -151,3 +151,13 @@ def test_differences_in_words() -> None:
     assert difference({str(n): n for n in range(9)}, {}).endswith("5 more")
     assert difference(None, {"a": 1})
     assert difference(old, old) == "made by another version"
+
+
+def test_a_lease_that_a_killed_process_has_left_on_a_finished_unit_goes_with_the_receipts(journal: Journal) -> None:
+    dead, alive = journal.place.path / "L0-y0-x0.lease", journal.place.path / "L0-y0-x1.lease"
+    with journal.claim("L0-y0-x1"):
+        owner = json.loads(alive.read_text())
+        dead.write_text(json.dumps({**owner, "started": owner["started"] - 100}))
+        journal.close(journal.receipts().values(), {})
+        assert not dead.exists()
+        assert alive.exists()

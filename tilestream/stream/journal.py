@@ -15,7 +15,7 @@ from tilestream.codecs.durable import PARTIAL_SUFFIX
 from tilestream.codecs.place import Place
 from tilestream.errors import OutputError
 from tilestream.stream.leasefiles import lease_file
-from tilestream.stream.leases import LEASE_S, Lease, alone, claim, is_held
+from tilestream.stream.leases import LEASE_S, Lease, alone, claim, clear_dead, is_held
 from tilestream.stream.storageclock import storage_time_s
 from tilestream.types import Receipt
 
@@ -185,7 +185,9 @@ class Journal:
         self.place.put(LEDGER, _sealed(document))
 
     def _sweep(self) -> None:
-        """Remove what processes killed in the middle of a write have left, long enough ago to be nobody's."""
+        """Remove what killed processes have left: leases, and of writes what is old enough to be nobody's."""
+        for name in self.place.names("L*.lease"):  # of units that were done, so that nobody has asked for them again
+            clear_dead(lease_file(self.place, name))
         for name in self.place.names(f".*{PARTIAL_SUFFIX}"):
             with suppress(OSError):
                 modified_s = self.place.modified_s(name)
