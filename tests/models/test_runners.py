@@ -153,7 +153,7 @@ def test_what_cannot_be_met_is_refused(user, monkeypatch):
     with pytest.raises(ConfigError, match='Add "framework": "torch"'):
         bind("undeclared")(batch_of(PIXELS))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"pip install 'tilestream\[torch\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e '.\[torch\]'"):
         bind(px=16, framework="torch")
 
 
