@@ -124,5 +124,5 @@ def test_a_cluster_without_the_operator(profile: Path, monkeypatch: pytest.Monke
 
 def test_without_the_package(profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dask_kubernetes.operator", None)
-    with pytest.raises(ConfigError, match=r"pip install 'tilestream\[kubernetes\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e '.\[kubernetes\]'"):
         open_client(str(profile)).__enter__()

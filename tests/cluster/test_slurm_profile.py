@@ -83,7 +83,7 @@ def test_keys_are_a_run_s_own(tmp_path: Path) -> None:
 def test_without_the_package(profile: Path, commands: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(commands, "sbatch", "true")
     monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
-    with pytest.raises(ConfigError, match=r"pip install 'tilestream\[slurm\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e '.\[slurm\]'"):
         open_client(str(profile)).__enter__()
 
 
