@@ -2,7 +2,8 @@
 
 JOB is `embed` or `ingest`. For each in turn COUNT processes are forked, which is cheap once everything is imported,
 each with a client of its own, so that nothing but the files says who does what. Their numbers are written out, and when
-all have ended their exit codes. Each finished unit is a line of OUT.log.
+all have ended their exit codes. Each unit is a line of OUT.log when its
+receipt is about to be written.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ def race(job: str, source: Path, out: Path) -> None:
     commit = Journal.commit
 
     def committed(self: Journal, receipt: Receipt) -> None:
-        commit(self, receipt)
         with out.with_suffix(".log").open("a") as lines:  # short ones of several processes are never mixed
             lines.write(f"{receipt.key}\n")
+        commit(self, receipt)  # after it: a process killed in between has its unit counted twice, and none is missing
 
     Journal.commit = committed  # type: ignore[method-assign]
     if job == "ingest":
