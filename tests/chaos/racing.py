@@ -2,8 +2,8 @@
 
 JOB is `embed` or `ingest`. For each in turn COUNT processes are forked, which is cheap once everything is imported,
 each with a client of its own, so that nothing but the files says who does what. Their numbers are written out, and when
-all have ended their exit codes. Each unit is a line of OUT.log when its
-receipt is about to be written.
+all have ended their exit codes. Each unit is a line of OUT.log when its receipt is
+about to be written.
 """
 
 from __future__ import annotations
