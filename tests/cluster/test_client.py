@@ -102,8 +102,10 @@ def test_a_scheduler_that_dies(slide: Path, elsewhere: Elsewhere, tmp_path: Path
     _, stderr = run.communicate(timeout=60)
     assert run.returncode == 3, stderr
     assert "scheduler is lost" in stderr
-    told = [line for line in stderr.splitlines() if "tiles/s" not in line]  # a slow machine says how far it is
-    assert len(told) == 1, stderr
+    told = [
+        line for line in stderr.splitlines() if line.strip() and not line.startswith("time ") and "tiles/s" not in line
+    ]
+    assert len(told) == 1, stderr  # a slow machine also says how far it is, and what held it up
     elsewhere.end()  # the worker may be at a unit yet
     done, slow = receipts(tmp_path, slide), "tests.pipelines.faults.faulty:slow"
     with open_client("threads:2") as client:
