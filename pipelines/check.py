@@ -14,7 +14,7 @@ from tilestream.errors import ConfigError, TilestreamError
 from tilestream.pipelines.calibrate import calibrate
 from tilestream.pipelines.cohort import Cohort, Entry, no_inputs
 from tilestream.pipelines.forecast import Forecast, Machine, forecast_run, project_run
-from tilestream.pipelines.image import chosen, encoder_for, plan_image
+from tilestream.pipelines.image import chosen, encoders_for, plan_image
 from tilestream.pipelines.keys import is_remote
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.stream.budget import memory_limit
@@ -169,10 +169,10 @@ class _Check:
     def _planned(self, row: CheckRow, entry: Entry, pyramid: Pyramid) -> CheckRow:
         config = self.config
         _require_file(entry.mask)
-        encoder = encoder_for(config, pyramid.info)
-        plan = plan_image(pyramid, encoder, config, where="all")  # finding tissue would read pixels
-        project_run(pyramid, plan, encoder, config, self.machine).require(self.machine.memory_bytes, entry.key)
-        forecast = forecast_run(entry.url, plan, encoder, config, pyramid=pyramid, machine=self.machine)
+        encoders = encoders_for(config, pyramid.info)
+        plan = plan_image(pyramid, encoders, config, where="all")  # finding tissue would read pixels
+        project_run(pyramid, plan, encoders, config, self.machine).require(self.machine.memory_bytes, entry.key)
+        forecast = forecast_run(entry.url, plan, encoders, config, pyramid=pyramid, machine=self.machine)
         notes = (*row.notes, *plan.notes)
         return replace(row, verdict="ok with notes" if notes else "ok", notes=notes, forecast=forecast)
 

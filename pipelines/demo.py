@@ -69,7 +69,7 @@ def run_demo(sample: Sample, config: EmbedConfig, *, on_event: Callable[[Event],
     store = Places.of(config.out, cohort.entries[0].key).features
     if run.exit_code() or not store.is_dir():
         return DemoOutcome(sample=sample, run=run, store=None)
-    variable = f"tile/{config.encoder}"
+    variable = f"tile/{config.encoders[0].name}"
     with xr.open_datatree(store, engine="zarr") as tree:
         tile: xr.Dataset = tree["tile"].to_dataset()
         shape = tuple(tree[variable].shape)

@@ -25,6 +25,7 @@ from tilestream.pipelines.cohort import Cohort, Entry, no_inputs
 from tilestream.pipelines.cohort_table import record_cohort
 from tilestream.pipelines.course import Course
 from tilestream.pipelines.encoder import encoder_spec, profile_for
+from tilestream.pipelines.encoders import EncoderChoice
 from tilestream.pipelines.image import ImageJob
 from tilestream.pipelines.report import reporting, write_report
 from tilestream.pipelines.report_advice import Setting
@@ -42,10 +43,8 @@ class EmbedConfig:
 
     out: Path
     """Folder of all outputs; made when it is not there."""
-    encoder: str = "handcrafted"
-    """Registered name or `module:callable`."""
-    encoder_params: Mapping[str, Any] = field(default_factory=dict)
-    """Parameters of the encoder; JSON values."""
+    encoders: tuple[EncoderChoice, ...] = (EncoderChoice(name="handcrafted"),)
+    """What turns tiles into vectors, all in one pass over the pixels: a variable each in the store."""
     where: str = "tissue"
     """`tissue`, `all`, or a mask or GeoJSON file."""
     tile_px: int | None = None
@@ -159,9 +158,10 @@ def run_embed(
     receipts = config.out / "receipts"
     with ExitStack() as stack:
         if client is None:
-            wanted = encoder_spec(config.encoder, config.encoder_params, tile_px=config.tile_px)
-            client = stack.enter_context(open_client(config.cluster or profile_for(wanted)))
-        stack.enter_context(agreement(client, cohort.entries, out=Place.of(config.out), stages=[config.encoder]))
+            wanted = [encoder_spec(one.name, one.params, tile_px=config.tile_px) for one in config.encoders]
+            client = stack.enter_context(open_client(config.cluster or profile_for(*wanted)))
+        names = [one.name for one in config.encoders]
+        stack.enter_context(agreement(client, cohort.entries, out=Place.of(config.out), stages=names))
         install_caches(client, config.caches)
         threads, beside = threads_of(client), tasks_of_machine(client)
         begin_at = stack.enter_context(taken_seat(Place.of(receipts)))

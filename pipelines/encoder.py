@@ -173,20 +173,20 @@ def require_output(contract: StageContract, output: Output) -> None:
     )
 
 
-def profile_for(spec: StageSpec) -> str:
+def profile_for(*specs: StageSpec) -> str:
     """Return the cluster profile of a run that names none.
 
     Parameters
     ----------
-    spec : StageSpec
-        Its model.
+    *specs : StageSpec
+        Its models.
 
     Returns
     -------
     str
-        `gpus` for one on torch where a device is visible, else `threads`.
+        `gpus` where one of them is on torch and a device is visible, else `threads`.
     """
-    return default_profile(is_for_device=make_stage(spec).contract.framework == "torch")
+    return default_profile(is_for_device=any(make_stage(spec).contract.framework == "torch" for spec in specs))
 
 
 def require_json(name: str, params: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tilestream.pipelines.calibrate import Rates
-from tilestream.pipelines.encoder import Encoder
+from tilestream.pipelines.encoders import Encoders
 from tilestream.pipelines.keys import is_remote
 from tilestream.plan.tiles import TilePlan
 from tilestream.pyramid.pyramid import Pyramid
@@ -62,14 +62,14 @@ class Forecast:
 
 
 def project_run(
-    pyramid: Pyramid, plan: TilePlan, encoder: Encoder, config: EmbedConfig, machine: Machine
+    pyramid: Pyramid, plan: TilePlan, encoders: Encoders, config: EmbedConfig, machine: Machine
 ) -> Projection:
     """Return the memory that one process of the run will hold, by purpose."""
-    return project(pyramid, plan, batch=config.batch, dims=len(encoder.outputs) + 1, tasks=machine.cores)
+    return project(pyramid, plan, batch=config.batch, dims=encoders.dims + 1, tasks=machine.cores)
 
 
 def forecast_run(
-    url: str, plan: TilePlan, encoder: Encoder, config: EmbedConfig, *, pyramid: Pyramid, machine: Machine
+    url: str, plan: TilePlan, encoders: Encoders, config: EmbedConfig, *, pyramid: Pyramid, machine: Machine
 ) -> Forecast:
     """Return what running a plan on an image will cost.
 
@@ -79,7 +79,7 @@ def forecast_run(
         Where the image is.
     plan : TilePlan
         All of its tiles.
-    encoder : Encoder
+    encoders : Encoders
         What turns them into vectors.
     config : EmbedConfig
         Options of the run.
@@ -95,7 +95,8 @@ def forecast_run(
     """
     # rates are those of three 8-bit channels; structure costs a stage the same whatever the number of channels
     sample_weight = len(pyramid.channels) * pyramid.dtype.itemsize / 3
-    stage_weight = max(1.0, len(pyramid.channels) / 3) if config.encoder == "handcrafted" else 0.0
+    is_timed = any(one.spec.target == "handcrafted" for one in encoders.each)
+    stage_weight = max(1.0, len(pyramid.channels) / 3) if is_timed else 0.0
     stored_px = plan.level.shape.area * float(plan.level.ratio_yx[0] * plan.level.ratio_yx[1])
     rates = machine.rates
     busy_s = stored_px * sample_weight / rates.decode_px_s
@@ -104,8 +105,8 @@ def forecast_run(
         tiles=len(plan),
         units=plan.units,
         read_bytes=_read_bytes(url, pyramid, plan),
-        output_bytes=int(len(plan) * (4 * len(encoder.outputs) + TILE_BYTES + ENTROPY_BYTES)),
-        memory_bytes=project_run(pyramid, plan, encoder, config, machine).total_bytes,
+        output_bytes=int(len(plan) * (4 * encoders.dims + TILE_BYTES + ENTROPY_BYTES)),
+        memory_bytes=project_run(pyramid, plan, encoders, config, machine).total_bytes,
         seconds=(busy_s + IMAGE_S + plan.units * UNIT_S) / machine.cores,
     )
 

@@ -14,11 +14,10 @@ from tilestream.cache.limits import within
 from tilestream.metrics import Meter, collect
 from tilestream.models.pool import Pool
 from tilestream.pipelines.cohort import Entry
-from tilestream.pipelines.encoder import Encoder, choose_encoder
+from tilestream.pipelines.encoders import Encoders, choose_encoders
 from tilestream.pipelines.finish import FinishImage, write_outline
 from tilestream.pipelines.places import Places
 from tilestream.pipelines.recipe import digest, file_digest, image_recipe, new_recipe
-from tilestream.plan.levels import target_mpp
 from tilestream.plan.tiles import TilePlan, plan_tiles
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.sinks.facts import PlanFacts
@@ -41,16 +40,18 @@ ENTROPY = StageSpec(target="entropy")
 """Every image gets an entropy map, whatever its encoder."""
 
 
-def entropy_columns(encoder: Encoder, image: ImageInfo) -> tuple[int, ...]:
+def entropy_columns(encoders: Encoders, image: ImageInfo) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Return where `handcrafted` has the entropies that the map would compute again, nothing for other encoders."""
-    if encoder.spec.target != "handcrafted":
-        return ()
-    return tuple(encoder.outputs.index(f"{channel.name}_entropy") for channel in image.channels)
+    for one in encoders.each:
+        if one.spec.target == "handcrafted":
+            columns = tuple(one.outputs.index(f"{channel.name}_entropy") for channel in image.channels)
+            return {"entropy": (one.name, columns)}
+    return {}
 
 
-def encoder_for(config: EmbedConfig, image: ImageInfo) -> Encoder:
-    """Return the encoder of a run, made for one image."""
-    return choose_encoder(config.encoder, config.encoder_params, image, tile_px=config.tile_px)
+def encoders_for(config: EmbedConfig, image: ImageInfo) -> Encoders:
+    """Return the encoders of a run, made for one image."""
+    return choose_encoders(config.encoders, image, tile_px=config.tile_px, mpp=config.mpp)
 
 
 def chosen(pyramid: Pyramid, entry: Entry, config: EmbedConfig | IngestConfig | MapConfig) -> Pyramid:
@@ -73,15 +74,15 @@ def chosen(pyramid: Pyramid, entry: Entry, config: EmbedConfig | IngestConfig | 
     return pyramid.choose(bands=entry.bands, mpp=entry.mpp, invalid=config.invalid, decibels=config.decibels)
 
 
-def plan_image(pyramid: Pyramid, encoder: Encoder, config: EmbedConfig, *, where: str) -> TilePlan:
+def plan_image(pyramid: Pyramid, encoders: Encoders, config: EmbedConfig, *, where: str) -> TilePlan:
     """Return the tiles of one image under the options of a run.
 
     Parameters
     ----------
     pyramid : Pyramid
         The image.
-    encoder : Encoder
-        Says tile edge and resolution where the options do not.
+    encoders : Encoders
+        Say tile edge and resolution.
     config : EmbedConfig
         The options.
     where : str
@@ -94,13 +95,13 @@ def plan_image(pyramid: Pyramid, encoder: Encoder, config: EmbedConfig, *, where
     """
     return plan_tiles(
         pyramid,
-        tile_px=config.tile_px or encoder.contract.px,
-        mpp=config.mpp or target_mpp(encoder.contract, pyramid.info),
+        tile_px=encoders.geometry.px,
+        mpp=encoders.geometry.mpp,
         halo_px=config.halo_px,
         where=where,
         super_tile_px=config.super_tile_px,
         region_px=config.region_px,
-        needs_mpp=encoder.contract.needs_mpp,
+        needs_mpp=encoders.geometry.needs_mpp,
     )
 
 
@@ -134,15 +135,15 @@ class ImageJob:
         pyramid = open_pyramid(self.entry.url, cache_bytes=within(config.cache_bytes))
         stamps = stamps_of(pyramid.source)
         pyramid = chosen(pyramid, self.entry, config)
-        encoder = encoder_for(config, pyramid.info)
-        recipe = self._recipe(pyramid, encoder)
+        encoders = encoders_for(config, pyramid.info)
+        recipe = self._recipe(pyramid, encoders)
         journal = Journal(root=places.journal, recipe=digest(recipe))
         if (summary := self._finished(journal)) is not None:
             return summary
-        plan = plan_image(pyramid, encoder, config, where=self._where)
-        self._require_memory(pyramid, plan, encoder)
-        encoder.require(pyramid.info, plan.grid)
-        sink = self._sink(pyramid, plan, encoder, recipe)
+        plan = plan_image(pyramid, encoders, config, where=self._where)
+        self._require_memory(pyramid, plan, encoders)
+        encoders.require(pyramid.info, plan.grid)
+        sink = self._sink(pyramid, plan, encoders, recipe)
         if places.features.exists() and not sink.is_committed():
             check_replaceable(places.features, replace=sink.replace)
         journal.open(recipe, replace=not config.resume)
@@ -151,11 +152,11 @@ class ImageJob:
         if journal.summary() is not None:
             journal.reopen()  # an output was removed by hand: it is made again, from the features if those are there
         write_outline(plan, pyramid.info, places.outline)
-        columns = entropy_columns(encoder, pyramid.info)
+        means = entropy_columns(encoders, pyramid.info)
         work = TileWork(
             pyramid=pyramid,
-            stages={**({} if columns else {"entropy": ENTROPY}), encoder.name: encoder.spec},
-            means={"entropy": (encoder.name, columns)} if columns else {},
+            stages={**({} if means else {"entropy": ENTROPY}), **{one.name: one.spec for one in encoders.each}},
+            means=means,
             sink=sink,
             journal=journal,
             batch=config.batch,
@@ -199,30 +200,30 @@ class ImageJob:
     def _where(self) -> str:
         return self.entry.mask or self.config.where
 
-    def _recipe(self, pyramid: Pyramid, encoder: Encoder) -> dict[str, Any]:
+    def _recipe(self, pyramid: Pyramid, encoders: Encoders) -> dict[str, Any]:
         where = Path(self._where)
         return new_recipe(
             image=image_recipe(pyramid.info),
             channels=[channel.name for channel in pyramid.channels],
             plan={
-                "tile_px": self.config.tile_px or encoder.contract.px,
-                "mpp": self.config.mpp or target_mpp(encoder.contract, pyramid.info),
+                "tile_px": encoders.geometry.px,
+                "mpp": encoders.geometry.mpp,
                 "halo_px": self.config.halo_px,
                 # a file is known by what is in it: an edited outline is another recipe, a moved one is not
                 "where": file_digest(where) if where.is_file() else self._where,
                 "super_tile_px": self.config.super_tile_px,
                 "region_px": self.config.region_px,
             },
-            stages={"entropy": asdict(ENTROPY), encoder.name: encoder.recipe},
+            stages={"entropy": asdict(ENTROPY), **{one.name: one.recipe for one in encoders.each}},
         )
 
-    def _require_memory(self, pyramid: Pyramid, plan: TilePlan, encoder: Encoder) -> None:
-        dims = len(encoder.outputs) + 1
-        decoders = decode_threads(cores=usable_cores(), tasks=self.machine_tasks, on_device=encoder.is_on_device)
+    def _require_memory(self, pyramid: Pyramid, plan: TilePlan, encoders: Encoders) -> None:
+        dims = encoders.dims + 1
+        decoders = decode_threads(cores=usable_cores(), tasks=self.machine_tasks, on_device=encoders.is_on_device)
         projection = project(pyramid, plan, batch=self.config.batch, dims=dims, tasks=self.tasks, decoders=decoders)
         projection.require(memory_limit(self.config.memory_bytes), self.key)
 
-    def _sink(self, pyramid: Pyramid, plan: TilePlan, encoder: Encoder, recipe: dict[str, Any]) -> FeatureSink:
+    def _sink(self, pyramid: Pyramid, plan: TilePlan, encoders: Encoders, recipe: dict[str, Any]) -> FeatureSink:
         places = Places.of(self.config.out, self.key)
         facts = PlanFacts(
             digest=plan.digest,
@@ -239,7 +240,7 @@ class ImageJob:
             work=places.journal / "parts",
             image=pyramid.info,
             plan=facts,
-            encoders=((encoder.name, encoder.outputs),),
+            encoders=tuple((one.name, one.outputs) for one in encoders.each),
             new_pooler=Pool,
             recipe=recipe,
             recipe_digest=digest(recipe),

@@ -30,7 +30,7 @@ def embed_row(path: Path, folder: Path, *, rounds: int, bar: float = EMBED_BAR) 
 
         def ours() -> float:
             out = folder / f"out-{next(number)}"
-            config = EmbedConfig(out=out, encoder="handcrafted", where="all", cache_bytes=0)
+            config = EmbedConfig(out=out, where="all", cache_bytes=0)
             outcome = run_embed(read_cohort([str(path)], out=out), config, client=client)
             if outcome.exit_code(strict=True):
                 raise RuntimeError(f"embed failed: {[row.reason for row in outcome.rows]}")

@@ -24,6 +24,7 @@ from tests.bench.table import at_least, make_row, rates
 from tilestream.cluster.client import open_client
 from tilestream.pipelines.cohort import read_cohort
 from tilestream.pipelines.embed import EmbedConfig, placed
+from tilestream.pipelines.encoders import EncoderChoice
 from tilestream.pipelines.image import ImageJob
 from tilestream.pyramid.pyramid import open_pyramid
 from tilestream.stream.engine import Engine, Event, Prepared, Ready
@@ -118,7 +119,15 @@ def pinned_workers() -> Iterator[Client]:
 
 def prepared(path: Path, out: Path, encoder: str, tile_px: int) -> Prepared:
     """Return the main job on one image as its workers get it, without its last step."""
-    config = EmbedConfig(out=out, encoder=encoder, where="all", tile_px=tile_px, mpp=None, cache_bytes=0, batch=BATCH)
+    config = EmbedConfig(
+        out=out,
+        encoders=(EncoderChoice(name=encoder),),
+        where="all",
+        tile_px=tile_px,
+        mpp=None,
+        cache_bytes=0,
+        batch=BATCH,
+    )
     out.mkdir()
     (entry,) = read_cohort([str(path)], out=out).entries
     found = ImageJob(entry=placed(entry), config=config, tasks=1, machine_tasks=CORES).prepare()

@@ -55,7 +55,7 @@ def pin(core: int) -> None:
 def _run(client: Client, slides: Sequence[Path], out: Path) -> tuple[float, _Course]:
     """Return how long all slides take, and when units came."""
     course = _Course()
-    config = EmbedConfig(out=out, encoder="handcrafted", where="all")
+    config = EmbedConfig(out=out, where="all")
     cohort = read_cohort([str(slide) for slide in slides], out=out)
     start = time.perf_counter()
     outcome = run_embed(cohort, config, client=client, on_event=course.hear)

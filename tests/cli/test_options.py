@@ -30,6 +30,9 @@ def test_no_ranges(text: str) -> None:
 
 
 def test_out_is_a_path_type() -> None:
+    from tilestream.cli.encoding import encoder_choices
     from tilestream.cli.options import embed_config
 
-    assert embed_config(value_range=(0, 2), out=Path("x")).encoder_params == {"value_range": [0, 2]}
+    (encoder,) = embed_config(encoders=encoder_choices(None, value_range=(0, 2)), out=Path("x")).encoders
+    assert encoder.name == "handcrafted"
+    assert encoder.params == {"value_range": [0, 2]}

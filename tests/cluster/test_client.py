@@ -20,6 +20,7 @@ from tilestream.cluster.client import open_client
 from tilestream.errors import ConfigError
 from tilestream.pipelines.cohort import read_cohort
 from tilestream.pipelines.embed import EmbedConfig
+from tilestream.pipelines.encoders import EncoderChoice
 from tilestream.pipelines.image import ImageJob
 from tilestream.pipelines.map import map_tiles
 from tilestream.plan.tiles import plan_tiles
@@ -242,7 +243,11 @@ def test_the_engine_cancels_what_is_queued_when_it_is_stopped(slide: Path, tmp_p
     with open_client("threads:1") as client:
         (entry,) = read_cohort([str(slide)]).entries
         config = EmbedConfig(
-            out=tmp_path, where="all", super_tile_px=256, tile_px=256, encoder="tests.pipelines.faults.faulty:slow"
+            out=tmp_path,
+            where="all",
+            super_tile_px=256,
+            tile_px=256,
+            encoders=(EncoderChoice(name="tests.pipelines.faults.faulty:slow"),),
         )
         with pytest.raises(Stop):
             Engine(client, stop, 20).run([ImageJob(entry=entry, config=config, tasks=1)])

@@ -10,9 +10,11 @@ import typer
 
 from tilestream import __version__
 from tilestream.cli import cacheoptions as caching
+from tilestream.cli import encoding
 from tilestream.cli import mapoptions as maps
 from tilestream.cli import options as opt
-from tilestream.cli.stopping import AGAIN, SOME_FAILED, guarded, print_json, same_command
+from tilestream.cli.demo import demo
+from tilestream.cli.stopping import AGAIN, guarded, print_json, same_command
 
 app = typer.Typer(
     name="tilestream",
@@ -59,7 +61,9 @@ def check(
     super_tile: opt.SuperTile = None,
     invalid: opt.Invalid = None,
     decibels: opt.Decibels = None,
-    encoder: opt.Encoder = "handcrafted",
+    encoder: encoding.Encoders = None,
+    weights: encoding.Weights = None,
+    random_weights: encoding.RandomWeights = None,
     value_range: opt.ValueRange = None,
     cluster: opt.Cluster = None,
     memory: opt.Memory = None,
@@ -72,18 +76,17 @@ def check(
         from tilestream.pipelines.check import run_check
         from tilestream.pipelines.cohort import read_cohort
 
+        cut = {"tile_px": tile, "mpp": mpp, "halo_px": halo, "region_px": region, "super_tile_px": super_tile}
+        encoders = encoding.encoder_choices(
+            encoder, weights=weights, random_weights=random_weights, value_range=value_range
+        )
         config = opt.embed_config(
             out=out,
             where=where,
-            tile_px=tile,
-            mpp=mpp,
-            halo_px=halo,
-            region_px=region,
-            super_tile_px=super_tile,
             invalid=invalid,
             decibels=decibels,
-            encoder=encoder,
-            value_range=value_range,
+            encoders=encoders,
+            **cut,
             cluster=cluster,
             memory_bytes=memory,
             batch=batch,
@@ -147,7 +150,9 @@ def embed(
     super_tile: opt.SuperTile = None,
     invalid: opt.Invalid = None,
     decibels: opt.Decibels = None,
-    encoder: opt.Encoder = "handcrafted",
+    encoder: encoding.Encoders = None,
+    weights: encoding.Weights = None,
+    random_weights: encoding.RandomWeights = None,
     value_range: opt.ValueRange = None,
     cluster: opt.Cluster = None,
     memory: opt.Memory = None,
@@ -168,24 +173,20 @@ def embed(
         from tilestream.pipelines.cohort import read_cohort
         from tilestream.pipelines.embed import run_embed
 
+        running = {"cluster": cluster, "memory_bytes": memory, "batch": batch, "resume": resume, "strict": strict}
+        cut = {"tile_px": tile, "mpp": mpp, "halo_px": halo, "region_px": region, "super_tile_px": super_tile}
+        encoders = encoding.encoder_choices(
+            encoder, weights=weights, random_weights=random_weights, value_range=value_range
+        )
         config = opt.embed_config(
             out=out,
             where=where,
-            tile_px=tile,
-            mpp=mpp,
-            halo_px=halo,
-            region_px=region,
-            super_tile_px=super_tile,
             invalid=invalid,
             decibels=decibels,
-            encoder=encoder,
-            value_range=value_range,
-            cluster=cluster,
-            memory_bytes=memory,
+            encoders=encoders,
+            **cut,
+            **running,
             **caching.cache_fields(cache, disk_cache),
-            batch=batch,
-            resume=resume,
-            strict=strict,
         )
         cohort = read_cohort(paths or [], manifest=manifest, out=out)
         with progress.shown(len(cohort.entries)):
@@ -357,38 +358,4 @@ def cluster(
         typer.echo(shipped_profile(profile).read_text(encoding="utf-8"), nl=False)
 
 
-@app.command()
-def demo(
-    slide: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[SLIDE]",
-            show_default=False,
-            help="A slide or scene; without it a sample, downloaded or, with no network, found or made.",
-        ),
-    ] = None,
-    out: opt.DemoOut = Path("demo-out"),
-    where: opt.Where = "tissue",
-    cluster: opt.Cluster = None,
-    as_json: opt.Json = False,
-) -> None:
-    """Run the main job on one slide and show what is in the results."""
-    from tilestream.cli.progress import Progress
-
-    progress = Progress()
-    with guarded(as_json=as_json, stopped=lambda: f"{progress.kept()}. {AGAIN}: {same_command()}") as stop:
-        from tilestream.cli.demonstrating import demo_document, print_demo, print_sample
-        from tilestream.pipelines.demo import run_demo
-        from tilestream.pipelines.sample import find_sample
-
-        config = opt.embed_config(out=out, where=where, cluster=cluster, value_range=None)
-        sample = find_sample(slide, out)
-        print_sample(sample)
-        with progress.shown(1):
-            outcome = run_demo(sample, config, on_event=stop.checked(progress.hear))
-        progress.tell_time(outcome.run.facts.setting)
-        if as_json:
-            print_json(demo_document(outcome))
-        else:
-            print_demo(outcome)
-    raise typer.Exit(SOME_FAILED if outcome.store is None else 0)
+app.command()(demo)

@@ -180,12 +180,6 @@ Decibels = Annotated[
         rich_help_panel=CHOICES,
     ),
 ]
-Encoder = Annotated[
-    str,
-    typer.Option(
-        "--encoder", metavar="NAME|module:callable", help="What turns tiles into vectors.", rich_help_panel=CHOICES
-    ),
-]
 ValueRange = Annotated[
     Any,  # typer takes the type from the parser
     typer.Option(
@@ -266,15 +260,11 @@ Json = Annotated[
 ]
 
 
-def embed_config(
-    *, value_range: tuple[float, float] | None, invalid: list[str] | None = None, **options: Any
-) -> EmbedConfig:
+def embed_config(*, invalid: list[str] | None = None, **options: Any) -> EmbedConfig:
     """Return the configuration of a run, its options checked as far as one can without an image.
 
     Parameters
     ----------
-    value_range : tuple of float, optional
-        Fixed range of sample values, handed to the encoder.
     invalid : list of str, optional
         Classes that are not valid, as `LAYER=CLASSES`.
     **options : object
@@ -291,13 +281,14 @@ def embed_config(
         When `where` is neither a word nor a file, `mpp` is not above 0, `invalid` or `decibels` is not understood,
         there is no such encoder, or super-tiles cannot be cut into tiles and regions.
     """
+    from tilestream.cli.encoding import require_encoders
     from tilestream.pipelines.embed import EmbedConfig
     from tilestream.sources.classes import parse_invalid
 
-    _require_encoder(options)
     require_choices(options)
-    params = {} if value_range is None else {"value_range": list(value_range)}
-    return EmbedConfig(encoder_params=params, invalid=parse_invalid(invalid or ()), **options)
+    config = EmbedConfig(invalid=parse_invalid(invalid or ()), **options)
+    require_encoders(config)
+    return config
 
 
 def require_choices(options: dict[str, Any]) -> None:
@@ -383,16 +374,3 @@ def ingest_config(*, out: str, invalid: list[str] | None = None, **options: Any)
     if options.get("decibels") is not None:
         require_quantity(options["decibels"])
     return IngestConfig(out=Place.of(out), invalid=parse_invalid(invalid or ()), **options)
-
-
-def _require_encoder(options: dict[str, Any]) -> None:
-    """Refuse here what would otherwise fail once an image: an encoder, its contract, super-tiles that do not fit."""
-    from tilestream.grid import super_tile_edge
-    from tilestream.pipelines.encoder import encoder_spec, require_output
-    from tilestream.stream.work import make_stage
-
-    tile_px = options.get("tile_px")
-    contract = make_stage(encoder_spec(options.get("encoder", "handcrafted"), {}, tile_px=tile_px)).contract
-    require_output(contract, "vector")
-    edge_px = options.get("super_tile_px")
-    super_tile_edge(tile_px or contract.px, region_px=options.get("region_px") or 1, super_tile_px=edge_px)

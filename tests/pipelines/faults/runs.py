@@ -16,6 +16,7 @@ from distributed import Client
 
 from tilestream.pipelines.cohort import read_cohort
 from tilestream.pipelines.embed import EmbedConfig, RunOutcome, run_embed
+from tilestream.pipelines.encoders import EncoderChoice
 from tilestream.stream.engine import Event
 from tilestream.stream.journal import LEDGER
 
@@ -26,10 +27,11 @@ UNITS = 30
 def embed(client: Client, source: Path | list[Path], out: Path, **options: Any) -> RunOutcome:
     """Run in this process, in units of one tile."""
     listen = options.pop("on_event", None)
+    encoder = options.pop("encoder", "tests.pipelines.faults.faulty:mean")
     given = {
         "where": "all",
         "super_tile_px": 256,
-        "encoder": "tests.pipelines.faults.faulty:mean",
+        "encoders": (EncoderChoice(name=encoder),),
         "tile_px": 256,
         **options,
     }
