@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from tests.pipelines.test_course import Clock, ended, prepared, unit
+from tests.told import told
 from tilestream.cli.liveview import MOST_IMAGES, time_line, view
 from tilestream.cli.progress import Fresh, PlainProgress, Progress
 from tilestream.pipelines.course import Course
@@ -43,6 +44,7 @@ def test_plain_prints_a_line_an_image_and_seldom_one_about_the_run() -> None:
     ]
     assert len(lines) == 3 + 4  # forty units in forty seconds
     assert lines[0].startswith("0/3 images, 10 tiles, 1 tiles/s, ")
+    assert told(text(console)) == lines[-3:], "what other tests look for on machines of any speed"
 
 
 def test_plain_lines_about_a_long_run_become_rare() -> None:
@@ -139,8 +141,9 @@ def test_where_the_time_went_is_told_of_runs_that_take_some(wall_s: float, is_to
         progress.course.hear(unit("a.svs", 1, seconds={"decode": 2 * wall_s}))
         progress.course.stop()
     progress.tell_time(Setting())
-    told = "time decoding takes 100 % of the time on 2 threads: more cores, or --cluster with more workers\n"
-    assert text(console) == (told if is_told else "")
+    line = "time decoding takes 100 % of the time on 2 threads: more cores, or --cluster with more workers\n"
+    assert text(console) == (line if is_told else "")
+    assert told(text(console)) == []
 
 
 def test_a_terminal_that_cannot_move_its_cursor_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:

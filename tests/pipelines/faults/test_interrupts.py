@@ -10,6 +10,7 @@ import pytest
 from distributed import Client
 
 from tests.pipelines.faults.runs import UNITS, embed, receipts, start, stores, wait_for
+from tests.told import told
 
 
 @pytest.mark.slow
@@ -21,10 +22,10 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(
     run = start(slide, out, "--cluster", cluster, encoder="slow")
     wait_for(4, run, out, slide)
     run.send_signal(number)
-    stdout, stderr = run.communicate(timeout=30)
+    stdout, stderr = run.communicate(timeout=60)
     assert run.returncode == 130
     assert stdout == ""
-    (line,) = stderr.splitlines()
+    (line,) = told(stderr)
     assert "run the same command again" in line
     assert str(out) in line
     done = receipts(out, slide)
