@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
+from concurrent.futures import Future as Fetch
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from distributed import Future, KilledWorker
 
@@ -25,6 +28,9 @@ TASK_S = 0.5
 a hundred tiles, and short ones share them."""
 RESULT_S = 2.0
 """How long the result of a finished task, a receipt, may take to travel."""
+
+_FETCHES: WeakKeyDictionary[Future[Any], Fetch[Any]] = WeakKeyDictionary()
+"""Results that are on their way here; one that did not come in time is asked for again."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,7 @@ def result_of(future: Future[Any]) -> tuple[Any] | None:
     """
     if future.status in ("finished", "lost", "pending"):
         try:
-            return (future.result(timeout=RESULT_S),)  # would wait for ever where no worker is left
+            return (_fetched(future, RESULT_S),)  # would wait for ever where no worker is left
         except TimeoutError:
             return None
         except KilledWorker as killed:
@@ -132,6 +138,24 @@ def result_of(future: Future[Any]) -> tuple[Any] | None:
     if isinstance(error, WorkerLost):
         return (Lost(str(error)),)
     return (Failure(reason=f"{type(error).__name__}: {error}", expected=False),)
+
+
+def _fetched(future: Future[Any], timeout_s: float) -> Any:
+    """Return the result of a future; raise TimeoutError when it is not here in time, and fetch it on.
+
+    `future.result(timeout)` would cancel what it waits for. Where Dask had joined results to be fetched with others',
+    and a slow machine has not begun with it, each later one of the client then waits for what was cancelled.
+    """
+    fetch = _FETCHES.get(future)
+    if fetch is None:
+        client = future.client
+        fetch = asyncio.run_coroutine_threadsafe(client.gather(future, asynchronous=True), client.loop.asyncio_loop)
+        _FETCHES[future] = fetch
+    try:
+        return fetch.result(timeout_s)
+    finally:
+        if fetch.done():
+            _FETCHES.pop(future, None)
 
 
 def _killed(error: KilledWorker) -> Lost:
