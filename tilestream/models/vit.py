@@ -1,0 +1,413 @@
+"""The plain vision transformer: pre-norm blocks over a class token and a grid of tokens of any size.
+
+    x0     = [cls, embed(pixels or grid)] + positions
+    x_l'   = x_l  + proj(softmax(q k^T / sqrt(d)) v),   q, k, v = qkv(norm1(x_l))
+    x_l+1  = x_l' + fc2(gelu(fc1(norm2(x_l'))))
+    vector = norm(x_L)[cls]
+
+Dosovitskiy et al. 2021, https://arxiv.org/abs/2010.11929, in the form that DINO trains, https://arxiv.org/abs/2104.14294.
+Names of parameters are DINO's, so that its checkpoints load as they are. It runs under `torch.autocast` and in half
+types: positions are then interpolated in float32.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tilestream.errors import StageError
+
+Positions: TypeAlias = Literal["scale", "size"]
+"""How learned positions are brought to another grid, see `resized_positions`."""
+
+GRID_OFFSET = 0.1
+"""What the scale rule adds to the new number of tokens along an axis."""
+
+
+class PatchEmbed(nn.Module):
+    """Tokens of the patches of an image: one linear map of all pixels of a patch.
+
+    Parameters
+    ----------
+    patch_px : int
+        Edge of a patch.
+    channels : int
+        Channels of the image.
+    dim : int
+        Length of a token.
+    """
+
+    name: ClassVar[str] = "patch_embed"
+    """What a transformer calls it in its state dict."""
+
+    def __init__(self, *, patch_px: int = 16, channels: int = 3, dim: int = 384) -> None:
+        super().__init__()
+        self.patch_px = patch_px
+        self.channels = channels
+        self.proj = nn.Conv2d(channels, dim, kernel_size=patch_px, stride=patch_px)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return tokens `[n, gh, gw, dim]` of images `[n, channels, gh * patch_px, gw * patch_px]`."""
+        if x.ndim != 4 or x.shape[1] != self.channels or x.shape[2] % self.patch_px or x.shape[3] % self.patch_px:
+            raise StageError.of(
+                "input of the patch embedding",
+                got=f"shape {tuple(x.shape)}",
+                expected=f"(n, {self.channels}, h, w), h and w multiples of {self.patch_px}",
+                do="Crop the images, or choose their channels.",
+            )
+        tokens: Tensor = self.proj(x)  # n, dim, gh, gw
+        return tokens.permute(0, 2, 3, 1)  # n, gh, gw, dim
+
+
+class GridEmbed(nn.Sequential):
+    """Tokens of the cells of a grid of vectors, such as those that another transformer made of tiles.
+
+    Parameters
+    ----------
+    channels : int
+        Length of the vectors.
+    dim : int
+        Length of a token.
+    """
+
+    name: ClassVar[str] = "phi"
+    """What a transformer calls it in its state dict."""
+
+    def __init__(self, *, channels: int = 384, dim: int = 192) -> None:
+        super().__init__(nn.Linear(channels, dim), nn.GELU(), nn.Dropout(0.0))
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return tokens `[n, gh, gw, dim]` of grids `[n, channels, gh, gw]`."""
+        if x.ndim != 4 or x.shape[1] != self.channels:
+            raise StageError.of(
+                "input of the grid embedding",
+                got=f"shape {tuple(x.shape)}",
+                expected=f"(n, {self.channels}, gh, gw)",
+                do="Give it the vectors of the stage that it was trained on.",
+            )
+        tokens = x.permute(0, 2, 3, 1)  # n, gh, gw, channels
+        for step in self:
+            tokens = step(tokens)
+        return tokens  # n, gh, gw, dim
+
+
+class Attention(nn.Module):
+    """Self-attention of several heads.
+
+    Parameters
+    ----------
+    dim : int
+        Length of a token.
+    heads : int
+        Heads; divides `dim`.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return tokens `[n, t, dim]` of tokens `[n, t, dim]`; `mask` is `[n, 1, 1, t]`, True = may be looked at."""
+        q, k, v = self._split(self.qkv(x), 3)  # each n, heads, t, dim / heads
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # n, heads, t, dim / heads
+        out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))  # n, t, dim
+        return out
+
+    def forward_first(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return what `forward` does for the first token alone, `[n, 1, dim]`: one query, and keys of all."""
+        q, k, v = self._first_query(x)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # n, heads, 1, dim / heads
+        out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))  # n, 1, dim
+        return out
+
+    def weights_first(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the softmax of the first token over all, `[n, heads, t]`."""
+        q, k, _ = self._first_query(x)
+        scores: Tensor = q @ k.transpose(2, 3) * q.shape[3] ** -0.5  # n, heads, 1, t
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float("-inf"))
+        return torch.softmax(scores, dim=3)[:, :, 0]  # n, heads, t
+
+    def _first_query(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        dim = x.shape[2]
+        weight, bias = self.qkv.weight, self.qkv.bias  # 3 dim, dim
+        (q,) = self._split(F.linear(x[:, :1], weight[:dim], bias[:dim]), 1)  # n, heads, 1, dim / heads
+        k, v = self._split(F.linear(x, weight[dim:], bias[dim:]), 2)  # each n, heads, t, dim / heads
+        return q, k, v
+
+    def _split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+        n, t, _ = x.shape
+        return x.view(n, t, parts, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+class MLP(nn.Module):
+    """Two linear maps with GELU between.
+
+    Parameters
+    ----------
+    dim : int
+        Length of a token.
+    hidden : int
+        Length between the two.
+    """
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `[..., dim]` of `[..., dim]`."""
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return out
+
+
+class Block(nn.Module):
+    """Attention and MLP, each after a norm and added to what came in.
+
+    Parameters
+    ----------
+    dim : int
+        Length of a token.
+    heads : int
+        Heads of the attention.
+    mlp_ratio : float
+        Length inside the MLP, in lengths of a token.
+    eps : float
+        Added to variances by the norms.
+    """
+
+    def __init__(self, dim: int, heads: int, *, mlp_ratio: float, eps: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=eps)
+        self.attn = Attention(dim, heads)
+        self.norm2 = nn.LayerNorm(dim, eps=eps)
+        self.mlp = MLP(dim, int(dim * mlp_ratio))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return tokens `[n, t, dim]` of tokens `[n, t, dim]`; `mask` is `[n, 1, 1, t]`."""
+        x = x + self.attn(self.norm1(x), mask)
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
+
+    def forward_first(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return what `forward` does for the first token alone, `[n, 1, dim]`, at a fifth of the cost."""
+        first = x[:, :1] + self.attn.forward_first(self.norm1(x), mask)
+        out: Tensor = first + self.mlp(self.norm2(first))
+        return out
+
+
+class VisionTransformer(nn.Module):
+    """A vision transformer that gives one vector an image, or a grid.
+
+    Parameters
+    ----------
+    embed : PatchEmbed or GridEmbed
+        Makes the tokens; known as `patch_embed` or `phi` from then on.
+    dim : int
+        Length of a token, as `embed` makes them.
+    depth : int
+        Blocks.
+    heads : int
+        Heads of each block; divides `dim`.
+    grid_yx : tuple of int
+        Grid of the learned positions, rows and columns.
+    positions : {"scale", "size"}
+        How they are brought to other grids, see `resized_positions`.
+    mlp_ratio : float
+        Length inside the MLPs, in lengths of a token.
+    eps : float
+        Added to variances by the norms.
+
+    Notes
+    -----
+    Where only the vector is wanted, the last block does the class token alone: 7 % less work at 12 blocks, and the same
+    vector as `forward_tokens` gives up to rounding.
+
+    A token that a mask leaves out is looked at by none; its own output has no meaning. A grid in which none counts
+    would give a vector that says nothing of the image, so it raises.
+    """
+
+    def __init__(  # noqa: PLR0913  # the shape of a network is this many numbers
+        self,
+        embed: PatchEmbed | GridEmbed,
+        *,
+        dim: int,
+        depth: int,
+        heads: int,
+        grid_yx: tuple[int, int] = (14, 14),
+        positions: Positions = "scale",
+        mlp_ratio: float = 4.0,
+        eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        self.dim = dim
+        self.grid_yx = grid_yx
+        self.positions: Positions = positions
+        self._embed = embed.name
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid_yx[0] * grid_yx[1], dim))
+        self.add_module(embed.name, embed)
+        self.blocks = nn.ModuleList([Block(dim, heads, mlp_ratio=mlp_ratio, eps=eps) for _ in range(depth)])
+        self.norm = nn.LayerNorm(dim, eps=eps)
+        self._start()
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return one vector an image.
+
+        Parameters
+        ----------
+        x : Tensor
+            `[n, c, h, w]`, or a grid of vectors `[n, d, gh, gw]`.
+        mask : Tensor, optional
+            bool `[n, gh, gw]`, True where a token counts.
+
+        Returns
+        -------
+        Tensor
+            `[n, dim]`: the class token after the last norm.
+
+        Raises
+        ------
+        StageError
+            When the input or the mask has another shape than it takes, or no token of an image counts.
+        """
+        tokens, keys, _ = self._prepare(x, mask)  # n, 1 + gh gw, dim
+        for block in self.blocks[:-1]:
+            tokens = block(tokens, keys)
+        first = self._last.forward_first(tokens, keys)  # n, 1, dim
+        vector: Tensor = self.norm(first[:, 0])  # n, dim
+        return vector
+
+    def forward_tokens(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return all tokens, the class token first.
+
+        Parameters
+        ----------
+        x : Tensor
+            As `forward` takes it.
+        mask : Tensor, optional
+            As `forward` takes it; tokens that it leaves out have no meaning in the result.
+
+        Returns
+        -------
+        Tensor
+            `[n, 1 + gh * gw, dim]` after the last norm.
+        """
+        tokens, keys, _ = self._prepare(x, mask)  # n, 1 + gh gw, dim
+        for block in self.blocks:
+            tokens = block(tokens, keys)
+        normed: Tensor = self.norm(tokens)
+        return normed
+
+    def forward_attention(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return what the class token looks at in the last block.
+
+        Parameters
+        ----------
+        x : Tensor
+            As `forward` takes it.
+        mask : Tensor, optional
+            As `forward` takes it; tokens that it leaves out get 0.
+
+        Returns
+        -------
+        Tensor
+            `[n, heads, gh, gw]`, float32 at least: the softmax over all tokens without its first value, the class
+            token's of itself; so a map sums to less than 1.
+        """
+        tokens, keys, (gh, gw) = self._prepare(x, mask)  # n, 1 + gh gw, dim
+        for block in self.blocks[:-1]:
+            tokens = block(tokens, keys)
+        weights = self._last.attn.weights_first(self._last.norm1(tokens), keys)  # n, heads, 1 + gh gw
+        return weights[:, :, 1:].reshape(*weights.shape[:2], gh, gw)
+
+    @property
+    def _last(self) -> Block:
+        block = self.blocks[-1]
+        assert isinstance(block, Block)
+        return block
+
+    def _prepare(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
+        """Return tokens with their positions, which of them may be looked at `[n, 1, 1, t]`, and the grid."""
+        grid: Tensor = self.get_submodule(self._embed)(x)  # n, gh, gw, dim
+        n, gh, gw, dim = grid.shape
+        tokens = torch.cat([self.cls_token.to(grid.dtype).expand(n, 1, dim), grid.flatten(1, 2)], dim=1)
+        tokens = tokens + resized_positions(self.pos_embed, self.grid_yx, (gh, gw), rule=self.positions)
+        return tokens, None if mask is None else _keys(mask, (n, gh, gw)), (gh, gw)
+
+    def _start(self) -> None:
+        """Start as DINO does."""
+        for parameter in (self.cls_token, self.pos_embed):
+            nn.init.trunc_normal_(parameter, std=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+
+def resized_positions(
+    positions: Tensor, grid_yx: tuple[int, int], to_yx: tuple[int, int], *, rule: Positions
+) -> Tensor:
+    """Return learned positions for another grid.
+
+    Parameters
+    ----------
+    positions : Tensor
+        `[1, 1 + gh * gw, dim]`, the first is the class token's and stays as it is.
+    grid_yx : tuple of int
+        Their grid, `gh, gw`.
+    to_yx : tuple of int
+        The grid that is wanted.
+    rule : {"scale", "size"}
+        `scale`: bicubic by the factors `(h + 0.1) / gh` and `(w + 0.1) / gw`, which also place the samples; DINO and
+        HIPT do so. `size`: bicubic and antialiased between the two sizes, as timm does.
+
+    Returns
+    -------
+    Tensor
+        `[1, 1 + h * w, dim]`; the same tensor where the grids are equal.
+
+    Notes
+    -----
+    At 14 to 16 tokens the rules differ by 11 % RMS: a network must be run with the one that it was published with.
+    """
+    if to_yx == grid_yx:
+        return positions
+    exact = positions.to(torch.promote_types(positions.dtype, torch.float32))
+    grid = exact[:, 1:].reshape(1, *grid_yx, -1).permute(0, 3, 1, 2)  # 1, dim, gh, gw
+    if rule == "scale":
+        factors = [(to + GRID_OFFSET) / of for to, of in zip(to_yx, grid_yx, strict=True)]
+        grid = F.interpolate(grid, scale_factor=factors, mode="bicubic")  # 1, dim, h, w
+    else:
+        grid = F.interpolate(grid, size=to_yx, mode="bicubic", antialias=True)  # 1, dim, h, w
+    tokens = grid.permute(0, 2, 3, 1).flatten(1, 2)  # 1, h w, dim
+    return torch.cat([exact[:, :1], tokens], dim=1).to(positions.dtype)
+
+
+def _keys(mask: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Return which tokens may be looked at, `[n, 1, 1, 1 + gh * gw]`: the class token and those that count."""
+    if mask.dtype != torch.bool or tuple(mask.shape) != shape:
+        raise StageError.of(
+            "mask of tokens",
+            got=f"{mask.dtype} of shape {tuple(mask.shape)}",
+            expected=f"bool of shape {shape}, True where a token counts",
+            do="Give it one value a token.",
+        )
+    tokens = mask.flatten(1)  # n, gh gw
+    empty = ~tokens.any(dim=1)  # n
+    if bool(empty.any()):
+        raise StageError.of(
+            "mask of tokens",
+            got=f"no token that counts in {int(empty.sum())} of {len(mask)} grids",
+            expected="one or more in each",
+            do="Leave such grids out: a vector of them would say nothing of the image.",
+        )
+    return F.pad(tokens, (1, 0), value=True)[:, None, None, :]  # n, 1, 1, 1 + gh gw
