@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from tilestream.errors import ConfigError
+from tilestream.pipelines.csvtable import iter_records, padded, read_text
 from tilestream.pipelines.itemlists import Row, read_items
 
 COLUMNS = ("path", "id", "mpp", "mask", "label", "bands")
 """Columns that mean something; `url` is another word for `path`."""
-DELIMITERS = ",;\t"
-"""Spreadsheets of some countries write `;`; the header tells which one a file uses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,17 +72,15 @@ def read_manifest(path: str | Path) -> Manifest:
         When the file cannot be read, has no header or no rows, or a row is wrong; with file and line.
     """
     path = Path(path)
-    text = _text(path)
+    what = f"manifest `{path}`"
+    text = read_text(path, what=what, expected="a header with a column `path` or `url`")
     items = read_items(path, text)
     if items is not None:
         return _of_items(path, items)
-    header, _, _ = text.lstrip("\r\n").partition("\n")
-    delimiter = max(DELIMITERS, key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    records = _records(path, reader)
+    records = iter_records(text, what=what)
     names, notes = _columns(path, next(records, None))
     rows = tuple(
-        _row(path, line, dict(zip(names, _padded(path, line, fields, len(names)), strict=True)))
+        _row(path, line, dict(zip(names, padded(fields, len(names), what=f"{what} line {line}"), strict=True)))
         for line, fields in records
     )
     return _checked(path, rows, notes, got="a header and no rows")
@@ -109,47 +104,6 @@ def _kept_aside(path: Path, names: Sequence[str]) -> str:
     return f"{path.name}: columns kept aside, they mean nothing here: {', '.join(names)}"
 
 
-def _text(path: Path) -> str:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise ConfigError.of(
-            f"manifest `{path}`",
-            got=(error.strerror or str(error)).lower(),
-            expected="a CSV file",
-            do="Check the path.",
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError.of(
-            f"manifest `{path}`",
-            got=f"bytes that are not UTF-8 at position {error.start}",
-            expected="text in UTF-8",
-            do="Save it as `CSV UTF-8`.",
-        ) from error
-    if not text.strip():
-        raise ConfigError.of(
-            f"manifest `{path}`", got="an empty file", expected="a header with a column `path` or `url`", do="Fill it."
-        )
-    return text
-
-
-def _records(path: Path, reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
-    """Yield each record that holds anything with the number of its first line."""
-    last = 0
-    while True:
-        try:
-            fields = next(reader, None)
-        except csv.Error as error:
-            raise ConfigError.of(
-                f"manifest `{path}` line {last + 1}", got=str(error), expected="CSV", do="Check the quotes."
-            ) from error
-        if fields is None:
-            return
-        if any(field.strip() for field in fields):
-            yield last + 1, [field.strip() for field in fields]
-        last = reader.line_num  # type: ignore[attr-defined] # the reader object has it, its iterator type does not
-
-
 def _columns(path: Path, first: tuple[int, list[str]] | None) -> tuple[list[str], tuple[str, ...]]:
     fields = first[1] if first else []
     names = [{"url": "path"}.get(name.casefold(), name.casefold()) for name in fields]
@@ -164,14 +118,6 @@ def _columns(path: Path, first: tuple[int, list[str]] | None) -> tuple[list[str]
     unknown = [field for field, name in zip(fields, names, strict=True) if name not in COLUMNS]
     notes = (_kept_aside(path, unknown),) if unknown else ()
     return names, notes
-
-
-def _padded(path: Path, line: int, fields: list[str], count: int) -> list[str]:
-    if len(fields) > count and not any(fields[count:]):
-        fields = fields[:count]  # spreadsheets add empty columns
-    if len(fields) > count:
-        _refuse(path, line, f"{len(fields)} fields", f"{count}, as in the header", "Quote fields that hold a comma.")
-    return fields + [""] * (count - len(fields))
 
 
 def _row(path: Path, line: int, values: dict[str, str]) -> ManifestRow:
