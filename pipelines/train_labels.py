@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal, TypeAlias, cast, get_args
+from typing import Literal, TypeAlias, get_args
 
 from tilestream.errors import ConfigError
 from tilestream.pipelines.csvtable import iter_records, padded, read_text
@@ -145,7 +145,7 @@ def _split(text: str, what: str) -> Split | None:
     if found is None:
         expected = f"one of {list(get_args(Split))}, or nothing"
         raise ConfigError.of(what, got=f"split `{text}`", expected=expected, do="Correct it.")
-    return cast("Split", found)
+    return found
 
 
 def match_labels(labels: Labels, keys: Sequence[str], ids: Sequence[str]) -> Matched:
