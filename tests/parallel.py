@@ -1,7 +1,8 @@
 """How tests share the machine where several processes run them (pytest-xdist, `make test`).
 
 A file is run by one process, so that what its tests share is made once and most kernels are compiled by one process.
-Long files start first. What measures time beside a rival is marked `alone`: it runs last, while no other test does.
+Long files start first. What measures time beside a rival is marked `alone`: it runs last, while no other test does,
+and with it the rest of its file.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ MAIN_JOB = "tests/pipelines/test_main_"
 
 
 def in_order(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Return the tests, those of long files first and those marked `alone` last, otherwise in order."""
+    """Return the tests, those of long files first and files with tests marked `alone` last, otherwise in order."""
+    waiting = {
+        _file(item.nodeid) for item in items if "alone" in item.keywords
+    }  # for minutes, were they handed out early
 
-    def place(item: pytest.Item) -> tuple[bool, int]:
+    def place(item: pytest.Item) -> tuple[bool, bool, int]:
         path = _file(item.nodeid)
-        return "alone" in item.keywords, LONG.index(path) if path in LONG else len(LONG)
+        return "alone" in item.keywords, path in waiting, LONG.index(path) if path in LONG else len(LONG)
 
     return sorted(items, key=place)
 

@@ -1,9 +1,34 @@
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+from tests.parallel import LONG, in_order
+
 REPO = Path(__file__).resolve().parents[1]
+
+
+@dataclass
+class Item:
+    nodeid: str
+    keywords: tuple[str, ...] = ()
+
+
+def test_long_files_begin_and_whoever_waits_for_all_others_ends() -> None:
+    """A file is handed out with its first test: where one of it is alone, all wait for it or it for all."""
+    mixed = [Item("tests/a.py::one"), Item("tests/a.py::two", ("alone",)), Item("tests/a.py::three")]
+    others = [
+        Item("tests/b.py::alone", ("alone",)),
+        Item("tests/c.py::one"),
+        Item(f"{LONG[1]}::x"),
+        Item(f"{LONG[0]}::x"),
+    ]
+    names = [item.nodeid.removeprefix("tests/") for item in in_order([*mixed, *others])]
+    long = [f"{path.removeprefix('tests/')}::x" for path in LONG[:2]]
+    assert names == [*long, "c.py::one", "a.py::one", "a.py::three", "a.py::two", "b.py::alone"]
+
+
 CONFTEST = """
 from tests.parallel import in_order, pytest_runtest_protocol, pytest_xdist_make_scheduler
 def pytest_collection_modifyitems(items): items[:] = in_order(items)
