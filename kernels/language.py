@@ -295,7 +295,7 @@ def require_device() -> None:
             "`backend`",
             got=f"CUDA through the old target built into numba {numba.__version__}",
             expected="the package numba-cuda",
-            do="Install the extra: pip install 'tilestream[cuda]'.",
+            do="Run `pip install -e '.[cuda]'` in the clone.",
         )
     _used_in = os.getpid()
 

@@ -225,7 +225,7 @@ def _allocate(
             "`make_texture`",
             got=f"no cuda.core.texture ({error})",
             expected="cuda-core 1.1 or newer",
-            do="Install the extra: pip install 'tilestream[texture]'.",
+            do="Run `pip install -e '.[texture]'` in the clone.",
         ) from error
     with cuda.gpus[device]:
         unit = Device(device)

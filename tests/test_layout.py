@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -50,6 +51,15 @@ def test_file_is_small_and_named_after_its_concept(path: Path) -> None:
     assert not long, f"functions of more than {FUNCTION_LINES} lines: {long}"
     assert path.name not in SHAPELESS, "a file is named after what it holds"
     assert path.stem == "__init__" or path.stem == "__main__" or not path.stem.startswith("_"), "no private modules"
+
+
+def test_what_is_told_to_be_installed_can_be() -> None:
+    """There is no `tilestream` on an index: an extra is installed from the clone."""
+    found = {}
+    for path in FILES:
+        hints = re.findall(r"pip install[^\n]*\[[a-z,]+\]", path.read_text(encoding="utf-8"))
+        found |= {str(path.relative_to(REPO)): hint for hint in hints if ".[" not in hint and ".\\[" not in hint}
+    assert not found
 
 
 def test_length_counts_code_but_not_the_docstring(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_easy_ones_need_no_rasterio(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rasterio", None)
     for crs in EASY:
         assert place_tags(_info(crs=crs, affine=NORTH_UP))
-    with pytest.raises(ConfigError, match="Install the extra `geo`"):
+    with pytest.raises(ConfigError, match=r"pip install -e '.\[geo\]'"):
         place_tags(_info(crs=HARD[0], affine=NORTH_UP))
 
 

@@ -83,7 +83,7 @@ def _crs_by_rasterio(crs: str) -> dict[int, Value]:
             f"CRS `{crs[:60]}`",
             got="no rasterio",
             expected="rasterio, which knows how GeoTIFF writes it",
-            do="Install the extra `geo`.",
+            do="Run `pip install -e '.[geo]'` in the clone.",
         ) from error
     import tifffile
 
