@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any
@@ -43,6 +43,8 @@ class TilePlan:
     """What selected the tiles."""
     min_share: float = 0.0
     """Share of a core's part inside the image that has to be selected for its tile to be wanted."""
+    whole_px: int | None = None
+    """Edge of the regions that are wanted whole, by the share of a region that is selected; None = tile by tile."""
     wanted: npt.NDArray[np.bool_] | None = None
     """`(y, x)` over the grid's tiles; None = all."""
     share: npt.NDArray[np.float32] | None = None
@@ -65,6 +67,7 @@ class TilePlan:
             "super_tile_px": self.super_tile_px,
             "where": self.where,
             "min_share": self.min_share,
+            **({} if self.whole_px is None else {"whole_px": self.whole_px}),
         }
         text = json.dumps(known, sort_keys=True, separators=(",", ":"), default=str)
         digest = blake2b(text.encode(), digest_size=16)
@@ -198,6 +201,8 @@ class _Cut:
     """All tiles."""
     super_tile_px: int
     """Edge of a unit."""
+    whole_px: int | None = None
+    """Edge of the regions that are wanted whole."""
 
 
 def plan_tiles(  # noqa: PLR0913 - the public call: each option of a plan is one keyword
@@ -212,6 +217,7 @@ def plan_tiles(  # noqa: PLR0913 - the public call: each option of a plan is one
     min_share: float | None = None,
     super_tile_px: int | None = None,
     region_px: int | None = None,
+    whole_regions: bool = False,
     snap: Snap | None = None,
     source_mpp: float | None = None,
     needs_mpp: bool = False,
@@ -241,7 +247,10 @@ def plan_tiles(  # noqa: PLR0913 - the public call: each option of a plan is one
     super_tile_px : int, optional
         Edge of a unit of work, plan pixels; a multiple of step and region.
     region_px : int, optional
-        Edge of the regions of a stage chain, plan pixels; units are cut along them.
+        Edge of the regions of a stage chain, plan pixels; units are cut along them. Default: the unit.
+    whole_regions : bool
+        Want all tiles of a region of which at least `min_share` is selected, and none of the others, instead of
+        choosing tile by tile: for region stages that have never seen a region with holes.
     snap : Snap, optional
         Fixed CRS grid whose squares are the tiles; decides the resolution, so `mpp` stays None.
     source_mpp : float, optional
@@ -282,7 +291,12 @@ def plan_tiles(  # noqa: PLR0913 - the public call: each option of a plan is one
         area=choice.level.shape, tile_px=tile_px, step_px=step, halo_px=halo_px, edge=edge, origin_yx=origin_yx
     )
     edge_px = super_tile_edge(step, region_px=region_px or 1, super_tile_px=super_tile_px)
-    cut = _Cut(choice=choice, grid=grid, super_tile_px=edge_px)
+    whole_px = (region_px or edge_px) if whole_regions else None
+    if whole_px is not None and whole_px % step:
+        raise ConfigError.of(
+            "`region_px` of whole regions", got=whole_px, expected=f"a multiple of the step, {step} px", do="Correct it."
+        )
+    cut = _Cut(choice=choice, grid=grid, super_tile_px=edge_px, whole_px=whole_px)
     if where == "all":
         return _plan(pyr, cut)
     selection = where
@@ -302,10 +316,11 @@ def _plan(pyr: Pyramid, cut: _Cut, *, selection: Selection | None = None, min_sh
             )
         share = tile_shares(selection, cut.choice.level, cut.grid)
         # float32 on both sides: a core covered by exactly the least share is in, whatever its last bit in float64
-        wanted = share >= np.float32(min_share)
+        wanted = (share if cut.whole_px is None else _region_shares(selection, cut)) >= np.float32(min_share)
         notes += selection.notes
         if selection.mask.any() and not wanted.any():
-            notes += (f"no tile of which {min_share:g} is selected",)
+            what = "tile" if cut.whole_px is None else "region"
+            notes += (f"no {what} of which {min_share:g} is selected",)
     return TilePlan(
         image=image_key(pyr),
         level=cut.choice.level,
@@ -314,11 +329,21 @@ def _plan(pyr: Pyramid, cut: _Cut, *, selection: Selection | None = None, min_sh
         mpp_yx=cut.choice.mpp_yx,
         where="all" if selection is None else f"{selection.name}-{selection.digest}",
         min_share=min_share,
+        whole_px=None if selection is None else cut.whole_px,
         wanted=wanted,
         share=share,
         selection=selection,
         notes=notes,
     )
+
+
+def _region_shares(selection: Selection, cut: _Cut) -> npt.NDArray[np.float32]:
+    """Return for each tile the selected share of its region's part inside the image, `(y, x)`."""
+    edge_px = cut.whole_px or cut.super_tile_px
+    regions = replace(cut.grid, tile_px=edge_px, step_px=edge_px, halo_px=0, edge="cover")
+    share = tile_shares(selection, cut.choice.level, regions)
+    rows, columns = (np.arange(count) // (edge_px // cut.grid.step_px) for count in cut.grid.shape.yx)
+    return np.asarray(share[np.ix_(rows, columns)], np.float32)
 
 
 def image_key(pyr: Pyramid) -> str:
