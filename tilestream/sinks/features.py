@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ import numpy as np
 from tilestream.codecs.checksums import checksum
 from tilestream.codecs.metadata import encode_json
 from tilestream.errors import ConfigError, OutputError
+from tilestream.sinks.chain import Chain, ChainRun
 from tilestream.sinks.facts import PlanFacts, image_facts, plan_facts
 from tilestream.sinks.parts import expected_parts, iter_parts, lost_parts, remove_parts, write_part
 from tilestream.sinks.pooling import NewPooler
 from tilestream.sinks.rows import CHUNK_BYTES
-from tilestream.sinks.tables import RegionTable, SlideTable, TableFacts, TileTable
+from tilestream.sinks.slidetable import SlideTable
+from tilestream.sinks.tables import RegionTable, TableFacts, TileTable
 from tilestream.sinks.tree import OWNER, TreeWriter, check_replaceable, remove_leftovers, root_attributes
 from tilestream.types import Array, ImageInfo, Receipt, SuperTile, TileStatus
 
@@ -56,6 +58,8 @@ class FeatureSink:
     """Digest of the recipe."""
     version: str
     """Version of tilestream."""
+    chains: Mapping[str, Chain] = field(default_factory=dict)
+    """Stages above the tiles by the encoder's name; regions and slides of other encoders are pooled."""
     scalars: tuple[str, ...] = SCALARS
     """Names of the float32 values that each tile has besides vectors; NaN on tiles that are not OK, except shares."""
     replace: bool = False
@@ -187,6 +191,7 @@ class FeatureSink:
             encoders=self.encoders,
             scalars=self.scalars,
             new_pooler=self.new_pooler,
+            runs={name: ChainRun(chain, self.new_pooler) for name, chain in self.chains.items()},
             chunk_bytes=self.chunk_bytes,
         )
         with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""The three groups of a feature store, filled part by part: tiles, regions, the slide."""
+"""The groups of tiles and of regions in a feature store, filled part by part."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from tilestream.codecs.metadata import NAN_FILL_ATTRIBUTE, Layout, array_metadata, inner_codecs
+from tilestream.codecs.metadata import NAN_FILL_ATTRIBUTE
+from tilestream.sinks.chain import ChainRun
 from tilestream.sinks.facts import PlanFacts
-from tilestream.sinks.pooling import NewPooler, Pooler, iter_regions, pool
+from tilestream.sinks.pooling import NewPooler, iter_regions, pool
 from tilestream.sinks.rows import CHUNK_BYTES, RowArray, write_texts
 from tilestream.sinks.tree import TreeWriter
 from tilestream.types import Array, ImageInfo, TileStatus
@@ -39,8 +39,14 @@ class TableFacts:
     """Names of the float32 values that each tile has besides vectors."""
     new_pooler: NewPooler
     """Makes the pooler of regions and slides."""
+    runs: Mapping[str, ChainRun] = field(default_factory=dict)
+    """What makes vectors of regions and of the slide by the encoder's name, where that is more than pooling."""
     chunk_bytes: int = CHUNK_BYTES
     """Aimed size of a chunk before compression."""
+
+    def has_region_stage(self, encoder: str) -> bool:
+        """Return whether regions have a vector of their own besides the statistics of their tiles."""
+        return encoder in self.runs and self.runs[encoder].chain.region_dim is not None
 
     @property
     def has_crs(self) -> bool:
@@ -129,7 +135,7 @@ class Table:
 
 
 def write_output_names(tree: TreeWriter, group: str, facts: TableFacts) -> None:
-    """Add the coordinate of each encoder's dimension to a group.
+    """Add the coordinate of each encoder's dimensions to a group.
 
     Parameters
     ----------
@@ -141,8 +147,16 @@ def write_output_names(tree: TreeWriter, group: str, facts: TableFacts) -> None:
         Knows the encoders.
     """
     for name, outputs in facts.encoders:
-        path = f"{group}/{feature_dimension(name)}"
-        tree.array(path, write_texts(tree.partial / path, outputs, feature_dimension(name)))
+        dimensions = {feature_dimension(name): outputs}
+        if group == "region" and facts.has_region_stage(name):
+            dim = facts.runs[name].chain.region_dim or 0
+            dimensions[chain_dimension(name, group)] = tuple(f"{name}_region_{k}" for k in range(dim))
+        if group == "slide" and name in facts.runs:
+            dim = facts.runs[name].chain.slide_dim
+            dimensions[chain_dimension(name, group)] = tuple(f"{name}_slide_{k}" for k in range(dim))
+        for dimension, texts in dimensions.items():
+            path = f"{group}/{dimension}"
+            tree.array(path, write_texts(tree.partial / path, texts, dimension))
 
 
 def feature_dimension(encoder: str) -> str:
@@ -150,9 +164,14 @@ def feature_dimension(encoder: str) -> str:
     return f"feature_{encoder}"
 
 
-def statistic_name(encoder: str, number: int, statistic: str) -> str:
-    """Return the variable of a pooled statistic: the first one bears the encoder's name."""
-    return encoder if number == 0 else f"{encoder}_{statistic}"
+def chain_dimension(encoder: str, group: str) -> str:
+    """Return the name of the dimension along what the stage of a group, `region` or `slide`, gives."""
+    return f"{group}_feature_{encoder}"
+
+
+def statistic_name(encoder: str, number: int, statistic: str, *, is_chain: bool = False) -> str:
+    """Return the variable of a pooled statistic: the first one bears the encoder's name, unless a stage's vector does."""
+    return encoder if number == 0 and not is_chain else f"{encoder}_{statistic}"
 
 
 class TileTable:
@@ -253,7 +272,11 @@ class RegionTable:
         self._open()
 
     def close(self) -> None:
-        """Make the group whole."""
+        """Make the group whole; raise `StageError` where a stage has failed on all regions that have a tile."""
+        for name, run in self.facts.runs.items():
+            run.require_a_region()
+            if run.failed:
+                self._table.columns[f"{name}_status"][2]["failed"] = run.failed
         self._table.close()
 
     def _open(self) -> None:
@@ -268,11 +291,16 @@ class RegionTable:
         add_column("n_ok", "int64", fill_value=-1, long_name="tiles that could be decoded and are not empty")
         for name, outputs in self.facts.encoders:
             add_column(f"{name}_n_ok", "int64", fill_value=-1, long_name="tiles that the vector is made of")
+            is_chain = self.facts.has_region_stage(name)
+            if is_chain:
+                stage = (chain_dimension(name, "region"), self.facts.runs[name].chain.region_dim or 0)
+                add_column(name, "float32", dimension=stage, coordinates="x y", long_name="vector of the region stage")
+                add_column(f"{name}_status", "uint8", fill_value=255, **STATUS_ATTRIBUTES)
             for number, statistic in enumerate(self.facts.new_pooler(len(outputs)).result()):
                 dimension = (feature_dimension(name), len(outputs))
                 add_column(
-                    statistic_name(name, number, statistic), "float32", dimension=dimension, pooling=statistic,
-                    coordinates="x y",
+                    statistic_name(name, number, statistic, is_chain=is_chain), "float32", dimension=dimension,
+                    pooling=statistic, coordinates="x y",
                 )  # fmt: skip
 
     def add_part(self, part: Mapping[str, Array]) -> None:
@@ -284,6 +312,7 @@ class RegionTable:
             Arrays of `parts.iter_parts`.
         """
         plan = self.facts.plan
+        edge = plan.region_px // plan.grid.step_px
         for (iy, ix), members in iter_regions(plan, part["tile_yx"]):
             rows: dict[str, Array] = {
                 "y": np.array([(iy * plan.region_px + plan.grid.origin_yx[0]) * plan.level.scale_yx[0]]),
@@ -293,64 +322,15 @@ class RegionTable:
                 "n_ok": np.array([np.count_nonzero(part["status"][members] == TileStatus.OK)]),
             }
             for name, _ in self.facts.encoders:
-                ok = part[f"encoder/{name}/status"][members] == TileStatus.OK
+                vectors, status = part[f"encoder/{name}"][members], part[f"encoder/{name}/status"][members]
+                ok = status == TileStatus.OK
                 rows[f"{name}_n_ok"] = np.array([np.count_nonzero(ok)])
-                pooled = pool(self.facts.new_pooler, part[f"encoder/{name}"][members], ok)
+                is_chain = self.facts.has_region_stage(name)
+                if is_chain:
+                    cells = plan.cells(part["tile_yx"][members]) - np.array([iy, ix], np.int64) * edge
+                    made = self.facts.runs[name].add_region(vectors, cells, status, edge=edge)
+                    rows[name], rows[f"{name}_status"] = made.vector[None], np.array([made.status])
+                pooled = pool(self.facts.new_pooler, vectors, ok)
                 for number, (statistic, vector) in enumerate(pooled.items()):
-                    rows[statistic_name(name, number, statistic)] = vector[None]
+                    rows[statistic_name(name, number, statistic, is_chain=is_chain)] = vector[None]
             self._table.append(rows)
-
-
-class SlideTable:
-    """Group `slide`: one vector of the whole image for each encoder.
-
-    Parameters
-    ----------
-    tree : TreeWriter
-        The store.
-    facts : TableFacts
-        Common facts.
-    """
-
-    def __init__(self, tree: TreeWriter, facts: TableFacts) -> None:
-        self._tree = tree
-        self._facts = facts
-        self._counts = dict.fromkeys(["n", "n_ok", *(f"{name}_n_ok" for name, _ in facts.encoders)], 0)
-        self._poolers: dict[str, Pooler] = {name: facts.new_pooler(len(out)) for name, out in facts.encoders}
-
-    def add_part(self, part: Mapping[str, Array]) -> None:
-        """Take the rows of one part.
-
-        Parameters
-        ----------
-        part : Mapping
-            Arrays of `parts.iter_parts`.
-        """
-        self._counts["n"] += len(part["status"])
-        self._counts["n_ok"] += _count_ok(part["status"])
-        for name, pooler in self._poolers.items():
-            status = part[f"encoder/{name}/status"]
-            self._counts[f"{name}_n_ok"] += _count_ok(status)
-            pooler.add(part[f"encoder/{name}"], status == TileStatus.OK)
-
-    def close(self) -> None:
-        """Write the group."""
-        self._tree.group("slide")
-        for name, count in self._counts.items():
-            # The one value of a scalar is its fill value: no file besides the metadata.
-            layout = Layout(grid_shape=(), codecs=tuple(inner_codecs(np.dtype("int64"))))
-            self._tree.array(
-                f"slide/{name}", array_metadata((), "int64", layout=layout, dimension_names=(), fill_value=count)
-            )
-        for name, pooler in self._poolers.items():
-            for number, (statistic, vector) in enumerate(pooler.result().items()):
-                path = f"slide/{statistic_name(name, number, statistic)}"
-                attributes = {"_FillValue": NAN_FILL_ATTRIBUTE, "pooling": statistic}
-                with RowArray(self._tree.partial / path, "float32", fill_value=NAN) as array:
-                    array.append(vector)
-                    self._tree.array(path, array.close((feature_dimension(name),), attributes))
-        write_output_names(self._tree, "slide", self._facts)
-
-
-def _count_ok(status: npt.NDArray[np.uint8]) -> int:
-    return int(np.count_nonzero(status == TileStatus.OK))

@@ -17,10 +17,14 @@ from tilestream.types.image import Modality as Modality
 from tilestream.types.image import Region as Region
 from tilestream.types.image import Source as Source
 from tilestream.types.image import Validity as Validity
+from tilestream.types.stages import Aggregator as Aggregator
 from tilestream.types.stages import Batch as Batch
 from tilestream.types.stages import DeviceStage as DeviceStage
+from tilestream.types.stages import Hierarchy as Hierarchy
 from tilestream.types.stages import Output as Output
 from tilestream.types.stages import Pending as Pending
+from tilestream.types.stages import RegionContract as RegionContract
+from tilestream.types.stages import RegionStage as RegionStage
 from tilestream.types.stages import Stage as Stage
 from tilestream.types.stages import StageContract as StageContract
 from tilestream.types.stages import StageSpec as StageSpec
@@ -33,6 +37,7 @@ from tilestream.types.work import TileStatus as TileStatus
 from tilestream.types.work import Unit as Unit
 
 __all__ = [
+    "Aggregator",
     "Array",
     "Batch",
     "Block",
@@ -44,6 +49,7 @@ __all__ = [
     "Encoded",
     "EncodedLevel",
     "EncodedSource",
+    "Hierarchy",
     "ImageInfo",
     "Kind",
     "Level",
@@ -54,6 +60,8 @@ __all__ = [
     "PlanLevel",
     "Receipt",
     "Region",
+    "RegionContract",
+    "RegionStage",
     "Shape",
     "Sink",
     "Source",

@@ -125,3 +125,55 @@ class DeviceStage(Protocol):
 
     def start(self, batch: Batch) -> Pending:
         """Begin with a batch, whose memory stays as it is until the result was taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionContract:
+    """What a region stage was made for."""
+
+    tiles: int | None = None
+    """Edge of a region in tiles; None = whatever regions a run has."""
+    whole_regions: bool = False
+    """Whether it has only seen regions of which every tile was there, so that all tiles of a region are to be made."""
+    framework: str = "numpy"
+    """What its arrays come as: `numpy` on the host, `torch` for tensors on the process's device."""
+
+
+class RegionStage(Protocol):
+    """Second step of a hierarchy: the vectors of a region's tiles, in their places, to one vector of the region.
+
+    An optional attribute `contract`, a `RegionContract` or a mapping of its fields, says what it was made for.
+    """
+
+    def __call__(self, grid: Any, mask: Any) -> Any:
+        """Return `(n, d')` for vectors `(n, d, gh, gw)` float32 and `mask` `(n, gh, gw)`, True where a tile counts.
+
+        Cells that do not count hold zeros: damaged, empty and unwanted tiles, and places outside the image.
+        """
+
+
+class Aggregator(Protocol):
+    """Last step of a hierarchy: a bag of vectors to one vector."""
+
+    def __call__(self, x: Any, mask: Any) -> Any:
+        """Return `(b, d')` for bags `(b, n, d)` float32 and `mask` `(b, n)`, True where a row counts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hierarchy:
+    """A chain over sparse 2-D grids: tiles to vectors, those of a region's tiles to one, those of regions to the slide's.
+
+    Picklable, and part of the recipe: each part is a name with parameters, made once a process where it is used. Weights
+    are the parameter `weights`, the path of a file, or `random_weights`, a seed.
+    """
+
+    tile: StageSpec
+    """Tile stage, `(n, c, h, w)` to `(n, d)`."""
+    region: StageSpec | None = None
+    """Region stage, `(n, d, gh, gw)` with a mask to `(n, d')`; None = mean and standard deviation of the tiles."""
+    slide: StageSpec | None = None
+    """Aggregator of regions, or of tiles where there is no region stage; None = their mean."""
+    region_px: int | None = None
+    """Edge of a region in plan pixels; None = the super-tile."""
+    whole_regions: bool = False
+    """Whether a region has all of its tiles or none, instead of those that are wanted."""
