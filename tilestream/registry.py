@@ -27,6 +27,22 @@ STAGES: Mapping[str, str] = {
 """Encoders and stages of maps by name; others come as `module:callable` or through the entry-point group
 `tilestream.stages`."""
 
+REGION_STAGES: Mapping[str, str] = {
+    "vit4k": "tilestream.models.hipt:vit4k",
+}
+"""Second stages of hierarchies by name; others come as `module:callable` or through the entry-point group
+`tilestream.region_stages`."""
+
+AGGREGATORS: Mapping[str, str] = {
+    "abmil": "tilestream.models.aggregators:GatedAttention",
+    "hipt": "tilestream.models.hipt:SlideTransformer",
+    "mean": "tilestream.models.aggregators:MeanPool",
+    "simlp": "tilestream.models.aggregators:MeanMLP",
+    "transformer": "tilestream.models.aggregators:BagTransformer",
+}
+"""What makes one vector of a bag, by name; others come as `module:callable` or through the entry-point group
+`tilestream.aggregators`."""
+
 _in_use: dict[str, tuple[ModuleSpec | None, str | None]] = {}
 
 
