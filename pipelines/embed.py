@@ -21,6 +21,7 @@ from tilestream.cluster.handshake import agreed
 from tilestream.codecs.durable import ensure_directory
 from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError, OutputError
+from tilestream.pipelines.chain import ChainChoice
 from tilestream.pipelines.cohort import Cohort, Entry, no_inputs
 from tilestream.pipelines.cohort_table import record_cohort
 from tilestream.pipelines.course import Course
@@ -33,6 +34,7 @@ from tilestream.pipelines.report_rows import InputRow, RunFacts
 from tilestream.pipelines.running import run_jobs
 from tilestream.pipelines.tally import Tally
 from tilestream.pyramid.pyramid import CACHE_BYTES
+from tilestream.registry import weights_files
 from tilestream.stream.engine import Event
 from tilestream.stream.seats import begun_at, taken_seat
 
@@ -45,6 +47,8 @@ class EmbedConfig:
     """Folder of all outputs; made when it is not there."""
     encoders: tuple[EncoderChoice, ...] = (EncoderChoice(name="handcrafted"),)
     """What turns tiles into vectors, all in one pass over the pixels: a variable each in the store."""
+    chain: ChainChoice = field(default_factory=ChainChoice)
+    """Stages above the tiles: regions from grids of vectors, slides from regions."""
     where: str = "tissue"
     """`tissue`, `all`, or a mask or GeoJSON file."""
     tile_px: int | None = None
@@ -58,7 +62,7 @@ class EmbedConfig:
     decibels: str | None = None
     """`power` or `amplitude`: what the values of radar images are that are to be used in decibels."""
     region_px: int | None = None
-    """Edge of the regions that vectors are pooled over; None = the super-tile."""
+    """Edge of the regions; None = what the region stage was made for, else the super-tile."""
     super_tile_px: int | None = None
     """Edge of the unit of work; None = about 4096, a common multiple of tile and region."""
     batch: int = 64
@@ -160,8 +164,10 @@ def run_embed(
         if client is None:
             wanted = [encoder_spec(one.name, one.params, tile_px=config.tile_px) for one in config.encoders]
             client = stack.enter_context(open_client(config.cluster or profile_for(*wanted)))
-        names = [one.name for one in config.encoders]
-        stack.enter_context(agreement(client, cohort.entries, out=Place.of(config.out), stages=names))
+        stages = [*(one.name for one in config.encoders), *config.chain.targets]
+        files = [*(str(path) for one in config.encoders for path in weights_files(one.params)), *config.chain.files]
+        place = Place.of(config.out)
+        stack.enter_context(agreement(client, cohort.entries, out=place, stages=stages, files=files))
         install_caches(client, config.caches)
         threads, beside = threads_of(client), tasks_of_machine(client)
         begin_at = stack.enter_context(taken_seat(Place.of(receipts)))
@@ -189,7 +195,7 @@ def run_embed(
 
 
 def agreement(
-    client: Client, entries: Iterable[Entry], *, out: Place, stages: Iterable[str] = ()
+    client: Client, entries: Iterable[Entry], *, out: Place, stages: Iterable[str] = (), files: Iterable[str] = ()
 ) -> AbstractContextManager[None]:
     """Return what keeps workers out of a run that lack its code, its images or its folder.
 
@@ -202,14 +208,16 @@ def agreement(
     out : Place
         Folder of the outputs.
     stages : iterable of str
-        Encoders by name.
+        Encoders by name, and stages above them that the user brings.
+    files : iterable of str
+        Weights, which each worker reads.
 
     Returns
     -------
     context manager
         Raises `ConfigError` when a worker that is there now has to be refused.
     """
-    inputs = [placed(entry).url for entry in entries]
+    inputs = [*files, *(placed(entry).url for entry in entries)]
     return agreed(client, stages=stages, inputs=inputs, out=out.at("receipts"))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from tilestream.errors import ConfigError
 from tilestream.grid import TileGrid
+from tilestream.pipelines.chain import Chains
 from tilestream.pipelines.encoder import Encoder, choose_encoder
 from tilestream.plan.levels import target_mpp
 from tilestream.types import ImageInfo
@@ -44,6 +45,8 @@ class Encoders:
     """At least one, in the order in which they were named."""
     geometry: Geometry
     """The tiles that all of them take."""
+    chains: Chains = field(default_factory=Chains)
+    """Stages above the tiles."""
 
     @property
     def dims(self) -> int:

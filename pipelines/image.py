@@ -13,6 +13,7 @@ from tilestream import __version__
 from tilestream.cache.limits import within
 from tilestream.metrics import Meter, collect
 from tilestream.models.pool import Pool
+from tilestream.pipelines.chain import choose_chains, require_bag
 from tilestream.pipelines.cohort import Entry
 from tilestream.pipelines.encoders import Encoders, choose_encoders
 from tilestream.pipelines.finish import FinishImage, write_outline
@@ -50,8 +51,11 @@ def entropy_columns(encoders: Encoders, image: ImageInfo) -> dict[str, tuple[str
 
 
 def encoders_for(config: EmbedConfig, image: ImageInfo) -> Encoders:
-    """Return the encoders of a run, made for one image."""
-    return choose_encoders(config.encoders, image, tile_px=config.tile_px, mpp=config.mpp)
+    """Return the encoders of a run, made for one image, with the stages above them."""
+    encoders = choose_encoders(config.encoders, image, tile_px=config.tile_px, mpp=config.mpp)
+    tiles = {one.name: one.spec for one in encoders.each}
+    chains = choose_chains(tiles, config.chain, tile_px=encoders.geometry.px, region_px=config.region_px)
+    return replace(encoders, chains=chains)
 
 
 def chosen(pyramid: Pyramid, entry: Entry, config: EmbedConfig | IngestConfig | MapConfig) -> Pyramid:
@@ -100,7 +104,8 @@ def plan_image(pyramid: Pyramid, encoders: Encoders, config: EmbedConfig, *, whe
         halo_px=config.halo_px,
         where=where,
         super_tile_px=config.super_tile_px,
-        region_px=config.region_px,
+        region_px=encoders.chains.region_px,
+        whole_regions=encoders.chains.whole_regions,
         needs_mpp=encoders.geometry.needs_mpp,
     )
 
@@ -212,9 +217,10 @@ class ImageJob:
                 # a file is known by what is in it: an edited outline is another recipe, a moved one is not
                 "where": file_digest(where) if where.is_file() else self._where,
                 "super_tile_px": self.config.super_tile_px,
-                "region_px": self.config.region_px,
+                **encoders.chains.plan_recipe,
             },
             stages={"entropy": asdict(ENTROPY), **{one.name: one.recipe for one in encoders.each}},
+            **encoders.chains.recipe,
         )
 
     def _require_memory(self, pyramid: Pyramid, plan: TilePlan, encoders: Encoders) -> None:
@@ -230,11 +236,14 @@ class ImageJob:
             level=plan.level,
             grid=plan.grid,
             super_tile_px=plan.super_tile_px,
-            region_px=self.config.region_px or plan.super_tile_px,
+            region_px=encoders.chains.region_px or plan.super_tile_px,
             rows=len(plan),
             mpp_yx=plan.mpp_yx,
             where="file" if self.entry.mask else plan.where,
         )
+        cells = facts.region_px // facts.grid.step_px
+        chains = encoders.chains.bind({one.name: len(one.outputs) for one in encoders.each}, cells=cells)
+        require_bag(chains, facts, limit_bytes=memory_limit(self.config.memory_bytes))
         return FeatureSink(
             root=places.features,
             work=places.journal / "parts",
@@ -242,6 +251,7 @@ class ImageJob:
             plan=facts,
             encoders=tuple((one.name, one.outputs) for one in encoders.each),
             new_pooler=Pool,
+            chains=chains,
             recipe=recipe,
             recipe_digest=digest(recipe),
             version=__version__,

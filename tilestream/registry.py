@@ -138,6 +138,32 @@ def source_digest(target: str) -> str | None:
     return known[1]
 
 
+def weights_stamp(params: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return the state of the weights that a part is made with, so that a changed file is another part.
+
+    Parameters
+    ----------
+    params : Mapping
+        Parameters of the part; `weights` may be the path of a file or folder.
+
+    Returns
+    -------
+    tuple of int or None
+        Time of the last change in nanoseconds and size in bytes; None where there is no such file.
+    """
+    found = [path.stat() for path in weights_files(params)]
+    return (max(one.st_mtime_ns for one in found), sum(one.st_size for one in found)) if found else None
+
+
+def weights_files(params: Mapping[str, Any]) -> list[Path]:
+    """Return the files of the weights that a part is made with, in the order of their names; none where it has none."""
+    path = params.get("weights")
+    if not isinstance(path, str) or not path:
+        return []
+    root = Path(path)
+    return sorted(one for one in (root.rglob("*") if root.is_dir() else [root]) if one.is_file())
+
+
 def _digest(spec: ModuleSpec | None) -> str | None:
     if spec is None or spec.origin is None or not Path(spec.origin).is_file():
         return None

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from tilestream.errors import ConfigError, StageError, TilestreamError
 from tilestream.models.runners import is_module, one_torch_thread, to_numpy, torch_device
-from tilestream.registry import AGGREGATORS, REGION_STAGES, resolve
+from tilestream.registry import AGGREGATORS, REGION_STAGES, resolve, weights_stamp
 from tilestream.types import Array, RegionContract, StageSpec
 
 Mask = npt.NDArray[np.bool_]
@@ -168,16 +168,7 @@ def make_part(kind: PartKind, spec: StageSpec, *, dim: int) -> Part:
     ConfigError
         When it cannot be made.
     """
-    path = spec.params.get(WEIGHTS)
-    return _made(kind, spec.target, json.dumps(dict(spec.params), sort_keys=True), file_stamp(path), dim)
-
-
-def file_stamp(path: Any) -> tuple[int, int] | None:
-    """Return time of change in nanoseconds and size of a file; None where there is none."""
-    if not isinstance(path, str) or not Path(path).is_file():
-        return None
-    found = Path(path).stat()
-    return found.st_mtime_ns, found.st_size
+    return _made(kind, spec.target, json.dumps(dict(spec.params), sort_keys=True), weights_stamp(spec.params), dim)
 
 
 @lru_cache(maxsize=16)

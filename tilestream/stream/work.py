@@ -19,7 +19,7 @@ from tilestream.cache.tally import NAMES as CACHE_COUNTS
 from tilestream.errors import ConfigError
 from tilestream.metrics import Meter, collect, timed
 from tilestream.pyramid.pyramid import Pyramid
-from tilestream.registry import STAGES, resolve
+from tilestream.registry import STAGES, resolve, weights_stamp
 from tilestream.sources.stamps import Stamp, require_unchanged
 from tilestream.stream import halt
 from tilestream.stream.attempts import Done, RunningStage, Started, black_batch, vectors_of, waited_for
@@ -255,7 +255,7 @@ def make_stage(spec: StageSpec) -> Stage:
     Returns
     -------
     Stage
-        The same object for the same spec.
+        The same object for the same spec, until the file of its weights changes.
 
     Raises
     ------
@@ -271,11 +271,12 @@ def make_stage(spec: StageSpec) -> Stage:
             expected="JSON values, which reach every worker and belong to the recipe",
             do="Name a file or a number instead of the object, and make it in the callable.",
         ) from error
-    return _stage(spec.target, params)
+    return _stage(spec.target, params, weights_stamp(spec.params))
 
 
 @lru_cache(maxsize=16)
-def _stage(target: str, params: str) -> Stage:
+def _stage(target: str, params: str, stamp: tuple[int, int] | None) -> Stage:
+    del stamp  # a part of the key
     factory = resolve(target, table=STAGES, group="tilestream.stages")
     made: Stage = factory(**json.loads(params))
     return made
