@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tilestream.errors import BudgetError, ConfigError
@@ -90,6 +90,10 @@ class Chains:
             for name, one in self.each.items()
         }
         return {"chains": chains} if chains else {}
+
+    def only(self, name: str) -> Chains:
+        """Return the same with the hierarchy of one encoder."""
+        return replace(self, each={name: self.each[name]})
 
     def bind(self, encoders: Mapping[str, int], *, cells: int) -> dict[str, StageChain]:
         """Return the stages above the tiles of each encoder, tried on zeros.

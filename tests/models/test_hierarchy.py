@@ -71,13 +71,13 @@ def test_a_contract_with_unknown_fields_is_refused(monkeypatch):
     assert region_contract(spec("corner_weighted")) == RegionContract()
     assert region_contract(StageSpec(target="vit4k")).tiles == 16
     monkeypatch.setattr(gridstages.Only, "contract", {"cells": 4})
-    with pytest.raises(ConfigError, match="contract of `.*Only`: got {'cells': 4}"):
+    with pytest.raises(ConfigError, match=r"contract of `.*Only`: got {'cells': 4}"):
         region_contract(spec("Only"))
 
 
 def test_a_stage_made_for_other_vectors_is_refused_before_the_first_tile():
     chain_of(Hierarchy(tile=TILE, region=spec("Only", length=7)), dim=7, cells=4)
-    with pytest.raises(StageError, match="ValueError: vectors of 8 values.*Choose one that takes vectors of 8 values"):
+    with pytest.raises(StageError, match=r"ValueError: vectors of 8 values.*Choose one that takes vectors of 8 values"):
         chain_of(Hierarchy(tile=TILE, region=spec("Only", length=7)), dim=8, cells=4)
     with pytest.raises(StageError, match=r"got float32 of shape \(1,\)"):
         chain_of(Hierarchy(tile=TILE, region=spec("flat")), dim=8, cells=4)
@@ -91,7 +91,8 @@ def test_a_chain_gives_what_its_parts_give():
     chain = pickle.loads(pickle.dumps(chain))
     regions = np.stack([chain.of_region(*one) for one in zip(grid, mask, strict=True)])
     np.testing.assert_array_equal(
-        regions, np.concatenate([gridstages.made_for(3, out=5)(g[None], m[None]) for g, m in zip(grid, mask)])
+        regions,
+        np.concatenate([gridstages.made_for(3, out=5)(g[None], m[None]) for g, m in zip(grid, mask, strict=True)]),
     )
     np.testing.assert_array_equal(chain.of_slide(regions), regions.max(axis=0))
     assert chain_of(Hierarchy(tile=TILE), dim=3, cells=4) is None
@@ -112,7 +113,8 @@ def test_torch_modules_get_tensors_and_weights(tmp_path):
     part = make_part(REGION, StageSpec(**given), dim=3)
     assert part.contract.framework == "torch"
     first = part(grid, mask)
-    assert first.shape == (2, 4) and first.dtype == np.float32
+    assert first.shape == (2, 4)
+    assert first.dtype == np.float32
     torch.save(part.function.state_dict(), tmp_path / "w.pt")
     again = make_part(REGION, StageSpec(**given | {"params": {"weights": str(tmp_path / "w.pt")}}), dim=3)
     np.testing.assert_array_equal(again(grid, mask), first)

@@ -10,6 +10,7 @@ import typer
 
 from tilestream import __version__
 from tilestream.cli import cacheoptions as caching
+from tilestream.cli import chainoptions as chaining
 from tilestream.cli import encoding
 from tilestream.cli import mapoptions as maps
 from tilestream.cli import options as opt
@@ -64,6 +65,10 @@ def check(
     encoder: encoding.Encoders = None,
     weights: encoding.Weights = None,
     random_weights: encoding.RandomWeights = None,
+    region_stage: chaining.RegionStage = None,
+    weights_4k: chaining.RegionWeights = None,
+    slide_stage: chaining.SlideStage = None,
+    whole_regions: chaining.WholeRegions = None,
     value_range: opt.ValueRange = None,
     cluster: opt.Cluster = None,
     memory: opt.Memory = None,
@@ -80,12 +85,20 @@ def check(
         encoders = encoding.encoder_choices(
             encoder, weights=weights, random_weights=random_weights, value_range=value_range
         )
+        chain = chaining.chain_choice(
+            region_stage,
+            slide_stage,
+            region_weights=weights_4k,
+            random_weights=random_weights,
+            whole_regions=whole_regions,
+        )
         config = opt.embed_config(
             out=out,
             where=where,
             invalid=invalid,
             decibels=decibels,
             encoders=encoders,
+            chain=chain,
             **cut,
             cluster=cluster,
             memory_bytes=memory,
@@ -153,6 +166,10 @@ def embed(
     encoder: encoding.Encoders = None,
     weights: encoding.Weights = None,
     random_weights: encoding.RandomWeights = None,
+    region_stage: chaining.RegionStage = None,
+    weights_4k: chaining.RegionWeights = None,
+    slide_stage: chaining.SlideStage = None,
+    whole_regions: chaining.WholeRegions = None,
     value_range: opt.ValueRange = None,
     cluster: opt.Cluster = None,
     memory: opt.Memory = None,
@@ -178,12 +195,20 @@ def embed(
         encoders = encoding.encoder_choices(
             encoder, weights=weights, random_weights=random_weights, value_range=value_range
         )
+        chain = chaining.chain_choice(
+            region_stage,
+            slide_stage,
+            region_weights=weights_4k,
+            random_weights=random_weights,
+            whole_regions=whole_regions,
+        )
         config = opt.embed_config(
             out=out,
             where=where,
             invalid=invalid,
             decibels=decibels,
             encoders=encoders,
+            chain=chain,
             **cut,
             **running,
             **caching.cache_fields(cache, disk_cache),

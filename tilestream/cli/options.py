@@ -157,7 +157,8 @@ Region = Annotated[
         "--region",
         metavar="PX",
         min=1,
-        help="Edge of the regions that tiles are pooled over (default: one super-tile).",
+        help="Edge of the regions that tiles are pooled over, or that the region stage sees (default: what that was "
+        "made for, else one super-tile).",
         rich_help_panel=CHOICES,
     ),
 ]
@@ -281,6 +282,7 @@ def embed_config(*, invalid: list[str] | None = None, **options: Any) -> EmbedCo
         When `where` is neither a word nor a file, `mpp` is not above 0, `invalid` or `decibels` is not understood,
         there is no such encoder, or super-tiles cannot be cut into tiles and regions.
     """
+    from tilestream.cli.chainoptions import require_chain
     from tilestream.cli.encoding import require_encoders
     from tilestream.pipelines.embed import EmbedConfig
     from tilestream.sources.classes import parse_invalid
@@ -288,6 +290,7 @@ def embed_config(*, invalid: list[str] | None = None, **options: Any) -> EmbedCo
     require_choices(options)
     config = EmbedConfig(invalid=parse_invalid(invalid or ()), **options)
     require_encoders(config)
+    require_chain(config)
     return config
 
 

@@ -57,7 +57,7 @@ REGION = PartKind(
 SLIDE = PartKind(
     word="aggregator",
     option="--slide-stage",
-    weights_option="--weights-slide FILE",
+    weights_option="--slide-stage NAME=FILE",
     group="tilestream.aggregators",
 )
 

@@ -294,7 +294,10 @@ def plan_tiles(  # noqa: PLR0913 - the public call: each option of a plan is one
     whole_px = (region_px or edge_px) if whole_regions else None
     if whole_px is not None and whole_px % step:
         raise ConfigError.of(
-            "`region_px` of whole regions", got=whole_px, expected=f"a multiple of the step, {step} px", do="Correct it."
+            "`region_px` of whole regions",
+            got=whole_px,
+            expected=f"a multiple of the step, {step} px",
+            do="Correct it.",
         )
     cut = _Cut(choice=choice, grid=grid, super_tile_px=edge_px, whole_px=whole_px)
     if where == "all":

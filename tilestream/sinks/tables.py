@@ -170,7 +170,7 @@ def chain_dimension(encoder: str, group: str) -> str:
 
 
 def statistic_name(encoder: str, number: int, statistic: str, *, is_chain: bool = False) -> str:
-    """Return the variable of a pooled statistic: the first one bears the encoder's name, unless a stage's vector does."""
+    """Return the variable of a pooled statistic; the first bears the encoder's name, unless a stage's vector does."""
     return encoder if number == 0 and not is_chain else f"{encoder}_{statistic}"
 
 

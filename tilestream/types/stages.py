@@ -161,10 +161,10 @@ class Aggregator(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Hierarchy:
-    """A chain over sparse 2-D grids: tiles to vectors, those of a region's tiles to one, those of regions to the slide's.
+    """A chain over sparse 2-D grids: tiles to vectors, those of a region's tiles to one, those of regions to another.
 
-    Picklable, and part of the recipe: each part is a name with parameters, made once a process where it is used. Weights
-    are the parameter `weights`, the path of a file, or `random_weights`, a seed.
+    Picklable, and part of the recipe: each part is a name with parameters, made once a process where it is used.
+    Weights are the parameter `weights`, the path of a file, or `random_weights`, a seed.
     """
 
     tile: StageSpec
