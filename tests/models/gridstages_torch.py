@@ -1,8 +1,12 @@
-"""A region stage on torch, as a user would name it."""
+"""Region stages on torch, as a user would name them."""
 
 from __future__ import annotations
 
 import torch
+
+from tilestream.models.vit import GridEmbed, VisionTransformer
+from tilestream.models.weights import random_weights
+from tilestream.types import RegionContract
 
 
 class GridMean(torch.nn.Module):
@@ -15,3 +19,13 @@ class GridMean(torch.nn.Module):
     def forward(self, grid: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         count = mask.sum(dim=(1, 2))[:, None]  # n, 1
         return self.map(grid.sum(dim=(2, 3)) / count)  # n, out
+
+
+class SmallViT(VisionTransformer):
+    """A transformer over grids of three values, with weights that a seed decides; its mask leaves tokens out."""
+
+    contract = RegionContract(tiles=4, whole_regions=True)
+
+    def __init__(self) -> None:
+        super().__init__(GridEmbed(channels=3, dim=24), dim=24, depth=2, heads=2, grid_yx=(3, 3))
+        random_weights(self, seed=11)
