@@ -86,24 +86,11 @@ def check(
             encoder, weights=weights, random_weights=random_weights, value_range=value_range
         )
         chain = chaining.chain_choice(
-            region_stage,
-            slide_stage,
-            region_weights=weights_4k,
-            random_weights=random_weights,
-            whole_regions=whole_regions,
+            region_stage, slide_stage, weights=weights_4k, seed=random_weights, whole_regions=whole_regions
         )
-        config = opt.embed_config(
-            out=out,
-            where=where,
-            invalid=invalid,
-            decibels=decibels,
-            encoders=encoders,
-            chain=chain,
-            **cut,
-            cluster=cluster,
-            memory_bytes=memory,
-            batch=batch,
-        )
+        read = {"where": where, "invalid": invalid, "decibels": decibels}
+        running = {"cluster": cluster, "memory_bytes": memory, "batch": batch}
+        config = opt.embed_config(out=out, encoders=encoders, chain=chain, **read, **cut, **running)
         cohort = read_cohort(paths or [], manifest=manifest, out=out)
         with checking(len(cohort.entries)) as on_row:
             outcome = run_check(cohort, config, on_row=on_row)
@@ -196,22 +183,11 @@ def embed(
             encoder, weights=weights, random_weights=random_weights, value_range=value_range
         )
         chain = chaining.chain_choice(
-            region_stage,
-            slide_stage,
-            region_weights=weights_4k,
-            random_weights=random_weights,
-            whole_regions=whole_regions,
+            region_stage, slide_stage, weights=weights_4k, seed=random_weights, whole_regions=whole_regions
         )
+        read = {"where": where, "invalid": invalid, "decibels": decibels}
         config = opt.embed_config(
-            out=out,
-            where=where,
-            invalid=invalid,
-            decibels=decibels,
-            encoders=encoders,
-            chain=chain,
-            **cut,
-            **running,
-            **caching.cache_fields(cache, disk_cache),
+            out=out, encoders=encoders, chain=chain, **read, **cut, **running, **caching.cache_fields(cache, disk_cache)
         )
         cohort = read_cohort(paths or [], manifest=manifest, out=out)
         with progress.shown(len(cohort.entries)):

@@ -57,8 +57,8 @@ def chain_choice(
     region: str | None,
     slide: str | None,
     *,
-    region_weights: str | None = None,
-    random_weights: int | None = None,
+    weights: str | None = None,
+    seed: int | None = None,
     whole_regions: bool | None = None,
 ) -> ChainChoice:
     """Return the stages above the tiles as they were named on the command line.
@@ -69,10 +69,10 @@ def chain_choice(
         `--region-stage`.
     slide : str, optional
         `--slide-stage`, perhaps with a file of weights after `=`.
-    region_weights : str, optional
+    weights : str, optional
         `--weights-4k`.
-    random_weights : int, optional
-        Seed for stages that are given no weights.
+    seed : int, optional
+        `--random-weights`, for stages that are given no weights.
     whole_regions : bool, optional
         `--whole-regions` or `--no-whole-regions`.
 
@@ -92,9 +92,9 @@ def chain_choice(
     return ChainChoice(
         region=region,
         slide=name or None,
-        region_params=_weights("--weights-4k", region_weights),
+        region_params=_weights("--weights-4k", weights),
         slide_params=_weights("--slide-stage", slide_weights if equals else None),
-        random_weights=random_weights,
+        random_weights=seed,
         whole_regions=whole_regions,
     )
 

@@ -261,15 +261,13 @@ Json = Annotated[
 ]
 
 
-def embed_config(*, invalid: list[str] | None = None, **options: Any) -> EmbedConfig:
+def embed_config(**options: Any) -> EmbedConfig:
     """Return the configuration of a run, its options checked as far as one can without an image.
 
     Parameters
     ----------
-    invalid : list of str, optional
-        Classes that are not valid, as `LAYER=CLASSES`.
     **options : object
-        Fields of `EmbedConfig`.
+        Fields of `EmbedConfig`, `invalid` as a list of `LAYER=CLASSES`.
 
     Returns
     -------
@@ -288,7 +286,7 @@ def embed_config(*, invalid: list[str] | None = None, **options: Any) -> EmbedCo
     from tilestream.sources.classes import parse_invalid
 
     require_choices(options)
-    config = EmbedConfig(invalid=parse_invalid(invalid or ()), **options)
+    config = EmbedConfig(**options | {"invalid": parse_invalid(options.get("invalid") or ())})
     require_encoders(config)
     require_chain(config)
     return config
