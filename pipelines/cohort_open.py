@@ -48,7 +48,8 @@ def open_cohort(
         Along `tile`, the tiles of all slides one after the other: `<encoder>` (tile, feature_<encoder>), `status`,
         `valid`, `tissue`, `entropy`, the corners `x` and `y`, for scenes the centres `crs_x` and `crs_y`, and
         `slide_of_tile`. Along `slide`: `slide` (its relative path), `label`, `date` and the other columns of manifests,
-        `n`, `n_ok`, `mpp`, `size` and more, and the vectors of slides, `<encoder>_mean` and `<encoder>_std`.
+        `n`, `n_ok`, `mpp`, `size` and more, and the vectors of slides, `<encoder>_mean` and `<encoder>_std` of their
+        tiles and, of a hierarchy, `<encoder>_slide`.
 
     Raises
     ------

@@ -23,6 +23,7 @@ from tilestream.plan.outline import mask_outline
 from tilestream.plan.tiles import TilePlan
 from tilestream.pyramid.display import display_pixels
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
+from tilestream.sinks.chainfacts import read_chain_facts
 from tilestream.sinks.features import FeatureSink
 from tilestream.sinks.raster import build_raster
 from tilestream.sources.stamps import Stamp, require_unchanged
@@ -125,6 +126,8 @@ class FinishImage:
         for receipt in receipts:
             counts.update(receipt.counts)
         damaged = merge_damage(receipts)
+        chains = read_chain_facts(places.features, self.sink.chains)
+        staged = [one for one in chains if one.regions is not None]
         outputs = [path for path in (places.features, places.entropy, places.outline) if path.exists()]
         return {
             "format": info.format,
@@ -138,6 +141,8 @@ class FinishImage:
             "tiles_damaged": sum(map(len, damaged.values())),
             "tiles_failed": counts["failed"],
             "tiles_empty": counts["empty"],
+            "regions": max((one.regions or 0 for one in staged), default=0),
+            "regions_failed": sum(sum(map(len, one.failed.values())) for one in staged),
             "damaged": {reason: list(rows) for reason, rows in damaged.items()},
             "failed": {reason: list(rows) for reason, rows in merge_failed(receipts).items()},
             "bytes_read": self.bytes_planned + sum(receipt.bytes_read for receipt in receipts),
@@ -145,7 +150,7 @@ class FinishImage:
             "supertiles_total": self.units,
             "cache": by_tier(counts),
             "outputs": [path.relative_to(self.out).as_posix() for path in outputs],
-            "notes": list(dict.fromkeys((*info.notes, *self.notes))),
+            "notes": list(dict.fromkeys((*info.notes, *self.notes, *(note for one in chains for note in one.notes)))),
         }
 
 

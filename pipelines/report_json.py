@@ -25,7 +25,7 @@ At the top: `command`, `started`, `wall_s`, `machine`, `versions`, `options`, `n
 `inputs`: `run` (`this`, or `earlier` for what another run has left), `path`, `status`, `reason`, `command` (of the
     earlier run that failed on it), `receipts` (their name below `receipts/`), facts of the image, `tiles` with
     `tiles_ok`, `tiles_damaged`, `tiles_failed`, `tiles_empty`, `damaged` and `failed` (reasons with tiles and rows),
-    `bytes_read`;
+    `regions` that a region stage was to make a vector of, `regions_failed` on which it has failed, `bytes_read`;
     `seconds` by step, `shares`, `wait_share`, `bottleneck` (the longest step), `advice`, `wall_s`, `tiles_per_s`,
     `mpx_per_s`; `supertiles`, `cache` (tier: `hits`, `misses`, `bytes`, `evictions`), `outputs`, `notes`, `page`.
     Seconds and caches count all runs that have worked on the image, rates this run alone.
@@ -111,6 +111,8 @@ def totals(facts: RunFacts, rows: Sequence[InputRow]) -> dict[str, Any]:
         "tiles_damaged": sum(row.tiles_damaged for row in rows),
         "tiles_failed": sum(row.tiles_failed for row in rows),
         "tiles_empty": sum(row.tiles_empty for row in rows),
+        "regions": sum(row.regions for row in rows),
+        "regions_failed": sum(row.regions_failed for row in rows),
         "bytes_read": sum(row.bytes_read for row in rows),
         "supertiles": sum(row.supertiles_total for row in rows),
         "supertiles_reused": sum(row.supertiles_reused for row in rows),
@@ -141,6 +143,8 @@ def _input(row: InputRow, facts: RunFacts) -> dict[str, Any]:
         "tiles_damaged": row.tiles_damaged,
         "tiles_failed": row.tiles_failed,
         "tiles_empty": row.tiles_empty,
+        "regions": row.regions,
+        "regions_failed": row.regions_failed,
         "damaged": reason_list(row.damaged),
         "failed": reason_list(row.failed),
         "bytes_read": row.bytes_read,

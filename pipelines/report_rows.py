@@ -75,6 +75,10 @@ class InputRow:
     """Tiles for which the encoder returned a value that is not finite."""
     tiles_empty: int = 0
     """Tiles without a valid pixel."""
+    regions: int = 0
+    """Regions that a stage was to make a vector of; 0 where they are pooled only."""
+    regions_failed: int = 0
+    """Those on which it has failed, of all encoders."""
     damaged: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Reason → feature rows of damaged tiles."""
     failed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)

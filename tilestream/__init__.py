@@ -18,13 +18,17 @@ if TYPE_CHECKING:
     from tilestream.pyramid.pyramid import open_pyramid as open_pyramid
     from tilestream.stream.batches import stream_tiles as stream_tiles
     from tilestream.types import Box as Box
+    from tilestream.types import Hierarchy as Hierarchy
+    from tilestream.types import Stage as Stage
     from tilestream.xr.tree import to_datatree as to_datatree
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Box": "tilestream.types",
+    "Hierarchy": "tilestream.types",
     "Pyramid": "tilestream.pyramid.pyramid",
+    "Stage": "tilestream.types",
     "build_pyramid": "tilestream.pipelines.ingest",
     "map_tiles": "tilestream.pipelines.map",
     "open_cohort": "tilestream.pipelines.cohort_open",
@@ -40,7 +44,9 @@ _PARTS = ("kernels", "torch")
 
 __all__ = [
     "Box",
+    "Hierarchy",
     "Pyramid",
+    "Stage",
     "build_pyramid",
     "kernels",
     "map_tiles",

@@ -29,6 +29,7 @@ STAGES: Mapping[str, str] = {
 
 REGION_STAGES: Mapping[str, str] = {
     "vit4k": "tilestream.models.hipt:vit4k",
+    "windowed": "tilestream.models.regionstages:windowed",
 }
 """Second stages of hierarchies by name; others come as `module:callable` or through the entry-point group
 `tilestream.region_stages`."""

@@ -50,7 +50,8 @@ def counts(outcome: RunOutcome) -> dict[str, int]:
     Returns
     -------
     dict
-        `done`, `lost` of them (no tile has values), `failed`, `ignored`, `tiles`, `tiles_damaged` and `tiles_failed`.
+        `done`, `lost` of them (no tile has values), `failed`, `ignored`, `tiles`, `tiles_damaged` and `tiles_failed`,
+        `regions` of region stages and `regions_failed`.
     """
     kinds = [row.status for row in outcome.rows]
     return {
@@ -59,6 +60,8 @@ def counts(outcome: RunOutcome) -> dict[str, int]:
         "tiles": sum(row.tiles for row in outcome.rows),
         "tiles_damaged": sum(row.tiles_damaged for row in outcome.rows),
         "tiles_failed": sum(row.tiles_failed for row in outcome.rows),
+        "regions": sum(row.regions for row in outcome.rows),
+        "regions_failed": sum(row.regions_failed for row in outcome.rows),
     }
 
 
@@ -104,17 +107,19 @@ def last_line(outcome: RunOutcome, *, seconds: float, tiles_made: int) -> str:
     Returns
     -------
     str
-        Inputs done, failed, ignored; tiles, those damaged and those without a result; seconds, tiles a second; path of
-        the report.
+        Inputs done, failed, ignored; tiles, those damaged and those without a result; regions of a hierarchy; seconds,
+        tiles a second; path of the report.
     """
     found = counts(outcome)
     before = max(0, found["tiles"] - tiles_made)
     rate = f", {number(tiles_made / max(seconds, 1e-6))} tiles/s" if tiles_made else ""
     earlier = f" ({before:,} from an earlier run)" if before else ""
     lost = f" ({found['lost']:,} WITHOUT ONE GOOD TILE)" if found["lost"] else ""
+    regions = f"; {found['regions']:,} region{'' if found['regions'] == 1 else 's'}" if found["regions"] else ""
+    regions += f", {found['regions_failed']:,} without a vector" if found["regions_failed"] else ""
     unfit = f", {found['tiles_failed']:,} without a result" if found["tiles_failed"] else ""
     return (
         f"{found['done']:,} done{lost}, {found['failed']:,} failed, {found['ignored']:,} ignored; "
-        f"{found['tiles']:,} tiles{earlier}, {found['tiles_damaged']:,} damaged{unfit}; "
+        f"{found['tiles']:,} tiles{earlier}, {found['tiles_damaged']:,} damaged{unfit}{regions}; "
         f"{duration(seconds)}{rate}; report: {outcome.report_html}"
     )

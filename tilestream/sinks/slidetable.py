@@ -13,6 +13,7 @@ from tilestream.sinks.chain import ChainRun
 from tilestream.sinks.pooling import Pooler
 from tilestream.sinks.rows import RowArray
 from tilestream.sinks.tables import (
+    CHAIN_POOLING,
     NAN,
     STATUS_ATTRIBUTES,
     TableFacts,
@@ -23,9 +24,6 @@ from tilestream.sinks.tables import (
 )
 from tilestream.sinks.tree import TreeWriter
 from tilestream.types import Array, TileStatus
-
-CHAIN_POOLING = "slide"
-"""What the vector of a slide says of itself that the stages of a hierarchy have made."""
 
 
 class SlideTable:

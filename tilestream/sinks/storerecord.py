@@ -12,7 +12,7 @@ from tilestream.codecs.checksums import checksum
 from tilestream.codecs.metadata import encode_json
 from tilestream.errors import DamagedError
 from tilestream.sinks.rowsread import RowLayout, read_rows, read_texts
-from tilestream.sinks.tables import feature_dimension
+from tilestream.sinks.tables import chain_dimension, feature_dimension
 from tilestream.sinks.tree import OWNER
 from tilestream.types import Array
 
@@ -189,7 +189,7 @@ def _encoders(nodes: Mapping[str, Any]) -> list[str]:
 
 
 def _is_of(node: Mapping[str, Any], encoder: str) -> bool:
-    return list(node["dimension_names"]) == [feature_dimension(encoder)]
+    return list(node["dimension_names"]) in ([feature_dimension(encoder)], [chain_dimension(encoder, "slide")])
 
 
 def _set_recipe(
@@ -203,7 +203,15 @@ def _set_recipe(
         # what was aimed at: stored levels within a few per cent of it are used as they are
         "mpp": recipe.get("plan", {}).get("mpp"),
         "dtype": image["dtype"],
+        # vectors of slides by other stages cannot be compared either
+        **({"chain": _chain_recipe(recipe, encoder)} if encoder in recipe.get("chains", {}) else {}),
     }
+
+
+def _chain_recipe(recipe: Mapping[str, Any], encoder: str) -> dict[str, Any]:
+    plan = recipe.get("plan", {})
+    regions = {"region_px": plan.get("region_px"), "whole_regions": plan.get("whole_regions", False)}
+    return {**recipe["chains"][encoder], **regions}
 
 
 def _pair(values: Sequence[Any], kind: Callable[[Any], T]) -> tuple[T, T]:

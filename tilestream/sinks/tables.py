@@ -23,6 +23,8 @@ STATUS_ATTRIBUTES: Mapping[str, Any] = {
     "flag_meanings": " ".join(status.name.lower() for status in TileStatus),
 }
 NAN = float("nan")
+CHAIN_POOLING = "slide"
+"""What the vector of a slide says of itself that the stages of a hierarchy have made."""
 
 
 @dataclass(frozen=True, kw_only=True)

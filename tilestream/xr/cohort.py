@@ -15,7 +15,7 @@ from tilestream.errors import ConfigError
 from tilestream.sinks.catalogue import Catalogue, Given
 from tilestream.sinks.features import SCALARS
 from tilestream.sinks.storerecord import SUFFIX, FeatureSet, StoreRecord
-from tilestream.sinks.tables import STATUS_ATTRIBUTES, feature_dimension
+from tilestream.sinks.tables import CHAIN_POOLING, STATUS_ATTRIBUTES, chain_dimension, feature_dimension
 from tilestream.types import Array
 from tilestream.xr.cohortindex import DATE, SLIDE, TILE, TOLD, CohortFacts, CohortIndex
 from tilestream.xr.shelf import Shelf, SlideNumbers, TileArray
@@ -166,7 +166,8 @@ def _slide_variables(records: Sequence[StoreRecord], one: FeatureSet, catalogue:
         for own, (value, dtype, attrs) in columns.items()
     }
     for statistic, table in catalogue.vectors[digest].items():
-        dims = (SLIDE, feature_dimension(name))
+        own = chain_dimension(name, SLIDE) if statistic == CHAIN_POOLING else feature_dimension(name)
+        dims = (SLIDE, own)
         found[f"{name}_{statistic}"] = xr.Variable(dims, table, {"pooling": statistic})
     return found
 
