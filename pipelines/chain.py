@@ -9,6 +9,7 @@ from typing import Any
 from tilestream.errors import BudgetError, ConfigError
 from tilestream.models.gridparts import REGION, SEED, SLIDE, WEIGHTS, PartKind, region_contract
 from tilestream.models.hierarchy import StageChain, chain_of
+from tilestream.models.weights import missing_weights
 from tilestream.pipelines.recipe import params_recipe
 from tilestream.registry import source_digest
 from tilestream.sinks.facts import PlanFacts
@@ -145,7 +146,8 @@ def choose_chains(
     Raises
     ------
     ConfigError
-        When there is no such stage, weights were given for none, or region stages want different regions.
+        When there is no such stage, one of ours has no weights, weights were given for none, or region stages want
+        different regions.
     """
     each: dict[str, Hierarchy] = {}
     wanted: dict[str, int] = {}
@@ -205,7 +207,9 @@ def _spec(kind: PartKind, name: str, params: Mapping[str, Any], seed: int | None
     if name == MEAN:
         return None
     given = dict(params)
-    if WEIGHTS not in given and seed is not None and name in kind.table:
+    if name in kind.table and WEIGHTS not in given and SEED not in given:
+        if seed is None:
+            raise missing_weights(name, option=kind.weights_option)
         given[SEED] = seed
     return StageSpec(target=name, params=given)
 

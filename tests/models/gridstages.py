@@ -88,3 +88,10 @@ class Scaled:
 
     def __call__(self, grid: np.ndarray, mask: np.ndarray) -> np.ndarray:
         return grid.mean(axis=(2, 3)) * self.factor
+
+
+class Only4(Only):
+    """A stage for vectors of four values."""
+
+    def __init__(self) -> None:
+        super().__init__(length=4)
