@@ -42,6 +42,16 @@ def test_vectors_have_the_length_that_is_told_and_depend_on_their_image_alone(ma
     assert not torch.allclose(vectors[0], vectors[1])
 
 
+def test_a_tile_gives_the_same_bits_in_any_batch(made):
+    network, x = made
+    network, x = network.float(), x.float().repeat(3, 1, 1, 1)
+    with torch.inference_mode():
+        alone = torch.cat([network(x[k : k + 1]) for k in range(9)])
+        for cut in ((9,), (4, 5), (1, 6, 2)):
+            assert torch.equal(torch.cat([network(part) for part in x.split(cut)]), alone)
+        assert torch.equal(network(x.contiguous(memory_format=torch.channels_last)), alone)
+
+
 def test_gradients_reach_every_parameter(made):
     network, x = made
     weights = torch.randn(3, network.dim, dtype=torch.float64, generator=torch.Generator().manual_seed(3))

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tilestream.errors import ConfigError, StageError
+from tilestream.models.singly import singly
 from tilestream.models.vit import Block, PatchEmbed
 from tilestream.models.windowed import from_windows, to_windows
 
@@ -123,12 +124,18 @@ class FPNTransformer(nn.Module):
         StageError
             When the tiles have other channels, or edges that do not divide.
         """
-        maps = self.forward_maps(x)  # finest first: n, width, gh / 2^l, gw / 2^l
-        return torch.cat([one.mean(dim=(2, 3)) for one in maps], dim=1)  # n, levels * width
+        self._check(x)
+        return singly(self._vectors, x)  # n, levels * width
 
     def forward_maps(self, x: Tensor) -> list[Tensor]:
         """Return the fused map of each level before the mean, finest first, `[n, width, gh / 2^l, gw / 2^l]`."""
         self._check(x)
+        return self._maps(x)
+
+    def _vectors(self, x: Tensor) -> Tensor:
+        return torch.cat([one.mean(dim=(2, 3)) for one in self._maps(x)], dim=1)  # n, levels * width
+
+    def _maps(self, x: Tensor) -> list[Tensor]:
         images = [x]  # n, channels, h / 2^l, w / 2^l
         for _ in range(self.levels - 1):
             images.append(F.avg_pool2d(images[-1], 2))
@@ -149,13 +156,13 @@ class FPNTransformer(nn.Module):
         return own + below if below is not None and self.top_down else own
 
     def _features(self, image: Tensor, level: int) -> Tensor:
-        """Return C_l, `[n, dim, gh / 2^l, gw / 2^l]`."""
-        grid = self.patch_embed(image) + self.level_embed[level]  # n, gh / 2^l, gw / 2^l, dim
-        tokens = to_windows(grid, self.window) + self.pos_embed  # windows, window², dim
+        """Return C_l, `[n, dim, gh, gw]` for the grid of patches of this level's image."""
+        gh, gw = image.shape[2] // self.patch_embed.patch_px, image.shape[3] // self.patch_embed.patch_px
+        grid = self.patch_embed(image).reshape(len(image), gh, gw, self.pos_embed.shape[2])  # n, gh, gw, dim
+        tokens = to_windows(grid + self.level_embed[level], self.window) + self.pos_embed  # windows, window², dim
         for block in self.blocks:
             tokens = block(tokens)
-        tokens = from_windows(self.norm(tokens), (grid.shape[1], grid.shape[2]))  # n, gh / 2^l, gw / 2^l, dim
-        return tokens.permute(0, 3, 1, 2)  # n, dim, gh / 2^l, gw / 2^l
+        return from_windows(self.norm(tokens), (gh, gw)).permute(0, 3, 1, 2)  # n, dim, gh, gw
 
     def _check(self, x: Tensor) -> None:
         channels, edges = self.patch_embed.channels, x.shape[2:]

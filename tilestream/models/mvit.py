@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tilestream.errors import StageError
+from tilestream.models.singly import singly
 from tilestream.models.vit import MLP
 
 PATCH_STRIDE = 4
@@ -80,7 +81,10 @@ class PoolingAttention(nn.Module):
     def pooled(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values of tokens `[n, h, w, dim]`, each `[n, heads, its grid, width]`."""
         n, h, w, _ = x.shape
-        projected = self.qkv(x).view(n, h, w, 3, self.heads, -1).permute(3, 0, 4, 5, 1, 2)  # 3, n, heads, width, h, w
+        width = self.rel_pos_h.shape[1]
+        projected = (
+            self.qkv(x).view(n, h, w, 3, self.heads, width).permute(3, 0, 4, 5, 1, 2)
+        )  # 3, n, heads, width, h, w
         found = []
         for name, part in zip("qkv", projected, strict=True):
             images = self.get_submodule(f"pool_{name}")(part.flatten(0, 1))  # n heads, width, its h, its w
@@ -261,11 +265,18 @@ class MultiscaleTransformer(nn.Module):
         StageError
             When the images have other channels, or edges that do not divide.
         """
-        return self.forward_tokens(x).mean(dim=(1, 2))  # n, dim
+        self._check(x)
+        return singly(self._vectors, x)  # n, dim
 
     def forward_tokens(self, x: Tensor) -> Tensor:
         """Return all tokens after the last norm, `[n, h / 32, w / 32, dim]` of images `[n, channels, h, w]`."""
         self._check(x)
+        return singly(self._tokens, x)
+
+    def _vectors(self, x: Tensor) -> Tensor:
+        return self._tokens(x).mean(dim=(1, 2))  # n, dim
+
+    def _tokens(self, x: Tensor) -> Tensor:
         tokens = self.patch_embed(x)  # n, h / 4, w / 4, dims[0]
         for stage in self.stages:
             for block in stage.get_submodule("blocks").children():

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tilestream.errors import ConfigError, StageError
+from tilestream.models.singly import singly
 from tilestream.models.vit import MLP, GridEmbed
 
 EPS = 1e-6
@@ -49,8 +50,9 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor, may_see: Tensor | None = None) -> Tensor:
         """Return tokens `[n, t, dim]` of tokens `[n, t, dim]`; `may_see` is `[n, t, t]`, query by key."""
-        n, t, _ = x.shape
-        q, k, v = self.qkv(x).view(n, t, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each n, heads, t, dim / heads
+        n, t, dim = x.shape
+        parts = self.qkv(x).view(n, t, 3, self.heads, dim // self.heads)  # n, t, 3, heads, dim / heads
+        q, k, v = parts.permute(2, 0, 3, 1, 4)  # each n, heads, t, dim / heads
         bias = self.offset_bias[self.offset_of].permute(2, 0, 1)[None]  # 1, heads, t, t
         if may_see is not None:
             bias = torch.where(may_see[:, None], bias, -torch.inf)  # n, heads, t, t
@@ -159,17 +161,19 @@ class WindowedTransformer(nn.Module):
         StageError
             When the grids or the mask have another shape than it takes, or no token of a grid counts.
         """
-        mask = _checked_mask(mask, x)  # n, gh, gw
+        return singly(self._vectors, x, _checked_mask(mask, x))  # n, dim
+
+    def forward_tokens(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return all tokens after the last norm, `[n, gh, gw, dim]`; those that do not count have no meaning."""
+        return singly(self._tokens, x, _checked_mask(mask, x))
+
+    def _vectors(self, x: Tensor, mask: Tensor) -> Tensor:
         tokens = self._tokens(x, mask)  # n, gh, gw, dim
         total = torch.where(mask[..., None], tokens, 0.0).sum(dim=(1, 2))  # n, dim
         return total / mask.sum(dim=(1, 2))[:, None]  # n, dim
 
-    def forward_tokens(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return all tokens after the last norm, `[n, gh, gw, dim]`; those that do not count have no meaning."""
-        return self._tokens(x, _checked_mask(mask, x))
-
     def _tokens(self, x: Tensor, mask: Tensor) -> Tensor:
-        tokens = self.phi(torch.where(mask[:, None], x, 0.0))  # n, gh, gw, dim
+        tokens = self.phi(torch.where(mask[:, None], x, 0.0)).reshape(*mask.shape, self.dim)  # n, gh, gw, dim
         for block in self.blocks:
             tokens = block(tokens, mask)
         normed: Tensor = self.norm(tokens)  # n, gh, gw, dim
@@ -180,15 +184,16 @@ def to_windows(x: Tensor, window: int) -> Tensor:
     """Return the tokens of each window, `[n (h / window) (w / window), window², d]`, of a grid `[n, h, w, d]`."""
     n, h, w, d = x.shape
     cut = x.reshape(n, h // window, window, w // window, window, d).transpose(2, 3)
-    return cut.reshape(-1, window * window, d)
+    return cut.reshape(n * (h // window) * (w // window), window * window, d)
 
 
 def from_windows(x: Tensor, grid_yx: tuple[int, int]) -> Tensor:
     """Return the grid `[n, h, w, d]` of the tokens of its windows, which `to_windows` gave; `grid_yx` is `h, w`."""
     h, w = grid_yx
     window = round(x.shape[1] ** 0.5)
-    cut = x.reshape(-1, h // window, w // window, window, window, x.shape[2]).transpose(2, 3)
-    return cut.reshape(-1, h, w, x.shape[2])
+    n = len(x) * window * window // (h * w)
+    cut = x.reshape(n, h // window, w // window, window, window, x.shape[2]).transpose(2, 3)
+    return cut.reshape(n, h, w, x.shape[2])
 
 
 def window_offsets(window: int) -> Tensor:
