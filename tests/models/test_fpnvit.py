@@ -81,9 +81,9 @@ def accuracy(seed, **paths):
     head = torch.nn.Linear(network.dim, 1)
     random_weights(network, seed=seed)
     random_weights(head, seed=seed)
-    optimiser = torch.optim.Adam([*network.parameters(), *head.parameters()], lr=5e-3)
+    optimiser = torch.optim.Adam([*network.parameters(), *head.parameters()], lr=1e-2)
     for _ in range(STEPS):
-        x, label = task(64, generator)
+        x, label = task(32, generator)
         loss = torch.nn.functional.binary_cross_entropy_with_logits(head(network(x))[:, 0], label)
         optimiser.zero_grad()
         loss.backward()
@@ -93,7 +93,7 @@ def accuracy(seed, **paths):
     return (found == label.bool()).float().mean().item()
 
 
-STEPS = 50
+STEPS = 40
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
