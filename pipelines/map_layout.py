@@ -20,7 +20,7 @@ from tilestream.stream.dense import DenseStage
 from tilestream.stream.densebatch import black_window, cut
 from tilestream.stream.mapform import MapForm
 from tilestream.stream.supply import RESERVE
-from tilestream.types import Array, Box, ClassBand, ImageInfo, Level, Stage, SuperTile
+from tilestream.types import Array, Box, ClassBand, ExampleStage, ImageInfo, Level, Stage, SuperTile
 
 SAMPLES = 4
 """Tiles that are run before all others: they show that the stage works, what it gives, and how well that packs."""
@@ -60,13 +60,15 @@ def sample_maps(pyramid: Pyramid, stage: Stage, grid: DenseGrid) -> Sample:
     Returns
     -------
     Sample
-        At least one map: of a black tile where none can be decoded.
+        At least one map: of a black tile where none can be decoded, and the stage's own example where it has one.
 
     Raises
     ------
     StageError
         When the stage raises.
     """
+    if isinstance(stage, ExampleStage):
+        return Sample(maps=tuple(stage.example(black_window(pyramid.info, grid.window_px))))
     tiles = grid.tiles(Box(y=0, x=0, height=grid.shape.y, width=grid.shape.x))
     rows = (
         sorted({int((0.5 + number * STEP_YX[0]) % 1 * len(tiles)) for number in range(SAMPLES)}) if len(tiles) else []

@@ -147,6 +147,7 @@ def run_map(
     *,
     on_event: Callable[[Event], None] | None = None,
     on_file: Callable[[ExportRow], None] = lambda row: None,
+    then: Callable[[tuple[InputRow, ...]], tuple[InputRow, ...]] = lambda rows: rows,
     client: Client | None = None,
 ) -> RunOutcome:
     """Run a stage over every image of a cohort and store what it gives.
@@ -161,6 +162,8 @@ def run_map(
         Hears of every unit and image; for progress.
     on_file : callable, optional
         Hears what became of each file that is made of a map.
+    then : callable
+        Makes more of finished maps, before the report is written: takes the rows of all inputs, and returns them.
     client : distributed.Client, optional
         Where to run; by default one is opened for `config.cluster` and closed again.
 
@@ -206,8 +209,9 @@ def run_map(
         run_jobs(client, jobs, course=course, hear=tally.hear, on_event=on_event, out=config.out)
     rows = tally.rows()
     if config.to is not None:
-        with _sole(lease_file(Place.of(receipts), f".{name}.{config.to}.lease")):  # the others find the files written
+        with sole(lease_file(Place.of(receipts), f".{name}.{config.to}.lease")):  # the others find the files written
             rows = _exported(rows, config, config.to, name, on_file)
+    rows = then(rows)
     setting = Setting(
         command="map",
         remote=remote_scheme(cohort),
@@ -253,8 +257,19 @@ def _is_map(entry: Entry) -> bool:
 
 
 @contextmanager
-def _sole(file: LeaseFile) -> Iterator[None]:
-    """Hold a lease for the block, after as long a wait as another living process has it."""
+def sole(file: LeaseFile) -> Iterator[None]:
+    """Hold a lease for the block, after as long a wait as another living process has it.
+
+    Parameters
+    ----------
+    file : LeaseFile
+        The lease.
+
+    Yields
+    ------
+    None
+        Nothing.
+    """
     while (lease := claim(file)) is None:
         time.sleep(BUSY_WAIT_S)
     with lease:

@@ -63,7 +63,13 @@ class MapTiles:
         trim = -(-contract.halo_px // contract.stride) * contract.stride
         # the mask behind the plan is not asked for any more
         plan = replace(self.plan, selection=None, share=None)
-        return DenseGrid(plan=plan, stride=contract.stride, trim_px=trim, is_blended=self.is_blended)
+        return DenseGrid(
+            plan=plan,
+            stride=contract.stride,
+            trim_px=trim,
+            is_blended=self.is_blended,
+            keeps_place=contract.inner_px > 0,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

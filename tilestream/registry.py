@@ -16,6 +16,7 @@ from typing import Any
 from tilestream.errors import ConfigError
 
 STAGES: Mapping[str, str] = {
+    "attention": "tilestream.models.attention_stage:attention",
     "callable": "tilestream.models.adapter:adapt",
     "entropy": "tilestream.models.information:information",
     "gradient": "tilestream.models.filters:gradient",

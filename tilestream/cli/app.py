@@ -14,6 +14,7 @@ from tilestream.cli import chainoptions as chaining
 from tilestream.cli import encoding
 from tilestream.cli import mapoptions as maps
 from tilestream.cli import options as opt
+from tilestream.cli.attending import attend
 from tilestream.cli.demo import demo
 from tilestream.cli.stopping import AGAIN, guarded, print_json, same_command
 
@@ -346,6 +347,9 @@ def map_(
         else:
             print_embed(outcome, cohort, seconds=time.monotonic() - started, tiles_made=progress.tiles)
     raise typer.Exit(outcome.exit_code(strict=strict))
+
+
+app.command()(attend)
 
 
 @app.command()

@@ -30,18 +30,16 @@ def check_dense(contract: StageContract) -> None:
         raise _refused(name, "output", contract.output, "`vector` or `dense`")
     if contract.output == "vector":
         told = [
-            key for key in ("stride", "halo_px", "void_px", "stored", "value_range", "classes") if _told(contract, key)
+            key
+            for key in ("stride", "halo_px", "void_px", "stored", "value_range", "inner_px", "classes")
+            if _told(contract, key)
         ]
         if told:
             raise _refused(
                 name, told[0], getattr(contract, told[0]), "`output` to be `dense`, the only one that has it"
             )
         return
-    if contract.stride < 1 or contract.px % contract.stride:
-        raise _refused(name, "stride", contract.stride, f"a divisor of `px`, {contract.px}")
-    if not 0 <= contract.void_px <= contract.halo_px < contract.px / 2:
-        got = f"halo_px={contract.halo_px}, void_px={contract.void_px}"
-        raise _refused(name, "halo_px", got, f"0 <= void_px <= halo_px, and a halo below half of `px`, {contract.px}")
+    _check_edges(contract)
     if contract.stored not in (None, *STORED):
         raise _refused(name, "stored", contract.stored, f"one of {', '.join(STORED)}")
     limits: tuple[float, ...] | None = contract.value_range
@@ -51,6 +49,18 @@ def check_dense(contract: StageContract) -> None:
         raise _refused(name, "classes", f"{len(contract.classes)} beside a range or float32", "classes by themselves")
     if len(contract.classes) > MOST_CLASSES or (contract.stored == "uint8" and len(contract.classes) > 255):
         raise _refused(name, "classes", f"{len(contract.classes)} classes", "at most 255 in uint8, 65,535 in uint16")
+
+
+def _check_edges(contract: StageContract) -> None:
+    name = contract.name
+    if contract.stride < 1 or contract.px % contract.stride:
+        raise _refused(name, "stride", contract.stride, f"a divisor of `px`, {contract.px}")
+    if not 0 <= contract.void_px <= contract.halo_px < contract.px / 2:
+        got = f"halo_px={contract.halo_px}, void_px={contract.void_px}"
+        raise _refused(name, "halo_px", got, f"0 <= void_px <= halo_px, and a halo below half of `px`, {contract.px}")
+    core = contract.px - 2 * contract.halo_px
+    if contract.inner_px and core % contract.inner_px:
+        raise _refused(name, "inner_px", contract.inner_px, f"a divisor of {core}, the tile without its halo")
 
 
 def checked_map(found: Array, given: tuple[int, ...], contract: StageContract) -> Array:

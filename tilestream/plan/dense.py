@@ -1,7 +1,8 @@
 """Which tiles a map is made of, and which part of each counts where; the same however the map is cut.
 
 A tile is read as a window, its core and the halo around it. Windows that would reach beyond the image are moved back
-inside, so that a stage meets the edge of the image where the image has it, as it would in one piece. Without blending a
+inside, so that a stage meets the edge of the image where the image has it, as it would in one piece; unless its tiles
+are regions of a hierarchy, whose place says which tiles of an encoder they hold. Without blending a
 tile counts in its core alone, and the cores partition the image. With blending it counts as far as its contract lets
 it, and what lies over a neighbour is feathered.
 """
@@ -52,6 +53,8 @@ class DenseGrid:
     """Pixels along the inner edges of a window of which the output does not count."""
     is_blended: bool = False
     """Whether neighbours are feathered over each other."""
+    keeps_place: bool = False
+    """Whether windows reach beyond the image instead of being moved."""
 
     def __post_init__(self) -> None:
         grid = self.plan.grid
@@ -101,6 +104,8 @@ class DenseGrid:
     def window_px(self) -> Shape:
         """Return the size of what the stage is given: less than a tile with its halo where the image is smaller."""
         edge = self.plan.grid.tile_px + 2 * self.plan.grid.halo_px
+        if self.keeps_place:
+            return Shape(y=edge, x=edge)
         return Shape(y=min(edge, self.shape.y * self.stride), x=min(edge, self.shape.x * self.stride))
 
     @property
@@ -120,7 +125,9 @@ class DenseGrid:
 
     def _axis(self, starts: Ints, length: int, window: int) -> tuple[Ints, Ints, Ints]:
         grid = self.plan.grid
-        first = np.clip(starts - grid.halo_px, 0, length - window)
+        first = starts - grid.halo_px
+        if not self.keeps_place:
+            first = np.clip(first, 0, length - window)
         core = np.clip(np.stack([starts, starts + grid.tile_px], axis=1), 0, length)
         if not self.is_blended:
             return first, core, core

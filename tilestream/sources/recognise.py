@@ -29,8 +29,8 @@ SUFFIXES = {
 }
 """Suffix → family that is expected to read it."""
 
-OWN_OUTPUTS = (".features.zarr", ".entropy.zarr")
-"""Endings of what this program writes; such a folder is never read as an image when it is come across."""
+OWN_OUTPUTS = (".features.zarr", ".entropy.zarr", ".attention.zarr", ".attention.png")
+"""Endings of what this program writes; none of these is ever read as an image when it is come across."""
 OWN_NAMES = frozenset({"report.json", "report.html", "metrics.prom", "receipts", "cohort.npz", "cohort.parquet"})
 LFS_MAGIC = b"version https://git-lfs.github.com/spec/v1"
 ZARR_MARKERS = ("zarr.json", ".zattrs", ".zgroup", ".zarray", ".zmetadata")

@@ -20,6 +20,7 @@ from tilestream.types.image import Validity as Validity
 from tilestream.types.stages import Aggregator as Aggregator
 from tilestream.types.stages import Batch as Batch
 from tilestream.types.stages import DeviceStage as DeviceStage
+from tilestream.types.stages import ExampleStage as ExampleStage
 from tilestream.types.stages import Hierarchy as Hierarchy
 from tilestream.types.stages import Output as Output
 from tilestream.types.stages import Pending as Pending
@@ -49,6 +50,7 @@ __all__ = [
     "Encoded",
     "EncodedLevel",
     "EncodedSource",
+    "ExampleStage",
     "Hierarchy",
     "ImageInfo",
     "Kind",

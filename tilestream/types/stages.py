@@ -70,6 +70,9 @@ class StageContract:
     """Dense: type that is stored, `float32`, `uint8` or `uint16`; None = the one that it returns."""
     value_range: tuple[float, float] | None = None
     """Dense: smallest and largest value; others are clipped. Integers are scaled between them, nodata comes after."""
+    inner_px: int = 0
+    """Dense: edge of an encoder's tiles, where its own are regions of them; 0 where they are not. Regions keep their
+    place at the edges of the image, with 0 and no valid pixel beyond, and one is wanted where a tile in it is."""
     classes: tuple[str, ...] = ()
     """Dense: what its channels are the scores of; stored is the number of the greatest one, as labels."""
     framework: str = "numpy"
@@ -110,6 +113,14 @@ class Stage(Protocol):
 
     def __call__(self, batch: Batch) -> Array:
         """Return one vector a tile, `(n, d)` float32, or one map a tile as `contract.output` says."""
+
+
+@runtime_checkable
+class ExampleStage(Protocol):
+    """A stage of maps that takes long for a tile, and says itself what one looks like."""
+
+    def example(self, batch: Batch) -> Array:
+        """Return maps like those of some tiles, after its networks were tried on less than that."""
 
 
 @runtime_checkable
