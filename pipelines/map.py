@@ -15,6 +15,7 @@ from tilestream.errors import ConfigError, StageError
 from tilestream.pipelines.embed import tasks_of_machine, threads_of
 from tilestream.pipelines.encoder import choose_encoder, encoder_spec, profile_for, require_json
 from tilestream.pipelines.ingest_image import StorePlaces
+from tilestream.pipelines.map_features import prepare_features
 from tilestream.pipelines.map_store import MapRequest, MapTiles, prepare_map
 from tilestream.pipelines.map_work import receipts_of_tiles
 from tilestream.pipelines.recipe import digest, image_recipe, new_recipe, stage_recipe
@@ -24,7 +25,7 @@ from tilestream.sources.stamps import stamps_of
 from tilestream.stream.engine import Engine, Event, Prepared, Ready, pickled_bytes
 from tilestream.stream.journal import Journal
 from tilestream.stream.work import TileWork, make_stage
-from tilestream.types import Plan, Receipt, Sink, StageSpec
+from tilestream.types import Hierarchy, Plan, Receipt, Sink, StageSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class _Finish:
 def map_tiles(  # noqa: PLR0913 - the public call: each option is one keyword
     pyr: Pyramid,
     plan: Plan,
-    stage: str | StageSpec,
+    stage: str | StageSpec | Hierarchy,
     sink: Sink | Path | str,
     *,
     blend: bool = False,
@@ -74,16 +75,17 @@ def map_tiles(  # noqa: PLR0913 - the public call: each option is one keyword
         The image.
     plan : Plan
         Which tiles, with their halo; for a stage of vectors units that receipts open are run too.
-    stage : str or StageSpec
-        Registered name, `module:callable`, or a spec with parameters.
+    stage : str, StageSpec or Hierarchy
+        Registered name, `module:callable`, or a spec with parameters; or a tile stage with stages above it.
     sink : Sink, path or str
         For a stage of vectors what takes `status`, `valid` and `tissue` of each unit's tiles, and the stage's vectors
         under its name. For a stage whose output is dense the store of its map, a name that ends in `.zarr`, local or
-        an fsspec URL.
+        an fsspec URL. For a hierarchy the store of its tiles, regions and slide, a local name that ends in
+        `.features.zarr`.
     blend : bool
         Feather the maps of neighbouring tiles over each other, in what the stage's contract leaves of the halo.
     receipts : path, optional
-        Folder of the receipts, needed with a sink; those of a map lie in `receipts/` beside it. The same call goes on
+        Folder of the receipts, needed with a sink; those of a store lie in `receipts/` beside it. The same call goes on
         from what lies there.
     client : distributed.Client, optional
         Where to run; by default on all visible devices for a stage on torch, else one thread a core of this process.
@@ -108,7 +110,11 @@ def map_tiles(  # noqa: PLR0913 - the public call: each option is one keyword
     >>> slide = ts.open_pyramid("slide.svs")  # doctest: +SKIP
     >>> plan = ts.plan_tiles(slide, tile_px=256, halo_px=16)  # doctest: +SKIP
     >>> ts.map_tiles(slide, plan, "gradient", "slide.gradient.zarr")  # doctest: +SKIP
+    >>> chain = ts.Hierarchy.of("handcrafted", region="my_module:encode_region")
+    >>> ts.map_tiles(slide, plan, chain, "slide.features.zarr")  # doctest: +SKIP
     """
+    if isinstance(stage, Hierarchy):
+        return _features(pyr, plan, stage, sink, receipts=receipts, client=client)
     given = stage if isinstance(stage, StageSpec) else encoder_spec(stage, {})
     require_json(given.target, given.params)
     contract = make_stage(given).contract
@@ -146,6 +152,33 @@ def _vectors(pyr: Pyramid, plan: Plan, given: StageSpec, sink: Sink, *, journal_
     journal.open(recipe)
     work = TileWork(pyramid=pyr, stages={contract.name: spec}, sink=sink, journal=journal)
     reused = _run(Prepared(plan=plan, work=work, finish=_Finish(sink=sink, journal=journal)), client)
+    return MapReport(receipts=tuple(journal.receipts().values()), reused=reused)
+
+
+def _features(
+    pyr: Pyramid,
+    plan: Plan,
+    hierarchy: Hierarchy,
+    sink: Sink | Path | str,
+    *,
+    receipts: Path | str | None,
+    client: Client | None,
+) -> MapReport:
+    if not isinstance(sink, str | Path) or not isinstance(plan, TilePlan):
+        got, do = (
+            f"{type(sink).__name__} and {type(plan).__name__}",
+            "Name the store, and make the plan by ts.plan_tiles.",
+        )
+        raise ConfigError.of("`sink` and `plan` of a hierarchy", got=got, expected="a store's name and tiles", do=do)
+    dst = Path(sink).absolute()
+    at = Path(receipts).absolute() if receipts is not None else dst.parent / "receipts" / dst.name
+    with ExitStack() as stack:
+        tile = encoder_spec(hierarchy.tile.target, hierarchy.tile.params, tile_px=plan.grid.tile_px)
+        client = client or stack.enter_context(open_client(profile_for(tile)))
+        parts = [one.target for one in (hierarchy.region, hierarchy.slide) if one is not None and ":" in one.target]
+        stack.enter_context(agreed(client, stages=[_name(tile), *parts], out=Place.of(str(at))))
+        prepared, journal = prepare_features(pyr, plan, hierarchy, dst=dst, journal_at=at)
+        reused = _run(prepared, client)
     return MapReport(receipts=tuple(journal.receipts().values()), reused=reused)
 
 

@@ -185,6 +185,48 @@ class Hierarchy:
     slide: StageSpec | None = None
     """Aggregator of regions, or of tiles where there is no region stage; None = their mean."""
     region_px: int | None = None
-    """Edge of a region in plan pixels; None = the super-tile."""
-    whole_regions: bool = False
-    """Whether a region has all of its tiles or none, instead of those that are wanted."""
+    """Edge of a region in plan pixels; None = what the region stage was made for, else the super-tile."""
+
+    @classmethod
+    def of(
+        cls,
+        tile: str | StageSpec,
+        *,
+        region: str | StageSpec | None = None,
+        slide: str | StageSpec | None = None,
+        region_px: int | None = None,
+    ) -> Hierarchy:
+        """Return a hierarchy of parts by name.
+
+        Parameters
+        ----------
+        tile : str or StageSpec
+            Registered name, `module:callable`, or a spec with parameters, such as weights.
+        region : str or StageSpec, optional
+            Region stage; by default regions are pooled.
+        slide : str or StageSpec, optional
+            Aggregator; by default the slide is the mean of its regions.
+        region_px : int, optional
+            Edge of a region in plan pixels.
+
+        Returns
+        -------
+        Hierarchy
+            For `ts.map_tiles`.
+
+        Examples
+        --------
+        >>> from tilestream.types import StageSpec
+        >>> vit4k = StageSpec(target="vit4k", params={"weights": "vit4k_xs_dino.pth"})
+        >>> Hierarchy.of(StageSpec(target="hipt", params={"weights": "vit256_small_dino.pth"}), region=vit4k).slide
+        """
+        return cls(
+            tile=_named(tile),
+            region=None if region is None else _named(region),
+            slide=None if slide is None else _named(slide),
+            region_px=region_px,
+        )
+
+
+def _named(given: str | StageSpec) -> StageSpec:
+    return StageSpec(target=given) if isinstance(given, str) else given
