@@ -6,15 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from tilestream import __version__
-from tilestream.registry import source_digest, weights_files, weights_stamp
+from tilestream.registry import source_digest, weights_digest
 from tilestream.types import ImageInfo, StageContract, StageSpec
-
-_BLOCK_BYTES = 1 << 22
 
 
 def image_recipe(image: ImageInfo) -> dict[str, Any]:
@@ -80,26 +77,8 @@ def params_recipe(params: Mapping[str, Any]) -> dict[str, Any]:
         The same, but for `weights` that is a file or folder: known by what is in it, so that an edited one is another
         recipe and a moved one is not.
     """
-    stamp = weights_stamp(params)
-    if stamp is None:
-        return dict(params)
-    return {**params, "weights": {"digest": _weights_digest(str(params["weights"]), stamp)}}
-
-
-@lru_cache(maxsize=16)
-def _weights_digest(path: str, stamp: tuple[int, int]) -> str:
-    """Return the digest of files of weights: of names and contents, each read once a process and state."""
-    del stamp  # a part of the key
-    root = Path(path)
-    files = weights_files({"weights": path})
-    found = hashlib.blake2b(digest_size=16)
-    for file in files:
-        if root.is_dir():
-            found.update(file.relative_to(root).as_posix().encode())
-        with file.open("rb") as stream:
-            while block := stream.read(_BLOCK_BYTES):
-                found.update(block)
-    return found.hexdigest()
+    found = weights_digest(params)
+    return dict(params) if found is None else {**params, "weights": {"digest": found}}
 
 
 def digest(document: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from functools import lru_cache
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.metadata import entry_points
@@ -45,6 +46,7 @@ AGGREGATORS: Mapping[str, str] = {
 """What makes one vector of a bag, by name; others come as `module:callable` or through the entry-point group
 `tilestream.aggregators`."""
 
+_BLOCK_BYTES = 1 << 22
 _in_use: dict[str, tuple[ModuleSpec | None, str | None]] = {}
 
 
@@ -155,6 +157,37 @@ def weights_stamp(params: Mapping[str, Any]) -> tuple[int, int] | None:
     """
     found = [path.stat() for path in weights_files(params)]
     return (max(one.st_mtime_ns for one in found), sum(one.st_size for one in found)) if found else None
+
+
+def weights_digest(params: Mapping[str, Any]) -> str | None:
+    """Return the digest of the weights that a part is made with.
+
+    Parameters
+    ----------
+    params : Mapping
+        Parameters of the part; `weights` may be the path of a file or folder.
+
+    Returns
+    -------
+    str or None
+        32 hex digits of BLAKE2b of what is in the file, or of all names and contents of a folder; None where there are
+        no such files. They are read once a process and state.
+    """
+    stamp = weights_stamp(params)
+    return None if stamp is None else _content_digest(str(params["weights"]), stamp)
+
+
+@lru_cache(maxsize=16)
+def _content_digest(path: str, stamp: tuple[int, int]) -> str:
+    del stamp  # a part of the key
+    root, found = Path(path), hashlib.blake2b(digest_size=16)
+    for file in weights_files({"weights": path}):
+        if root.is_dir():
+            found.update(file.relative_to(root).as_posix().encode())
+        with file.open("rb") as stream:
+            while block := stream.read(_BLOCK_BYTES):
+                found.update(block)
+    return found.hexdigest()
 
 
 def weights_files(params: Mapping[str, Any]) -> list[Path]:

@@ -98,6 +98,17 @@ def test_a_chain_gives_what_its_parts_give():
     assert chain_of(Hierarchy(tile=TILE), dim=3, cells=4) is None
 
 
+def test_weights_that_change_under_a_run_are_refused(tmp_path):
+    weights = tmp_path / "w.npy"
+    np.save(weights, np.float32([2.0]))
+    chain = chain_of(Hierarchy(tile=TILE, region=spec("Scaled", weights=str(weights))), dim=3, cells=4)
+    grid, mask = grid_of()
+    np.testing.assert_array_equal(chain.of_region(grid[0], mask[0]), grid[0].mean(axis=(1, 2)) * 2)
+    np.save(weights, np.float32([2.0, 1.0]))
+    with pytest.raises(ConfigError, match="which the run began with"):
+        chain.of_region(grid[0], mask[0])
+
+
 def test_want_of_memory_is_no_failure_of_a_region():
     chain = chain_of(Hierarchy(tile=TILE, region=spec("made_for")), dim=3, cells=4)
     part = make_part(REGION, spec("exhausted"), dim=3)

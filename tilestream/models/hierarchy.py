@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tilestream.errors import StageError
+from tilestream.errors import ConfigError, StageError
 from tilestream.models.gridparts import REGION, SLIDE, Mask, Part, make_part
+from tilestream.registry import weights_digest
 from tilestream.types import Array, Hierarchy, StageSpec
 
 
@@ -30,6 +31,8 @@ class StageChain:
     """Length of a region's vector; None where regions are pooled only."""
     slide_dim: int = 0
     """Length of the slide's vector."""
+    weights: tuple[str | None, str | None] = (None, None)
+    """Digest of the weights of both, which are to be the same wherever and whenever they are used."""
 
     def of_region(self, grid: Array, mask: Mask) -> Array:
         """Return the vector of one region.
@@ -53,6 +56,7 @@ class StageChain:
         """
         if self.region is None:
             raise StageError.of("region", got="no region stage", expected="one", do="Pool the tiles.")
+        _require_weights(self.region, self.weights[0])
         part = make_part(REGION, self.region, dim=self.dim)
         return self._of_length(part(grid[None], mask[None])[0], self.region_dim, part)
 
@@ -62,12 +66,10 @@ class StageChain:
         return None if self.slide is None else self._aggregated
 
     def _aggregated(self, bag: Array) -> Array:
-        part = self._aggregator
+        aggregator = self.slide or StageSpec(target="mean")
+        _require_weights(aggregator, self.weights[1])
+        part = make_part(SLIDE, aggregator, dim=self.region_dim or self.dim)
         return self._of_length(part(bag[None], np.ones((1, len(bag)), np.bool_))[0], self.slide_dim, part)
-
-    @property
-    def _aggregator(self) -> Part:
-        return make_part(SLIDE, self.slide or StageSpec(target="mean"), dim=self.region_dim or self.dim)
 
     def _of_length(self, vector: Array, dim: int | None, part: Part) -> Array:
         if len(vector) == dim:
@@ -111,6 +113,24 @@ def chain_of(hierarchy: Hierarchy, *, dim: int, cells: int) -> StageChain | None
     if hierarchy.slide is not None:
         aggregator = make_part(SLIDE, hierarchy.slide, dim=last)
         slide_dim = aggregator(np.zeros((1, 2, last), np.float32), np.ones((1, 2), np.bool_)).shape[1]
+    digests = [None if spec is None else weights_digest(spec.params) for spec in (hierarchy.region, hierarchy.slide)]
     return StageChain(
-        dim=dim, region=hierarchy.region, slide=hierarchy.slide, region_dim=region_dim, slide_dim=slide_dim
+        dim=dim,
+        region=hierarchy.region,
+        slide=hierarchy.slide,
+        region_dim=region_dim,
+        slide_dim=slide_dim,
+        weights=(digests[0], digests[1]),
     )
+
+
+def _require_weights(spec: StageSpec, digest: str | None) -> None:
+    """Raise `ConfigError` when a stage has other weights than when it was planned with."""
+    found = weights_digest(spec.params)
+    if found != digest:
+        raise ConfigError.of(
+            f"weights of `{spec.target}`",
+            got=f"digest {found}",
+            expected=f"digest {digest}, which the run began with",
+            do="Put the same file in its place on every machine, or start again.",
+        )
