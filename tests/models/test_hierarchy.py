@@ -11,6 +11,7 @@ from tests.models import gridstages
 from tilestream.errors import ConfigError, StageError
 from tilestream.models.gridparts import REGION, SLIDE, make_part, region_contract
 from tilestream.models.hierarchy import chain_of
+from tilestream.registry import AGGREGATORS
 from tilestream.types import Hierarchy, RegionContract, StageSpec
 
 STAGES = "tests.models.gridstages"
@@ -145,3 +146,27 @@ def test_an_aggregator_without_weights_of_its_own_needs_none():
     bag = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
     found = make_part(SLIDE, StageSpec(target="mean"), dim=3)(bag, np.ones((1, 2), bool))
     np.testing.assert_array_equal(found, bag.mean(axis=1))
+
+
+@pytest.mark.parametrize("name", ["vit4k", "windowed"])
+def test_region_stages_of_ours_leave_masked_cells_out(name):
+    pytest.importorskip("torch")
+    part = make_part(REGION, StageSpec(target=name, params={"random_weights": 1}), dim=384)
+    grid, mask = grid_of(d=384)
+    mask[0, 2:, 1:] = False
+    found = part(np.where(mask[:, None], grid, 0), mask)
+    assert found.shape == (1, 192)
+    np.testing.assert_allclose(part(np.where(mask[:, None], grid, 7), mask), found, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(part(grid, np.ones_like(mask)), found, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", sorted(AGGREGATORS))
+def test_aggregators_of_ours_give_one_vector_of_a_bag(name):
+    pytest.importorskip("torch")
+    params = {} if name == "mean" else {"random_weights": 1}
+    bag = np.random.default_rng(0).standard_normal((1, 5, 192)).astype(np.float32)
+    part = make_part(SLIDE, StageSpec(target=name, params=params), dim=192)
+    found = part(bag, np.ones((1, 5), bool))
+    assert found.ndim == 2
+    assert np.isfinite(found).all()
+    np.testing.assert_array_equal(part(bag, np.ones((1, 5), bool)), found)
