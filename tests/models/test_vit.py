@@ -122,6 +122,24 @@ def test_a_grid_in_which_nothing_counts_raises(how):
         getattr(over_grids(), how)(values(3, 10, 4, 4), mask)
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("how", ["forward", "forward_tokens", "forward_attention"])
+def test_a_tile_gives_the_same_bits_in_any_batch(how, autocast):
+    module = VisionTransformer(PatchEmbed(patch_px=8, dim=96), dim=96, depth=2, heads=3, grid_yx=(4, 4))
+    module.load_state_dict(random_state(module))
+    x = values(9, 3, 40, 32)
+    mask = values(9, 5, 4, seed=2) > -1
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        run = getattr(module, how)
+        alone = torch.cat([run(x[k : k + 1], mask[k : k + 1]) for k in range(9)])
+        for cut in ((9,), (4, 5), (1, 6, 2)):
+            found = [run(*part) for part in zip(x.split(cut), mask.split(cut), strict=True)]
+            assert torch.equal(torch.cat(found), alone)
+        assert torch.equal(run(x.flip(0), mask.flip(0)).flip(0), alone)
+        assert torch.equal(run(x.contiguous(memory_format=torch.channels_last), mask), alone)
+        assert run(x[:0], mask[:0]).shape == (0, *alone.shape[1:])
+
+
 @pytest.mark.parametrize(
     ("make", "shape", "mask", "says"),
     [

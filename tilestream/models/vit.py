@@ -12,6 +12,7 @@ types: positions are then interpolated in float32.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar, Literal, TypeAlias
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tilestream.errors import StageError
+from tilestream.models.linear import Linear, linear
 
 Positions: TypeAlias = Literal["scale", "size"]
 """How learned positions are brought to another grid, see `resized_positions`."""
@@ -49,8 +51,8 @@ class PatchEmbed(nn.Module):
         self.channels = channels
         self.proj = nn.Conv2d(channels, dim, kernel_size=patch_px, stride=patch_px)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return tokens `[n, gh, gw, dim]` of images `[n, channels, gh * patch_px, gw * patch_px]`."""
+    def grid_yx(self, x: Tensor) -> tuple[int, int]:
+        """Return rows and columns of the tokens of images; raise `StageError` where it does not take them."""
         if x.ndim != 4 or x.shape[1] != self.channels or x.shape[2] % self.patch_px or x.shape[3] % self.patch_px:
             raise StageError.of(
                 "input of the patch embedding",
@@ -58,8 +60,12 @@ class PatchEmbed(nn.Module):
                 expected=f"(n, {self.channels}, h, w), h and w multiples of {self.patch_px}",
                 do="Crop the images, or choose their channels.",
             )
+        return x.shape[2] // self.patch_px, x.shape[3] // self.patch_px
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return tokens `[n, gh * gw, dim]`, row by row, of images `[n, channels, gh * patch_px, gw * patch_px]`."""
         tokens: Tensor = self.proj(x)  # n, dim, gh, gw
-        return tokens.permute(0, 2, 3, 1)  # n, gh, gw, dim
+        return tokens.flatten(2).transpose(1, 2)  # n, gh gw, dim
 
 
 class GridEmbed(nn.Sequential):
@@ -77,11 +83,11 @@ class GridEmbed(nn.Sequential):
     """What a transformer calls it in its state dict."""
 
     def __init__(self, *, channels: int = 384, dim: int = 192) -> None:
-        super().__init__(nn.Linear(channels, dim), nn.GELU(), nn.Dropout(0.0))
+        super().__init__(Linear(channels, dim), nn.GELU(), nn.Dropout(0.0))
         self.channels = channels
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return tokens `[n, gh, gw, dim]` of grids `[n, channels, gh, gw]`."""
+    def grid_yx(self, x: Tensor) -> tuple[int, int]:
+        """Return rows and columns of the tokens of grids; raise `StageError` where it does not take them."""
         if x.ndim != 4 or x.shape[1] != self.channels:
             raise StageError.of(
                 "input of the grid embedding",
@@ -89,10 +95,14 @@ class GridEmbed(nn.Sequential):
                 expected=f"(n, {self.channels}, gh, gw)",
                 do="Give it the vectors of the stage that it was trained on.",
             )
-        tokens = x.permute(0, 2, 3, 1)  # n, gh, gw, channels
+        return x.shape[2], x.shape[3]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return tokens `[n, gh * gw, dim]`, row by row, of grids `[n, channels, gh, gw]`."""
+        tokens = x.flatten(2).transpose(1, 2)  # n, gh gw, channels
         for step in self:
             tokens = step(tokens)
-        return tokens  # n, gh, gw, dim
+        return tokens  # n, gh gw, dim
 
 
 class Attention(nn.Module):
@@ -109,8 +119,8 @@ class Attention(nn.Module):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim)
+        self.proj = Linear(dim, dim)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return tokens `[n, t, dim]` of tokens `[n, t, dim]`; `mask` is `[n, 1, 1, t]`, True = may be looked at."""
@@ -138,13 +148,13 @@ class Attention(nn.Module):
     def _first_query(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         dim = x.shape[2]
         weight, bias = self.qkv.weight, self.qkv.bias  # 3 dim, dim
-        (q,) = self._split(F.linear(x[:, :1], weight[:dim], bias[:dim]), 1)  # n, heads, 1, dim / heads
-        k, v = self._split(F.linear(x, weight[dim:], bias[dim:]), 2)  # each n, heads, t, dim / heads
+        (q,) = self._split(linear(x[:, :1], weight[:dim], bias[:dim]), 1)  # n, heads, 1, dim / heads
+        k, v = self._split(linear(x, weight[dim:], bias[dim:]), 2)  # each n, heads, t, dim / heads
         return q, k, v
 
     def _split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
-        n, t, _ = x.shape
-        return x.view(n, t, parts, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        n, t, dims = x.shape
+        return x.view(n, t, parts, self.heads, dims // (parts * self.heads)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 class MLP(nn.Module):
@@ -160,8 +170,8 @@ class MLP(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc1 = Linear(dim, hidden)
+        self.fc2 = Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `[..., dim]` of `[..., dim]`."""
@@ -231,6 +241,10 @@ class VisionTransformer(nn.Module):
     Where only the vector is wanted, the last block does the class token alone: 7 % less work at 12 blocks, and the same
     vector as `forward_tokens` gives up to rounding.
 
+    On a CPU, where no gradients are recorded, images go through one by one. Libraries choose how they multiply by the
+    number of rows, and with that the last bits of a sum: so the bits of a vector depend on its image alone, whatever
+    else is in the batch. It costs 1 % of the best batch there; large ones leave the caches.
+
     A token that a mask leaves out is looked at by none; its own output has no meaning. A grid in which none counts
     would give a vector that says nothing of the image, so it raises.
     """
@@ -279,12 +293,7 @@ class VisionTransformer(nn.Module):
         StageError
             When the input or the mask has another shape than it takes, or no token of an image counts.
         """
-        tokens, keys, _ = self._prepare(x, mask)  # n, 1 + gh gw, dim
-        for block in self.blocks[:-1]:
-            tokens = block(tokens, keys)
-        first = self._last.forward_first(tokens, keys)  # n, 1, dim
-        vector: Tensor = self.norm(first[:, 0])  # n, dim
-        return vector
+        return self._run(self._vector, x, mask)
 
     def forward_tokens(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return all tokens, the class token first.
@@ -301,11 +310,7 @@ class VisionTransformer(nn.Module):
         Tensor
             `[n, 1 + gh * gw, dim]` after the last norm.
         """
-        tokens, keys, _ = self._prepare(x, mask)  # n, 1 + gh gw, dim
-        for block in self.blocks:
-            tokens = block(tokens, keys)
-        normed: Tensor = self.norm(tokens)
-        return normed
+        return self._run(self._tokens, x, mask)
 
     def forward_attention(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return what the class token looks at in the last block.
@@ -323,25 +328,53 @@ class VisionTransformer(nn.Module):
             `[n, heads, gh, gw]`, float32 at least: the softmax over all tokens without its first value, the class
             token's of itself; so a map sums to less than 1.
         """
-        tokens, keys, (gh, gw) = self._prepare(x, mask)  # n, 1 + gh gw, dim
+        gh, gw = self._embedding.grid_yx(x)
+        return self._run(self._attention, x, mask).reshape(len(x), self._last.attn.heads, gh, gw)
+
+    def _run(self, last: Callable[[Tensor, Tensor | None], Tensor], x: Tensor, mask: Tensor | None) -> Tensor:
+        """Return what the last step makes of the tokens before the last block and of the keys."""
+        grid = self._embedding.grid_yx(x)
+        keys = None if mask is None else _keys(mask, (len(x), *grid))  # n, 1, 1, 1 + gh gw
+        positions = resized_positions(self.pos_embed, self.grid_yx, grid, rule=self.positions)
+        if torch.is_grad_enabled() or x.device.type != "cpu" or len(x) < 2:
+            return last(self._before_last(x, keys, positions), keys)
+        found = []
+        for k in range(len(x)):
+            one = None if keys is None else keys[k : k + 1]
+            found.append(last(self._before_last(x[k : k + 1], one, positions), one))
+        return torch.cat(found)
+
+    def _before_last(self, x: Tensor, keys: Tensor | None, positions: Tensor) -> Tensor:
+        """Return the tokens before the last block, `[n, 1 + gh * gw, dim]`."""
+        tokens: Tensor = self._embedding(x)  # n, gh gw, dim
+        first = self.cls_token.to(tokens.dtype).expand(len(x), 1, -1)  # n, 1, dim
+        tokens = torch.cat([first, tokens], dim=1) + positions  # n, 1 + gh gw, dim
         for block in self.blocks[:-1]:
             tokens = block(tokens, keys)
-        weights = self._last.attn.weights_first(self._last.norm1(tokens), keys)  # n, heads, 1 + gh gw
-        return weights[:, :, 1:].reshape(*weights.shape[:2], gh, gw)
+        return tokens
+
+    def _vector(self, tokens: Tensor, keys: Tensor | None) -> Tensor:
+        vector: Tensor = self.norm(self._last.forward_first(tokens, keys)[:, 0])  # n, dim
+        return vector
+
+    def _tokens(self, tokens: Tensor, keys: Tensor | None) -> Tensor:
+        normed: Tensor = self.norm(self._last(tokens, keys))  # n, 1 + gh gw, dim
+        return normed
+
+    def _attention(self, tokens: Tensor, keys: Tensor | None) -> Tensor:
+        return self._last.attn.weights_first(self._last.norm1(tokens), keys)[:, :, 1:]  # n, heads, gh gw
+
+    @property
+    def _embedding(self) -> PatchEmbed | GridEmbed:
+        embed = self.get_submodule(self._embed)
+        assert isinstance(embed, PatchEmbed | GridEmbed)
+        return embed
 
     @property
     def _last(self) -> Block:
         block = self.blocks[-1]
         assert isinstance(block, Block)
         return block
-
-    def _prepare(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
-        """Return tokens with their positions, which of them may be looked at `[n, 1, 1, t]`, and the grid."""
-        grid: Tensor = self.get_submodule(self._embed)(x)  # n, gh, gw, dim
-        n, gh, gw, dim = grid.shape
-        tokens = torch.cat([self.cls_token.to(grid.dtype).expand(n, 1, dim), grid.flatten(1, 2)], dim=1)
-        tokens = tokens + resized_positions(self.pos_embed, self.grid_yx, (gh, gw), rule=self.positions)
-        return tokens, None if mask is None else _keys(mask, (n, gh, gw)), (gh, gw)
 
     def _start(self) -> None:
         """Start as DINO does."""
