@@ -12,7 +12,7 @@ import numpy as np
 from tilestream.kernels.bands import over_bands
 from tilestream.kernels.language import cpu_kernel
 from tilestream.kernels.place import Array, Place
-from tilestream.kernels.rows import flat_view
+from tilestream.kernels.rows import flat_view, no_samples
 
 LEAST_PX = 2**16
 """Fewest pixels that are worth a band."""
@@ -95,7 +95,7 @@ def needed_mask(here: Place, pixels: Array, valid: Array | None) -> Array | None
     if all(finite):
         return valid
     found = np.empty(shape[:2], np.bool_)
-    known = (np.zeros(1, np.uint8), 0, (0, 0), False) if valid is None else (*flat_view(valid), True)
+    known = (no_samples(np.uint8), 0, (0, 0), False) if valid is None else (*flat_view(valid), True)
     over_bands(
         lambda start, stop: _mask_cpu(source, known, shape, (start, stop), found),
         shape[0], threads=here.threads, least=least,

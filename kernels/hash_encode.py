@@ -31,7 +31,7 @@ from tilestream.kernels.hash_vertex import (
 from tilestream.kernels.hashgrid import HashGrid
 from tilestream.kernels.language import SIMULATED, cpu_kernel, cuda, cuda_kernel
 from tilestream.kernels.place import Array, Place, dtype_of, empty_like, place
-from tilestream.kernels.rows import flat_samples, flat_view
+from tilestream.kernels.rows import flat_samples, flat_view, no_samples
 
 BLOCK_POSITIONS = 128
 """Worked on at once: coordinates, entries and weights stay in the first cache."""
@@ -185,8 +185,8 @@ def samples_of(table: Array, dtype: np.dtype[Any]) -> tuple[Any, Any, bool]:
     """Return a host table as samples of a type and as bits of float16, one of them empty, and whether it is bits."""
     flat, _, _ = flat_view(table)
     if dtype_of(table) == np.float16:
-        return np.empty(0, dtype)[:], flat.view(np.uint16), True
-    return flat, np.empty(0, np.uint16)[:], False
+        return no_samples(dtype), flat.view(np.uint16), True
+    return flat, no_samples(np.uint16), False
 
 
 def levels_kept(here: Place, grid: HashGrid, max_level: Any, per_position: Array | None) -> tuple[Any, ...]:
@@ -195,7 +195,8 @@ def levels_kept(here: Place, grid: HashGrid, max_level: Any, per_position: Array
         flat, start, steps = flat_view(per_position)
         return flat, start, steps[0], np.float32(grid.levels)
     most = np.float32(grid.levels if max_level is None else max_level)
-    return grid_on(here, grid)[1][grid.levels :], 0, 0, most
+    endless = grid_on(here, grid)[1][grid.levels :]
+    return flat_view(endless)[0] if here.backend == "cpu" else endless, 0, 0, most
 
 
 def grid_on(here: Place, grid: HashGrid) -> tuple[Any, Any]:

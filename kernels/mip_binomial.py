@@ -19,6 +19,7 @@ from tilestream.kernels.language import core, cpu_kernel, cuda, cuda_kernel
 from tilestream.kernels.mip_layout import THREADS, Reduction, box_of, frame, jobs_of, level_shape, masks_of, shape_of
 from tilestream.kernels.place import Place, dtype_of
 from tilestream.kernels.rounding import always_core, finite_core, quotient_core, ties_even_core
+from tilestream.kernels.rows import no_samples
 
 REACH = 2
 """Pixels to each side that enter a pixel."""
@@ -192,8 +193,8 @@ def _work(reduction: Reduction, jobs: Any) -> Any:
     _, channels, height, width = reduction.shape
     dtype = reduction.pixels.dtype
     flat, start, steps = frame(reduction.pixels)
-    nothing = np.zeros(0, np.uint8)
-    mask = (nothing, 0, (0, 0, 0), False) if reduction.valid is None else (*frame(reduction.valid, axes=3), True)
+    no_mask = no_samples(np.uint8)
+    mask = (no_mask, 0, (0, 0, 0), False) if reduction.valid is None else (*frame(reduction.valid, axes=3), True)
     nodata = np.array([0 if reduction.nodata is None else reduction.nodata], flat.dtype)
     sums = flat.dtype if dtype.kind == "f" else np.dtype(np.int64)
     how = (
@@ -201,7 +202,7 @@ def _work(reduction: Reduction, jobs: Any) -> Any:
         np.array([reduction.fill], flat.dtype),
     )  # fmt: skip
     run, out_start, out_steps = frame(reduction.outs[0], writable=True)
-    ok, ok_at = nothing, np.zeros(0, np.int64)
+    ok, ok_at = np.zeros(0, np.uint8), np.zeros(0, np.int64)
     if reduction.valids:
         ok, ok_start, ok_steps = frame(reduction.valids[0], axes=3, writable=True)
         ok_at = np.array((ok_start, *ok_steps), np.int64)

@@ -16,6 +16,7 @@ from tilestream.kernels.bands import over_bands
 from tilestream.kernels.language import cpu_kernel, cuda, cuda_kernel, device
 from tilestream.kernels.mip_layout import THREADS, Reduction, frame, jobs_of, masks_of, shape_of
 from tilestream.kernels.place import Place, dtype_of
+from tilestream.kernels.rows import no_samples
 
 _LEAST_PX = 2**12
 
@@ -168,11 +169,11 @@ def _on_cpu(reduction: Reduction, here: Place, level: int) -> None:
     _, channels, height, _ = reduction.shape
     levels, jobs = len(reduction.outs), jobs_of(reduction)
     flat, start, steps = frame(reduction.pixels)
-    nothing = np.zeros(0, np.uint8)
-    mask = (nothing, 0, (0, 0, 0), False) if reduction.valid is None else (*frame(reduction.valid, axes=3), True)
+    no_mask = no_samples(np.uint8)
+    mask = (no_mask, 0, (0, 0, 0), False) if reduction.valid is None else (*frame(reduction.valid, axes=3), True)
     nodata = np.array([0 if reduction.nodata is None else reduction.nodata], flat.dtype)
     run, out_start, out_steps = frame(reduction.outs[level - 1], writable=True)
-    ok, ok_at = nothing, np.zeros(0, np.int64)
+    ok, ok_at = np.zeros(0, np.uint8), np.zeros(0, np.int64)
     if reduction.valids:
         ok, ok_start, ok_steps = frame(reduction.valids[level - 1], axes=3, writable=True)
         ok_at = np.array((ok_start, *ok_steps), np.int64)

@@ -13,12 +13,13 @@ import numpy.typing as npt
 from tilestream.kernels.bands import over_bands
 from tilestream.kernels.mip_layout import Reduction, box_of, frame, is_interleaved, jobs_of
 from tilestream.kernels.mip_sums import reduce_cpu
+from tilestream.kernels.rows import no_samples
 
 MAX_LEVELS = 6
 """Most levels from one another without rounding, as many as a block of a device can; sums stay exact as float64."""
 _LEAST_PX = 2**15
 """Fewest pixels that are worth a thread."""
-_NOTHING = np.zeros(0, np.uint8)
+_NO_MASK = no_samples(np.uint8)
 
 
 def sum_type(dtype: npt.DTypeLike, levels: int) -> np.dtype[Any]:
@@ -57,7 +58,7 @@ def _work(reduction: Reduction, jobs: npt.NDArray[np.int64]) -> Any:
     levels, dtype = len(reduction.outs), reduction.pixels.dtype
     together = channels if is_interleaved(reduction.pixels) else 1
     flat, start, steps = frame(reduction.pixels)
-    mask = (_NOTHING, 0, (0, 0, 0), False) if reduction.valid is None else (*frame(reduction.valid, axes=3), True)
+    mask = (_NO_MASK, 0, (0, 0, 0), False) if reduction.valid is None else (*frame(reduction.valid, axes=3), True)
     floating, has_nodata = dtype.kind == "f", reduction.nodata is not None
     nodata = np.array([reduction.nodata if has_nodata else 0], flat.dtype)
     sums = sum_type(dtype, levels)

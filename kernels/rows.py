@@ -98,6 +98,24 @@ def flat_view(array: Array, *, writable: bool = False) -> tuple[Any, int, tuple[
     return (type(array)(flat) if is_device_array(array) else flat), start, steps
 
 
+def no_samples(dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Return an empty run on the host for an array that is not given; read-only as `flat_view` gives those that are.
+
+    Parameters
+    ----------
+    dtype : data-type
+        As of the array that might have been given: Numba compiles a second time for any other.
+
+    Returns
+    -------
+    ndarray
+        Shape `(0,)`.
+    """
+    empty = np.empty(0, dtype)
+    empty.flags.writeable = False
+    return empty
+
+
 def one_run(runs: Sequence[Array], *, writable: bool = False) -> tuple[Any, tuple[int, ...]]:
     """Return several runs of memory in one place as a single run, so that a kernel takes them as one argument.
 

@@ -21,7 +21,7 @@ from tilestream.errors import ConfigError
 from tilestream.kernels.bands import over_bands
 from tilestream.kernels.checks import need, numbers_of, whole
 from tilestream.kernels.place import Array, Place, dtype_of, empty_like, place
-from tilestream.kernels.rows import flat_view
+from tilestream.kernels.rows import flat_view, no_samples
 from tilestream.kernels.tile_bins import MAX_BINS, tiles_cpu
 from tilestream.kernels.tile_cuda import tiles_on_cuda
 
@@ -143,8 +143,7 @@ def count_tiles(
     if here.backend == "cuda":
         tiles_on_cuda(here, pixels, valid, shape, bins.rule, histograms, entropies)
         return
-    # where every pixel is valid the mask is not looked at: any bytes will do
-    mask = (np.zeros(1, np.uint8)[:0], 0, (0, 0), False) if valid is None else (*flat_view(valid), True)
+    mask = (no_samples(np.uint8), 0, (0, 0), False) if valid is None else (*flat_view(valid), True)
     ny, nx = (-(-n // bins.tile_px) for n in (height, width))
     out = (
         np.empty((1, 1, 1, 1), np.uint32) if histograms is None else histograms.reshape(channels, ny, nx, bins.bins),

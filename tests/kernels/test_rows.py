@@ -4,7 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
+from tilestream.kernels import finite, mip_binomial, mip_labels, mip_sums, tile_bins
+from tilestream.kernels.mip import mip_levels
+from tilestream.kernels.place import place
 from tilestream.kernels.rows import flat_rows
+from tilestream.kernels.tile_histogram import tile_histograms
 
 
 def restored(flat, steps, shape):
@@ -54,3 +58,24 @@ def test_an_axis_that_repeats_is_not_copied():
     flat, steps = flat_rows(wide)
     assert steps == (0,)
     assert_array_equal(restored(flat, steps, wide.shape), wide)
+
+
+U8, HOLED = np.zeros((32, 32), np.uint8), np.full((32, 32, 1), np.nan, np.float32)
+HERE = place("test", backend=None, stream=0, threads=1, a=HOLED)
+MASKED = {
+    "mean": (mip_sums.reduce_cpu, lambda valid: mip_levels(U8, valid, levels=1)),
+    "labels": (mip_labels._labels_cpu, lambda valid: mip_levels(U8, valid, levels=1, kind="labels")),
+    "binomial": (mip_binomial._binomial_cpu, lambda valid: mip_levels(U8, valid, levels=1, filter="binomial")),
+    "tiles": (tile_bins.tiles_cpu, lambda valid: tile_histograms(U8, valid, tile_px=16)),
+    "finite": (finite._mask_cpu, lambda valid: finite.needed_mask(HERE, HOLED, valid)),
+}
+
+
+@pytest.mark.parametrize(("kernel", "call"), MASKED.values(), ids=MASKED)
+def test_with_and_without_a_mask_one_kernel_is_compiled(kernel, call):
+    """Seconds each: what stands for a mask that is not given has the type of one."""
+    call(np.tri(32, dtype=np.bool_))
+    with_mask = set(kernel.signatures)
+    call(None)
+    assert set(kernel.signatures) == with_mask
+    assert with_mask
