@@ -9,5 +9,5 @@ from tests.bench.test_ratios import SHARE
 
 @pytest.mark.slow
 def test_decoding_beside_torch() -> None:
-    row = until_held(lambda: decode_row(edge_px=512, bar=SHARE * DECODE_BAR))
+    row = until_held(lambda: decode_row(edge_px=512, bar=SHARE * DECODE_BAR, is_brief=True))
     assert row["ok"], row

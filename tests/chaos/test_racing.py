@@ -42,7 +42,6 @@ def kill_some(run: subprocess.Popen[str], pids: str, out: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.alone  # eight processes are load enough
 def test_eight_processes_race(
     slide: Path, whole: dict[str, bytes], image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,27 +11,18 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.bench.gigapixel import write_gigapixel
+from tilestream.cli import app
 from tilestream.types import Shape
 
-KILLS = (1, 30, 110)
+KILLS = {"slide": (1, 30, 110), "world": (30,)}
 """Receipts on disk when the run is killed, one after the other in one output folder."""
 
 
-def command(source: Path, out: Path, *options: str) -> list[str]:
-    program = [
-        sys.executable,
-        "-c",
-        "from tilestream.cli import main; main()",
-        "embed",
-        str(source),
-        "--out",
-        str(out),
-        "--where",
-        "all",
-    ]
-    return [*program, *options]
+def words(source: Path, out: Path, *options: str) -> list[str]:
+    return ["embed", str(source), "--out", str(out), "--where", "all", *options]
 
 
 def receipts(out: Path, source: Path) -> int:
@@ -40,9 +31,8 @@ def receipts(out: Path, source: Path) -> int:
 
 def killed_after(count: int, source: Path, out: Path, *options: str) -> int:
     """Run until `count` receipts are on disk, kill -9, and return how many there are then."""
-    process = subprocess.Popen(
-        command(source, out, *options), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    program = [sys.executable, "-c", "from tilestream.cli import main; main()", *words(source, out, *options)]
+    process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     stop = time.monotonic() + 120
     while receipts(out, source) < count:
         assert process.poll() is None, "the run ended before it could be killed"
@@ -54,9 +44,9 @@ def killed_after(count: int, source: Path, out: Path, *options: str) -> int:
 
 
 def finished(source: Path, out: Path, *options: str) -> dict[str, int]:
-    """Run to the end and return the counts of super-tiles in the report."""
-    done = subprocess.run(command(source, out, *options), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    """Run to the end, in this process, and return the counts of super-tiles in the report."""
+    done = CliRunner().invoke(app, words(source, out, *options), catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
     (row,) = json.loads((out / "report.json").read_text())["inputs"]
     assert row["status"] == "done"
     return row["supertiles"]
@@ -86,7 +76,7 @@ def test_kill_and_go_on(which: str, slide: Path, shared_data: Path, tmp_path: Pa
     assert whole["total"] >= 160
     assert whole == {"total": whole["total"], "reused": 0, "computed": whole["total"]}
     out = tmp_path / "killed"
-    for count in KILLS:
+    for count in KILLS[which]:
         done = killed_after(count, source, out, *options)
         assert done < whole["total"]
     # another number of threads, and another size of batch, must not change a bit

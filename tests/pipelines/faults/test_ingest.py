@@ -70,7 +70,11 @@ def root(request, tmp_path):
     return f"{request.getfixturevalue('s3_environment').url}/out/x.zarr"
 
 
-@pytest.mark.parametrize("count", [0, 1, 5, UNITS - 1])
+@pytest.mark.parametrize(
+    ("root", "count"),
+    [*(("disk", count) for count in (0, 1, 5, UNITS - 1)), *(("s3", count) for count in (1, UNITS - 1))],
+    indirect=["root"],
+)
 def test_a_killed_ingest_goes_on(image, root, whole, tmp_path, count):
     first = _command(image, root, tmp_path / "first", str(count))
     first.communicate(timeout=120)
