@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tilestream.codecs.pixelcodecs import encode_pixels
+from tilestream.errors import StageError
 from tilestream.pipelines.ingest_size import COARSE, STEP_YX, Projected
 from tilestream.plan.dense import DenseGrid
 from tilestream.pyramid.pyramid import Pyramid
@@ -20,7 +21,18 @@ from tilestream.stream.dense import DenseStage
 from tilestream.stream.densebatch import black_window, cut
 from tilestream.stream.mapform import MapForm
 from tilestream.stream.supply import RESERVE
-from tilestream.types import Array, Box, ClassBand, ExampleStage, ImageInfo, Level, Stage, SuperTile
+from tilestream.types import (
+    Array,
+    Batch,
+    Box,
+    ClassBand,
+    DeviceStage,
+    ExampleStage,
+    ImageInfo,
+    Level,
+    Stage,
+    SuperTile,
+)
 
 SAMPLES = 4
 """Tiles that are run before all others: they show that the stage works, what it gives, and how well that packs."""
@@ -65,7 +77,7 @@ def sample_maps(pyramid: Pyramid, stage: Stage, grid: DenseGrid) -> Sample:
     Raises
     ------
     StageError
-        When the stage raises.
+        When the stage raises, or gives other than a map of each tile.
     """
     if isinstance(stage, ExampleStage):
         return Sample(maps=tuple(stage.example(black_window(pyramid.info, grid.window_px))))
@@ -83,11 +95,40 @@ def sample_maps(pyramid: Pyramid, stage: Stage, grid: DenseGrid) -> Sample:
         for batch in iter_batches(pyramid, unit, batch=1, outcome=new_outcome(unit)):
             done = running.finish(running.start(cut(batch, size)))
             maps.extend(one.found[0] for one in done if one.found is not None)
+    black = black_window(pyramid.info, size)
     if not maps:
-        black = black_window(pyramid.info, size)
         running.require(black)
         maps.extend(done.found[0] for done in running.finish(running.start(black)) if done.found is not None)
+    _require_one_a_tile(stage, black)
     return Sample(maps=tuple(maps))
+
+
+def _require_one_a_tile(stage: Stage, black: Batch) -> None:
+    """Raise where a stage gives other than two maps of two black tiles: in halves it would do, tile by tile.
+
+    What else it raises, be it for want of memory, is told of the tiles of the run.
+    """
+    memory = np.concatenate([black.pixels.transpose(0, 2, 3, 1)] * 2)
+    two = replace(
+        black,
+        pixels=memory.transpose(0, 3, 1, 2),
+        valid_share=np.repeat(black.valid_share, 2),
+        rows=np.arange(2),
+        tile_yx=np.repeat(black.tile_yx, 2, axis=0),
+    )
+    try:
+        shape = np.shape(stage.start(two)() if isinstance(stage, DeviceStage) else stage(two))
+    except StageError:  # of the adapter, which looks at shapes too
+        raise
+    except Exception:  # noqa: BLE001 - a user's callable
+        return
+    if len(shape) != 4 or shape[0] != 2:
+        raise StageError.of(
+            f"stage `{stage.contract.name}`",
+            got=f"shape {shape} for two black tiles {two.pixels.shape}",
+            expected="a map of each tile, (2, channels, y, x)",
+            do="Return `(n, channels, y, x)`, in the order of the tiles.",
+        )
 
 
 def chunk_edge(grid: DenseGrid, pixel_bytes: int) -> int:

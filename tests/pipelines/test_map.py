@@ -289,6 +289,7 @@ def test_what_cannot_be_met_ends_with_2(picture, tmp_path, words, said):
     [
         (["--stage", f"{HERE}:bad_shape"], "real numbers of shape (1, k, 64, 64)"),
         (["--stage", f"{HERE}:no_dtype"], "uint8 for values of float32"),
+        (["--stage", f"{HERE}:one_of_all"], "shape (1, 1, 64, 64), expected real numbers of shape (2, k, 64, 64)"),
         (["--stage", f"{HERE}:raising"], "ValueError: no weights"),
         (["--stage", f"{HERE}:nothing"], "`nothing`: values that are not finite (165 tiles)"),
         (["--stage", f"{HERE}:blur", "--tile", "64", "--halo", "0"], "at least the 1 px"),
