@@ -100,5 +100,5 @@ $(VENV)/base.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) -e '.[dev,torch,cuda,geo,h5]'
+	$(PIP) -e '.[dev,encoders,torch,cuda,geo,h5]'
 	@touch $@ $(VENV)/base.stamp

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any
 
+from distributed import Client
+
 from tilestream.cluster.client import default_profile
 from tilestream.errors import ConfigError
 from tilestream.grid import TileGrid
+from tilestream.models.encoders.names import is_library_encoder, library_spec
+from tilestream.models.encoders.record import ready_records
 from tilestream.pipelines.recipe import stage_recipe
 from tilestream.registry import STAGES, unknown_name
 from tilestream.stream.attempts import RunningStage, black_batch, vectors_of
@@ -69,7 +73,7 @@ def choose_encoder(
     Parameters
     ----------
     name : str
-        Registered name, or `module:callable` of a function `[n, c, h, w] -> [n, d]`.
+        As `encoder_spec` takes it.
     params : Mapping
         Its parameters; JSON values.
     image : ImageInfo
@@ -100,7 +104,7 @@ def choose_encoder(
         spec=spec,
         contract=stage.contract,
         outputs=stage.output_names(image),
-        recipe=stage_recipe(spec, stage.contract, source=name if ":" in name else None),
+        recipe=stage_recipe(spec, stage.contract, source=name if spec.target == "callable" else None),
     )
 
 
@@ -110,7 +114,8 @@ def encoder_spec(name: str, params: Mapping[str, Any], *, tile_px: int | None = 
     Parameters
     ----------
     name : str
-        Registered name, or `module:callable`, which goes through the adapter.
+        Registered name; `timm:NAME`, `hf:FOLDER`, `open_clip:NAME`, `hub:REPO:NAME`, the name of a ready encoder or a
+        JSON file that describes one; or `module:callable`, which goes through the adapter.
     params : Mapping
         Its parameters.
     tile_px : int, optional
@@ -135,10 +140,21 @@ def encoder_spec(name: str, params: Mapping[str, Any], *, tile_px: int | None = 
             do="Put it into a module, and name it: workers are other processes, and a recipe names it too.",
         )
     require_json(name, params)
+    if is_library_encoder(name):
+        return library_spec(name, params)
     if ":" not in name:
+        require_registered(name)
         return StageSpec(target=name, params=dict(params))
     px = {} if tile_px is None else {"px": tile_px}
     return StageSpec(target="callable", params={"target": name, **px, **params})
+
+
+def require_registered(name: str) -> None:
+    """Raise `ConfigError` with all that there are where a name is none of an encoder or stage."""
+    others = [entry.name for entry in entry_points(group="tilestream.stages")]
+    if name not in STAGES and name not in others:
+        made = {known for known in STAGES if known not in ("callable", "encoder")}  # which are none by themselves
+        raise unknown_name(name, sorted({*made, *others, *ready_records()}))
 
 
 def require_known(name: str, output: Output) -> None:
@@ -154,6 +170,7 @@ def require_known(name: str, output: Output) -> None:
     others = [entry.name for entry in entry_points(group="tilestream.stages")]
     if ":" in name or name in (*STAGES, *others):
         return
+<<<<<<< HEAD
     raise unknown_name(name, [known for known in sorted(STAGES) if _gives(known, output)])
 
 
@@ -165,6 +182,10 @@ def _gives(name: str, output: Output) -> bool:
         return make_stage(StageSpec(target=name)).contract.output == output
     except ConfigError:  # weights
         return False
+=======
+    made = (known for known in sorted(STAGES) if known not in ("callable", "encoder"))  # none by themselves
+    raise unknown_name(name, [known for known in made if make_stage(StageSpec(target=known)).contract.output == output])
+>>>>>>> 0fd807a (Encoders of timm, transformers, open_clip and torch.hub by name, with ready contracts for those that people use)
 
 
 def require_output(contract: StageContract, output: Output) -> None:
@@ -196,6 +217,29 @@ def profile_for(*specs: StageSpec) -> str:
         `gpus` where one of them is on torch and a device is visible, else `threads`.
     """
     return default_profile(is_for_device=any(make_stage(spec).contract.framework == "torch" for spec in specs))
+
+
+def load_here(client: Client, specs: Iterable[StageSpec]) -> None:
+    """Load the models of a run before its first image where this process is the one that runs them.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Where it runs.
+    specs : iterable of StageSpec
+        Its encoders.
+
+    Raises
+    ------
+    ConfigError
+        With what is wrong with a model or its weights: else each image would say it again.
+    """
+    if not str(client.scheduler_info()["address"]).startswith("inproc://"):
+        return
+    for spec in specs:
+        load = getattr(make_stage(spec), "load", None)
+        if load is not None and spec.target != "callable":  # a user's own may be meant to be made on a worker
+            load()
 
 
 def require_json(name: str, params: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tilestream.errors import ConfigError
@@ -13,6 +13,9 @@ from tilestream.pipelines.chain import Chains
 from tilestream.pipelines.encoder import Encoder, choose_encoder
 from tilestream.plan.levels import target_mpp
 from tilestream.types import ImageInfo
+
+SAME_FIELD = 0.01
+"""Relative difference up to which two fields of view are the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,51 @@ class Geometry:
     """Micrometres per plan pixel; None = level 0."""
     needs_mpp: bool
     """Whether an image of unknown mpp is refused."""
+    is_free: bool = False
+    """Whether tiles of another edge will do that show the same field, since the encoder resizes them by itself."""
+
+    @classmethod
+    def of(cls, encoder: Encoder, image: ImageInfo, *, tile_px: int | None, mpp: float | None) -> Geometry:
+        """Return how one encoder wants the tiles of an image, but for what the user says.
+
+        Parameters
+        ----------
+        encoder : Encoder
+            The encoder.
+        image : ImageInfo
+            The image.
+        tile_px : int, optional
+            Tile edge that the user has asked for.
+        mpp : float, optional
+            Resolution that the user has asked for.
+
+        Returns
+        -------
+        Geometry
+            Of this encoder alone.
+        """
+        contract = encoder.contract
+        return cls(
+            px=tile_px or contract.px,
+            mpp=mpp or target_mpp(contract, image),
+            needs_mpp=contract.needs_mpp,
+            is_free=tile_px is None and contract.input_px is not None,
+        )
+
+    def shows_as(self, other: Geometry) -> bool:
+        """Return whether the tiles of another one are as good as its own: the same, or the same field if it resizes."""
+        if (self.px, self.mpp) == (other.px, other.mpp):
+            return True
+        if not self.is_free or self.mpp is None or other.mpp is None:
+            return False
+        return abs(self.px * self.mpp / (other.px * other.mpp) - 1) <= SAME_FIELD
+
+    @property
+    def words(self) -> str:
+        """Return it in words."""
+        if self.mpp is None:
+            return f"{self.px} px at native resolution"
+        return f"{self.px} px at {self.mpp:g} µm/px ({self.px * self.mpp:g} µm)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,11 +150,8 @@ def choose_encoders(
     """
     each = tuple(choose_encoder(one.name, one.params, image, tile_px=tile_px) for one in choices)
     require_different([one.name for one in each])
-    wanted = [(one.name, one.contract.px, target_mpp(one.contract, image)) for one in each]
-    px = tile_px or _shared([(name, px) for name, px, _ in wanted], "tiles of {} px", "--tile")
-    resolution = mpp or _shared([(name, own) for name, _, own in wanted], "{} µm/px", "--mpp")
-    needs_mpp = any(one.contract.needs_mpp for one in each)
-    return Encoders(each=each, geometry=Geometry(px=px, mpp=resolution, needs_mpp=needs_mpp))
+    wanted = [Geometry.of(one, image, tile_px=tile_px, mpp=mpp) for one in each]
+    return Encoders(each=each, geometry=shared_geometry([one.name for one in each], wanted))
 
 
 def require_different(names: Sequence[str]) -> None:
@@ -121,13 +166,33 @@ def require_different(names: Sequence[str]) -> None:
         )
 
 
-def _shared(wanted: Sequence[tuple[str, Any]], words: str, option: str) -> Any:
-    """Return the one value that all encoders want."""
-    if len({value for _, value in wanted}) > 1:
-        raise ConfigError.of(
-            "encoders of one run",
-            got=", ".join(f"`{name}` for {words.format(value)}" for name, value in wanted),
-            expected="one for all, since pixels are read once",
-            do=f"Give {option} if each of them takes that, else run them one by one, each with an --out of its own.",
-        )
-    return wanted[0][1]
+def shared_geometry(names: Sequence[str], wanted: Sequence[Geometry]) -> Geometry:
+    """Return the tiles that suit all encoders of a run: those of the finest of them, or of one that cannot do others.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The encoders.
+    wanted : sequence of Geometry
+        The tiles of each.
+
+    Returns
+    -------
+    Geometry
+        For all of them.
+
+    Raises
+    ------
+    ConfigError
+        When no tile suits all, with what each wants.
+    """
+    # one that resizes gives way to one that does not; of several that resize the finest pixels lose nothing
+    for one in sorted(wanted, key=lambda each: (each.is_free, -each.px)):
+        if all(other.shows_as(one) for other in wanted):
+            return replace(one, needs_mpp=any(each.needs_mpp for each in wanted))
+    raise ConfigError.of(
+        "encoders of one run",
+        got=", ".join(f"`{name}` for tiles of {each.words}" for name, each in zip(names, wanted, strict=True)),
+        expected="tiles that suit all of them, since pixels are read once",
+        do="Give --tile and --mpp if each of them takes that, else run them one by one, each with an --out of its own.",
+    )

@@ -19,6 +19,7 @@ from tilestream.errors import ConfigError
 STAGES: Mapping[str, str] = {
     "attention": "tilestream.models.attention_stage:attention",
     "callable": "tilestream.models.adapter:adapt",
+    "encoder": "tilestream.models.encoders.stage:library_encoder",
     "entropy": "tilestream.models.information:information",
     "gradient": "tilestream.models.filters:gradient",
     "handcrafted": "tilestream.models.handcrafted:handcrafted",

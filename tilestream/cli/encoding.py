@@ -22,8 +22,10 @@ Encoders = Annotated[
     list[str] | None,
     typer.Option(
         "--encoder",
-        metavar="NAME|module:callable",
-        help=f"What turns tiles into vectors (default: {DEFAULT}); may be given again, for several in one pass.",
+        metavar="[NAME=]ENCODER",
+        help=f"What turns tiles into vectors: {DEFAULT} (default), one of `tilestream encoders`, timm:NAME, hf:FOLDER, "
+        "open_clip:NAME, hub:REPO:NAME, module:callable, or a JSON file that describes one. May be given again, for "
+        "several in one pass.",
         rich_help_panel=CHOICES,
     ),
 ]
@@ -32,7 +34,8 @@ Weights = Annotated[
     typer.Option(
         "--weights",
         metavar="[ENCODER=]FILE",
-        help="File or folder of an encoder's weights; with several encoders say whose.",
+        help="File or folder of an encoder's weights, or the word download where they may be fetched; with several "
+        "encoders say whose.",
         rich_help_panel=CHOICES,
     ),
 ]
@@ -80,15 +83,15 @@ def encoder_choices(
     """
     from tilestream.pipelines.encoders import EncoderChoice, require_different
 
-    named = names or [DEFAULT]
-    require_different(named)
-    files = _owners(named, weights or [])
+    named = [_alias(text) for text in names or [DEFAULT]]
+    require_different([alias or name for alias, name in named])
+    files = _owners([alias or name for alias, name in named], weights or [])
     choices = []
-    for name in named:
-        params: dict[str, Any] = {}
-        if name in files:
-            params["weights"] = files[name]
-        elif random_weights is not None and name != DEFAULT:
+    for alias, name in named:
+        params: dict[str, Any] = {} if alias is None else {"name": alias}
+        if (alias or name) in files:
+            params["weights"] = files[alias or name]
+        elif random_weights is not None and (len(named) == 1 or name != DEFAULT):
             params["random_weights"] = random_weights
         if value_range is not None and (len(named) == 1 or name == DEFAULT):
             params["value_range"] = list(value_range)
@@ -96,8 +99,16 @@ def encoder_choices(
     return tuple(choices)
 
 
+def _alias(text: str) -> tuple[str | None, str]:
+    """Return the name that `NAME=ENCODER` gives an encoder, and the encoder."""
+    match = None if Path(text).exists() else _NAMED.fullmatch(text)
+    return (match["name"], match["rest"]) if match else (None, text)
+
+
 def _owners(names: list[str], weights: list[str]) -> dict[str, str]:
     """Return the weights by the name of their encoder, as paths that do not depend on the working folder."""
+    from tilestream.models.encoders.download import is_download
+
     files: dict[str, str] = {}
     for text in weights:
         owner = next((name for name in names if text.startswith(f"{name}=")), None)
@@ -117,14 +128,14 @@ def _owners(names: list[str], weights: list[str]) -> dict[str, str]:
                 expected="one for each encoder",
                 do="Leave one of them out.",
             )
-        if not path.exists():
+        if not path.exists() and not is_download(str(path)):
             raise ConfigError.of(
                 "`--weights`",
                 got=f"`{path}`, where nothing is",
-                expected="a file of weights, or a folder",
+                expected="a file of weights, a folder, or the word `download`",
                 do="Check the path.",
             )
-        files[owner] = str(path.absolute())
+        files[owner] = str(path.absolute()) if path.exists() else str(path)
     return files
 
 

@@ -34,9 +34,11 @@ class AdaptedStage:
     """A user's callable with its contract."""
 
     target: str
-    """`module:callable`."""
-    function: Any = field(repr=False, compare=False)
-    """What the target names: the callable, or what makes it."""
+    """What users call it, such as `module:callable`."""
+    made_by: StageSpec = field(repr=False, compare=False)
+    """How workers make it, but for what an image adds."""
+    function: Any = field(default=None, repr=False, compare=False)
+    """What the target names: the callable, or what makes it; None where nobody asks for its attributes."""
     runner: Runner = field(repr=False, compare=False)
     """Calls it where it computes; used by several threads at once."""
     recorded: StageContract
@@ -70,10 +72,7 @@ class AdaptedStage:
         positions = find_channels(self.recorded, image)
         _check_scaling(self.recorded, len(positions))
         _check_units(self.recorded, image)
-        return StageSpec(
-            target=TARGET,
-            params={"target": self.target, "positions": list(positions), **_to_json(self.recorded)},
-        )
+        return replace(self.made_by, params={**self.made_by.params, "positions": list(positions)})
 
     def output_names(self, image: ImageInfo) -> tuple[str, ...]:
         """Return a name for each value: the callable's own `output_names`, or its name and a number.
@@ -127,6 +126,10 @@ class AdaptedStage:
             When the channels or the output do not match the contract.
         """
         return self.start(batch)()
+
+    def load(self) -> None:
+        """Make the callable now and keep it; raise what is wrong with it, such as with its weights."""
+        self.runner.function()
 
     def start(self, batch: Batch) -> Pending:
         """Begin with a batch; what is returned waits for its result and raises as `__call__` does."""
@@ -237,11 +240,59 @@ def adapt(target: str, positions: Sequence[int] | None = None, **contract: Any) 
     function: Callable[[], Any] = Once(named, target) if _is_factory(named) else lambda: named
     described = named if hasattr(named, "contract") else function()
     recorded = _contract_of(target, described, contract)
-    _check_scaling(recorded, None if positions is None else len(positions))
-    _check_framework(recorded, target)
-    runner = TorchRunner(function, recorded) if recorded.is_model else HostRunner(function, recorded)
-    bound = None if positions is None else tuple(int(k) for k in positions)
-    return AdaptedStage(target=target, function=described, runner=runner, recorded=recorded, channels=bound)
+    made_by = StageSpec(target=TARGET, params={"target": target, **_to_json(recorded)})
+    return adapted(target, function, recorded, made_by=made_by, positions=positions, described=described)
+
+
+def adapted(
+    target: str,
+    make: Callable[[], Any],
+    contract: StageContract,
+    *,
+    made_by: StageSpec,
+    positions: Sequence[int] | None = None,
+    described: Any = None,
+) -> AdaptedStage:
+    """Return a callable with its contract as a stage.
+
+    Parameters
+    ----------
+    target : str
+        What users call it.
+    make : callable
+        Returns the callable or `torch.nn.Module`; called where it is first used, and may be called again.
+    contract : StageContract
+        What it expects and gives.
+    made_by : StageSpec
+        How workers make the stage; its parameters get `positions` added.
+    positions : sequence of int, optional
+        Positions of its channels in a batch, as `for_image` finds them.
+    described : object, optional
+        Has `output_names` where the callable names its values itself.
+
+    Returns
+    -------
+    AdaptedStage
+        Not yet bound to an image where channels go by name: call `for_image`.
+
+    Raises
+    ------
+    ConfigError
+        When the contract names a framework or type that there is not.
+    StageError
+        When mean or standard deviation do not belong to the channels.
+    """
+    _check_scaling(contract, None if positions is None else len(positions))
+    _check_framework(contract, target)
+    runner = TorchRunner(make, contract) if contract.is_model else HostRunner(make, contract)
+    return AdaptedStage(
+        target=target,
+        made_by=made_by,
+        function=described,
+        runner=runner,
+        recorded=contract,
+        channels=None if positions is None else tuple(int(k) for k in positions),
+    )
 
 
 def _is_factory(named: Callable[..., Any]) -> bool:

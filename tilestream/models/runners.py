@@ -34,6 +34,10 @@ class Runner(Protocol):
     """Runs one callable on samples `(n, c, h, w)` as they are stored."""
 
     @property
+    def function(self) -> Callable[[], Callable[[Any], Any]]:
+        """Return what makes the callable, or returns the one that was made."""
+
+    @property
     def device(self) -> str:
         """Return `cpu`, or the device, such as `cuda:0`."""
 

@@ -12,10 +12,10 @@ import math
 import pickle
 import struct
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from tilestream.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
+
+Select: TypeAlias = Callable[[Mapping[str, "torch.Tensor"]], Mapping[str, "torch.Tensor"]]
+"""Takes the tensors of a checkpoint and returns those that a network wants."""
 
 HIPT_LICENCE = "Apache-2.0 with Commons Clause, for non-commercial academic use"
 
@@ -62,7 +65,9 @@ _UNREADABLE = (
 """What torch raises of files that are damaged, cut or no weights at all."""
 
 
-def load_weights(module: torch.nn.Module, path: str | Path, *, model: str, key: str | None = None) -> str:
+def load_weights(
+    module: torch.nn.Module, path: str | Path, *, model: str, key: str | None = None, select: Select | None = None
+) -> str:
     """Load weights into a network and return the digest of their file.
 
     Parameters
@@ -75,6 +80,8 @@ def load_weights(module: torch.nn.Module, path: str | Path, *, model: str, key: 
         What users call the network, for messages.
     key : str, optional
         Key of a checkpoint that holds the state dict, such as `student`; None = the first of `WRAPPERS` that is there.
+    select : callable, optional
+        Returns those tensors of a state dict that are the network's, under its names.
 
     Returns
     -------
@@ -88,7 +95,8 @@ def load_weights(module: torch.nn.Module, path: str | Path, *, model: str, key: 
     """
     path = Path(path)
     found = weights_digest(path, model=model)
-    tensors = _of_network(_unwrapped(_read(path), path, key), set(module.state_dict()))
+    stored = _unwrapped(_read(path), path, key)
+    tensors = _of_network(stored if select is None else select(stored), set(module.state_dict()))
     _require_same(tensors, module.state_dict(), path=path, model=model)
     module.load_state_dict(tensors, strict=True)
     return found

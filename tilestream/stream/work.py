@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import socket
@@ -278,7 +279,17 @@ def make_stage(spec: StageSpec) -> Stage:
 def _stage(target: str, params: str, stamp: tuple[int, int] | None) -> Stage:
     del stamp  # a part of the key
     factory = resolve(target, table=STAGES, group="tilestream.stages")
-    made: Stage = factory(**json.loads(params))
+    given = json.loads(params)
+    try:
+        inspect.signature(factory).bind(**given)
+    except TypeError as error:
+        raise ConfigError.of(
+            f"parameters of `{target}`",
+            got=f"{sorted(given)} ({error})",
+            expected=f"some of {list(inspect.signature(factory).parameters)}",
+            do="Leave out what it does not take.",
+        ) from error
+    made: Stage = factory(**given)
     return made
 
 

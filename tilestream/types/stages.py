@@ -77,6 +77,16 @@ class StageContract:
     """Dense: what its channels are the scores of; stored is the number of the greatest one, as labels."""
     framework: str = "numpy"
     """What its samples come as: `numpy` for an array on the host, `torch` for a tensor on the process's device."""
+    input_px: int | None = None
+    """Edge that it resizes tiles to by itself, px, so that it takes tiles of any; None = they enter as they are."""
+    pooling: str | None = None
+    """How tokens become a vector, in words."""
+    source: str | None = None
+    """Where its weights are published."""
+    licence: str | None = None
+    """Licence of its weights."""
+    weights: str | None = None
+    """Digest of its weights, or `random:SEED`."""
 
     @property
     def is_model(self) -> bool:
