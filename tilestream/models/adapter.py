@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from tilestream.cache.device import DeviceKey, key_of
 from tilestream.errors import ConfigError, StageError, TilestreamError
+from tilestream.models.channels import channel_error, check_scaling, check_units, find_channels
 from tilestream.models.dense import check_dense, checked_map
 from tilestream.models.runners import HostRunner, Once, Runner, TorchRunner, is_module, torch_type
 from tilestream.registry import resolve
@@ -70,8 +71,8 @@ class AdaptedStage:
             When the image has another number of channels, or lacks one that is named.
         """
         positions = find_channels(self.recorded, image)
-        _check_scaling(self.recorded, len(positions))
-        _check_units(self.recorded, image)
+        check_scaling(self.recorded, len(positions))
+        check_units(self.recorded, image)
         return replace(self.made_by, params={**self.made_by.params, "positions": list(positions)})
 
     def output_names(self, image: ImageInfo) -> tuple[str, ...]:
@@ -143,13 +144,13 @@ class AdaptedStage:
         name, contract = self.recorded.name, self.recorded
         if self.channels is not None:
             if max(self.channels) >= pixels.shape[1]:
-                raise _channel_error(name, f"{pixels.shape[1]} channels", f"at least {max(self.channels) + 1}")
+                raise channel_error(name, f"{pixels.shape[1]} channels", f"at least {max(self.channels) + 1}")
             if self.channels != tuple(range(pixels.shape[1])):
                 pixels = pixels[:, list(self.channels)]
         elif isinstance(contract.channels, int) and pixels.shape[1] != contract.channels:
-            raise _channel_error(name, f"{pixels.shape[1]} channels", f"{contract.channels}")
+            raise channel_error(name, f"{pixels.shape[1]} channels", f"{contract.channels}")
         elif isinstance(contract.channels, tuple):
-            raise _channel_error(name, "a stage that no image was chosen for", f"the positions of {contract.channels}")
+            raise channel_error(name, "a stage that no image was chosen for", f"the positions of {contract.channels}")
         return pixels
 
     def _checked(self, found: Array, shape: tuple[int, ...]) -> Array:
@@ -165,43 +166,6 @@ class AdaptedStage:
                 do="Return one vector a tile, as long as `dim` of the contract says.",
             )
         return np.ascontiguousarray(found, np.float32)
-
-
-def find_channels(contract: StageContract, image: ImageInfo) -> tuple[int, ...]:
-    """Return the positions of a contract's channels among those of an image.
-
-    Parameters
-    ----------
-    contract : StageContract
-        Names, a number, or None for all.
-    image : ImageInfo
-        The image.
-
-    Returns
-    -------
-    tuple of int
-        In the order of the contract.
-
-    Raises
-    ------
-    StageError
-        When the image has another number of channels, or lacks one that is named.
-    """
-    names = [channel.name for channel in image.channels]
-    if contract.channels is None:
-        return tuple(range(len(names)))
-    if isinstance(contract.channels, int):
-        if contract.channels != len(names):
-            raise _channel_error(contract.name, f"{len(names)} channels {names}", f"{contract.channels}")
-        return tuple(range(len(names)))
-    folded = [name.casefold() for name in names]
-    found = []
-    for wanted in contract.channels:
-        exact = names.index(wanted) if wanted in names else None
-        if exact is None and folded.count(wanted.casefold()) != 1:
-            raise _channel_error(contract.name, f"channels {names}", f"one called `{wanted}`")
-        found.append(folded.index(wanted.casefold()) if exact is None else exact)
-    return tuple(found)
 
 
 def adapt(target: str, positions: Sequence[int] | None = None, **contract: Any) -> AdaptedStage:
@@ -282,7 +246,7 @@ def adapted(
     StageError
         When mean or standard deviation do not belong to the channels.
     """
-    _check_scaling(contract, None if positions is None else len(positions))
+    check_scaling(contract, None if positions is None else len(positions))
     _check_framework(contract, target)
     runner = TorchRunner(make, contract) if contract.is_model else HostRunner(make, contract)
     return AdaptedStage(
@@ -363,43 +327,6 @@ def _contract_of(target: str, function: Any, overrides: Mapping[str, Any]) -> St
 
 def _to_json(contract: StageContract) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(contract).items()}
-
-
-def _check_scaling(contract: StageContract, channels: int | None) -> None:
-    """Refuse a mean or std of another length than the channels, and a std of 0."""
-    if channels is None:
-        channels = contract.channels if isinstance(contract.channels, int) else len(contract.channels or ()) or None
-    for key, values in (("mean", contract.mean), ("std", contract.std)):
-        if values and len(values) not in (1, channels or len(values)):
-            raise _channel_error(contract.name, f"`{key}` of {len(values)} values", f"1 or {channels}")
-    if 0.0 in contract.std:
-        raise ConfigError.of(
-            f"`std` of `{contract.name}`",
-            got=contract.std,
-            expected="values other than 0",
-            do="Correct the contract.",
-        )
-
-
-def _check_units(contract: StageContract, image: ImageInfo) -> None:
-    """Refuse a mean and std for samples in 0 to 1 when samples come as whole numbers and nothing scales them."""
-    small = contract.mean and contract.std and max(map(abs, (*contract.mean, *contract.std))) <= 1
-    if small and contract.scale == 1 and image.dtype.kind in "ui":
-        raise StageError.of(
-            f"contract of `{contract.name}`",
-            got=f"mean {contract.mean} and std {contract.std} without `scale`, on {image.dtype} samples",
-            expected="samples in the units of mean and std",
-            do='Add "scale": 1 / 255 for 8-bit samples.',
-        )
-
-
-def _channel_error(name: str, got: str, expected: str) -> StageError:
-    return StageError.of(
-        f"channels of `{name}`",
-        got=got,
-        expected=expected,
-        do="Choose channels in the column `bands` of a manifest, or name them in the contract.",
-    )
 
 
 @functools.lru_cache(maxsize=64)

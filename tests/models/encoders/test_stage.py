@@ -135,6 +135,12 @@ def test_four_channels_are_refused_by_three(folder: Path) -> None:
         stage(batch(channels=4))
 
 
+def test_scale_of_8_bits_is_refused_on_16(folder: Path) -> None:
+    stage = make_stage(library_spec(f"timm:{folder}", {}))
+    with pytest.raises(StageError, match="65535"):
+        stage.for_image(info(64, 64, channels=image_of("r", "g", "b").channels, dtype=np.dtype("u2")))
+
+
 @pytest.mark.parametrize("kind", ["Dinov2", "ConvNext"])
 def test_transformers_folder(kind: str, tmp_path: Path) -> None:
     import transformers
@@ -274,8 +280,7 @@ def test_network_that_nobody_builds_is_said() -> None:
         stage.load()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["uni", "virchow2", "h0-mini", "gigapath"])
+@pytest.mark.parametrize("name", ["uni", "uni2-h", "virchow", "virchow2", "h-optimus-0", "h0-mini", "gigapath"])
 def test_ready_record_is_built_by_timm(name: str) -> None:
     """With no memory for weights: names of arguments and shapes have to be right."""
     from tilestream.models.encoders import timm_models

@@ -36,6 +36,7 @@ def import_library(module: str) -> Any:
     ConfigError
         When it is not installed, or does not import.
     """
+    package = PACKAGES[module]
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
@@ -45,7 +46,7 @@ def import_library(module: str) -> Any:
             f"library `{module}`",
             got="not installed",
             expected="what builds the encoder",
-            do=f"pip install {PACKAGES[module]}, or pip install -e '.[encoders]' for all of them.",
+            do=f"pip install {package}, or pip install -e '.[encoders]' for all of them.",
         ) from error
     except (ImportError, RuntimeError, AttributeError) as error:  # a torchvision of another build raises each of these
         raise _broken(module, error) from error
@@ -53,14 +54,14 @@ def import_library(module: str) -> Any:
 
 def _broken(module: str, error: Exception) -> ConfigError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    is_vision = "torchvision" in reason
+    is_vision, package = "torchvision" in reason, PACKAGES[module]
     return ConfigError.of(
         f"library `{module}`",
         got=f"{type(error).__name__}: {reason}",
         expected="that it can be imported",
         do="Install the torchvision that belongs to this torch (same index, same build)."
         if is_vision
-        else f"Install it anew: pip install --upgrade {PACKAGES[module]}.",
+        else f"Install it anew: pip install --upgrade {package}.",
     )
 
 
