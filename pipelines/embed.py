@@ -21,11 +21,8 @@ from tilestream.cluster.handshake import agreed
 from tilestream.codecs.durable import ensure_directory
 from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError, OutputError
-<<<<<<< HEAD
-from tilestream.pipelines.chain import ChainChoice
-=======
 from tilestream.models.encoders.names import is_library_encoder
->>>>>>> 0fd807a (Encoders of timm, transformers, open_clip and torch.hub by name, with ready contracts for those that people use)
+from tilestream.pipelines.chain import ChainChoice
 from tilestream.pipelines.cohort import Cohort, Entry, no_inputs
 from tilestream.pipelines.cohort_table import record_cohort
 from tilestream.pipelines.course import Course
@@ -168,16 +165,11 @@ def run_embed(
         if client is None:
             wanted = [encoder_spec(one.name, one.params, tile_px=config.tile_px) for one in config.encoders]
             client = stack.enter_context(open_client(config.cluster or profile_for(*wanted)))
-<<<<<<< HEAD
-        stages = [*(one.name for one in config.encoders), *config.chain.targets]
+            load_here(client, wanted)
+        stages = [*(one.name for one in config.encoders if not is_library_encoder(one.name)), *config.chain.targets]
         files = [*(str(path) for one in config.encoders for path in weights_files(one.params)), *config.chain.files]
         place = Place.of(config.out)
         stack.enter_context(agreement(client, cohort.entries, out=place, stages=stages, files=files))
-=======
-            load_here(client, wanted)
-        names = [one.name for one in config.encoders if not is_library_encoder(one.name)]
-        stack.enter_context(agreement(client, cohort.entries, out=Place.of(config.out), stages=names))
->>>>>>> 0fd807a (Encoders of timm, transformers, open_clip and torch.hub by name, with ready contracts for those that people use)
         install_caches(client, config.caches)
         threads, beside = threads_of(client), tasks_of_machine(client)
         begin_at = stack.enter_context(taken_seat(Place.of(receipts)))

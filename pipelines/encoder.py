@@ -170,22 +170,17 @@ def require_known(name: str, output: Output) -> None:
     others = [entry.name for entry in entry_points(group="tilestream.stages")]
     if ":" in name or name in (*STAGES, *others):
         return
-<<<<<<< HEAD
     raise unknown_name(name, [known for known in sorted(STAGES) if _gives(known, output)])
 
 
 def _gives(name: str, output: Output) -> bool:
     """Return whether a registered name is a stage of a kind as it is; it is not where it needs more than its name."""
-    if name == "callable":
+    if name in ("callable", "encoder"):
         return False
     try:
         return make_stage(StageSpec(target=name)).contract.output == output
     except ConfigError:  # weights
         return False
-=======
-    made = (known for known in sorted(STAGES) if known not in ("callable", "encoder"))  # none by themselves
-    raise unknown_name(name, [known for known in made if make_stage(StageSpec(target=known)).contract.output == output])
->>>>>>> 0fd807a (Encoders of timm, transformers, open_clip and torch.hub by name, with ready contracts for those that people use)
 
 
 def require_output(contract: StageContract, output: Output) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tilestream.errors import ConfigError
-from tilestream.models.adapter import find_channels
 from tilestream.models.attended import Attended, make_attended, try_regions
+from tilestream.models.channels import find_channels
 from tilestream.models.runners import one_torch_thread, torch_device
 from tilestream.types import Array, Batch, ImageInfo, Pending, StageContract, StageSpec
 

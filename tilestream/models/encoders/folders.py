@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from tilestream.errors import ConfigError
-from tilestream.models.weights import weights_digest
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 """How names of files of weights end."""
@@ -80,37 +77,3 @@ def weights_file(folder: Path, names: tuple[str, ...], *, model: str) -> Path:
         expected=f"one of {', '.join(names)}",
         do="Give the file itself.",
     )
-
-
-def place_digest(path: Path, *, model: str) -> str:
-    """Return the digest of a file of weights, or of the configuration and weights of a folder.
-
-    Parameters
-    ----------
-    path : Path
-        File or folder.
-    model : str
-        What users call the model.
-
-    Returns
-    -------
-    str
-        32 hex digits of BLAKE2b; where they lie is not part of it. Files that have not changed are not read again.
-    """
-    if not path.is_dir():
-        return _digest_of(path, model)
-    parts = sorted(one for one in path.iterdir() if one.is_file() and one.suffix in (*WEIGHTS, ".json"))
-    text = "".join(f"{one.name} {_digest_of(one, model)}\n" for one in parts)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _digest_of(path: Path, model: str) -> str:
-    if not path.is_file():
-        return weights_digest(path, model=model)  # which says what is wrong
-    about = path.stat()
-    return _digest_at(path, model, (about.st_mtime_ns, about.st_size, about.st_ino))
-
-
-@lru_cache(maxsize=256)
-def _digest_at(path: Path, model: str, state: tuple[int, int, int]) -> str:
-    return weights_digest(path, model=model)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from tilestream.errors import ConfigError
 from tilestream.models.encoders.download import fetched, is_download
-from tilestream.models.encoders.folders import place_digest, weights_file
+from tilestream.models.encoders.folders import weights_file
 from tilestream.models.encoders.libraries import built, named_object, takes
 from tilestream.models.encoders.record import EncoderRecord, record_of
+from tilestream.registry import weights_digest
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -174,7 +175,15 @@ def digest_of(record: EncoderRecord, weights: Weights) -> str:
     path = weights.path(record)
     if path is None or weights.seed is not None:
         return f"random:{weights.seed}"
-    return place_digest(path, model=record.name)
+    found = weights_digest({"weights": str(path)})
+    if found is None:
+        raise ConfigError.of(
+            f"weights of `{record.name}`",
+            got=f"nothing in `{path}`",
+            expected="a file of them, or a folder as the hub has it",
+            do="Check the path.",
+        )
+    return found
 
 
 def load(document: Mapping[str, Any], weights: Weights, *, digest: str | None = None) -> nn.Module:
