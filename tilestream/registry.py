@@ -31,6 +31,7 @@ STAGES: Mapping[str, str] = {
 `tilestream.stages`."""
 
 REGION_STAGES: Mapping[str, str] = {
+    "vit": "tilestream.models.regionstages:vit",
     "vit4k": "tilestream.models.hipt:vit4k",
     "windowed": "tilestream.models.regionstages:windowed",
 }
