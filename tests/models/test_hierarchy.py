@@ -11,7 +11,7 @@ from tests.models import gridstages
 from tilestream.errors import ConfigError, StageError
 from tilestream.models.gridparts import REGION, SLIDE, make_part, region_contract
 from tilestream.models.hierarchy import chain_of
-from tilestream.registry import AGGREGATORS
+from tilestream.registry import AGGREGATORS, REGION_STAGES
 from tilestream.types import Hierarchy, RegionContract, StageSpec
 
 STAGES = "tests.models.gridstages"
@@ -148,7 +148,7 @@ def test_an_aggregator_without_weights_of_its_own_needs_none():
     np.testing.assert_array_equal(found, bag.mean(axis=1))
 
 
-@pytest.mark.parametrize("name", ["vit4k", "windowed"])
+@pytest.mark.parametrize("name", sorted(REGION_STAGES))
 def test_region_stages_of_ours_leave_masked_cells_out(name):
     pytest.importorskip("torch")
     part = make_part(REGION, StageSpec(target=name, params={"random_weights": 1}), dim=384)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tilestream.errors import StageError
+from tilestream.models.linear import Linear
 from tilestream.models.singly import singly
 from tilestream.models.vit import MLP
 
@@ -58,7 +59,7 @@ class PoolingAttention(nn.Module):
         super().__init__()
         self.heads = heads
         width = out // heads
-        self.qkv = nn.Linear(dim, 3 * out)
+        self.qkv = Linear(dim, 3 * out)
         for name, stride in (("q", q_stride), ("k", kv_stride), ("v", kv_stride)):
             pool = nn.Conv2d(width, width, 3, stride=stride, padding=1, groups=width, bias=False)
             self.add_module(f"pool_{name}", pool)
@@ -66,7 +67,7 @@ class PoolingAttention(nn.Module):
         distances = 2 * max(-(-cells // q_stride), -(-cells // kv_stride)) - 1
         self.rel_pos_h = nn.Parameter(nn.init.trunc_normal_(torch.empty(distances, width), std=0.02))
         self.rel_pos_w = nn.Parameter(nn.init.trunc_normal_(torch.empty(distances, width), std=0.02))
-        self.proj = nn.Linear(out, out)
+        self.proj = Linear(out, out)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return tokens `[n, qh, qw, out]` of tokens `[n, h, w, dim]`; `qh` is `h / q_stride`, rounded up."""
@@ -154,7 +155,7 @@ class MultiscaleBlock(nn.Module):
         self.q_stride = q_stride
         self.norm1 = nn.LayerNorm(dim, eps=EPS)
         self.attn = PoolingAttention(dim, out, heads=heads, q_stride=q_stride, kv_stride=kv_stride, cells=cells)
-        self.shortcut_proj_attn = nn.Linear(dim, out) if dim != out else None
+        self.shortcut_proj_attn = Linear(dim, out) if dim != out else None
         self.norm2 = nn.LayerNorm(out, eps=EPS)
         self.mlp = MLP(out, 4 * out)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tilestream.errors import ConfigError, StageError
+from tilestream.models.linear import Linear
 from tilestream.models.singly import singly
 from tilestream.models.vit import MLP, GridEmbed
 
@@ -42,8 +43,8 @@ class WindowAttention(nn.Module):
     def __init__(self, dim: int, *, heads: int, window: int) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim)
+        self.proj = Linear(dim, dim)
         offsets = (2 * window - 1) ** 2
         self.offset_bias = nn.Parameter(nn.init.trunc_normal_(torch.empty(offsets, heads), std=0.02))
         self.register_buffer("offset_of", window_offsets(window), persistent=False)  # t, t
@@ -161,11 +162,11 @@ class WindowedTransformer(nn.Module):
         StageError
             When the grids or the mask have another shape than it takes, or no token of a grid counts.
         """
-        return singly(self._vectors, x, _checked_mask(mask, x))  # n, dim
+        return singly(self._vectors, x, _checked_mask(mask, (len(x), *self.phi.grid_yx(x)), x.device))  # n, dim
 
     def forward_tokens(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return all tokens after the last norm, `[n, gh, gw, dim]`; those that do not count have no meaning."""
-        return singly(self._tokens, x, _checked_mask(mask, x))
+        return singly(self._tokens, x, _checked_mask(mask, (len(x), *self.phi.grid_yx(x)), x.device))
 
     def _vectors(self, x: Tensor, mask: Tensor) -> Tensor:
         tokens = self._tokens(x, mask)  # n, gh, gw, dim
@@ -204,10 +205,9 @@ def window_offsets(window: int) -> Tensor:
     return offsets[..., 0] * (2 * window - 1) + offsets[..., 1]
 
 
-def _checked_mask(mask: Tensor | None, x: Tensor) -> Tensor:
-    grids = (x.shape[0], *x.shape[2:])
+def _checked_mask(mask: Tensor | None, grids: tuple[int, int, int], device: torch.device) -> Tensor:
     if mask is None:
-        return torch.ones(grids, dtype=torch.bool, device=x.device)
+        return torch.ones(grids, dtype=torch.bool, device=device)
     if mask.dtype != torch.bool or tuple(mask.shape) != grids:
         raise StageError.of(
             "mask of tokens",
