@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,6 @@ from tilestream.pipelines.image import chosen
 from tilestream.pipelines.ingest_image import StorePlaces
 from tilestream.pipelines.map_store import MapRequest, MapTiles, finished_map, prepare_map
 from tilestream.pipelines.recipe import digest, file_digest, image_recipe, new_recipe
-from tilestream.plan.holding import holding
 from tilestream.plan.levels import target_mpp
 from tilestream.plan.tiles import TilePlan, plan_tiles
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
@@ -147,15 +145,17 @@ class MapJob:
         config, contract = self.config, encoder.contract
         tile_px, halo_px = self._tiles(contract)
         edge = config.super_tile_px
-        if edge is None:  # regions are work enough by themselves
-            edge = super_tile_edge(tile_px) * (1 if contract.inner_px else min(contract.stride, COARSE_UNITS))
-        plan = partial(
-            plan_tiles, pyramid, mpp=config.mpp or target_mpp(contract, pyramid.info), needs_mpp=contract.needs_mpp
+        if edge is None:  # a region of a hierarchy is work enough by itself
+            edge = super_tile_edge(tile_px) * (1 if contract.keeps_place else min(contract.stride, COARSE_UNITS))
+        return plan_tiles(
+            pyramid,
+            tile_px=tile_px,
+            mpp=config.mpp or target_mpp(contract, pyramid.info),
+            halo_px=halo_px,
+            where=self._where,
+            super_tile_px=edge,
+            needs_mpp=contract.needs_mpp,
         )
-        whole = partial(plan, tile_px=tile_px, halo_px=halo_px, super_tile_px=edge)
-        if not contract.inner_px:
-            return whole(where=self._where)
-        return holding(whole(where="all"), plan(tile_px=contract.inner_px, where=self._where))
 
     def _recipe(self, pyramid: Pyramid, encoder: Encoder) -> dict[str, Any]:
         config, contract, where = self.config, encoder.contract, Path(self._where)

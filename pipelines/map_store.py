@@ -68,7 +68,7 @@ class MapTiles:
             stride=contract.stride,
             trim_px=trim,
             is_blended=self.is_blended,
-            keeps_place=contract.inner_px > 0,
+            keeps_place=contract.keeps_place,
         )
 
 

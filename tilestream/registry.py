@@ -194,11 +194,12 @@ def _content_digest(path: str, stamp: tuple[int, int]) -> str:
 
 def weights_files(params: Mapping[str, Any]) -> list[Path]:
     """Return the files of the weights that a part is made with, in the order of their names; none where it has none."""
-    path = params.get("weights")
-    if not isinstance(path, str) or not path:
-        return []
-    root = Path(path)
-    return sorted(one for one in (root.rglob("*") if root.is_dir() else [root]) if one.is_file())
+    found: list[Path] = []
+    for path in (params.get(key) for key in WEIGHTS):
+        if isinstance(path, str) and path:
+            root = Path(path)
+            found += sorted(one for one in (root.rglob("*") if root.is_dir() else [root]) if one.is_file())
+    return found
 
 
 def _digest(spec: ModuleSpec | None) -> str | None:

@@ -154,7 +154,7 @@ def test_names_and_what_the_store_is_told():
     assert names[:6] == ("mean", "64_0", "64_1", "64_2", "16_0", "16_1")
     assert names[6:] == tuple(f"64_{i}_16_{j}" for i in range(3) for j in range(2))
     contract = stage.contract
-    assert (contract.px, contract.halo_px, contract.stride, contract.inner_px) == (64 + 48, 24, 4, 16)
+    assert (contract.px, contract.halo_px, contract.stride, contract.keeps_place) == (64 + 48, 24, 4, True)
     assert (contract.stored, contract.value_range, contract.dim) == ("uint8", (0.0, 100.0), 12)
     spec = stage.for_image(image_of())
     assert attention(**spec.params).contract == contract

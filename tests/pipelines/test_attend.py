@@ -136,17 +136,14 @@ def test_other_units_change_no_value(tmp_path):
     np.testing.assert_array_equal(*maps)
 
 
-def test_regions_with_a_little_tissue_are_whole(slide, tmp_path):
+def test_regions_are_whole_and_those_of_embed(slide, tmp_path):
     words = ["--encoder", f"{HERE}:measured", "--region", REGION_PX, "--maps", "mean"]
     assert run(slide, "--out", tmp_path, *words).exit_code == 0
     _, maps = stored(tmp_path / "a.svs.attention.zarr")
-    tiles = ts.plan_tiles(ts.open_pyramid(str(slide)), tile_px=TILE_PX, where="tissue").wanted
-    each = REGION_PX // TILE_PX
-    for iy in range(3):
-        for ix in range(4):
-            part = maps[0, iy * 32 : (iy + 1) * 32, ix * 32 : (ix + 1) * 32]
-            wanted = tiles[iy * each : (iy + 1) * each, ix * each : (ix + 1) * each].any()
-            assert np.isfinite(part).all() if wanted else np.isnan(part).all()
+    plan = ts.plan_tiles(ts.open_pyramid(str(slide)), tile_px=TILE_PX, region_px=REGION_PX, whole_regions=True)
+    wanted = np.kron(plan.wanted, np.ones((TOKENS, TOKENS), bool))[: maps.shape[1], : maps.shape[2]]
+    assert 0 < wanted.mean() < 1
+    np.testing.assert_array_equal(np.isfinite(maps[0]), wanted)
     assert not (tmp_path / "a.svs.heads.attention.png").exists()  # no head is stored
 
 

@@ -57,7 +57,7 @@ class AttentionStage:
             halo_px=halo,
             stored="uint8",
             value_range=(0.0, 100.0),
-            inner_px=own.px,
+            keeps_place=True,
             framework="torch",
         )
 

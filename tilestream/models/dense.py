@@ -31,7 +31,7 @@ def check_dense(contract: StageContract) -> None:
     if contract.output == "vector":
         told = [
             key
-            for key in ("stride", "halo_px", "void_px", "stored", "value_range", "inner_px", "classes")
+            for key in ("stride", "halo_px", "void_px", "stored", "value_range", "keeps_place", "classes")
             if _told(contract, key)
         ]
         if told:
@@ -58,9 +58,6 @@ def _check_edges(contract: StageContract) -> None:
     if not 0 <= contract.void_px <= contract.halo_px < contract.px / 2:
         got = f"halo_px={contract.halo_px}, void_px={contract.void_px}"
         raise _refused(name, "halo_px", got, f"0 <= void_px <= halo_px, and a halo below half of `px`, {contract.px}")
-    core = contract.px - 2 * contract.halo_px
-    if contract.inner_px and core % contract.inner_px:
-        raise _refused(name, "inner_px", contract.inner_px, f"a divisor of {core}, the tile without its halo")
 
 
 def checked_map(found: Array, given: tuple[int, ...], contract: StageContract) -> Array:

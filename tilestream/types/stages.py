@@ -70,9 +70,9 @@ class StageContract:
     """Dense: type that is stored, `float32`, `uint8` or `uint16`; None = the one that it returns."""
     value_range: tuple[float, float] | None = None
     """Dense: smallest and largest value; others are clipped. Integers are scaled between them, nodata comes after."""
-    inner_px: int = 0
-    """Dense: edge of an encoder's tiles, where its own are regions of them; 0 where they are not. Regions keep their
-    place at the edges of the image, with 0 and no valid pixel beyond, and one is wanted where a tile in it is."""
+    keeps_place: bool = False
+    """Dense: whether a tile at the edge of the image reaches beyond it, where pixels are 0 and not valid, instead of
+    being moved inside: for regions, whose place says which tiles of an encoder they hold."""
     classes: tuple[str, ...] = ()
     """Dense: what its channels are the scores of; stored is the number of the greatest one, as labels."""
     framework: str = "numpy"
