@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tilestream import __version__
-from tilestream.registry import source_digest, weights_digest
+from tilestream.registry import WEIGHTS, source_digest, weights_digest
 from tilestream.types import ImageInfo, StageContract, StageSpec
 
 
@@ -74,11 +74,11 @@ def params_recipe(params: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        The same, but for `weights` that is a file or folder: known by what is in it, so that an edited one is another
-        recipe and a moved one is not.
+        The same, but for `weights` and `weights_4k` that are a file or folder: known by what is in it, so that an
+        edited one is another recipe and a moved one is not.
     """
-    found = weights_digest(params)
-    return dict(params) if found is None else {**params, "weights": {"digest": found}}
+    found = {key: weights_digest({key: params.get(key)}) for key in WEIGHTS}
+    return {**params, **{key: {"digest": one} for key, one in found.items() if one is not None}}
 
 
 def digest(document: Mapping[str, Any]) -> str:

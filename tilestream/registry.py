@@ -49,6 +49,9 @@ AGGREGATORS: Mapping[str, str] = {
 `tilestream.aggregators`."""
 
 _BLOCK_BYTES = 1 << 22
+WEIGHTS = "weights", "weights_4k"
+"""Parameters of a part that name a file or folder of weights."""
+
 _in_use: dict[str, tuple[ModuleSpec | None, str | None]] = {}
 
 
@@ -150,7 +153,7 @@ def weights_stamp(params: Mapping[str, Any]) -> tuple[int, int] | None:
     Parameters
     ----------
     params : Mapping
-        Parameters of the part; `weights` may be the path of a file or folder.
+        Parameters of the part; `weights` and `weights_4k` may be paths of files or folders.
 
     Returns
     -------
@@ -167,7 +170,7 @@ def weights_digest(params: Mapping[str, Any]) -> str | None:
     Parameters
     ----------
     params : Mapping
-        Parameters of the part; `weights` may be the path of a file or folder.
+        Parameters of the part; `weights`, or else `weights_4k`, may be the path of a file or folder.
 
     Returns
     -------
@@ -176,7 +179,8 @@ def weights_digest(params: Mapping[str, Any]) -> str | None:
         no such files. They are read once a process and state.
     """
     stamp = weights_stamp(params)
-    return None if stamp is None else _content_digest(str(params["weights"]), stamp)
+    path = next((params[key] for key in WEIGHTS if params.get(key)), "")
+    return None if stamp is None else _content_digest(str(path), stamp)
 
 
 @lru_cache(maxsize=16)

@@ -192,3 +192,12 @@ def test_an_image_of_four_channels_is_refused():
     four = replace(image, channels=(*image.channels, Channel(name="near infrared")))
     with pytest.raises(StageError, match="4 channels"):
         attention(PAIR, region_px=64).for_image(four)
+
+
+def test_one_pass_gives_vectors_and_attention_to_the_bit():
+    tile_network, _ = pair()
+    tiles = torch.rand(3, 3, TILE_PX, TILE_PX, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        vectors, seen = tile_network.forward_both(tiles)
+        assert torch.equal(vectors, tile_network(tiles))
+        assert torch.equal(seen, tile_network.forward_attention(tiles))

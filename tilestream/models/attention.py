@@ -21,6 +21,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+from tilestream.models.vit import VisionTransformer
+
 LATTICES = 2
 """Lattices of tiles, half a tile apart."""
 REGION_SHIFTS = 4
@@ -203,6 +205,8 @@ def factorised(tile: TileSums, region: tuple[Tensor, Tensor] | None) -> dict[str
 
 def _look(network: nn.Module, x: Tensor, *, embeds: bool) -> tuple[Tensor, Tensor]:
     """Return vectors `(n, dim)` and attention `(n, heads, t, t)` of tiles; no vectors where none are wanted."""
+    if embeds and isinstance(network, VisionTransformer):
+        return network.forward_both(x)
     attention = attention_of(network, x)
     return network(x) if embeds else attention.new_zeros((len(x), 0)), attention
 

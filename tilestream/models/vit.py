@@ -331,6 +331,12 @@ class VisionTransformer(nn.Module):
         gh, gw = self._embedding.grid_yx(x)
         return self._run(self._attention, x, mask).reshape(len(x), self._last.attn.heads, gh, gw)
 
+    def forward_both(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return what `forward` and `forward_attention` give, to the bit, at the cost of little more than one."""
+        gh, gw = self._embedding.grid_yx(x)
+        found = self._run(self._both, x, mask)  # n, dim + heads gh gw
+        return found[:, : self.dim], found[:, self.dim :].reshape(len(x), self._last.attn.heads, gh, gw)
+
     def _run(self, last: Callable[[Tensor, Tensor | None], Tensor], x: Tensor, mask: Tensor | None) -> Tensor:
         """Return what the last step makes of the tokens before the last block and of the keys."""
         grid = self._embedding.grid_yx(x)
@@ -363,6 +369,9 @@ class VisionTransformer(nn.Module):
 
     def _attention(self, tokens: Tensor, keys: Tensor | None) -> Tensor:
         return self._last.attn.weights_first(self._last.norm1(tokens), keys)[:, :, 1:]  # n, heads, gh gw
+
+    def _both(self, tokens: Tensor, keys: Tensor | None) -> Tensor:
+        return torch.cat([self._vector(tokens, keys), self._attention(tokens, keys).flatten(1)], dim=1)
 
     @property
     def _embedding(self) -> PatchEmbed | GridEmbed:
