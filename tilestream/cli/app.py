@@ -11,7 +11,7 @@ import typer
 from tilestream import __version__
 from tilestream.cli import cacheoptions as caching
 from tilestream.cli import chainoptions as chaining
-from tilestream.cli import encoding
+from tilestream.cli import encoding, training
 from tilestream.cli import mapoptions as maps
 from tilestream.cli import options as opt
 from tilestream.cli.attending import attend
@@ -28,6 +28,7 @@ app = typer.Typer(
     help="Streams gigapixel images, slides and satellite scenes alike, through kernels and models in bounded memory.",
     epilog="Exit codes: 0 all done, 2 usage, 3 finished but some inputs failed, 130 interrupted and resumable.",
 )
+app.add_typer(training.app, name="train")
 
 
 def main() -> None:
