@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -120,7 +120,7 @@ class BagFeed:
         self._left_bytes = keep_bytes
         self._kept: dict[int, Array] = {}
 
-    def show(self, batches: Sequence[Sequence[int]], sample: Sample | None = None) -> Iterator[BagBatch]:
+    def show(self, batches: Sequence[Sequence[int]], sample: Sample | None = None) -> Generator[BagBatch, None, None]:
         """Yield bags that are computed together, the next ones being read meanwhile.
 
         Parameters

@@ -209,14 +209,14 @@ class HeadTraining:
             for start in range(0, len(numbers), per_step)
         ]
         shown = self._feed.show([batch for step in steps for batch in step], sample)
-        labels = iter(torch.from_numpy(train.labels[order]).split([len(batch) for step in steps for batch in step]))
+        labels = iter(_split(train.labels[order], [batch for step in steps for batch in step]))
         total, weight_sum = 0.0, 0.0
         for step in steps:
             course.optimiser.zero_grad()
             slides = sum(map(len, step))
             for _ in step:
                 loss, weight = self._loss(course.head, next(shown), next(labels), weights)
-                (loss / slides).backward()
+                (loss / slides).backward()  # type: ignore[no-untyped-call]  # torch's own
                 total += float(loss.detach())
                 weight_sum += weight
             course.optimiser.step()
@@ -245,7 +245,7 @@ class HeadTraining:
     def _validate(self, head: Head, val: Examples, weights: torch.Tensor) -> float:
         head.eval()
         batches = batches_of([int(n) for n in val.numbers], self._bags, most=TESTED_TOGETHER)
-        labels = torch.from_numpy(val.labels).split([len(batch) for batch in batches])
+        labels = _split(val.labels, batches)
         total, weight_sum = 0.0, 0.0
         with torch.inference_mode():
             for own, bags in zip(labels, self._feed.show(batches), strict=True):
@@ -325,6 +325,12 @@ def _start_even(head: Head) -> None:
     if isinstance(score, torch.nn.Linear):
         with torch.no_grad():
             score.weight.mul_(0.01)
+
+
+def _split(labels: Ints, batches: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+    """Return the labels of each batch."""
+    edges = np.cumsum([len(batch) for batch in batches])[:-1]
+    return [torch.from_numpy(own) for own in np.split(labels, edges)]
 
 
 def _mixed(seed: tuple[int, ...]) -> int:
