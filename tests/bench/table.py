@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-PAUSE_S = 0.3
+PAUSE_S = 0.25
 """Between contestants: the threads of OpenMP spin for up to 0.2 s after their work, on the cores of whoever is next."""
 
 
