@@ -28,6 +28,8 @@ class Entry:
     """Name in tables; the key unless a manifest gives one."""
     mpp: float | None = None
     """Micrometres per pixel of level 0 by the manifest; goes before what the image says."""
+    light: str | None = None
+    """`brightfield` or `fluorescence` by the manifest; goes before what the image says."""
     mask: str | None = None
     """Mask or GeoJSON of this image; goes before the `where` of the run."""
     label: str | None = None
@@ -196,7 +198,14 @@ def _overridden(entry: Entry, row: ManifestRow, table: Manifest, roots: Sequence
         places = [_beside(table, mask), *(str(Path(root) / mask) for root in roots)]
         mask = next((place for place in places if Path(place).exists()), places[0])
     return replace(
-        entry, id=row.id or entry.id, mpp=row.mpp, mask=mask, label=row.label, bands=row.bands, extra=row.extra
+        entry,
+        id=row.id or entry.id,
+        mpp=row.mpp,
+        light=row.light,
+        mask=mask,
+        label=row.label,
+        bands=row.bands,
+        extra=row.extra,
     )
 
 

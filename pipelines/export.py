@@ -176,7 +176,7 @@ def _row(entry: Entry, config: ExportConfig, on_progress: Listener) -> ExportRow
     started = time.monotonic()
     row = ExportRow(path=entry.key, url=entry.url, status="failed")
     try:
-        pyramid = open_pyramid(entry.url).choose(bands=entry.bands, mpp=entry.mpp)
+        pyramid = open_pyramid(entry.url).choose(bands=entry.bands, mpp=entry.mpp, light=entry.light)
         row = _written(row, pyramid, config, on_progress)
     except TilestreamError as error:
         row = replace(row, reason=str(error))

@@ -66,7 +66,7 @@ def chosen(pyramid: Pyramid, entry: Entry, config: EmbedConfig | IngestConfig | 
     pyramid : Pyramid
         The image as opened.
     entry : Entry
-        Its bands and resolution by a manifest.
+        Its bands, resolution and light by a manifest.
     config : EmbedConfig, IngestConfig or MapConfig
         Classes that are not valid, and decibels.
 
@@ -75,7 +75,9 @@ def chosen(pyramid: Pyramid, entry: Entry, config: EmbedConfig | IngestConfig | 
     Pyramid
         What is planned and read.
     """
-    return pyramid.choose(bands=entry.bands, mpp=entry.mpp, invalid=config.invalid, decibels=config.decibels)
+    return pyramid.choose(
+        bands=entry.bands, mpp=entry.mpp, light=entry.light, invalid=config.invalid, decibels=config.decibels
+    )
 
 
 def plan_image(pyramid: Pyramid, encoders: Encoders, config: EmbedConfig, *, where: str) -> TilePlan:

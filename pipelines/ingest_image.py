@@ -111,6 +111,7 @@ def open_image(entry: Entry, config: IngestConfig) -> Opened:
         choices={
             "bands": list(entry.bands),
             "mpp": entry.mpp,
+            "light": entry.light,
             "invalid": {layer: list(classes) for layer, classes in config.invalid.items()},
             "decibels": config.decibels,
             "fill_levels": config.fill_levels,

@@ -11,8 +11,9 @@ from typing import NoReturn
 from tilestream.errors import ConfigError
 from tilestream.pipelines.csvtable import iter_records, padded, read_text
 from tilestream.pipelines.itemlists import Row, read_items
+from tilestream.pyramid.chosen import LIGHTS
 
-COLUMNS = ("path", "id", "mpp", "mask", "label", "bands")
+COLUMNS = ("path", "id", "mpp", "light", "mask", "label", "bands")
 """Columns that mean something; `url` is another word for `path`."""
 
 
@@ -28,6 +29,8 @@ class ManifestRow:
     """Name of the image in tables."""
     mpp: float | None = None
     """Micrometres per pixel of level 0; goes before what the image says."""
+    light: str | None = None
+    """`brightfield` or `fluorescence`; goes before what the image says."""
     mask: str | None = None
     """Mask or GeoJSON of this image, as written."""
     label: str | None = None
@@ -56,10 +59,10 @@ def read_manifest(path: str | Path) -> Manifest:
     Parameters
     ----------
     path : str or Path
-        A CSV file in UTF-8 with a header; `path` or `url` is required, `id`, `mpp`, `mask`, `label` and `bands` (joined
-        by `;`, `|` or spaces) are optional. Byte-order mark, CRLF and quoted fields are understood, as are `;` and
-        tabs between fields. By its suffix a text file (`.txt`) with a path or URL a line, or a JSON file: a list of
-        these, of objects with the columns above, or a STAC ItemCollection whose items link to themselves.
+        A CSV file in UTF-8 with a header; `path` or `url` is required, `id`, `mpp`, `light`, `mask`, `label` and
+        `bands` (joined by `;`, `|` or spaces) are optional. Byte-order mark, CRLF and quoted fields are understood, as
+        are `;` and tabs between fields. By its suffix a text file (`.txt`) with a path or URL a line, or a JSON file: a
+        list of these, of objects with the columns above, or a STAC ItemCollection whose items link to themselves.
 
     Returns
     -------
@@ -113,7 +116,7 @@ def _columns(path: Path, first: tuple[int, list[str]] | None) -> tuple[list[str]
             f"manifest `{path}` line {first[0] if first else 1}",
             got=f"the header {fields}",
             expected="one column `path` or `url`, and no column twice",
-            do="Name the columns in the first line: path,id,mpp,mask,label,bands.",
+            do="Name the columns in the first line: path,id,mpp,light,mask,label,bands.",
         )
     unknown = [field for field, name in zip(fields, names, strict=True) if name not in COLUMNS]
     notes = (_kept_aside(path, unknown),) if unknown else ()
@@ -128,6 +131,7 @@ def _row(path: Path, line: int, values: dict[str, str]) -> ManifestRow:
         path=values["path"],
         id=values.get("id") or None,
         mpp=_mpp(path, line, values.get("mpp", "")),
+        light=_light(path, line, values.get("light", "").casefold()),
         mask=values.get("mask") or None,
         label=values.get("label") or None,
         bands=tuple(values.get("bands", "").replace(";", " ").replace("|", " ").replace(",", " ").split()),
@@ -147,6 +151,12 @@ def _mpp(path: Path, line: int, text: str) -> float | None:
             path, line, f"mpp `{text}`", "micrometres per pixel above 0, such as 0.25", "Correct it, or leave it empty."
         )
     return value
+
+
+def _light(path: Path, line: int, text: str) -> str | None:
+    if text and text not in LIGHTS:
+        _refuse(path, line, f"light `{text}`", f"one of {', '.join(LIGHTS)}", "Correct it, or leave it empty.")
+    return text or None
 
 
 def _require_unique(path: Path, rows: tuple[ManifestRow, ...]) -> None:

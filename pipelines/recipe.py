@@ -31,6 +31,7 @@ def image_recipe(image: ImageInfo) -> dict[str, Any]:
         "fingerprint": image.fingerprint,
         "format": image.format,
         "kind": image.kind,
+        "modality": image.modality,
         "selection": dict(sorted(image.selection.items())),
         "mpp_yx": None if image.mpp_yx is None else list(image.mpp_yx),
         "derived": list(image.derived),

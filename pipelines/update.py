@@ -193,7 +193,13 @@ def _finish(places: StorePlaces, attributes: dict[str, Any], src: str) -> Finish
     root, record = places.root, attributes[OWNER]
     choices = record["choices"]
     entry = Entry(
-        key=root.name, url=src, id=root.name, mpp=choices["mpp"], bands=tuple(choices["bands"]), is_explicit=True
+        key=root.name,
+        url=src,
+        id=root.name,
+        mpp=choices["mpp"],
+        light=choices.get("light"),
+        bands=tuple(choices["bands"]),
+        is_explicit=True,
     )
     config = IngestConfig(
         out=root,

@@ -16,11 +16,13 @@ def write(path: Path, data: str | bytes) -> Path:
 
 
 def test_reads_every_column(tmp_path: Path) -> None:
-    text = 'path,id,mpp,mask,label,bands\n"a, b.svs",case 1,0.25,m.geojson,tumour,"B04,B03;B02"\nc.tif,,,,,\n'
+    text = 'path,id,mpp,light,mask,label,bands\n"a, b.svs",case 1,0.25,Brightfield,m.geojson,tumour,"B04,B03;B02"\n'
+    text += "c.tif,,,,,,\n"
     first, second = read_manifest(write(tmp_path / "cohort.csv", text)).rows
     assert (first.path, first.id, first.mpp, first.mask) == ("a, b.svs", "case 1", 0.25, "m.geojson")
     assert (first.label, first.bands, first.line) == ("tumour", ("B04", "B03", "B02"), 2)
     assert (second.path, second.id, second.mpp, second.mask, second.bands) == ("c.tif", None, None, None, ())
+    assert (first.light, second.light) == ("brightfield", None)
     assert second.line == 3
 
 
@@ -69,6 +71,7 @@ def test_counts_lines_through_quoted_line_breaks(tmp_path: Path) -> None:
         ("path,mpp\na.svs,inf\n", ["line 2", "`inf`"]),
         ("path,mpp\na.svs,0,5\n", ["line 2", "3 fields", "Quote"]),
         ("path,mpp\n,0.5\n", ["line 2", "no path"]),
+        ("path,light\na.svs,candle\n", ["line 2", "`candle`", "brightfield, fluorescence"]),
         ("path\na.svs\nb.svs\na.svs\n", ["line 4", "`a.svs`", "line 2"]),
         ("path,id\na.svs,x\nb.svs,x\n", ["line 3", "`x`", "line 2"]),
         ('path\n"a.svs\n', ["line 2", "quotes"]),

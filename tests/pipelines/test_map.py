@@ -306,6 +306,28 @@ def test_what_an_image_or_a_stage_does_not_allow_fails_that_input_by_name(pictur
     assert not list(tmp_path.glob("*.zarr"))
 
 
+def test_the_light_of_a_picture_may_be_said(tmp_path):
+    """A picture of glass does not say that it is one; with the word of a manifest its stains are told apart."""
+    pixels = np.random.default_rng(0).integers(60, 250, (130, 150, 3), np.uint8)
+    (tmp_path / "glass.png").write_bytes(imagecodecs.png_encode(pixels))
+    words = ["--out", tmp_path / "out", "--stage", "stain", "--where", "all"]
+    refused = run(tmp_path / "glass.png", *words)
+    assert refused.exit_code == 3
+    assert "in unknown light" in refused.stderr
+    assert "a column `light` with `brightfield` in the manifest" in " ".join(refused.stderr.split())
+    (tmp_path / "cohort.csv").write_text("path,light\nglass.png,brightfield\n")
+    done = run("--manifest", tmp_path / "cohort.csv", *words)
+    assert done.exit_code == 0, done.stderr
+    pyramid, region = stored(tmp_path / "out" / "glass.png.stain.zarr")
+    assert [channel.name for channel in pyramid.channels] == ["hematoxylin", "eosin", "dab"]
+    expected = ts.kernels.stain_separation(pixels.transpose(2, 0, 1)[None])[0]
+    np.testing.assert_array_equal(region.pixels, expected)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert "brightfield as given by the user; the file states unknown" in report["inputs"][0]["notes"]
+    with pytest.raises(ConfigError, match="one of brightfield, fluorescence"):
+        ts.open_pyramid(tmp_path / "glass.png").choose(light="candle")
+
+
 def test_a_stage_of_maps_is_no_encoder(picture, tmp_path):
     words = ["embed", str(picture[1]), "--out", str(tmp_path), "--encoder", f"{HERE}:blur"]
     result = CliRunner().invoke(app, words, catch_exceptions=False)

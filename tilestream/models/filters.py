@@ -47,7 +47,8 @@ class FilterStage:
                 f"`{self.recorded.name}`",
                 got=f"an image of {len(image.channels)} channels in {image.modality} light",
                 expected=f"red, green and blue of {self.light}",
-                do="Leave this image out, or choose another stage.",
+                do=f"Where it is, say so: a column `light` with `{self.light}` in the manifest, or "
+                f"`ts.open_pyramid(url).choose(light='{self.light}')`. Else leave this image out.",
             )
         return self.spec
 

@@ -1,11 +1,11 @@
-"""A source seen through a user's choices: fewer channels, classes that do not count, decibels, another resolution."""
+"""A source seen through a user's choices: fewer channels, classes that do not count, decibels, resolution, light."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from tilestream.errors import ConfigError
 from tilestream.sources.classes import Rules
@@ -15,7 +15,10 @@ from tilestream.sources.extras import Extras, read_associated, read_extras
 from tilestream.sources.layers import class_layer, without_classes
 from tilestream.sources.samples import masked
 from tilestream.sources.warming import warm
-from tilestream.types import Array, Block, Box, Cell, Encoded, EncodedLevel, ImageInfo, Source
+from tilestream.types import Array, Block, Box, Cell, Encoded, EncodedLevel, ImageInfo, Modality, Source
+
+LIGHTS = ("brightfield", "fluorescence")
+"""What a user may say of the light of an image."""
 
 
 @runtime_checkable
@@ -28,7 +31,7 @@ class PicksChannels(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ChosenSource:
-    """Another source with some of its channels and, where given, another resolution."""
+    """Another source with some of its channels and, where given, another resolution or light."""
 
     source: Source
     """What is really read."""
@@ -36,6 +39,8 @@ class ChosenSource:
     """Indices of the channels that are kept, in order; None = all."""
     mpp: float | None = None
     """Micrometres per pixel of level 0 that a user states; goes before the file's."""
+    light: Modality | None = None
+    """What lights the image by a user; goes before what the file says."""
 
     @cached_property
     def info(self) -> ImageInfo:
@@ -53,6 +58,9 @@ class ChosenSource:
             stated = "none" if found.mpp is None else f"{found.mpp:.4g}"
             note = f"{self.mpp:g} um/px as given by the user; the file states {stated}"
             found = replace(found, mpp_yx=(self.mpp, self.mpp), notes=(*found.notes, note))
+        if self.light is not None:
+            note = f"{self.light} as given by the user; the file states {found.modality}"
+            found = replace(found, modality=self.light, notes=(*found.notes, note))
         return found
 
     def read_block(self, level: int, iy: int, ix: int, out: Array | None = None) -> Block | None:
@@ -110,7 +118,7 @@ class ChosenSource:
         return class_layer(self.source, name)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"source": self.source, "channels": self.channels, "mpp": self.mpp}
+        return {"source": self.source, "channels": self.channels, "mpp": self.mpp, "light": self.light}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -121,10 +129,11 @@ def choose(
     *,
     bands: Sequence[str] = (),
     mpp: float | None = None,
+    light: str | None = None,
     invalid: Rules | None = None,
     decibels: str | None = None,
 ) -> Source:
-    """Return the source with the named channels, without some classes, in decibels, at the given resolution.
+    """Return the source with the named channels, without some classes, in decibels, at a resolution, in a light.
 
     Parameters
     ----------
@@ -134,6 +143,8 @@ def choose(
         Names of the channels to keep, in order; empty = all.
     mpp : float, optional
         Micrometres per pixel of level 0.
+    light : str, optional
+        `brightfield` or `fluorescence`.
     invalid : Mapping, optional
         Class layer → classes whose pixels are not valid.
     decibels : str, optional
@@ -147,13 +158,15 @@ def choose(
     Raises
     ------
     ConfigError
-        When a channel, layer or class is not there, or the resolution is not above 0.
+        When a channel, layer or class is not there, the resolution is not above 0, or there is no such light.
     """
     if mpp is not None and not 0 < mpp < float("inf"):
         raise ConfigError.of("`mpp`", got=mpp, expected="micrometres per pixel above 0", do="Correct the number.")
+    if light is not None and light not in LIGHTS:
+        raise ConfigError.of("`light`", got=light, expected=f"one of {', '.join(LIGHTS)}", do="Correct it.")
     found = _with_channels(source, _positions(source.info, bands)) if bands else source
-    if mpp is not None:
-        found = ChosenSource(source=found, mpp=mpp)
+    if mpp is not None or light is not None:
+        found = ChosenSource(source=found, mpp=mpp, light=cast("Modality | None", light))
     found = without_classes(found, invalid or {})
     return found if decibels is None else in_decibels(found, decibels)
 

@@ -126,10 +126,11 @@ class Pyramid:
         *,
         bands: Sequence[str] = (),
         mpp: float | None = None,
+        light: str | None = None,
         invalid: Rules | None = None,
         decibels: str | None = None,
     ) -> Pyramid:
-        """Return the pyramid with some of its channels, without some classes, in decibels, or at another resolution.
+        """Return the pyramid with some channels, without some classes, in decibels, at another resolution, in a light.
 
         Parameters
         ----------
@@ -137,6 +138,8 @@ class Pyramid:
             Names of the channels to keep, in order; empty = all.
         mpp : float, optional
             Micrometres per pixel of level 0, where the file states none or a wrong one.
+        light : str, optional
+            `brightfield` or `fluorescence`, where the file does not say what lights the image.
         invalid : Mapping, optional
             Class layer → classes whose pixels are not valid: `{"SCL": (3, 8, 9)}`, `{"QA_PIXEL": ("bit3", "snow")}`.
         decibels : str, optional
@@ -147,7 +150,7 @@ class Pyramid:
         Pyramid
             The same pixels as chosen.
         """
-        chosen = choose(self.source, bands=bands, mpp=mpp, invalid=invalid, decibels=decibels)
+        chosen = choose(self.source, bands=bands, mpp=mpp, light=light, invalid=invalid, decibels=decibels)
         return replace(self, source=chosen)
 
     def classes(self, name: str) -> Pyramid:
