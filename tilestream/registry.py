@@ -21,9 +21,11 @@ STAGES: Mapping[str, str] = {
     "callable": "tilestream.models.adapter:adapt",
     "encoder": "tilestream.models.encoders.stage:library_encoder",
     "entropy": "tilestream.models.information:information",
+    "fpn-vit": "tilestream.models.tilestages:fpn_vit",
     "gradient": "tilestream.models.filters:gradient",
     "handcrafted": "tilestream.models.handcrafted:handcrafted",
     "local_entropy": "tilestream.models.filters:local_entropy",
+    "mvit": "tilestream.models.tilestages:mvit",
     "stain": "tilestream.models.filters:stain",
     "structure": "tilestream.models.filters:structure",
 }

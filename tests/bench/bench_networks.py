@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from tests.bench.table import at_least, make_row, rates
+from tests.torchvisions import stand_in
 from tilestream.models.fpnvit import FPNTransformer
 from tilestream.models.hipt import vit256
 from tilestream.models.mvit import mvitv2_tiny
@@ -20,8 +19,6 @@ TIMM_BAR = 0.9
 """MViTv2-T beside timm's."""
 WINDOW_BAR = 2.0
 """Windows of 4 x 4 beside attention over all of a grid."""
-STUBS = Path(__file__).resolve().parents[1] / "stubs"
-"""A torchvision for machines whose torch has none: timm imports its names, and does not need it here."""
 
 
 def ready(network: Any) -> Any:
@@ -53,21 +50,10 @@ def timm_mvit() -> Any:
     """Return timm's network of the same definition; None where timm is not installed."""
     if find_spec("timm") is None:
         return None
-    if STUBS.is_dir() and not _works("torchvision"):
-        sys.path.insert(0, str(STUBS))
+    stand_in()  # timm imports torchvision, which it does not need here
     import timm
 
     return timm.create_model("mvitv2_tiny", pretrained=False, num_classes=0)
-
-
-def _works(module: str) -> bool:
-    try:
-        __import__(module)
-    except (ImportError, RuntimeError, AttributeError):  # a build for another torch raises each of these
-        for name in [one for one in sys.modules if one.partition(".")[0] == module]:
-            del sys.modules[name]
-        return False
-    return True
 
 
 def mvit_row(images: int = 4, *, rounds: int = 5, bar: float = TIMM_BAR) -> dict[str, Any]:

@@ -7,14 +7,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from tests.torchvisions import stand_in  # noqa: E402
 from tilestream.errors import StageError  # noqa: E402
 from tilestream.models.mvit import (  # noqa: E402
     MultiscaleTransformer,
     PoolingAttention,
     mvitv2_tiny,
+    own_names,
     relative_table,
 )
-from tilestream.models.weights import random_weights  # noqa: E402
+from tilestream.models.weights import load_weights, random_weights  # noqa: E402
 
 
 def attention(*, dim=3, out=4, heads=2, q_stride=1, kv_stride=2, cells=4):
@@ -136,6 +138,48 @@ def test_the_tiny_one_has_the_published_number_of_parameters():
     assert round(whole / 1e6) == 24
     with torch.inference_mode():
         assert network(torch.zeros(1, 3, 224, 224)).shape == (1, 768)
+
+
+def test_files_of_the_authors_and_of_timm_load(tmp_path):
+    network = mvitv2_tiny()
+    random_weights(network, seed=4)
+    stored = {
+        **network.state_dict(),
+        "head.projection.weight": torch.zeros(2, 768),
+        "head.projection.bias": torch.zeros(2),
+    }
+    # the authors count blocks through: 0, 1 and 2, 3 to 7, 8 and 9
+    first = {"0": 0, "1": 1, "2": 3, "3": 8}
+    theirs = {}
+    for name, tensor in stored.items():
+        parts = name.split(".")
+        if parts[0] == "stages":
+            parts = ["blocks", str(first[parts[1]] + int(parts[3])), *parts[4:]]
+        theirs[".".join(parts).replace("shortcut_proj_attn", "proj")] = tensor
+    assert "blocks.8.proj.weight" in theirs
+    assert "blocks.9.attn.proj.weight" in theirs
+    torch.save(
+        {"epoch": 299, "model_state": theirs, "optimizer_state": {}, "cfg": "MVIT: {}"}, tmp_path / "theirs.pyth"
+    )
+    torch.save(stored, tmp_path / "timm.pt")
+    for path in tmp_path.iterdir():
+        other = mvitv2_tiny()
+        load_weights(other, path, model="mvit", select=own_names)
+        assert all(torch.equal(a, b) for a, b in zip(other.parameters(), network.parameters(), strict=True))
+
+
+def test_it_gives_what_timms_gives():
+    stand_in()
+    timm = pytest.importorskip("timm")
+    theirs = timm.create_model("mvitv2_tiny", pretrained=False)
+    assert sum(p.numel() for p in theirs.parameters()) == 24_173_320
+    theirs.reset_classifier(0)
+    ours = mvitv2_tiny()
+    random_weights(ours, seed=2)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(x), theirs.eval()(x), atol=1e-5, rtol=0)
 
 
 def test_the_grid_halves_from_stage_to_stage():

@@ -7,7 +7,7 @@
 Li et al., CVPR 2022, https://arxiv.org/abs/2112.01526: pooling attention as in section 3.1 (Fan et al., ICCV 2021,
 https://arxiv.org/abs/2104.11227), decomposed relative positions (equation 4) and residual pooling (equation 5), with
 the width doubled inside the attention of a stage's first block. No class token: the vector is the mean of all tokens.
-Names of parameters are timm's, so that a file of its `mvitv2_tiny` loads as it is.
+Names of parameters are timm's, so that a file of its `mvitv2_tiny` loads as it is; for the authors' see `own_names`.
 
 Relative positions are learned for the grids of one input size. For any other, the tables are interpolated linearly to
 the 2 · max(q, k) - 1 distances of the new grid, as the authors do for detection.
@@ -15,7 +15,8 @@ the 2 · max(q, k) - 1 distances of the new grid, as the authors do for detectio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,9 @@ COARSEST = 4
 
 EPS = 1e-6
 """Added to variances by the norms."""
+
+TINY_DEPTHS = (1, 2, 5, 2)
+"""Blocks of each stage of MViTv2-T."""
 
 
 class PoolingAttention(nn.Module):
@@ -220,7 +224,7 @@ class MultiscaleTransformer(nn.Module):
         self,
         *,
         dims: Sequence[int] = (96, 192, 384, 768),
-        depths: Sequence[int] = (1, 2, 5, 2),
+        depths: Sequence[int] = TINY_DEPTHS,
         heads: Sequence[int] = (1, 2, 4, 8),
         channels: int = 3,
         px: int = 224,
@@ -305,3 +309,30 @@ def mvitv2_tiny() -> MultiscaleTransformer:
         23,404,320 parameters; 24,173,320 with a classifier of 1000 classes, the paper's 24 M.
     """
     return MultiscaleTransformer()
+
+
+def own_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a file under the names of this module.
+
+    Parameters
+    ----------
+    tensors : Mapping
+        A state dict of `mvitv2_tiny`, of timm's, which has the same names, or of the authors' code, which counts its
+        blocks through all stages.
+
+    Returns
+    -------
+    dict
+        All of them, those of a classifier too.
+    """
+    places = [(stage, number) for stage, depth in enumerate(TINY_DEPTHS) for number in range(depth)]
+
+    def renamed(name: str) -> str:
+        found = re.match(r"blocks\.(\d+)\.(proj\.)?", name)
+        if found is None or int(found[1]) >= len(places):
+            return name
+        stage, number = places[int(found[1])]
+        shortcut = "shortcut_proj_attn." if found[2] else ""
+        return f"stages.{stage}.blocks.{number}.{shortcut}{name[found.end() :]}"
+
+    return {renamed(name): tensor for name, tensor in tensors.items()}

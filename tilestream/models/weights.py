@@ -35,7 +35,7 @@ PUBLISHED: Mapping[str, str] = {
 }
 """Where weights of a model are published, and under which licence."""
 
-WRAPPERS = ("teacher", "state_dict", "model")
+WRAPPERS = ("teacher", "state_dict", "model", "model_state")
 """Keys under which checkpoints keep a state dict; the first that is there is taken. `teacher` is DINO's average."""
 
 PREFIXES = ("module.", "backbone.")
