@@ -80,3 +80,11 @@ class PlainViT:
         normed = last.norm1(tokens)
         weights = last.self_attn(normed, normed, normed, need_weights=True, average_attn_weights=False)[1]
         return self.norm(last(tokens)), weights[:, :, 0, 1:].unflatten(2, tuple(grid))
+
+    def vectors(self, x):
+        """Return the class tokens by torch's own way through its layers, `[n, dim]`."""
+        tokens, grid = self.embed(x)
+        tokens = torch.cat([self.state["cls_token"].expand(len(x), -1, -1), tokens], dim=1) + self.positions(grid)
+        for layer in self.layers:
+            tokens = layer(tokens)
+        return self.norm(tokens[:, 0])

@@ -214,5 +214,16 @@ def test_random_weights_keep_the_size_of_what_passes_through():
     assert abs(float(weight.mean())) < 0.01
     assert not module.global_phi[0].bias.any()
     assert (module.global_transformer.layers[0].norm1.weight == 1).all()
-    with pytest.raises(ConfigError, match="whole number from 0"):
-        random_weights(module, seed=-1)
+    for seed in (-1, 1.5):
+        with pytest.raises(ConfigError, match="whole number from 0"):
+            random_weights(module, seed=seed)
+
+
+def test_a_digest_follows_the_file(tmp_path):
+    path = tmp_path / "weights"
+    found = set()
+    for content in (b"a", b"b", b"a"):
+        path.unlink(missing_ok=True)
+        path.write_bytes(content)
+        found.add(weights_digest(path, model="tiny"))
+    assert len(found) == 2

@@ -159,14 +159,14 @@ class TorchRunner:
 
     @cached_property
     def _placed(self) -> Callable[[Any], Any]:
-        """Return the callable; a module on the device, for inference and in the type of its samples."""
+        """Return the callable; a module on the device, for inference and in the type of its samples unless it casts."""
         import torch
 
         function = self.function()
         if not isinstance(function, torch.nn.Module):
             return function
         dtype = None if self.contract.dtype == "source" else torch_type(self.contract.dtype)
-        keep = dtype is None or not dtype.is_floating_point
+        keep = dtype is None or not dtype.is_floating_point or getattr(function, "keeps_type", False)
         return function.eval().to(device=self.device, dtype=None if keep else dtype)
 
     def _scaled(self, samples: torch.Tensor) -> torch.Tensor:

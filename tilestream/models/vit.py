@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from tilestream.errors import StageError
 from tilestream.models.linear import Linear, linear
+from tilestream.models.singly import singly
 
 Positions: TypeAlias = Literal["scale", "size"]
 """How learned positions are brought to another grid, see `resized_positions`."""
@@ -241,9 +242,8 @@ class VisionTransformer(nn.Module):
     Where only the vector is wanted, the last block does the class token alone: 7 % less work at 12 blocks, and the same
     vector as `forward_tokens` gives up to rounding.
 
-    On a CPU, where no gradients are recorded, images go through one by one. Libraries choose how they multiply by the
-    number of rows, and with that the last bits of a sum: so the bits of a vector depend on its image alone, whatever
-    else is in the batch. It costs 1 % of the best batch there; large ones leave the caches.
+    On a CPU, where no gradients are recorded, images go through one by one (see `singly`), so that the bits of a vector
+    depend on its image alone. It costs 1 % of the best batch there; large ones leave the caches.
 
     A token that a mask leaves out is looked at by none; its own output has no meaning. A grid in which none counts
     would give a vector that says nothing of the image, so it raises.
@@ -342,13 +342,11 @@ class VisionTransformer(nn.Module):
         grid = self._embedding.grid_yx(x)
         keys = None if mask is None else _keys(mask, (len(x), *grid))  # n, 1, 1, 1 + gh gw
         positions = resized_positions(self.pos_embed, self.grid_yx, grid, rule=self.positions)
-        if torch.is_grad_enabled() or x.device.type != "cpu" or len(x) < 2:
-            return last(self._before_last(x, keys, positions), keys)
-        found = []
-        for k in range(len(x)):
-            one = None if keys is None else keys[k : k + 1]
-            found.append(last(self._before_last(x[k : k + 1], one, positions), one))
-        return torch.cat(found)
+
+        def run(images: Tensor, keys: Tensor | None = None) -> Tensor:
+            return last(self._before_last(images, keys, positions), keys)
+
+        return singly(run, x) if keys is None else singly(run, x, keys)
 
     def _before_last(self, x: Tensor, keys: Tensor | None, positions: Tensor) -> Tensor:
         """Return the tokens before the last block, `[n, 1 + gh * gw, dim]`."""

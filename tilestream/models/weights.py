@@ -14,6 +14,7 @@ import struct
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -27,11 +28,15 @@ if TYPE_CHECKING:
 Select: TypeAlias = Callable[[Mapping[str, "torch.Tensor"]], Mapping[str, "torch.Tensor"]]
 """Takes the tensors of a checkpoint and returns those that a network wants."""
 
+HIPT_SOURCE = "https://github.com/mahmoodlab/HIPT"
 HIPT_LICENCE = "Apache-2.0 with Commons Clause, for non-commercial academic use"
 
+_HIPT_FILE = "HIPT_4K/Checkpoints/{} in " + f"{HIPT_SOURCE} (Git LFS; {HIPT_LICENCE})"
+
 PUBLISHED: Mapping[str, str] = {
-    "vit256": f"HIPT_4K/Checkpoints/vit256_small_dino.pth in github.com/mahmoodlab/HIPT (Git LFS; {HIPT_LICENCE})",
-    "vit4k": f"HIPT_4K/Checkpoints/vit4k_xs_dino.pth in github.com/mahmoodlab/HIPT (Git LFS; {HIPT_LICENCE})",
+    "hipt": _HIPT_FILE.format("vit256_small_dino.pth"),
+    "vit256": _HIPT_FILE.format("vit256_small_dino.pth"),
+    "vit4k": _HIPT_FILE.format("vit4k_xs_dino.pth"),
 }
 """Where weights of a model are published, and under which licence."""
 
@@ -124,6 +129,13 @@ def weights_digest(path: str | Path, *, model: str) -> str:
     """
     path = Path(path)
     _require_file(path, model)
+    state = path.stat()
+    return _digest(path.absolute(), (state.st_mtime_ns, state.st_size, state.st_ino))
+
+
+@lru_cache(maxsize=64)
+def _digest(path: Path, state: tuple[int, int, int]) -> str:
+    """Return the digest of a file; one that has not changed is not read again, since each image of a run asks."""
     digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
@@ -174,8 +186,7 @@ def random_weights(module: torch.nn.Module, *, seed: int) -> None:
     """
     import torch
 
-    if seed < 0:
-        raise ConfigError.of("seed of random weights", got=seed, expected="a whole number from 0", do="Give another.")
+    require_seed(seed)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             shape = tuple(parameter.shape)
@@ -184,6 +195,12 @@ def random_weights(module: torch.nn.Module, *, seed: int) -> None:
                 continue
             std = 1 / math.sqrt(math.prod(shape[1:])) if name.endswith("weight") else 0.02
             parameter.copy_(torch.from_numpy(_uniform(f"{seed}:{name}", shape, std)))
+
+
+def require_seed(seed: object) -> None:
+    """Raise `ConfigError` unless a seed of random weights is a whole number from 0."""
+    if not isinstance(seed, int) or seed < 0:
+        raise ConfigError.of("seed of random weights", got=seed, expected="a whole number from 0", do="Give another.")
 
 
 def _uniform(label: str, shape: tuple[int, ...], std: float) -> np.ndarray[Any, np.dtype[np.float32]]:
