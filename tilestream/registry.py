@@ -24,6 +24,7 @@ STAGES: Mapping[str, str] = {
     "fpn-vit": "tilestream.models.tilestages:fpn_vit",
     "gradient": "tilestream.models.filters:gradient",
     "handcrafted": "tilestream.models.handcrafted:handcrafted",
+    "hipt": "tilestream.models.ownstage:hipt",
     "local_entropy": "tilestream.models.filters:local_entropy",
     "mvit": "tilestream.models.tilestages:mvit",
     "stain": "tilestream.models.filters:stain",

@@ -14,12 +14,12 @@ import struct
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from tilestream import registry
 from tilestream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -54,8 +54,6 @@ SHOWN = 3
 
 POINTER = b"version https://git-lfs"
 """What the text begins with that Git LFS leaves in place of a file."""
-
-_BLOCK_BYTES = 1 << 22
 
 _UNREADABLE = (
     pickle.UnpicklingError,
@@ -129,18 +127,9 @@ def weights_digest(path: str | Path, *, model: str) -> str:
     """
     path = Path(path)
     _require_file(path, model)
-    state = path.stat()
-    return _digest(path.absolute(), (state.st_mtime_ns, state.st_size, state.st_ino))
-
-
-@lru_cache(maxsize=64)
-def _digest(path: Path, state: tuple[int, int, int]) -> str:
-    """Return the digest of a file; one that has not changed is not read again, since each image of a run asks."""
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+    found = registry.weights_digest({"weights": str(path.absolute())})
+    assert found is not None  # there is a file
+    return found
 
 
 def missing_weights(model: str, *, option: str = "--weights FILE") -> ConfigError:
