@@ -16,6 +16,7 @@ from tilestream.cli import mapoptions as maps
 from tilestream.cli import options as opt
 from tilestream.cli.attending import attend
 from tilestream.cli.demo import demo
+from tilestream.cli.exportcommand import export
 from tilestream.cli.stopping import AGAIN, guarded, print_json, same_command
 
 app = typer.Typer(
@@ -202,35 +203,7 @@ def embed(
     raise typer.Exit(outcome.exit_code(strict=strict))
 
 
-@app.command()
-def export(
-    out: opt.OutPlace,
-    to: opt.To,
-    paths: opt.Inputs = None,
-    manifest: opt.Manifest = None,
-    codec: opt.TileCodec = "deflate",
-    quality: opt.Quality = 90,
-    resume: opt.Resume = True,
-    strict: opt.Strict = False,
-    as_json: opt.Json = False,
-) -> None:
-    """Write slides, scenes, stores and rasters as COG or pyramidal OME-TIFF, one file an input."""
-    started = time.monotonic()
-    kept = f"Files that are finished are kept. {AGAIN}: {same_command()}"
-    with guarded(as_json=as_json, stopped=lambda: kept):
-        from tilestream.cli.exporting import export_document, exporting, print_export
-        from tilestream.pipelines.cohort import read_cohort
-        from tilestream.pipelines.export import export_config, run_export
-
-        config = export_config(out=out, to=to, codec=codec, quality=quality, resume=resume)
-        cohort = read_cohort(paths or [], manifest=manifest, out=config.out.path if config.out.is_local else None)
-        with exporting(len(cohort.entries)) as on_progress:
-            outcome = run_export(cohort, config, on_progress=on_progress)
-        if as_json:
-            print_json(export_document(outcome, strict=strict))
-        else:
-            print_export(outcome, seconds=time.monotonic() - started)
-    raise typer.Exit(outcome.exit_code(strict=strict))
+app.command()(export)
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -11,13 +11,86 @@ from rich.console import Console
 
 from tilestream.cli.lines import print_ignored, print_line, without_subject
 from tilestream.cli.words import counted, duration, size
+from tilestream.errors import ConfigError
 
 if TYPE_CHECKING:
+    from tilestream.pipelines.exchange import Total
     from tilestream.pipelines.export import ExportOutcome, ExportRow
 
 COLOURS = {"done": "green", "kept": "green", "failed": "bold red"}
 MOST_REASONS = 3
 """Damaged blocks that are named; all of them are in `--json`."""
+
+
+def exported(
+    paths: Sequence[str],
+    *,
+    out: str,
+    to: str,
+    manifest: str | None,
+    encoders: Sequence[str] | None,
+    codec: str,
+    quality: int,
+    resume: bool,
+) -> ExportOutcome:
+    """Export images or features, whichever the format is of, and return what came of it.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Inputs.
+    out, to, manifest, encoders, codec, quality, resume
+        The options of the command.
+
+    Returns
+    -------
+    ExportOutcome
+        A row an input.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such format, or an option is none of its kind.
+    """
+    from tilestream.pipelines.cohort import read_cohort
+    from tilestream.pipelines.exchange import exchange_config, run_exchange
+    from tilestream.pipelines.exchange_form import LAYOUTS
+    from tilestream.pipelines.export import export_config, run_export
+    from tilestream.pipelines.export_form import TARGETS
+
+    if to not in (*TARGETS, *LAYOUTS):
+        known = f"one of {', '.join(TARGETS)} for images, or {', '.join(LAYOUTS)} for features"
+        raise ConfigError.of("`--to`", got=repr(to), expected=known, do="Choose one.")
+    if to in LAYOUTS:
+        _refuse({"--manifest": manifest}, to, kind="images")
+        exchange = exchange_config(out=out, to=to, encoders=encoders or (), resume=resume)
+        with exporting(len(paths)) as on_progress:
+            return run_exchange(paths, exchange, on_total=print_total, on_progress=on_progress)
+    _refuse({"--encoder": encoders}, to, kind="features")
+    config = export_config(out=out, to=to, codec=codec, quality=quality, resume=resume)
+    cohort = read_cohort(paths, manifest=manifest, out=config.out.path if config.out.is_local else None)
+    with exporting(len(cohort.entries)) as on_progress:
+        return run_export(cohort, config, on_progress=on_progress)
+
+
+def _refuse(options: dict[str, Any], to: str, *, kind: str) -> None:
+    for name, value in options.items():
+        if value:
+            raise ConfigError.of(
+                f"`{name}`", got=f"it together with --to {to}", expected=f"it for {kind} only", do="Leave it out."
+            )
+
+
+def print_total(total: Total) -> None:
+    """Say on standard error how much is about to be written.
+
+    Parameters
+    ----------
+    total : Total
+        Of the whole run.
+    """
+    slides, tiles = counted(total.slides, "slide"), counted(total.tiles, "tile")
+    Console(stderr=True, highlight=False).print(f"{tiles} of {slides}, about {size(total.size_bytes)}")
 
 
 @contextmanager
@@ -111,7 +184,7 @@ def print_row(console: Console, row: ExportRow) -> None:
         text = f"{row.path}: {without_subject(row.reason, row.path)}"
     else:
         levels = "" if row.levels is None else f", {counted(row.levels, 'level')}"
-        text = f"{row.output}: {size(row.size_bytes)}{levels}"
+        text = f"{row.output or row.path}: {size(row.size_bytes)}{levels}"
     print_line(console, (f"{row.status} ", COLOURS[row.status]), text)
     for reason in row.damage[:MOST_REASONS]:
         print_line(console, ("damaged ", "yellow"), f"{row.path}: {reason}")

@@ -1,0 +1,45 @@
+"""The command `tilestream export`."""
+
+from __future__ import annotations
+
+import time
+
+import typer
+
+from tilestream.cli import options as opt
+from tilestream.cli.stopping import AGAIN, guarded, print_json, same_command
+
+
+def export(
+    out: opt.OutPlace,
+    to: opt.To,
+    paths: opt.Inputs = None,
+    manifest: opt.Manifest = None,
+    encoder: opt.ExportEncoders = None,
+    codec: opt.TileCodec = "deflate",
+    quality: opt.Quality = 90,
+    resume: opt.Resume = True,
+    strict: opt.Strict = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Write images as COG or OME-TIFF, one file an input, or features in the layouts of other programs."""
+    started = time.monotonic()
+    kept = f"Files that are finished are kept. {AGAIN}: {same_command()}"
+    with guarded(as_json=as_json, stopped=lambda: kept):
+        from tilestream.cli.exporting import export_document, exported, print_export
+
+        outcome = exported(
+            paths or [],
+            out=out,
+            to=to,
+            manifest=manifest,
+            encoders=encoder,
+            codec=codec,
+            quality=quality,
+            resume=resume,
+        )
+        if as_json:
+            print_json(export_document(outcome, strict=strict))
+        else:
+            print_export(outcome, seconds=time.monotonic() - started)
+    raise typer.Exit(outcome.exit_code(strict=strict))
