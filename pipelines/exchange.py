@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,14 @@ from pathlib import Path
 from tilestream.codecs.durable import durable_path, ensure_directory
 from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError, OutputError, SourceError, TilestreamError
-from tilestream.pipelines.exchange_form import LAYOUTS, STEMS, ExchangeOptions, Layout, Product, Products, products
+from tilestream.pipelines.exchange_form import LAYOUTS, STEMS, ExchangeOptions, Layout, Product, Products
+from tilestream.pipelines.exchange_jobs import clam_products, trident_products
+from tilestream.pipelines.exchange_tables import (
+    anndata_products,
+    geojson_products,
+    parquet_products,
+    spatialdata_products,
+)
 from tilestream.pipelines.export import ExportOutcome, ExportRow, Listener, Status
 from tilestream.pipelines.keys import is_remote
 from tilestream.sinks.catalogue import find_stores
@@ -22,6 +29,17 @@ from tilestream.sinks.jobfiles import stem_of
 from tilestream.sinks.storerecord import SUFFIX
 from tilestream.stream.leasefiles import LocalLease
 from tilestream.stream.leases import claim
+
+MAKERS: Mapping[Layout, Callable[[StoredFeatures, ExchangeOptions], Products]] = {
+    "trident": trident_products,
+    "clam": clam_products,
+    "anndata": anndata_products,
+    "spatialdata": spatialdata_products,
+    "geojson": geojson_products,
+    "parquet": parquet_products,
+    "geoparquet": parquet_products,
+}
+"""What makes the files of each layout."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +95,13 @@ def exchange_config(
             got="a URL",
             expected="a folder: features are exported to disks",
             do="Copy the files afterwards.",
+        )
+    if value is not None and to != "geojson":
+        raise ConfigError.of(
+            "`--value`",
+            got=f"it together with --to {to}",
+            expected="it for geojson, which has colours",
+            do="Leave it out.",
         )
     options = ExchangeOptions(to=layouts[to], encoders=tuple(encoders), value=value)
     return ExchangeConfig(out=Place.of(out).path, options=options, resume=resume)
@@ -229,7 +254,7 @@ def _planned(store: tuple[str, Path], config: ExchangeConfig, clashes: dict[str,
         return _Planned(key=key, folder=folder, reason=clashes[key])
     try:
         tiles = StoredFeatures.open(folder, key)
-        return _Planned(key=key, folder=folder, tiles=len(tiles), made=products(tiles, config.options))
+        return _Planned(key=key, folder=folder, tiles=len(tiles), made=MAKERS[config.options.to](tiles, config.options))
     except TilestreamError as error:
         return _Planned(key=key, folder=folder, reason=str(error))
     except Exception as error:  # noqa: BLE001 - whatever is wrong with one store, the others go on
@@ -269,14 +294,21 @@ def _written(row: ExportRow, made: Products, config: ExchangeConfig, on_progress
         with _writing_alone(path):
             if _is_kept(path, product, resume=config.resume):
                 kept += 1
+            elif product.is_store:
+                product.write(path, replace=not config.resume)
             else:
                 with durable_path(path) as temporary:
                     product.write(temporary)
-        size += path.stat().st_size
+        size += _size(path)
     status: Status = "kept" if made.files and kept == len(made.files) else "done"
     main = made.files[-1].name if made.files else None
     output = None if main is None else str(config.out / main)
     return replace(row, status=status, output=output, size_bytes=size, notes=made.notes)
+
+
+def _size(path: Path) -> int:
+    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+    return sum(one.stat().st_size for one in files)
 
 
 @contextmanager

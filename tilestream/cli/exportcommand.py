@@ -3,19 +3,51 @@
 from __future__ import annotations
 
 import time
+from typing import Annotated
 
 import typer
 
 from tilestream.cli import options as opt
 from tilestream.cli.stopping import AGAIN, guarded, print_json, same_command
 
+To = Annotated[
+    str,
+    typer.Option(
+        "--to",
+        metavar="FORMAT",
+        show_default=False,
+        help="Of images: cog, ome-tiff. Of features (what embed wrote): trident, clam, anndata, spatialdata, geojson "
+        "(QuPath), parquet, geoparquet (scenes).",
+    ),
+]
+Value = Annotated[
+    str | None,
+    typer.Option(
+        "--value",
+        metavar="NAME",
+        help="What geojson colours tiles by: entropy, tissue, valid, or an output of an encoder as ENCODER:OUTPUT or "
+        "ENCODER:NUMBER.",
+        rich_help_panel=opt.CHOICES,
+    ),
+]
+Encoders = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--encoder",
+        metavar="NAME",
+        help="Whose features (default: of all encoders that the inputs have); may be given again.",
+        rich_help_panel=opt.CHOICES,
+    ),
+]
+
 
 def export(
     out: opt.OutPlace,
-    to: opt.To,
+    to: To,
     paths: opt.Inputs = None,
     manifest: opt.Manifest = None,
-    encoder: opt.ExportEncoders = None,
+    encoder: Encoders = None,
+    value: Value = None,
     codec: opt.TileCodec = "deflate",
     quality: opt.Quality = 90,
     resume: opt.Resume = True,
@@ -34,6 +66,7 @@ def export(
             to=to,
             manifest=manifest,
             encoders=encoder,
+            value=value,
             codec=codec,
             quality=quality,
             resume=resume,

@@ -29,6 +29,7 @@ def exported(
     to: str,
     manifest: str | None,
     encoders: Sequence[str] | None,
+    value: str | None,
     codec: str,
     quality: int,
     resume: bool,
@@ -39,7 +40,7 @@ def exported(
     ----------
     paths : sequence of str
         Inputs.
-    out, to, manifest, encoders, codec, quality, resume
+    out, to, manifest, encoders, value, codec, quality, resume
         The options of the command.
 
     Returns
@@ -63,10 +64,10 @@ def exported(
         raise ConfigError.of("`--to`", got=repr(to), expected=known, do="Choose one.")
     if to in LAYOUTS:
         _refuse({"--manifest": manifest}, to, kind="images")
-        exchange = exchange_config(out=out, to=to, encoders=encoders or (), resume=resume)
+        exchange = exchange_config(out=out, to=to, encoders=encoders or (), value=value, resume=resume)
         with exporting(len(paths)) as on_progress:
             return run_exchange(paths, exchange, on_total=print_total, on_progress=on_progress)
-    _refuse({"--encoder": encoders}, to, kind="features")
+    _refuse({"--encoder": encoders, "--value": value}, to, kind="features")
     config = export_config(out=out, to=to, codec=codec, quality=quality, resume=resume)
     cohort = read_cohort(paths, manifest=manifest, out=config.out.path if config.out.is_local else None)
     with exporting(len(cohort.entries)) as on_progress:

@@ -235,24 +235,6 @@ Resume = Annotated[
         rich_help_panel=RUNNING,
     ),
 ]
-To = Annotated[
-    str,
-    typer.Option(
-        "--to",
-        metavar="FORMAT",
-        show_default=False,
-        help="Of images: cog, ome-tiff. Of features (what embed wrote): trident, clam.",
-    ),
-]
-ExportEncoders = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--encoder",
-        metavar="NAME",
-        help="Whose features (default: of all encoders that the inputs have); may be given again.",
-        rich_help_panel=CHOICES,
-    ),
-]
 TileCodec = Annotated[
     str,
     typer.Option(
