@@ -89,13 +89,6 @@ def exchange_config(
     layouts: dict[str, Layout] = {name: name for name in LAYOUTS}
     if to not in layouts:
         raise ConfigError.of("`--to`", got=repr(to), expected=f"one of {', '.join(layouts)}", do="Choose one.")
-    if is_remote(out):
-        raise ConfigError.of(
-            f"`{out}`",
-            got="a URL",
-            expected="a folder: features are exported to disks",
-            do="Copy the files afterwards.",
-        )
     if value is not None and to != "geojson":
         raise ConfigError.of(
             "`--value`",
@@ -104,7 +97,35 @@ def exchange_config(
             do="Leave it out.",
         )
     options = ExchangeOptions(to=layouts[to], encoders=tuple(encoders), value=value)
-    return ExchangeConfig(out=Place.of(out).path, options=options, resume=resume)
+    return ExchangeConfig(out=local_folder(out), options=options, resume=resume)
+
+
+def local_folder(out: str) -> Path:
+    """Return a folder of outputs on a disk.
+
+    Parameters
+    ----------
+    out : str
+        What a user has named.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    ConfigError
+        When it is a URL.
+    """
+    if is_remote(out):
+        raise ConfigError.of(
+            f"`{out}`",
+            got="a URL",
+            expected="a folder: features are exported to disks",
+            do="Copy the files afterwards.",
+        )
+    return Place.of(out).path
 
 
 def run_exchange(

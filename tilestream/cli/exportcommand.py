@@ -17,7 +17,7 @@ To = Annotated[
         metavar="FORMAT",
         show_default=False,
         help="Of images: cog, ome-tiff. Of features (what embed wrote): trident, clam, anndata, spatialdata, geojson "
-        "(QuPath), parquet, geoparquet (scenes).",
+        "(QuPath), parquet, geoparquet (scenes). Of a job folder of TRIDENT, CLAM or AtlasPatch: features.",
     ),
 ]
 Value = Annotated[

@@ -54,19 +54,27 @@ def exported(
         When there is no such format, or an option is none of its kind.
     """
     from tilestream.pipelines.cohort import read_cohort
-    from tilestream.pipelines.exchange import exchange_config, run_exchange
+    from tilestream.pipelines.exchange import exchange_config, local_folder, run_exchange
     from tilestream.pipelines.exchange_form import LAYOUTS
+    from tilestream.pipelines.exchange_import import TO, ImportConfig, run_import
     from tilestream.pipelines.export import export_config, run_export
     from tilestream.pipelines.export_form import TARGETS
 
-    if to not in (*TARGETS, *LAYOUTS):
-        known = f"one of {', '.join(TARGETS)} for images, or {', '.join(LAYOUTS)} for features"
+    if to not in (*TARGETS, *LAYOUTS, TO):
+        known = (
+            f"one of {', '.join(TARGETS)} for images, {', '.join(LAYOUTS)} for features, or {TO} for those of others"
+        )
         raise ConfigError.of("`--to`", got=repr(to), expected=known, do="Choose one.")
     if to in LAYOUTS:
         _refuse({"--manifest": manifest}, to, kind="images")
         exchange = exchange_config(out=out, to=to, encoders=encoders or (), value=value, resume=resume)
         with exporting(len(paths)) as on_progress:
             return run_exchange(paths, exchange, on_total=print_total, on_progress=on_progress)
+    if to == TO:
+        _refuse({"--manifest": manifest, "--value": value}, to, kind="other formats")
+        imported = ImportConfig(out=local_folder(out), encoders=tuple(encoders or ()), resume=resume)
+        with exporting(len(paths)) as on_progress:
+            return run_import(paths, imported, on_progress=on_progress)
     _refuse({"--encoder": encoders, "--value": value}, to, kind="features")
     config = export_config(out=out, to=to, codec=codec, quality=quality, resume=resume)
     cohort = read_cohort(paths, manifest=manifest, out=config.out.path if config.out.is_local else None)

@@ -105,6 +105,8 @@ class FeatureSink:
             "tile_yx": np.asarray(unit.tile_yx, np.int64),
             "status": _take(results, "status", (n,), "uint8"),
         }
+        if unit.corner_yx is not None:
+            arrays["corner_yx"] = np.asarray(unit.corner_yx, np.float64)
         bad = arrays["status"] != TileStatus.OK
         for name in self.scalars:
             values = _take(results, name, (n,), "float32")

@@ -230,9 +230,9 @@ class TileTable:
         part : Mapping
             Arrays of `parts.iter_parts`.
         """
-        plan, corner_yx = self.facts.plan, part["tile_yx"]
-        y, x = corner_yx[:, 0] * plan.level.scale_yx[0], corner_yx[:, 1] * plan.level.scale_yx[1]
-        n = len(corner_yx)
+        plan, n = self.facts.plan, len(part["tile_yx"])
+        corner_yx = part["corner_yx"] if "corner_yx" in part else part["tile_yx"] * np.array(plan.level.scale_yx)
+        y, x = corner_yx[:, 0], corner_yx[:, 1]
         rows: dict[str, Array] = {
             "x": x,
             "y": y,

@@ -39,6 +39,38 @@ class PatchList:
     """Edge of a patch as its program hands it to an encoder; None where that is the same."""
     shape_yx: tuple[int, int] | None = None
     """Size of level 0, where the file says it."""
+    downsample: float | None = None
+    """Pixels of level 0 along one of `level`, where the file says it."""
+
+    def size_level0(self, path: Path, downsample: float | None = None) -> float:
+        """Return the edge of a patch in pixels of level 0.
+
+        Parameters
+        ----------
+        path : Path
+            Name of the file, for messages.
+        downsample : float, optional
+            Pixels of level 0 along one of `level`, where the slide itself is there to say it.
+
+        Returns
+        -------
+        float
+            The edge.
+
+        Raises
+        ------
+        ConfigError
+            When neither the slide nor the file says it.
+        """
+        factor = 1.0 if self.level == 0 else downsample or self.downsample
+        if factor is None:
+            raise _error(
+                path,
+                f"patches of {self.patch_px:g} px of level {self.level}",
+                "the attribute `downsample` of that level",
+                "Make it anew with the program it is of.",
+            )
+        return self.patch_px * factor
 
 
 def is_patch_file(path: str | Path) -> bool:
@@ -139,6 +171,7 @@ def patches_of(file: Any, path: Path) -> PatchList:
         patch_px=patch_px,
         level=level,
         seen_px=seen_px,
+        downsample=_factor(attributes.get("downsample")),
         shape_yx=None if not (_is_number(width) and _is_number(height)) else (int(height), int(width)),
     )
 
@@ -172,6 +205,12 @@ def _plain(attributes: Any) -> dict[str, Any]:
             continue
         found[str(name)] = value.item() if isinstance(value, np.generic) else value
     return found
+
+
+def _factor(value: Any) -> float | None:
+    """Return a factor that may be one number, or one along x and one along y."""
+    found = np.ravel(value)[0].item() if isinstance(value, np.ndarray) and value.size else value
+    return float(found) if _is_number(found) else None
 
 
 def _is_number(value: Any, *, least: float = 1) -> bool:

@@ -57,6 +57,9 @@ class SuperTile:
     """Overlap around a core, plan pixels."""
     share: npt.NDArray[np.float32] | None = None
     """`(n,)` share of each core that the plan's `where` selected; None = all of it."""
+    corner_yx: npt.NDArray[np.float64] | None = None
+    """`(n, 2)` corners in pixels of level 0, of tiles that lie off the grid since another program has cut them;
+    `tile_yx` then names the nearest square of the grid. None = `tile_yx` is where they lie."""
 
     @property
     def key(self) -> str:
