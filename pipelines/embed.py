@@ -34,6 +34,7 @@ from tilestream.pipelines.report_advice import Setting
 from tilestream.pipelines.report_rows import InputRow, RunFacts
 from tilestream.pipelines.running import run_jobs
 from tilestream.pipelines.tally import Tally
+from tilestream.pipelines.where_folder import give_coordinates
 from tilestream.pyramid.pyramid import CACHE_BYTES
 from tilestream.registry import weights_files
 from tilestream.stream.engine import Event
@@ -156,6 +157,7 @@ def run_embed(
         raise no_inputs(cohort)
     # Workers on a cluster have working folders of their own.
     config = replace(config, out=config.out.absolute(), where=absolute(config.where))
+    cohort = give_coordinates(cohort, config.where)
     require_one_for_file(cohort, config.where)
     require_writable(config.out)
     started = time.time()

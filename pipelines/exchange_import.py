@@ -221,6 +221,7 @@ def _sink(
             rows=len(patches.xy),
             mpp_yx=_pair(plan_mpp),
             where=f"patches of {kind}",
+            is_listed=True,
         ),
         encoders=tuple((encoder, _outputs(one)) for encoder, one in found.items()),
         new_pooler=Pool,

@@ -19,8 +19,11 @@ from tilestream.pipelines.ingest_image import StorePlaces
 from tilestream.pipelines.map_store import MapRequest, MapTiles, finished_map, prepare_map
 from tilestream.pipelines.recipe import digest, file_digest, image_recipe, new_recipe
 from tilestream.plan.levels import target_mpp
+from tilestream.plan.selection import Selection
 from tilestream.plan.tiles import TilePlan, plan_tiles
+from tilestream.plan.where import select
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
+from tilestream.sources.patchfiles import is_patch_file
 from tilestream.sources.stamps import stamps_of
 from tilestream.stream.engine import Prepared
 from tilestream.stream.journal import Journal
@@ -147,12 +150,15 @@ class MapJob:
         edge = config.super_tile_px
         if edge is None:  # a region of a hierarchy is work enough by itself
             edge = super_tile_edge(tile_px) * (1 if contract.keeps_place else min(contract.stride, COARSE_UNITS))
+        where: str | Selection = self._where
+        if is_patch_file(self._where):  # a map has tiles of its own, over the area that the patches cover
+            where = select(pyramid, self._where, tile_level0_px=float(tile_px))
         return plan_tiles(
             pyramid,
             tile_px=tile_px,
             mpp=config.mpp or target_mpp(contract, pyramid.info),
             halo_px=halo_px,
-            where=self._where,
+            where=where,
             super_tile_px=edge,
             needs_mpp=contract.needs_mpp,
         )

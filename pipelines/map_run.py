@@ -39,6 +39,7 @@ from tilestream.pipelines.report_advice import Setting
 from tilestream.pipelines.report_rows import InputRow, RunFacts
 from tilestream.pipelines.running import run_jobs
 from tilestream.pipelines.tally import Tally
+from tilestream.pipelines.where_folder import give_coordinates
 from tilestream.pyramid.pyramid import CACHE_BYTES
 from tilestream.sinks.tree import check_place
 from tilestream.stream.engine import BUSY_WAIT_S, Event
@@ -189,6 +190,7 @@ def run_map(
     if not cohort.entries and not cohort.unmatched:
         raise no_inputs(cohort)
     config = replace(config, out=config.out.absolute(), where=absolute(config.where))
+    cohort = give_coordinates(cohort, config.where)
     require_one_for_file(cohort, config.where)
     require_writable(config.out)
     started = time.time()

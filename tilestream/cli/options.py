@@ -128,8 +128,9 @@ Where = Annotated[
     str,
     typer.Option(
         "--where",
-        metavar="tissue|all|FILE",
-        help="Which tiles: those on tissue, all, or those in a mask image or a GeoJSON file.",
+        metavar="tissue|all|PATH",
+        help="Which tiles: those on tissue, all, or those in a mask image or a GeoJSON file; or patches that TRIDENT, "
+        "CLAM, wsinfer or AtlasPatch has cut: an HDF5 file, or a folder with one for each slide.",
         rich_help_panel=CHOICES,
     ),
 ]
@@ -293,16 +294,17 @@ def embed_config(**options: Any) -> EmbedConfig:
 
 def require_choices(options: dict[str, Any]) -> None:
     """Raise `ConfigError` for a `where`, `mpp` or `decibels` that no image can be planned with."""
+    from tilestream.pipelines.where_folder import coordinates_folder
     from tilestream.sources.decibels import require_quantity
 
     if options.get("decibels") is not None:
         require_quantity(options["decibels"])
     where, mpp = options.get("where", "tissue"), options.get("mpp")
-    if where not in ("tissue", "all") and not Path(where).is_file():
+    if where not in ("tissue", "all") and not Path(where).is_file() and coordinates_folder(where) is None:
         raise ConfigError.of(
             "`--where`",
             got=f"`{where}`, which is no file",
-            expected="`tissue`, `all`, or a mask image or GeoJSON file",
+            expected="`tissue`, `all`, a mask image or GeoJSON file, or coordinates of patches: a file or a folder",
             do="Check the path.",
         )
     if mpp is not None and not 0 < mpp < math.inf:

@@ -19,6 +19,7 @@ from tilestream.plan.selection import MIN_SHARE, Selection, tile_shares
 from tilestream.plan.snap import Snap, snap_level
 from tilestream.plan.where import select
 from tilestream.pyramid import Pyramid
+from tilestream.sources.patchfiles import is_patch_file
 from tilestream.types import PlanLevel, Receipt, Shape, SuperTile
 
 FORMAT = 1
@@ -236,7 +237,9 @@ def plan_tiles(  # noqa: PLR0913 - the public call: each option of a plan is one
     halo_px : int
         Overlap around each core that is read too.
     where : str or Selection
-        `tissue`, `all`, the path of a mask image or a GeoJSON file, or a selection made before.
+        `tissue`, `all`, the path of a mask image or a GeoJSON file, or a selection made before. Or an HDF5 file of
+        coordinates by TRIDENT, CLAM, wsinfer or AtlasPatch: its patches are the tiles, each exactly in its place, and
+        `tile_px` says how many pixels a patch becomes.
     step_px : int, optional
         Distance between neighbours; less than `tile_px` makes cores overlap. Default: `tile_px`.
     edge : str
@@ -274,6 +277,20 @@ def plan_tiles(  # noqa: PLR0913 - the public call: each option of a plan is one
     -----
     Memory is a bool and a float32 a tile (none with `all`) and the selection mask of at most 4 million pixels.
     """
+    if isinstance(where, str) and is_patch_file(where):
+        from tilestream.plan.listed import plan_patches
+
+        return plan_patches(
+            pyr,
+            where,
+            tile_px=tile_px,
+            mpp=mpp,
+            halo_px=halo_px,
+            super_tile_px=super_tile_px,
+            region_px=region_px,
+            source_mpp=source_mpp,
+            needs_mpp=needs_mpp,
+        )
     step = tile_px if step_px is None else step_px
     if snap is not None and (mpp is not None or edge == "shift"):
         raise ConfigError.of(

@@ -1,14 +1,17 @@
-"""What `where=` means: tissue, everything, a mask image or drawn outlines."""
+"""What `where=` means: tissue, everything, a mask image, drawn outlines, or the area of patches."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
+import shapely
+from shapely.geometry import Polygon
 
 from tilestream.errors import ConfigError, SourceError
 from tilestream.plan.coarse import mask_level, windows
@@ -17,6 +20,7 @@ from tilestream.plan.outline import fill_polygons
 from tilestream.plan.selection import Selection
 from tilestream.plan.tissue import select_tissue
 from tilestream.pyramid import Pyramid, open_pyramid
+from tilestream.sources.patchfiles import is_patch_file, read_patches
 from tilestream.types import Box, ImageInfo, PlanLevel, Shape
 
 MASK_PX = 1 << 24
@@ -33,7 +37,8 @@ def select(pyr: Pyramid, where: str, *, tile_level0_px: float, source_mpp: float
     pyr : Pyramid
         The image.
     where : str
-        `tissue`, or the path or URL of a mask image or of a GeoJSON file (`.geojson`, `.json`).
+        `tissue`, or the path or URL of a mask image or of a GeoJSON file (`.geojson`, `.json`), or an HDF5 file of
+        patches (`.h5`): the area that they cover.
     tile_level0_px : float
         Edge of a tile in level-0 pixels; outlines are drawn at least 16 cells a tile fine.
     source_mpp : float, optional
@@ -53,12 +58,26 @@ def select(pyr: Pyramid, where: str, *, tile_level0_px: float, source_mpp: float
         return select_tissue(pyr, mpp=source_mpp)
     suffix = PurePosixPath(where.split("#")[0].split("?")[0]).suffix.lower()
     if suffix in (".geojson", ".json"):
-        return _outlines(pyr, where, tile_level0_px, mask_level(pyr.info, mpp=source_mpp))
+        polygons, notes = read_geojson(where, pyr.info)
+        return _outlines(pyr, polygons, notes, tile_level0_px, mask_level(pyr.info, mpp=source_mpp))
+    if is_patch_file(where):
+        boxes, size_px = _patch_boxes(pyr, where)
+        return _outlines(pyr, boxes, (), min(size_px, tile_level0_px), mask_level(pyr.info, mpp=source_mpp))
     return _mask_image(pyr, where)
 
 
-def _outlines(pyr: Pyramid, url: str, tile_px: float, level: PlanLevel) -> Selection:
-    polygons, notes = read_geojson(url, pyr.info)
+def _patch_boxes(pyr: Pyramid, path: str) -> tuple[tuple[Polygon, ...], float]:
+    """Return the squares that patches of a file cover, and their edge in pixels of level 0."""
+    patches = read_patches(Path(path.removeprefix("file://")))
+    own = pyr.levels[patches.level].scale_yx[0] if patches.level < len(pyr.levels) else None
+    size_px = patches.size_level0(Path(path), own)
+    x, y = patches.xy.T
+    return tuple(shapely.box(x, y, x + size_px, y + size_px)), size_px
+
+
+def _outlines(
+    pyr: Pyramid, polygons: Sequence[Polygon], notes: tuple[str, ...], tile_px: float, level: PlanLevel
+) -> Selection:
     # A whole fraction of the tissue grid: an outline traced on that grid is taken back to the very same pixels.
     finest = int((MASK_PX / level.shape.area) ** 0.5)
     fraction = max(1, min(-int(-TILE_CELLS * max(level.scale_yx) // tile_px), finest))

@@ -273,6 +273,7 @@ class Pyramid:
         valid: npt.NDArray[np.bool_],
         *,
         recent: RecentBlocks | None = None,
+        origin_yx: tuple[int, int] = (0, 0),
     ) -> Filled:
         """Fill `pixels` and `valid` with a box of a plan's level, resampled where that is a virtual one.
 
@@ -284,13 +285,15 @@ class Pyramid:
             What to read, in plan pixels; its `level` is the stored one that pixels come from.
         pixels, valid, recent
             As in `read_into`, but pixels are 0 where not valid.
+        origin_yx : tuple of int
+            Stored pixel at which plan pixel 0 begins; for tiles that lie between the pixels of the plan's level.
 
         Returns
         -------
         Filled
             The reason of each damaged block, and whether everything is valid.
         """
-        return read_plan(self, level, box, pixels, valid, recent)
+        return read_plan(self, level, box, pixels, valid, recent, origin_yx)
 
     def thumbnail(self, max_px: int = 512) -> Region:
         """Return the whole image at most `max_px` wide and high, from the coarsest level that is large enough.

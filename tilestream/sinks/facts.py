@@ -35,6 +35,8 @@ class PlanFacts:
     """Micrometres per plan pixel."""
     where: str = "all"
     """What selected the tiles; no path."""
+    is_listed: bool = False
+    """Whether tiles lie off the grid, where another program has cut them; each stands for the nearest square of it."""
 
     def __post_init__(self) -> None:
         if self.region_px < 1 or self.region_px % self.grid.step_px or self.super_tile_px % self.region_px:
@@ -137,6 +139,7 @@ def plan_facts(plan: PlanFacts) -> dict[str, Any]:
         "scale_yx": list(level.scale_yx),
         "mpp_yx": json_value(plan.mpp_yx),
         "where": plan.where,
+        **({"listed": True} if plan.is_listed else {}),
     }
 
 

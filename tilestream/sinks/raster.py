@@ -153,14 +153,22 @@ def _read_cells(features: Path, plan: dict[str, Any], variable: str, output: str
         column = names.index(output)
     cells = np.full(plan["grid_yx"], np.nan, np.float32)
     values, at_y, at_x = (_array(group, name) for name in (variable, "y", "x"))
-    origin, scale, step_px = np.array(plan["origin_yx"]), np.array(plan["scale_yx"]), plan["step_px"]
+    scale = np.array(plan["scale_yx"])
     for start in range(0, values.shape[0], _ROWS):
         rows = slice(start, start + _ROWS)
-        # Corners are whole plan pixels; the last tile may have been moved back inside, so cells are rounded up.
-        corner_yx = np.rint(np.stack([at_y[rows], at_x[rows]], axis=1) / scale).astype(np.int64)
-        iy, ix = (-((origin - corner_yx) // step_px)).T
+        corner_yx = np.stack([at_y[rows], at_x[rows]], axis=1) / scale
+        iy, ix = _cells(corner_yx, plan).T
         cells[iy, ix] = values[rows] if column is None else values[rows, column]
     return cells
+
+
+def _cells(corner_yx: npt.NDArray[np.float64], plan: dict[str, Any]) -> npt.NDArray[np.int64]:
+    """Return the cell of each tile, `(n, 2)`, from corners in plan pixels."""
+    origin, step_px = np.array(plan["origin_yx"]), plan["step_px"]
+    if plan.get("listed"):  # off the grid: the nearest square stands for a tile
+        return np.clip(np.rint(corner_yx / step_px), 0, np.array(plan["grid_yx"]) - 1).astype(np.int64)
+    # Corners are whole plan pixels; the last tile may have been moved back inside, so cells are rounded up.
+    return np.asarray(-((origin - np.rint(corner_yx).astype(np.int64)) // step_px))
 
 
 def _array(group: zarr.Group, name: str) -> Any:

@@ -39,6 +39,8 @@ class PatchList:
     """Edge of a patch as its program hands it to an encoder; None where that is the same."""
     shape_yx: tuple[int, int] | None = None
     """Size of level 0, where the file says it."""
+    overlap_px: int = 0
+    """How far patches lie over each other, in pixels as encoders see them."""
     downsample: float | None = None
     """Pixels of level 0 along one of `level`, where the file says it."""
 
@@ -166,11 +168,13 @@ def patches_of(file: Any, path: Path) -> PatchList:
     attributes = {**_plain(file.attrs), **_plain(found.attrs)}
     patch_px, level, seen_px = _edge(attributes, path)
     width, height = attributes.get("level0_width"), attributes.get("level0_height")
+    overlap = attributes.get("overlap")
     return PatchList(
         xy=values[:, :2].astype(np.int64),
         patch_px=patch_px,
         level=level,
         seen_px=seen_px,
+        overlap_px=int(overlap) if _is_number(overlap) else 0,
         downsample=_factor(attributes.get("downsample")),
         shape_yx=None if not (_is_number(width) and _is_number(height)) else (int(height), int(width)),
     )

@@ -117,11 +117,18 @@ class UnitReader:
         self._unit = unit
         self._outcome = outcome
         self._corners: list[tuple[int, int]] = unit.tile_yx.tolist()
-        tiles = unit.tile_yx if part is None else unit.tile_yx[part.start : part.stop]
-        area = _area_of(unit, tiles)
+        self._origins: list[tuple[int, int]] | None = None
+        rows = slice(None) if part is None else slice(part.start, part.stop)
+        if unit.corner_yx is None:
+            area = _area_of(unit, unit.tile_yx[rows])
+        else:
+            stored_yx = np.rint(unit.corner_yx / pyramid.levels[unit.level.stored].scale_yx).astype(np.int64)
+            self._origins = stored_yx.tolist()
+            area = _area_of_listed(unit, stored_yx[rows])
         warm(pyramid.source, _grown(area, unit))
         self._recent = RecentBlocks(area, spare_blocks())
-        may_keep = pyramid.state and pyramid.cache_bytes
+        # tiles off the grid would be taken for their neighbours by what a device keeps
+        may_keep = pyramid.state and pyramid.cache_bytes and unit.corner_yx is None
         self._source = f"{pyramid.identity}#{unit.level!r}" if may_keep else ""
 
     def read(self, first: int, stop: int, slots: Slots) -> Batch | None:
@@ -161,13 +168,26 @@ class UnitReader:
 
     def _fill(self, row: int, pixels: Array, valid: npt.NDArray[np.bool_]) -> Filled:
         unit, level = self._unit, self._unit.level
-        y, x = self._corners[row]
         halo, edge = unit.halo_px, unit.tile_px + 2 * unit.halo_px
+        if self._origins is not None:
+            return self._fill_listed(self._origins, row, pixels, valid)
+        y, x = self._corners[row]
         if row and y > self._corners[row - 1][0]:
             first_row = int((y - halo) * level.ratio_yx[0] // 1)
             self._recent.forget_above(first_row // self._pyramid.levels[level.stored].block.y)
         box = Box(level=level.stored, y=y - halo, x=x - halo, height=edge, width=edge)
         return self._pyramid.read_plan(level, box, pixels, valid, recent=self._recent)
+
+    def _fill_listed(
+        self, origins: list[tuple[int, int]], row: int, pixels: Array, valid: npt.NDArray[np.bool_]
+    ) -> Filled:
+        unit, level = self._unit, self._unit.level
+        halo, edge = unit.halo_px, unit.tile_px + 2 * unit.halo_px
+        if row and origins[row][0] > origins[row - 1][0]:
+            first_row = origins[row][0] - math.ceil(halo * level.ratio_yx[0])
+            self._recent.forget_above(first_row // self._pyramid.levels[level.stored].block.y)
+        box = Box(level=level.stored, y=-halo, x=-halo, height=edge, width=edge)
+        return self._pyramid.read_plan(level, box, pixels, valid, recent=self._recent, origin_yx=origins[row])
 
     def _judge(self, row: int, filled: Filled, valid: npt.NDArray[np.bool_]) -> bool:
         """Record what became of a tile, and return whether it is for the stages."""
@@ -241,6 +261,13 @@ def _area_of(unit: SuperTile, tile_yx: npt.NDArray[np.int64]) -> Box:
         height=max(0, math.floor(int(high[0]) * ratio_y) - y),
         width=max(0, math.floor(int(high[1]) * ratio_x) - x),
     )
+
+
+def _area_of_listed(unit: SuperTile, stored_yx: npt.NDArray[np.int64]) -> Box:
+    """Return the stored pixels between the outermost of tiles that lie off the grid, halos left out."""
+    (y, x), (y_last, x_last) = stored_yx.min(axis=0).tolist(), stored_yx.max(axis=0).tolist()
+    height, width = (math.floor(unit.tile_px * ratio) for ratio in unit.level.ratio_yx)
+    return Box(level=unit.level.stored, y=y, x=x, height=y_last + height - y, width=x_last + width - x)
 
 
 def _grown(area: Box, unit: SuperTile) -> Box:

@@ -138,6 +138,7 @@ def _decode(
         first_row=unit.first_row + own.start,
         tile_yx=unit.tile_yx[own],
         share=None if unit.share is None else unit.share[own],
+        corner_yx=None if unit.corner_yx is None else unit.corner_yx[own],
     )
     outcome = new_outcome(part)
     reader = UnitReader(image.pyramid, part, outcome)
