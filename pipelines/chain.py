@@ -169,6 +169,31 @@ def choose_chains(
     return Chains(each=each, region_px=region_px or _shared(wanted), whole_regions=is_whole)
 
 
+def require_grid(chains: Mapping[str, StageChain], facts: PlanFacts) -> None:
+    """Raise unless the tiles that a region stage sees lie on a grid.
+
+    Parameters
+    ----------
+    chains : Mapping
+        Stages by the encoder's name.
+    facts : PlanFacts
+        The plan.
+
+    Raises
+    ------
+    ConfigError
+        For tiles that another program has cut off any grid.
+    """
+    for name, chain in chains.items():
+        if facts.is_listed and chain.region is not None:
+            raise ConfigError.of(
+                f"region stage `{chain.region.target}` of `{name}`",
+                got="coordinates of patches that lie on no common grid",
+                expected="tiles side by side, of which it takes squares",
+                do="Give another --where, or embed without a region stage.",
+            )
+
+
 def require_bag(chains: Mapping[str, StageChain], facts: PlanFacts, *, limit_bytes: int) -> None:
     """Raise unless the vectors that an aggregator sees at once fit into memory.
 

@@ -280,6 +280,13 @@ def plan_tiles(  # noqa: PLR0913 - the public call: each option of a plan is one
     if isinstance(where, str) and is_patch_file(where):
         from tilestream.plan.listed import plan_patches
 
+        if step_px is not None or snap is not None or whole_regions:
+            raise ConfigError.of(
+                f"`where={where}`",
+                got="patches by themselves, together with `step_px`, `snap` or whole regions",
+                expected="tiles that nothing else decides",
+                do="Leave the others out; for stages that take whole regions choose another `where` (`--where`).",
+            )
         return plan_patches(
             pyr,
             where,

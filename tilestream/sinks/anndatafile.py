@@ -78,8 +78,8 @@ class Table:
         nodes.rows(f"{at}obsm/spatial", [centres], rows=len(rows), row_shape=(2,), dtype="float64")
         if tiles.has(encoder, "slide"):
             vector = tiles.read(encoder, group="slide")[:, None]
-            if len(vector) == dim:
-                nodes.rows(f"{at}varm/agg_slide", [vector], rows=dim, row_shape=(1,), dtype="float32")
+            place = "varm" if len(vector) == dim else "uns"  # the vector of a hierarchy has a length of its own
+            nodes.rows(f"{at}{place}/agg_slide", [vector], rows=len(vector), row_shape=(1,), dtype="float32")
         self._put_uns(nodes, f"{at}uns")
 
     def _put_obs(self, nodes: Nodes, path: str, rows: Array) -> None:
