@@ -113,5 +113,6 @@ def _tissues(tiles: StoredFeatures, outline: Path) -> tuple[shapely.Polygon, ...
         return ()
     y, x = (tiles.image.get("content_yxhw") or (0, 0))[:2]
     features = json.loads(outline.read_text(encoding="utf-8"))["features"]
-    polygons = [shapely.geometry.shape(feature["geometry"]) for feature in features]
-    return tuple(shapely.transform(polygon, lambda xy: xy + np.array([x, y])) for polygon in polygons)
+    parts = shapely.get_parts([shapely.geometry.shape(feature["geometry"]) for feature in features])
+    moved = shapely.transform(parts, lambda xy: xy + np.array([x, y]))
+    return tuple(part for part in moved if isinstance(part, shapely.Polygon))

@@ -151,10 +151,10 @@ def plan_patches(  # noqa: PLR0913 - options of `plan_tiles`
 
 def _require_of(pyr: Pyramid, patches: PatchList, path: str) -> None:
     """Raise `ConfigError` where patches cannot be of this image."""
-    shape = pyr.info.shape
+    shape, other = pyr.info.shape, patches.shape_yx
     outside = ((patches.xy < 0) | (patches.xy >= (shape.x, shape.y))).any(axis=1)
-    if patches.shape_yx not in (None, shape.yx):
-        got = f"patches of an image of {patches.shape_yx[0]} x {patches.shape_yx[1]} px" if patches.shape_yx else ""
+    if other is not None and other != shape.yx:
+        got = f"patches of an image of {other[0]} x {other[1]} px"
     elif outside.any():
         x, y = patches.xy[np.flatnonzero(outside)[0]]
         got = f"{np.count_nonzero(outside):,} patches outside the image, such as x={x}, y={y}"

@@ -166,7 +166,8 @@ def _cells(corner_yx: npt.NDArray[np.float64], plan: dict[str, Any]) -> npt.NDAr
     """Return the cell of each tile, `(n, 2)`, from corners in plan pixels."""
     origin, step_px = np.array(plan["origin_yx"]), plan["step_px"]
     if plan.get("listed"):  # off the grid: the nearest square stands for a tile
-        return np.clip(np.rint(corner_yx / step_px), 0, np.array(plan["grid_yx"]) - 1).astype(np.int64)
+        nearest = np.clip(np.rint(corner_yx / step_px), 0, np.array(plan["grid_yx"]) - 1)
+        return np.asarray(nearest, np.int64)
     # Corners are whole plan pixels; the last tile may have been moved back inside, so cells are rounded up.
     return np.asarray(-((origin - np.rint(corner_yx).astype(np.int64)) // step_px))
 

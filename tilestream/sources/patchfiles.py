@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -192,8 +192,9 @@ def _edge(attributes: Mapping[str, Any], path: Path) -> tuple[float, int, int | 
         raise _error(path, f"attributes {has} of `{COORDS}`", expected, "Make it anew with the program it is of.")
     if _is_number(own, least=0.1) and _is_number(target, least=0.1):
         return float(patch * own // target), 0, int(patch)
-    if _is_number(attributes.get("patch_level"), least=0):
-        return float(patch), int(attributes["patch_level"]), None
+    level = attributes.get("patch_level")
+    if _is_number(level, least=0):
+        return float(patch), int(level), None
     got = f"`patch_size` of {patch} px without the level or magnifications it is meant at"
     expected = "`patch_level`, or `level0_magnification` and `target_magnification`"
     raise _error(path, got, expected, "Make it anew with the program it is of.")
@@ -217,7 +218,7 @@ def _factor(value: Any) -> float | None:
     return float(found) if _is_number(found) else None
 
 
-def _is_number(value: Any, *, least: float = 1) -> bool:
+def _is_number(value: Any, *, least: float = 1) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value) and value >= least
 
 
