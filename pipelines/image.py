@@ -19,7 +19,6 @@ from tilestream.pipelines.encoders import Encoders, choose_encoders
 from tilestream.pipelines.finish import FinishImage, write_outline
 from tilestream.pipelines.places import Places
 from tilestream.pipelines.recipe import digest, file_digest, image_recipe, new_recipe
-from tilestream.plan.listed import ListedPlan
 from tilestream.plan.tiles import TilePlan, plan_tiles
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.sinks.facts import PlanFacts
@@ -243,7 +242,7 @@ class ImageJob:
             rows=len(plan),
             mpp_yx=plan.mpp_yx,
             where="file" if self.entry.mask else plan.where,
-            is_listed=isinstance(plan, ListedPlan),
+            is_listed=plan.is_listed,
         )
         cells = facts.region_px // facts.grid.step_px
         chains = encoders.chains.bind({one.name: len(one.outputs) for one in encoders.each}, cells=cells)

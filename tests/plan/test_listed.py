@@ -10,8 +10,10 @@ import pytest
 
 import tilestream as ts
 from tilestream.errors import ConfigError
+from tilestream.plan.dense import DenseGrid
 from tilestream.plan.listed import ListedPlan
 from tilestream.plan.tiles import TilePlan
+from tilestream.plan.where import select
 from tilestream.stream.batches import new_outcome
 from tilestream.stream.supply import supplied
 from tilestream.testing.slide import write_slide
@@ -190,6 +192,33 @@ def test_no_patches_are_a_plan_of_no_tiles(slide, listed, xy):
 def test_what_cannot_be_a_plan_is_told(slide, listed, xy, attributes, said):
     with pytest.raises(ConfigError, match=said):
         ts.plan_tiles(slide, tile_px=64, where=listed(xy, **attributes))
+
+
+def test_maps_need_a_grid(slide, listed):
+    where = listed(ANY, patch_size=64, patch_level=0)
+    with pytest.raises(ConfigError, match="no common grid"):
+        DenseGrid(plan=ts.plan_tiles(slide, tile_px=64, where=where))
+    area = select(slide, where, tile_level0_px=64)
+    plan = ts.plan_tiles(slide, tile_px=64, where=area, min_share=0.02)
+    DenseGrid(plan=plan)
+    starts = np.concatenate([unit.tile_yx for unit in plan.start()])[:, None, ::-1]
+    touches = (abs(starts - ANY[None]) < 64).all(axis=2)
+    assert touches.any(axis=1).all()
+    assert touches.any(axis=0).all()
+
+
+def test_a_part_of_an_image_has_the_tiles_whose_centres_lie_in_it(slide, listed):
+    part = ts.to_datatree(slide)["0/image"].isel(y=slice(200, 700), x=slice(300, 900))
+    plan = part.tiles.plan(tile_px=64, where=listed(ANY, patch_size=64, patch_level=0))
+    x, y = (ANY + 32).T
+    inside = ANY[(y >= 200) & (y < 700) & (x >= 300) & (x < 900)]
+    assert set(pixels_of(slide, plan)) == set(map(tuple, inside.tolist()))
+
+
+@pytest.mark.parametrize("option", [{"step_px": 32}, {"whole_regions": True}])
+def test_nothing_else_decides_where_tiles_lie(slide, listed, option):
+    with pytest.raises(ConfigError, match="patches by themselves"):
+        ts.plan_tiles(slide, tile_px=64, where=listed(ANY, patch_size=64, patch_level=0), **option)
 
 
 def test_files_that_are_none(slide, tmp_path):

@@ -57,6 +57,13 @@ class DenseGrid:
     """Whether windows reach beyond the image instead of being moved."""
 
     def __post_init__(self) -> None:
+        if self.plan.is_listed:
+            raise ConfigError.of(
+                "tiles of a map",
+                got="coordinates of patches that lie on no common grid",
+                expected="tiles side by side",
+                do="Plan with `where=tilestream.plan.where.select(…)`, which takes the area of the patches.",
+            )
         grid = self.plan.grid
         edges = (grid.tile_px, grid.step_px, grid.halo_px, *(-n for n in grid.origin_yx))
         if any(edge % self.stride for edge in edges):

@@ -7,7 +7,7 @@ raster needs one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from hashlib import blake2b
@@ -44,6 +44,11 @@ class ListedPlan(TilePlan):
     cell_yx: Ints
     """`(n, 2)` nearest square of the grid."""
 
+    @property
+    def is_listed(self) -> bool:
+        """Return True."""
+        return True
+
     @cached_property
     def digest(self) -> str:
         """Return the hex digest of all that decides tiles, rows and units."""
@@ -78,6 +83,24 @@ class ListedPlan(TilePlan):
             halo_px=self.grid.halo_px,
             corner_yx=self.corner_yx[rows],
         )
+
+    def within(self, bounds_yx: tuple[tuple[float, float], tuple[float, float]]) -> ListedPlan:
+        """Return the plan of the tiles whose centres lie in a rectangle.
+
+        Parameters
+        ----------
+        bounds_yx : tuple of tuple of float
+            Start and end along y and along x, pixels of level 0.
+
+        Returns
+        -------
+        ListedPlan
+            Of the same image.
+        """
+        centre_yx = self.corner_yx + np.array(self.level.scale_yx) * (self.grid.tile_px / 2)
+        low, high = np.array(bounds_yx).T
+        kept = ((centre_yx >= low) & (centre_yx < high)).all(axis=1)
+        return replace(self, corner_yx=self.corner_yx[kept], cell_yx=self.cell_yx[kept])
 
     @cached_property
     def _counts(self) -> Ints:

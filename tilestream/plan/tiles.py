@@ -83,6 +83,11 @@ class TilePlan:
         return int(self._counts.sum())
 
     @property
+    def is_listed(self) -> bool:
+        """Return whether tiles lie off the grid, where another program has cut them; see `ListedPlan`."""
+        return False
+
+    @property
     def units(self) -> int:
         """Return the number of units that own a wanted tile."""
         return int(np.count_nonzero(self._counts))

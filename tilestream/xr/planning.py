@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from tilestream.errors import ConfigError
+from tilestream.plan.listed import ListedPlan
 from tilestream.plan.tiles import TilePlan, plan_tiles
 from tilestream.xr.resolution import level_at
 from tilestream.xr.subject import IMAGE, Subject
@@ -44,6 +45,8 @@ def plan_part(subject: Subject, **options: Any) -> TilePlan:
     plan = plan_tiles(subject.pyramid, **options)
     if subject.is_whole:
         return plan
+    if isinstance(plan, ListedPlan):
+        return plan.within(subject.bounds_yx)
     grid, (scale_y, scale_x) = plan.grid, plan.level.scale_yx
     (top, bottom), (left, right) = subject.bounds_yx
     y = (grid.starts_y(0, grid.shape.y) + grid.tile_px / 2) * scale_y
