@@ -160,3 +160,16 @@ def test_a_cohort_has_the_vectors_of_slides(embed: Embed, slide: Path) -> None:
     np.testing.assert_array_equal(cohort["mean_mean"][0], whole["mean_mean"])
     recipe = json.loads((run.out / "made.svs.features.zarr" / "zarr.json").read_text())["attributes"]["recipe"]
     assert set(recipe["chains"]["mean"]) == {"region", "slide"}
+
+
+def test_several_encoders_have_a_region_stage_each(embed: Embed, slide: Path) -> None:
+    second = ("--encoder", "tests.pipelines.faults.faulty:spread")
+    run = embed(slide, *REGIONS, *second, "--where", "all", "--region-stage", f"{STAGES}:made_for")
+    region, whole = region_of(run)
+    for name, dim in (("mean", 3), ("spread", 6)):
+        tiles = run.tree("made.svs")["tile"][name]
+        assert tiles.shape[1] == dim
+        assert region[name].dims == ("region", f"region_feature_{name}")
+        assert np.isfinite(region[name]).all()
+        assert whole[name].dims == (f"slide_feature_{name}",)
+    assert run.rows["made.svs"]["regions"] == 6

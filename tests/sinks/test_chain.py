@@ -11,7 +11,7 @@ import xarray as xr
 
 from tests.models import gridstages
 from tests.sinks.build import make_image, make_plan, make_sink, tree_bytes, write_all
-from tilestream.errors import StageError
+from tilestream.errors import ConfigError, StageError
 from tilestream.types import TileStatus
 
 
@@ -186,3 +186,9 @@ def test_cells_that_were_moved_inside_stay_in_their_place(tmp_path):
     last_row = region["y"].values == 128
     assert last_row.any()
     np.testing.assert_array_equal(region["handcrafted"].values[last_row][:, 2], region["n"].values[last_row])
+
+
+def test_an_encoder_with_the_name_of_anothers_variable_is_refused(tmp_path):
+    pair = (("uni", ("a",)), ("uni_mean", ("a",)))
+    with pytest.raises(ConfigError, match="encoder `uni_mean`: got the name of a variable of `uni`"):
+        make_sink(tmp_path, encoders=pair)

@@ -45,8 +45,8 @@ WholeRegions = Annotated[
     bool | None,
     typer.Option(
         "--whole-regions/--no-whole-regions",
-        help="Take every tile of a region that holds enough tissue, and none of the others (default: as the region "
-        "stage was trained; hipt takes whole regions).",
+        help="Take every tile of a region of which enough is selected, and none of the others, instead of choosing "
+        "tile by tile (default: as the region stage was trained; hipt takes whole regions).",
         show_default=False,
         rich_help_panel=PANEL,
     ),

@@ -30,6 +30,8 @@ GROUPS = ("tile", "region", "slide")
 SCALARS = ("valid", "tissue", "entropy")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _TAKEN = frozenset({*SCALARS, "status", "x", "y", "size", "level", "crs_x", "crs_y", "n", "n_ok", *GROUPS})
+_BESIDE = ("status", "mean", "std", "n_ok", "n_regions", "n_regions_ok", "slide")
+"""What variables beside an encoder's vectors end in, in a store or a cohort."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +70,15 @@ class FeatureSink:
     """Aimed size of a chunk before compression."""
 
     def __post_init__(self) -> None:
+        beside = {f"{name}_{suffix}": name for name, _ in self.encoders for suffix in _BESIDE}
         for name, outputs in self.encoders:
+            if name in beside:
+                raise ConfigError.of(
+                    f"encoder `{name}`",
+                    got=f"the name of a variable of `{beside[name]}`",
+                    expected="a name of its own",
+                    do="Rename one of the two.",
+                )
             if not _NAME.fullmatch(name) or name in _TAKEN or not outputs or len(set(outputs)) != len(outputs):
                 raise ConfigError.of(
                     f"encoder `{name}`",

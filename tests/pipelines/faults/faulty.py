@@ -166,3 +166,8 @@ def needs_memory(pixels: Array) -> Array:
     if len(pixels) > 2:
         raise MemoryError(f"no room for {len(pixels)} tiles")
     return mean(pixels)
+
+
+def spread(pixels: Array) -> Array:
+    """Return mean and standard deviation of each channel."""
+    return np.concatenate([mean(pixels), pixels.std(axis=(2, 3), dtype=np.float64).astype(np.float32)], axis=1)
