@@ -1,0 +1,97 @@
+"""Other regions and slides from stored tiles: what `embed` would make with them, without a pixel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.pipelines.conftest import Embed, Run
+from tests.sinks.build import make_image, make_sink, tree_bytes, write_all
+from tilestream.errors import ConfigError
+from tilestream.pipelines.chain import ChainChoice
+from tilestream.pipelines.restage import RestageConfig, run_restage
+from tilestream.sinks.facts import image_facts
+from tilestream.sinks.factsread import StoredTiles, image_of
+from tilestream.testing.slide import write_slide
+from tilestream.types import Box, Channel, ClassBand, Shape
+
+STAGES = "tests.models.gridstages"
+OPTIONS = ("--encoder", "tests.pipelines.faults.faulty:mean", "--tile", "64", "--super-tile", "512")
+
+
+@pytest.fixture
+def plain(embed: Embed, tmp_path: Path) -> Run:
+    """A run that has pooled only."""
+    (tmp_path / "in").mkdir()
+    slide = write_slide(tmp_path / "in" / "made.svs", Shape(y=500, x=1100), seed=2)
+    return embed(slide.parent, *OPTIONS, out="plain")
+
+
+@pytest.mark.parametrize("slide_stage", [None, f"{STAGES}:greatest"])
+def test_equal_to_the_byte_to_what_embed_makes(
+    plain: Run, embed: Embed, tmp_path: Path, slide_stage: str | None
+) -> None:
+    words = ("--region-stage", f"{STAGES}:corner_weighted", "--region", "256")
+    words += ("--slide-stage", slide_stage) if slide_stage else ()
+    whole = embed(tmp_path / "in", *OPTIONS, *words, out="whole")
+    chain = ChainChoice(region=f"{STAGES}:corner_weighted", slide=slide_stage)
+    config = RestageConfig(out=tmp_path / "anew", chain=chain, region_px=256)
+    (row,) = run_restage([str(plain.out)], config)
+    assert (row.key, row.reason, row.is_reused) == ("made.svs", "", False)
+    assert row.regions == whole.rows["made.svs"]["regions"] > 0
+    assert tree_bytes(row.store) == tree_bytes(whole.out / "made.svs.features.zarr")
+    assert [path.name for path in (tmp_path / "anew").iterdir()] == ["made.svs.features.zarr"]
+    # there already; and back to what was pooled
+    assert run_restage([str(plain.out)], config)[0].is_reused
+    back = RestageConfig(out=tmp_path / "back", chain=ChainChoice())
+    (row,) = run_restage([str(row.store)], back)
+    assert tree_bytes(row.store) == tree_bytes(plain.out / "made.svs.features.zarr")
+
+
+def test_a_store_of_another_recipe_is_replaced_only_when_told(plain: Run, tmp_path: Path) -> None:
+    store = plain.out / "made.svs.features.zarr"
+    before = tree_bytes(store)
+    config = {"out": plain.out, "chain": ChainChoice(region=f"{STAGES}:corner_weighted"), "region_px": 256}
+    (row,) = run_restage([str(plain.out)], RestageConfig(**config))
+    assert "give `--no-resume` to replace it" in row.reason
+    assert tree_bytes(store) == before
+    (row,) = run_restage([str(plain.out)], RestageConfig(**config, resume=False))
+    assert row.reason == ""
+    assert tree_bytes(store) != before
+
+
+def test_what_cannot_be_done_is_a_row_or_an_error(plain: Run, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="feature stores: got none in"):
+        run_restage([str(tmp_path / "in")], RestageConfig(out=tmp_path / "out", chain=ChainChoice()))
+    (plain.out / "made.svs.features.zarr" / "tile" / "mean" / "c" / "0" / "0").write_bytes(b"short")
+    (plain.out / "other.features.zarr").mkdir()
+    config = RestageConfig(out=tmp_path / "out", chain=ChainChoice(region=f"{STAGES}:Only4"), region_px=256)
+    rows = run_restage([str(plain.out)], config)
+    assert [row.key for row in rows] == ["made.svs", "other"]
+    assert "vectors of 3 values" in rows[0].reason
+    assert "zarr.json" in rows[1].reason
+    (row, _) = run_restage([str(plain.out)], RestageConfig(out=tmp_path / "out", chain=ChainChoice()))
+    assert "cut or altered" in row.reason
+
+
+def test_tiles_chosen_one_by_one_are_told_to_stages_that_have_seen_whole_regions(plain: Run, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    chain = ChainChoice(region=f"{STAGES}_torch:SmallViT")
+    (row,) = run_restage([str(plain.out)], RestageConfig(out=tmp_path / "out", chain=chain))
+    assert row.notes == ("its tiles were chosen one by one, and the region stage has only seen whole regions",)
+
+
+def test_an_image_is_known_again_from_its_store(tmp_path: Path) -> None:
+    image = make_image(
+        nodata=float("nan"), notes=("one", "two"), selection={"z": 0}, axes={"z": 3}, crs="EPSG:32633",
+        affine=(10.0, 0, 5e5, 0, -10.0, 5e6), gcps=((0, 0, 1.5, 2, 0),), content=Box(y=1, x=2, height=3, width=4),
+        classes=(ClassBand(name="SCL", values={3: "shadow"}, bits={"cloud": (3, 1)}),), absent={"B1": "not there"},
+        datetime="2024-05-17T10:30:00Z", derived=("decibels of power",), modality="scene",
+    )  # fmt: skip
+    assert isinstance(image.channels[0], Channel)
+    sink = make_sink(tmp_path, image=image, recipe={"stages": {"handcrafted": {"target": "handcrafted"}}, "plan": {}})
+    sink.finish(write_all(sink, damaged=[3], failed=[5]))
+    tiles = StoredTiles.open(sink.root)
+    assert image_facts(image_of(tiles.attributes["image"])) == image_facts(image)
+    assert tiles.plan(sink.plan.region_px) == sink.plan
