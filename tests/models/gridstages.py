@@ -95,3 +95,10 @@ class Only4(Only):
 
     def __init__(self) -> None:
         super().__init__(length=4)
+
+
+def nan_where_few(grid: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Give nothing that counts for regions of fewer than 12 tiles."""
+    vectors = grid.sum(axis=(2, 3))
+    vectors[mask.sum(axis=(1, 2)) < 12] = np.nan
+    return vectors

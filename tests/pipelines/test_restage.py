@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.pipelines.conftest import Embed, Run
 from tests.sinks.build import make_image, make_sink, tree_bytes, write_all
+from tilestream.cli import app
 from tilestream.errors import ConfigError
 from tilestream.pipelines.chain import ChainChoice
 from tilestream.pipelines.restage import RestageConfig, run_restage
@@ -80,6 +84,23 @@ def test_tiles_chosen_one_by_one_are_told_to_stages_that_have_seen_whole_regions
     chain = ChainChoice(region=f"{STAGES}_torch:SmallViT")
     (row,) = run_restage([str(plain.out)], RestageConfig(out=tmp_path / "out", chain=chain))
     assert row.notes == ("its tiles were chosen one by one, and the region stage has only seen whole regions",)
+
+
+def test_the_command_prints_what_it_has_made(plain: Run, tmp_path: Path) -> None:
+    words = ["regions", str(plain.out), "--out", str(tmp_path / "out"), "--region-stage"]
+    result = CliRunner().invoke(app, [*words, f"{STAGES}:nan_where_few", "--region", "256"])
+    assert result.exit_code == 0, result.output
+    *notes, last = result.stdout.strip().splitlines()
+    assert len(notes) == 1
+    assert notes[0].startswith("note made.svs: region stage of `mean`: values that are not finite, on ")
+    assert re.match(r"1 done, 0 failed; \d+ regions, \d+ without a vector; ", last), last
+    result = CliRunner().invoke(app, [*words, f"{STAGES}:Only4", "--region", "256", "--json", "--no-resume"])
+    assert result.exit_code == 3
+    (store,) = json.loads(result.stdout)["stores"]
+    assert "vectors of 3 values" in store["reason"]
+    result = CliRunner().invoke(app, [*words, "vit4k"])
+    assert result.exit_code == 2
+    assert "--weights-4k FILE" in result.stderr
 
 
 def test_an_image_is_known_again_from_its_store(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tilestream.cli import options as opt
 from tilestream.cli.attending import attend
 from tilestream.cli.demo import demo
 from tilestream.cli.exportcommand import export
+from tilestream.cli.restaging import regions
 from tilestream.cli.stopping import AGAIN, guarded, print_json, same_command
 
 app = typer.Typer(
@@ -324,6 +325,7 @@ def map_(
 
 
 app.command()(attend)
+app.command()(regions)
 
 
 @app.command()
