@@ -90,6 +90,8 @@ def run_restage(
             expected=f"stores named `<image>{SUFFIX}`",
             do="Make them with `tilestream embed`.",
         )
+    if config.chain.region is not None:  # what no store could do is an error, not a row each
+        choose_chains({"any": StageSpec(target="any")}, config.chain, tile_px=1)
     rows = []
     for key, root in found.items():
         try:
