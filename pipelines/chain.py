@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from tilestream.errors import BudgetError, ConfigError
@@ -15,6 +16,8 @@ from tilestream.registry import source_digest
 from tilestream.sinks.facts import PlanFacts
 from tilestream.types import Hierarchy, StageSpec
 
+HEAD = "head"
+"""Aggregator that is a trained head, a file of `tilestream train head`."""
 MEAN = "mean"
 """Region stage or aggregator that needs no stage: pooling, in bounded memory."""
 BAG_COPIES = 3
@@ -164,6 +167,7 @@ def choose_chains(
             if contract.tiles is not None:
                 wanted[region.target] = contract.tiles * tile_px
         each[name] = Hierarchy(tile=tile, region=region, slide=slide)
+        _require_its_level(name, each[name])
     _require_used(list(each.values()), choice)
     is_whole = any(whole) if choice.whole_regions is None else choice.whole_regions
     return Chains(each=each, region_px=region_px or _shared(wanted), whole_regions=is_whole)
@@ -233,10 +237,29 @@ def _spec(kind: PartKind, name: str, params: Mapping[str, Any], seed: int | None
         return None
     given = dict(params)
     if name in kind.table and WEIGHTS not in given and SEED not in given:
-        if seed is None:
+        if seed is None or name == HEAD:
             raise missing_weights(name, option=kind.weights_option)
         given[SEED] = seed
     return StageSpec(target=name, params=given)
+
+
+def _require_its_level(encoder: str, hierarchy: Hierarchy) -> None:
+    """Refuse a trained head on other vectors than those that it was trained on, as far as it says."""
+    if hierarchy.slide is None or hierarchy.slide.target != HEAD:
+        return
+    from tilestream.models.head import read_record
+
+    record = read_record(Path(str(hierarchy.slide.params[WEIGHTS])))
+    level = "tile" if hierarchy.region is None else "region"
+    if (record.level, record.encoder) != (level, encoder):
+        raise ConfigError.of(
+            f"head `{hierarchy.slide.params[WEIGHTS]}`",
+            got=f"vectors of {level}s by `{encoder}`",
+            expected=f"vectors of {record.level}s by `{record.encoder}`, on which it was trained",
+            do="Add the --region-stage that it was trained with."
+            if record.level == "region" and level == "tile"
+            else "Leave --region-stage out, or give the head of these features.",
+        )
 
 
 def _require_used(known: Sequence[Hierarchy], choice: ChainChoice) -> None:

@@ -43,6 +43,7 @@ REGION_STAGES: Mapping[str, str] = {
 
 AGGREGATORS: Mapping[str, str] = {
     "abmil": "tilestream.models.aggregators:GatedAttention",
+    "head": "tilestream.models.headstage:trained_head",
     "hipt": "tilestream.models.hipt:SlideTransformer",
     "mean": "tilestream.models.aggregators:MeanPool",
     "simlp": "tilestream.models.aggregators:MeanMLP",

@@ -160,7 +160,7 @@ def test_region_stages_of_ours_leave_masked_cells_out(name):
     assert not np.allclose(part(grid, np.ones_like(mask)), found, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", sorted(AGGREGATORS))
+@pytest.mark.parametrize("name", sorted({*AGGREGATORS} - {"head"}))
 def test_aggregators_of_ours_give_one_vector_of_a_bag(name):
     pytest.importorskip("torch")
     params = {} if name == "mean" else {"random_weights": 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tests.sinks.build import make_image, make_plan
@@ -54,3 +55,49 @@ def test_a_bag_that_memory_cannot_hold_is_refused_with_its_size():
     choice = ChainChoice(region=f"{STAGES}:corner_weighted", slide=f"{STAGES}:greatest")
     regions = choose_chains({"a": OTHER}, choice, tile_px=64).bind({"a": 8}, cells=2)
     require_bag(regions, facts, limit_bytes=2500 * 3 * 4 * 3)
+
+
+@pytest.fixture
+def head(tmp_path):
+    pytest.importorskip("torch")
+    from tilestream.models.head import HeadRecord, new_head, save_head
+
+    made = new_head("abmil", {"hidden": 4}, dim=3, classes=2)
+    record = HeadRecord(
+        aggregator="abmil", params={"hidden": 4}, dim=3, labels=("a", "b"), level="region", encoder="uni", features={}
+    )
+    save_head(tmp_path / "model.safetensors", made, record)
+    return made.eval(), tmp_path / "model.safetensors"
+
+
+def test_a_trained_head_gives_the_vector_of_the_slide(head):
+    import torch
+
+    made, path = head
+    choice = ChainChoice(region=f"{STAGES}:corner_weighted", slide="head", slide_params={"weights": str(path)})
+    chain = choose_chains({"uni": OTHER}, choice, tile_px=64).bind({"uni": 8}, cells=4)["uni"]
+    bag = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    with torch.inference_mode():
+        expected = made.forward_vector(torch.from_numpy(bag)[None], torch.ones(1, 5, dtype=torch.bool))[0].numpy()
+    np.testing.assert_allclose(chain.of_slide(bag), expected, rtol=1e-6)
+    assert chain.weights[1] is not None
+
+
+@pytest.mark.parametrize(
+    ("encoder", "region", "words"),
+    [
+        ("uni", None, "got vectors of tiles by `uni`, expected vectors of regions.*Add the --region-stage"),
+        ("other", "corner_weighted", "got vectors of regions by `other`, expected vectors of regions by `uni`"),
+    ],
+)
+def test_a_head_of_other_vectors_is_refused(head, encoder, region, words):
+    given = {} if region is None else {"region": f"{STAGES}:{region}"}
+    choice = ChainChoice(slide="head", slide_params={"weights": str(head[1])}, **given)
+    with pytest.raises(ConfigError, match=words):
+        choose_chains({encoder: OTHER}, choice, tile_px=64)
+
+
+def test_a_head_for_longer_vectors_is_refused(head):
+    choice = ChainChoice(region=f"{STAGES}:made_for", slide="head", slide_params={"weights": str(head[1])})
+    with pytest.raises(ConfigError, match="got vectors of 2 values, expected 3, those of regions by `uni`"):
+        choose_chains({"uni": OTHER}, choice, tile_px=64).bind({"uni": 8}, cells=4)

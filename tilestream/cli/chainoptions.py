@@ -37,7 +37,8 @@ SlideStage = Annotated[
         "--slide-stage",
         metavar="NAME[=FILE]",
         help="What turns regions, or tiles where there is no region stage, into the vector of the slide (default: "
-        "mean): abmil, simlp, transformer, hipt or module:callable, with its weights.",
+        "mean): head=FILE of `tilestream train head`; or abmil, simlp, transformer, hipt or module:callable, with its "
+        "weights.",
         rich_help_panel=PANEL,
     ),
 ]

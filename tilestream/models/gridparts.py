@@ -205,7 +205,8 @@ def _call(kind: PartKind, target: str, make: Callable[..., Any], given: dict[str
         raise _refused(kind, target, f"{type(error).__name__}: {error}", f"it to be made with {given}") from error
     if not callable(made):
         raise _refused(kind, target, f"a {type(made).__name__} from it", "something that can be called")
-    if is_module(made) and (own or (target in kind.table and any(True for _ in made.parameters()))):
+    loads_itself = target not in kind.table or WEIGHTS in takes
+    if is_module(made) and (own or not (loads_itself or all(False for _ in made.parameters()))):
         _fill(kind, made, target, **own)
     elif own:
         raise _refused(kind, target, f"{sorted(own)}", "none of these: it is no torch module and has no such parameter")
