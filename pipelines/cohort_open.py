@@ -18,7 +18,11 @@ from tilestream.pipelines.keys import is_remote, output_key
 from tilestream.pipelines.manifest import ManifestRow, read_manifest
 from tilestream.sinks.catalogue import INDEX, Catalogue, Given, Refreshed, read_catalogue, refresh, with_given
 from tilestream.sinks.storerecord import SUFFIX, FeatureSet
+from tilestream.stream.journal import difference
 from tilestream.xr.cohort import cohort_dataset
+
+MOST_DIFFERENCES = 6
+"""Differences between two sets of features that a message names."""
 
 
 def open_cohort(
@@ -175,12 +179,22 @@ def _choose(root: Path, catalogue: Catalogue, encoder: str | None) -> str:
         f"`{_name(digest, one, names)}` on {len(catalogue.of_set(digest))} slides ({one.words})"
         for digest, one in sorted(catalogue.sets.items(), key=lambda item: -len(catalogue.of_set(item[0])))
     )
+    same = next((name for name, count in names.items() if count > 1), None)
+    if same is not None:
+        listed = f"{listed}. Of `{same}` {_differences(catalogue, same)}"
     raise ConfigError.of(
         f"features in `{root}`" if encoder is None else f"encoder `{encoder}` in `{root}`",
         got=listed,
         expected="one set, since vectors of different ones cannot be compared",
         do="Choose one: `ts.open_cohort(…, encoder=NAME)`.",
     )
+
+
+def _differences(catalogue: Catalogue, name: str) -> str:
+    """Return where the contracts of two sets of one encoder differ, each with a slide that has it."""
+    same = [digest for digest, one in catalogue.sets.items() if one.encoder == name]
+    (first, old), (second, new) = ((catalogue.of_set(key)[0].key, catalogue.sets[key].recipe) for key in same[:2])
+    return difference(old, new, most=MOST_DIFFERENCES, where=(f"in `{first}`", f"in `{second}`"))
 
 
 def _name(digest: str, one: FeatureSet, names: Mapping[str, int]) -> str:

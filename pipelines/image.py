@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from tilestream.sinks.tree import check_replaceable
 from tilestream.sources.stamps import stamps_of
 from tilestream.stream.budget import memory_limit, project
 from tilestream.stream.engine import Prepared
-from tilestream.stream.journal import Journal
+from tilestream.stream.journal import Journal, difference
 from tilestream.stream.supply import decode_threads, usable_cores
 from tilestream.stream.work import TileWork
 from tilestream.types import ImageInfo, StageSpec
@@ -152,7 +153,8 @@ class ImageJob:
         encoders.require(pyramid.info, plan.grid)
         sink = self._sink(pyramid, plan, encoders, recipe)
         if places.features.exists() and not sink.is_committed():
-            check_replaceable(places.features, replace=sink.replace)
+            differs = partial(difference, new=recipe)
+            check_replaceable(places.features, replace=sink.replace, differs=differs)
         journal.open(recipe, replace=not config.resume)
         if (summary := self._finished(journal)) is not None:
             return summary  # another run has ended it while this one was planning

@@ -16,6 +16,7 @@ from tilestream.cli import mapoptions as maps
 from tilestream.cli import options as opt
 from tilestream.cli.attending import attend
 from tilestream.cli.demo import demo
+from tilestream.cli.encoders import encoders
 from tilestream.cli.exportcommand import export
 from tilestream.cli.restaging import regions
 from tilestream.cli.stopping import AGAIN, guarded, print_json, same_command
@@ -340,3 +341,4 @@ def cluster(
 
 
 app.command()(demo)
+app.command()(encoders)

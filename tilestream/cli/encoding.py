@@ -91,7 +91,7 @@ def encoder_choices(
         params: dict[str, Any] = {} if alias is None else {"name": alias}
         if (alias or name) in files:
             params["weights"] = files[alias or name]
-        elif random_weights is not None and (len(named) == 1 or name != DEFAULT):
+        elif random_weights is not None and name != DEFAULT:  # which has none
             params["random_weights"] = random_weights
         if value_range is not None and (len(named) == 1 or name == DEFAULT):
             params["value_range"] = list(value_range)

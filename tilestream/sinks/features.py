@@ -205,6 +205,7 @@ class FeatureSink:
             new_pooler=self.new_pooler,
             runs={name: ChainRun(chain, self.new_pooler) for name, chain in self.chains.items()},
             chunk_bytes=self.chunk_bytes,
+            contracts={name: dict(one.get("contract") or {}) for name, one in self.recipe.get("stages", {}).items()},
         )
         with ExitStack() as stack:
             tables = (TileTable(tree, facts, stack), RegionTable(tree, facts, stack), SlideTable(tree, facts))

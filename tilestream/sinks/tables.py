@@ -45,6 +45,13 @@ class TableFacts:
     """What makes vectors of regions and of the slide by the encoder's name, where that is more than pooling."""
     chunk_bytes: int = CHUNK_BYTES
     """Aimed size of a chunk before compression."""
+    contracts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What each encoder expects and gives, as JSON values by its name."""
+
+    def contract_of(self, name: str) -> dict[str, Any]:
+        """Return the attribute that says under which contract the vectors of an encoder were made."""
+        stated = {key: value for key, value in self.contracts.get(name, {}).items() if value not in (None, [])}
+        return {"contract": stated} if stated else {}
 
     def has_region_stage(self, encoder: str) -> bool:
         """Return whether regions have a vector of their own besides the statistics of their tiles."""
@@ -203,7 +210,7 @@ class TileTable:
         plan, places = self.facts.plan, "x y crs_x crs_y" if self.facts.has_crs else "x y"
         for name, outputs in self.facts.encoders:
             dimension = (feature_dimension(name), len(outputs))
-            add_column(name, "float32", dimension=dimension, coordinates=places)
+            add_column(name, "float32", dimension=dimension, coordinates=places, **self.facts.contract_of(name))
             add_column(f"{name}_status", "uint8", fill_value=255, **STATUS_ATTRIBUTES)
         add_column("status", "uint8", fill_value=255, coordinates=places, **STATUS_ATTRIBUTES)
         for axis in "xy":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -162,7 +162,7 @@ def _attributes(text: bytes | None) -> dict[str, Any] | None:
     return attributes if isinstance(attributes, dict) else None
 
 
-def check_replaceable(root: Path, *, replace: bool) -> None:
+def check_replaceable(root: Path, *, replace: bool, differs: Callable[[Any], str] | None = None) -> None:
     """Raise unless what lies at `root` is a store of ours that the caller wants replaced.
 
     Parameters
@@ -171,6 +171,8 @@ def check_replaceable(root: Path, *, replace: bool) -> None:
         Final place of a store, which exists.
     replace : bool
         Whether the caller said so.
+    differs : callable, optional
+        Says how the recipe that is given to it differs from the caller's.
 
     Raises
     ------
@@ -181,16 +183,18 @@ def check_replaceable(root: Path, *, replace: bool) -> None:
     if attributes is None or OWNER not in attributes:
         raise _foreign(str(root))
     if not replace:
-        refuse_replacing(str(root))
+        refuse_replacing(str(root), differs(attributes.get("recipe")) if differs is not None else "")
 
 
-def refuse_replacing(root: str) -> NoReturn:
+def refuse_replacing(root: str, differs: str = "") -> NoReturn:
     """Raise the error for a finished store that must be kept.
 
     Parameters
     ----------
     root : str
         Path or URL of the store.
+    differs : str
+        How its recipe differs from the one that is wanted.
 
     Raises
     ------
@@ -199,7 +203,7 @@ def refuse_replacing(root: str) -> NoReturn:
     """
     raise OutputError.of(
         f"`{root}`",
-        got="the finished store of another run",
+        got=f"the finished store of another run{f' ({differs})' if differs else ''}",
         expected="nothing there, or a store of the same recipe",
         do="Choose another `--out`, or give `--no-resume` to replace it.",
     )

@@ -195,7 +195,7 @@ class Journal:
                     self.place.remove(name)
 
 
-def difference(old: object, new: object, *, most: int = 4) -> str:
+def difference(old: object, new: object, *, most: int = 4, where: tuple[str, str] = ("there", "now")) -> str:
     """Return where two recipes differ, in words.
 
     Parameters
@@ -204,6 +204,8 @@ def difference(old: object, new: object, *, most: int = 4) -> str:
         JSON values: what lies there, what is wanted now.
     most : int
         Most differences named.
+    where : tuple of str
+        Words for the two.
 
     Returns
     -------
@@ -212,7 +214,8 @@ def difference(old: object, new: object, *, most: int = 4) -> str:
     """
     there, now = dict(_leaves(old)), dict(_leaves(json.loads(_json(new))))
     names = sorted(name for name in {*there, *now} if there.get(name) != now.get(name))
-    words = [f"{name} {_short(there.get(name))} there, {_short(now.get(name))} now" for name in names[:most]]
+    first, second = where
+    words = [f"{name} {_short(there.get(name))} {first}, {_short(now.get(name))} {second}" for name in names[:most]]
     rest = [f"{len(names) - most} more"] if len(names) > most else []
     return "; ".join(words + rest) or "made by another version"
 

@@ -274,6 +274,30 @@ def test_what_is_missing_is_said(name: str, params: dict[str, Any], reason: str)
         make_stage(library_spec(name, params))
 
 
+def test_download_of_a_model_of_timm_asks_for_its_repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And what is recorded is where the file is from."""
+    import timm
+    from safetensors.torch import save_file
+
+    asked = []
+
+    def fetched(repository: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
+        asked.append((repository, revision, patterns))
+        return path
+
+    path = tmp_path / ("a" * 40) / "model.safetensors"
+    path.parent.mkdir()
+    save_file(timm.create_model("test_vit").state_dict(), path)
+    monkeypatch.setattr("tilestream.models.encoders.download._fetched", fetched)
+    stage = make_stage(library_spec("timm:test_vit", {"weights": "download"}))
+    edge = stage.contract.px
+    assert stage(batch(edge)).shape[0] == 2
+    repository = timm.get_pretrained_cfg("test_vit").hf_hub_id
+    assert {one[0] for one in asked} == {repository}
+    assert asked[-1] == (repository, "a" * 40, ("model.safetensors",))
+    assert stage.contract.source == f"https://huggingface.co/{repository}"
+
+
 def test_network_that_nobody_builds_is_said() -> None:
     stage: Any = make_stage(library_spec("conch-v1.5", {"random_weights": 0}))
     with pytest.raises(ConfigError, match="TITAN"):

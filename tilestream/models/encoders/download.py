@@ -51,7 +51,7 @@ def fetched(record: EncoderRecord, place: str) -> Path:
     return _fetched(repository, place.partition("@")[2] or None, _patterns(record))
 
 
-def pinned(record: EncoderRecord, place: str) -> str:
+def pin(record: EncoderRecord, place: str) -> str:
     """Return a place with the revision that is there now, so that every process fetches the same."""
     path = fetched(record, place)
     commit = next((part for part in path.parts if _COMMIT.fullmatch(part)), None)

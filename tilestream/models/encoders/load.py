@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tilestream.errors import ConfigError
-from tilestream.models.encoders.download import fetched, is_download
+from tilestream.models.encoders.download import fetched, is_download, pin
 from tilestream.models.encoders.folders import weights_file
 from tilestream.models.encoders.libraries import built, named_object, takes
 from tilestream.models.encoders.record import EncoderRecord, record_of
@@ -61,6 +61,8 @@ class Weights:
 
     def folder(self, record: EncoderRecord) -> Path | None:
         """Return the folder that was named, which holds a configuration too; None where none was."""
+        if self.may_download and record.library != "hf":  # of the others one file is fetched
+            return None
         path = self.path(record)
         return path if path is not None and path.is_dir() else None
 
@@ -78,6 +80,14 @@ def published(record: EncoderRecord) -> str:
     terms = "a licence that the page states" if record.licence is None else record.licence
     access = ", where access has to be asked for" if record.gated else ""
     return f"They are published at {page} under {terms}{access}. "
+
+
+def pinned(record: EncoderRecord, weights: Weights) -> Weights:
+    """Return weights that may be fetched with the revision that is there now; others as they are."""
+    if weights.place is None or not weights.may_download:
+        return weights
+    known = _with_facts(record, Weights()) if record.library in ("timm", "open_clip") else record
+    return replace(weights, place=pin(known, weights.place))
 
 
 def complete(record: EncoderRecord, weights: Weights) -> EncoderRecord:
@@ -125,6 +135,7 @@ def _example(record: EncoderRecord) -> str:
 
 
 def _with_facts(record: EncoderRecord, weights: Weights) -> EncoderRecord:
+    """Return a record with what its library says where it is not stated."""
     return record.with_facts(_facts(record, weights))
 
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tilestream.models.adapter import AdaptedStage, adapted
-from tilestream.models.encoders.download import is_download, pinned
-from tilestream.models.encoders.load import Weights, complete, digest_of, load
+from tilestream.models.encoders.load import Weights, complete, digest_of, load, pinned
 from tilestream.models.encoders.names import TARGET
 from tilestream.models.encoders.record import EncoderRecord, record_of
 from tilestream.types import StageContract, StageSpec
@@ -49,8 +48,7 @@ def library_encoder(
     stated = record_of(record, what="the encoder's record")
     given = Weights(place=weights, seed=random_weights)
     given.require(stated)
-    if weights is not None and is_download(weights):
-        given = Weights(place=pinned(stated, weights))
+    given = pinned(stated, given)
     whole = complete(stated, given)
     found = digest_of(whole, given)
     document = whole.to_json()
