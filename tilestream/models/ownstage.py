@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tilestream.errors import ConfigError
 from tilestream.models import weights as files
@@ -86,11 +86,18 @@ def hipt(
     ConfigError
         When there are no weights, two kinds of them, another file than at the start, or no such type.
     """
-    given = _given("hipt", weights, random_weights, dtype, digest)
+    given = given_weights("hipt", weights, random_weights, dtype=dtype, digest=digest)
     return own_stage("tilestream.models.hipt:vit256", HIPT, given, positions)
 
 
-def own_stage(network: str, contract: StageContract, given: Weights, positions: Sequence[int] | None) -> AdaptedStage:
+def own_stage(
+    network: str,
+    contract: StageContract,
+    given: Weights,
+    positions: Sequence[int] | None,
+    *,
+    select: str | None = None,
+) -> AdaptedStage:
     """Return a network as a stage.
 
     Parameters
@@ -103,6 +110,8 @@ def own_stage(network: str, contract: StageContract, given: Weights, positions: 
         Its weights.
     positions : sequence of int, optional
         Positions of its channels in a batch.
+    select : str, optional
+        `module:function` that brings the tensors of a published file to the network's own names.
 
     Returns
     -------
@@ -113,7 +122,7 @@ def own_stage(network: str, contract: StageContract, given: Weights, positions: 
     is_random = given.path is None
     return adapted(
         contract.name,
-        lambda: _network(network, contract.name, given),
+        lambda: _network(network, contract.name, given, select),
         replace(
             contract,
             dtype=given.dtype,
@@ -126,8 +135,34 @@ def own_stage(network: str, contract: StageContract, given: Weights, positions: 
     )
 
 
-def _given(name: str, path: str | None, seed: int | None, dtype: str, digest: str | None) -> Weights:
-    """Return what a user has said of weights; raise `ConfigError` where it cannot be met."""
+def given_weights(
+    name: str, path: str | None, seed: int | None, *, dtype: str = "float32", digest: str | None = None
+) -> Weights:
+    """Return what a user has said of weights.
+
+    Parameters
+    ----------
+    name : str
+        The stage.
+    path : str, optional
+        File.
+    seed : int, optional
+        Seed of random ones instead.
+    dtype : str
+        One of `DTYPES`.
+    digest : str, optional
+        What the digest has to be.
+
+    Returns
+    -------
+    Weights
+        With an absolute path and the digest.
+
+    Raises
+    ------
+    ConfigError
+        When there are none, two kinds of them, another file than the digest says, or no such type.
+    """
     if dtype not in DTYPES:
         raise ConfigError.of(f"`dtype` of `{name}`", got=f"`{dtype}`", expected=f"one of {list(DTYPES)}", do="Choose.")
     if path is not None and seed is not None:
@@ -152,21 +187,26 @@ def _given(name: str, path: str | None, seed: int | None, dtype: str, digest: st
 _one_at_a_time = threading.Lock()
 
 
-def _network(network: str, name: str, given: Weights) -> torch.nn.Module:
+def _network(network: str, name: str, given: Weights, select: str | None) -> torch.nn.Module:
     with _one_at_a_time:  # several threads may want it at once
-        return _loaded(network, name, given)
+        return _loaded(network, name, given, select)
 
 
 @lru_cache(maxsize=8)
-def _loaded(network: str, name: str, given: Weights) -> torch.nn.Module:
+def _loaded(network: str, name: str, given: Weights, select: str | None) -> torch.nn.Module:
     from tilestream.models.halftype import HalfType
     from tilestream.models.runners import torch_type
 
-    module: torch.nn.Module = resolve(network, table={}, group="tilestream.networks")()
+    module: torch.nn.Module = _object(network)()
+    renamed = None if select is None else _object(select)
     if given.path is None:
         files.random_weights(module, seed=given.seed or 0)
-    elif files.load_weights(module, given.path, model=name) != given.digest:
+    elif files.load_weights(module, given.path, model=name, select=renamed) != given.digest:
         raise ConfigError.of(
             f"weights of `{name}`", got="a file that has changed", expected="the one of the start", do="Start again."
         )
     return module if given.dtype == "float32" else HalfType(module, torch_type(given.dtype))
+
+
+def _object(path: str) -> Any:
+    return resolve(path, table={}, group="tilestream.networks")

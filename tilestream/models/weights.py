@@ -35,6 +35,8 @@ _HIPT_FILE = "HIPT_4K/Checkpoints/{} in " + f"{HIPT_SOURCE} (Git LFS; {HIPT_LICE
 
 PUBLISHED: Mapping[str, str] = {
     "hipt": _HIPT_FILE.format("vit256_small_dino.pth"),
+    "mvit": "MViTv2_T_in1k.pyth of https://github.com/facebookresearch/mvit, or timm/mvitv2_tiny.fb_in1k on the "
+    "Hugging Face hub (Apache-2.0; trained on photographs)",
     "vit256": _HIPT_FILE.format("vit256_small_dino.pth"),
     "vit4k": _HIPT_FILE.format("vit4k_xs_dino.pth"),
 }
