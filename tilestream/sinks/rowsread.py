@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self, TypeAlias
 
 import google_crc32c
+import imagecodecs
 import numpy as np
 import numpy.typing as npt
 from numcodecs import Zstd
@@ -95,8 +96,13 @@ def read_rows(path: Path, layout: RowLayout, rows: Positions | None = None) -> A
             if (offset, nbytes) == MISSING:
                 found[own] = layout.fill_value
                 continue
-            chunk = np.frombuffer(Zstd().decode(os.pread(descriptor, nbytes, offset)), layout.dtype)
-            chunk = chunk.reshape(layout.chunk_rows, *layout.shape[1:])
+            data, whole = os.pread(descriptor, nbytes, offset), found[own]
+            if len(whole) == layout.chunk_rows:  # all of the chunk, in its order: no copy
+                memory = whole.reshape(-1).view(np.uint8).data
+                if len(imagecodecs.zstd_decode(data, out=memory)) != memory.nbytes:
+                    raise ValueError(f"chunk {number} holds less than its {memory.nbytes} bytes")
+                continue
+            chunk = np.frombuffer(Zstd().decode(data), layout.dtype).reshape(layout.chunk_rows, *layout.shape[1:])
             found[own] = chunk[taken.start : taken.stop : taken.step] if isinstance(taken, range) else chunk[taken]
     except (RuntimeError, ValueError) as error:  # what zstd says of a checksum, and NumPy of a wrong size
         raise DamagedError(f"`{file}`: {error}") from error
