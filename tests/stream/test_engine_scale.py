@@ -27,7 +27,7 @@ class Done:
     def __init__(self, result: Any) -> None:
         self._result = result
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self) -> Any:
         return self._result
 
     def add_done_callback(self, call: Callable[[Done], None]) -> None:
@@ -71,6 +71,7 @@ def test_a_unit_of_many_costs_the_engine_what_a_unit_of_few_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasks, "report_life", lambda: None)  # there is no worker
+    monkeypatch.setattr(tasks, "_fetched", lambda done, _: done.result())
     seconds_a_unit(500, tmp_path)
     assert min(seconds_a_unit(20_000, tmp_path) for _ in range(2)) < 3 * seconds_a_unit(2000, tmp_path)
 
