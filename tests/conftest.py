@@ -20,6 +20,22 @@ from tests.servers import s3 as s3
 from tests.servers import s3_environment as s3_environment
 from tests.servers import s3_server as s3_server
 
+MEMORY, LEAST_BYTES = Path("/dev/shm"), 4 << 30
+"""A file system in memory, and how much room it must have: every file that we write is synced, which disks take most of
+the time of the tests for."""
+
+
+def has_room(folder: Path) -> bool:
+    """Return whether temporary files of tests can be there."""
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        return False
+    facts = os.statvfs(folder)
+    return facts.f_bavail * facts.f_frsize >= LEAST_BYTES and not facts.f_flag & os.ST_NOEXEC
+
+
+if has_room(MEMORY):
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))  # read when the first of them is made
+
 IN_CI = bool(os.environ.get("CI"))
 REPO = Path(__file__).resolve().parents[1]
 
