@@ -173,3 +173,25 @@ def test_several_encoders_have_a_region_stage_each(embed: Embed, slide: Path) ->
         assert np.isfinite(region[name]).all()
         assert whole[name].dims == (f"slide_feature_{name}",)
     assert run.rows["made.svs"]["regions"] == 6
+
+
+def test_hipt_of_the_real_size_from_pixels_to_slide(embed: Embed, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from tilestream.models.hipt import vit4k
+    from tilestream.models.weights import random_weights
+
+    slide = write_slide(tmp_path / "made.svs", Shape(y=300, x=500), seed=2)
+    run = embed(slide, "--encoder", "hipt", "--random-weights", "7", "--where", "all", "--cluster", "threads:1")
+    assert run.exit_code == 0, run.stderr
+    region, whole = region_of(run)
+    tiles = run.tree("made.svs")["tile"]["hipt"].values
+    assert (tiles.shape, region["hipt"].shape, whole["hipt"].shape) == ((4, 384), (1, 192), (192,))
+    assert float(region["size"][0]) == 4096
+    grid, mask = np.zeros((1, 384, 16, 16), np.float32), np.zeros((1, 16, 16), bool)
+    grid[0, :, :2, :2], mask[0, :2, :2] = tiles.T.reshape(384, 2, 2), True
+    network = vit4k().eval()
+    random_weights(network, seed=7)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(grid), torch.from_numpy(mask)).numpy()
+    np.testing.assert_allclose(region["hipt"], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(whole["hipt"], region["hipt"].values[0])
