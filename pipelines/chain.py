@@ -238,7 +238,8 @@ def _spec(kind: PartKind, name: str, params: Mapping[str, Any], seed: int | None
     given = dict(params)
     if name in kind.table and WEIGHTS not in given and SEED not in given:
         if seed is None or name == HEAD:
-            raise missing_weights(name, option=kind.weights_option)
+            pooled = f", or do without by `{kind.option} {MEAN}`" if kind is REGION else ""
+            raise missing_weights(name, option=f"{kind.weights_option}{pooled}")
         given[SEED] = seed
     return StageSpec(target=name, params=given)
 
