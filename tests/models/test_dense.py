@@ -26,6 +26,7 @@ def dense(**fields) -> StageContract:
         ({"classes": tuple(map(str, range(256))), "stored": "uint8"}, "classes"),
         ({"output": "map"}, "output"),
         ({"output": "vector", "stride": 2}, "stride"),
+        ({"output": "vector", "keeps_place": True}, "keeps_place"),
     ],
 )
 def test_contracts_that_contradict_themselves_are_refused(fields, named):

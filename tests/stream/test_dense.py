@@ -54,7 +54,9 @@ def dense_of(stage, pyramid, *, blend=False, batch=7, where="all", **plan):
     plan = ts.plan_tiles(pyramid, where=where, **plan)
     contract = stage.contract
     trim = -(-contract.halo_px // contract.stride) * contract.stride
-    grid = DenseGrid(plan=plan, stride=contract.stride, trim_px=trim, is_blended=blend)
+    grid = DenseGrid(
+        plan=plan, stride=contract.stride, trim_px=trim, is_blended=blend, keeps_place=contract.keeps_place
+    )
     size = grid.window_px
     sample = stage.function(np.zeros((len(pyramid.channels), *size.yx), pyramid.dtype))[None]
     form = map_form(contract, stage.output_names(None), sample, is_blended=blend)
@@ -101,6 +103,23 @@ def test_a_map_does_not_depend_on_how_it_is_cut_nor_on_who_decodes_ahead(blend, 
         np.testing.assert_array_equal(part.base.pixels, pixels[box.slices_yx])
         owned += part.tiles
     assert owned == len(dense.grid.plan)
+
+
+@pytest.mark.parametrize("tile", [64, 400, 500])
+def test_tiles_that_keep_their_place_reach_beyond_the_image(tile):
+    halo, seen = 20, []
+
+    def place(pixels):
+        """The column in the window."""
+        seen.append(pixels[:, :, -halo:].any() or pixels[:, -halo:].any())
+        return np.zeros((1, *pixels.shape[1:]), "f4") + np.arange(pixels.shape[2], dtype="f4")
+
+    pyramid = ts.open_pyramid(IMAGE)
+    part = whole(pyramid, dense_of(Filter(place, 1, keeps_place=True), pyramid, tile_px=tile, halo_px=halo))
+    expected = np.arange(SHAPE[1]) % tile + halo
+    np.testing.assert_array_equal(part.base.pixels[:, :, 0], np.broadcast_to(expected, SHAPE))
+    assert part.base.valid is None
+    assert not all(seen)  # black where there is no image
 
 
 def test_blending_leaves_no_step_at_the_border_of_tiles():
