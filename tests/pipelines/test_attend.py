@@ -120,10 +120,11 @@ def test_processes_change_no_byte(slide, made, tmp_path):
 
 def test_other_units_change_no_value(tmp_path):
     large = write_slide(tmp_path / "large.svs", Shape(y=1200, x=1200), mpp=0.5)
-    corner = [[900, 900], [1150, 900], [1150, 1150], [900, 1150], [900, 900]]  # on both sides of a border of units
+    corner = [[970, 970], [1080, 970], [1080, 1080], [970, 1080], [970, 970]]  # on all sides of a corner of units
     shape = {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [corner]}}
     (tmp_path / "corner.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [shape]}))
     words = ["--encoder", f"{HERE}:measured", "--region", REGION_PX, "--where", tmp_path / "corner.geojson"]
+    words += ["--maps", "region"]  # without a mean there is one figure less to draw
     units, maps = [], []
     for edge in (1024, 4096):
         result = run(large, "--out", tmp_path / str(edge), *words, "--super-tile", edge)
@@ -132,7 +133,7 @@ def test_other_units_change_no_value(tmp_path):
         units.append(row["supertiles"]["computed"])
         maps.append(stored(tmp_path / str(edge) / "large.svs.attention.zarr")[1])
     assert units == [4, 1]
-    assert 0.03 < np.isfinite(maps[0]).mean() < 0.2
+    assert 0.03 < np.isfinite(maps[0]).mean() < 0.1
     np.testing.assert_array_equal(*maps)
 
 
