@@ -75,6 +75,13 @@ def test_its_contract_says_what_it_was_trained_on(published):
     assert (random.weights, random.source, random.licence) == ("random:3", None, None)
 
 
+def test_its_vectors_may_be_stored_under_another_name():
+    encoder = choose_encoder("hipt", {"random_weights": 3, "name": "teacher"}, slide())
+    assert (encoder.name, encoder.spec.target) == ("teacher", "hipt")
+    assert make_stage(encoder.spec).contract == encoder.contract
+    assert encoder.outputs[0].startswith("teacher_")
+
+
 def test_the_recipe_knows_weights_by_what_is_in_them(published, tmp_path):
     path, state = published
     elsewhere = tmp_path / "moved.pth"

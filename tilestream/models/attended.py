@@ -9,6 +9,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from tilestream.errors import ConfigError, TilestreamError
+from tilestream.models.ownstage import HIPT
 from tilestream.models.runners import is_module, one_torch_thread, torch_device
 from tilestream.registry import resolve, source_digest
 from tilestream.types import StageContract
@@ -16,11 +17,6 @@ from tilestream.types import StageContract
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-HIPT = StageContract(
-    name="hipt", px=256, mpp=0.5, needs_mpp=True, channels=3, scale=1 / 255, mean=(0.5,), std=(0.5,), framework="torch"
-)
-"""What HIPT's first network takes."""
 
 _FIELDS = frozenset(f.name for f in fields(StageContract))
 _placing = Lock()

@@ -55,6 +55,7 @@ class Weights:
 
 def hipt(
     *,
+    name: str = HIPT.name,
     weights: str | None = None,
     random_weights: int | None = None,
     dtype: str = "float32",
@@ -65,6 +66,8 @@ def hipt(
 
     Parameters
     ----------
+    name : str
+        Name under which its vectors are stored.
     weights : str, optional
         File of weights, see `tilestream.models.weights`.
     random_weights : int, optional
@@ -87,7 +90,7 @@ def hipt(
         When there are no weights, two kinds of them, another file than at the start, or no such type.
     """
     given = given_weights("hipt", weights, random_weights, dtype=dtype, digest=digest)
-    return own_stage("tilestream.models.hipt:vit256", HIPT, given, positions)
+    return own_stage("tilestream.models.hipt:vit256", HIPT, given, positions, name=name)
 
 
 def own_stage(
@@ -96,6 +99,7 @@ def own_stage(
     given: Weights,
     positions: Sequence[int] | None,
     *,
+    name: str | None = None,
     select: str | None = None,
 ) -> AdaptedStage:
     """Return a network as a stage.
@@ -110,6 +114,8 @@ def own_stage(
         Its weights.
     positions : sequence of int, optional
         Positions of its channels in a batch.
+    name : str, optional
+        Name under which its vectors are stored, where it is another than that of the stage.
     select : str, optional
         `module:function` that brings the tensors of a published file to the network's own names.
 
@@ -118,13 +124,21 @@ def own_stage(
     AdaptedStage
         Weights are loaded where it is first used.
     """
-    params = {"weights": given.path, "random_weights": given.seed, "digest": given.digest, "dtype": given.dtype}
+    known = name or contract.name
+    params = {
+        "name": None if known == contract.name else known,
+        "weights": given.path,
+        "random_weights": given.seed,
+        "digest": given.digest,
+        "dtype": given.dtype,
+    }
     is_random = given.path is None
     return adapted(
         contract.name,
         lambda: _network(network, contract.name, given, select),
         replace(
             contract,
+            name=known,
             dtype=given.dtype,
             weights=given.digest,
             source=None if is_random else contract.source,

@@ -41,6 +41,7 @@ FPN_VIT = StageContract(
 
 def mvit(
     *,
+    name: str = MVIT.name,
     weights: str | None = None,
     random_weights: int | None = None,
     dtype: str = "float32",
@@ -51,6 +52,8 @@ def mvit(
 
     Parameters
     ----------
+    name : str
+        Name under which its vectors are stored.
     weights : str, optional
         File of weights: the authors', timm's, or a state dict of `tilestream.models.mvit`.
     random_weights : int, optional
@@ -74,11 +77,12 @@ def mvit(
     """
     given = given_weights("mvit", weights, random_weights, dtype=dtype, digest=digest)
     network, renamed = "tilestream.models.mvit:mvitv2_tiny", "tilestream.models.mvit:own_names"
-    return own_stage(network, MVIT, given, positions, select=renamed)
+    return own_stage(network, MVIT, given, positions, name=name, select=renamed)
 
 
 def fpn_vit(
     *,
+    name: str = FPN_VIT.name,
     weights: str | None = None,
     random_weights: int | None = None,
     dtype: str = "float32",
@@ -89,6 +93,8 @@ def fpn_vit(
 
     Parameters
     ----------
+    name : str
+        Name under which its vectors are stored.
     weights : str, optional
         File of weights: a state dict of `tilestream.models.fpnvit`.
     random_weights : int, optional
@@ -111,4 +117,4 @@ def fpn_vit(
         When there are no weights, two kinds of them, another file than at the start, or no such type.
     """
     given = given_weights("fpn-vit", weights, random_weights, dtype=dtype, digest=digest)
-    return own_stage("tilestream.models.fpnvit:FPNTransformer", FPN_VIT, given, positions)
+    return own_stage("tilestream.models.fpnvit:FPNTransformer", FPN_VIT, given, positions, name=name)
