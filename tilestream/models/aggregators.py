@@ -215,7 +215,9 @@ class BagTransformer(nn.Module):
             for _ in range(depth)
         )
         self.norm = nn.LayerNorm(width)
-        self.cls_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(width), std=0.02)) if pool == "cls" else None
+        self.cls_token = (
+            nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, width), std=0.02)) if pool == "cls" else None
+        )
         self.pool = GatedAttention(width) if pool == "attention" else None
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -93,7 +93,6 @@ class FPNTransformer(nn.Module):
         self.dim = levels * width
         self.levels = levels
         self.window = window
-        self.lateral = lateral
         self.top_down = top_down
         self.multiple_px = patch_px * window * 2 ** (levels - 1)
         self.patch_embed = PatchEmbed(patch_px=patch_px, channels=channels, dim=dim)
