@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from distributed import Client
 
 from tilestream.cache import forget_blocks
@@ -264,6 +266,13 @@ def build_pyramid(  # noqa: PLR0913 - the public call: each option of a store is
     >>> import tilestream as ts
     >>> ts.build_pyramid("slide.svs", "slide.zarr", profile="portable")  # doctest: +SKIP
     """
+    if not isinstance(src, str | PathLike):
+        raise ConfigError.of(
+            "`src`",
+            got=f"{type(src).__name__} of shape {np.shape(src)}",
+            expected="path or URL of an image",
+            do="Write it to a file first: `zarr.save_array('image.zarr', a)` with its channels first, then give that.",
+        )
     place = Place.of(str(dst))
     out, _, name = place.url.rpartition("/")
     if not name.endswith(".zarr"):

@@ -318,3 +318,13 @@ def test_gdal_before_3_13_refuses_shards(shared_data, tmp_path):
         pytest.skip("this GDAL reads shards")
     with pytest.raises(rasterio.errors.RasterioIOError, match="sharding_indexed"):
         rasterio.open(f'ZARR:"{tmp_path / "x.zarr"}":/0/image')
+
+
+def test_an_array_is_no_file_and_how_it_becomes_one_is_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    a = np.random.default_rng(0).integers(0, 255, (3, 70, 90), np.uint8)
+    with pytest.raises(ConfigError, match=r"`src`: got ndarray of shape \(3, 70, 90\), .* `zarr.save_array\('image"):
+        build_pyramid(a, tmp_path / "out.zarr")
+    zarr.save_array("image.zarr", a)  # as it says
+    stored = build_pyramid("image.zarr", tmp_path / "out.zarr")
+    np.testing.assert_array_equal(stored.read(stored.levels[0].box), a)
