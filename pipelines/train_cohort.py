@@ -19,7 +19,7 @@ from tilestream.pipelines.cohort_open import open_cohort
 from tilestream.pipelines.train_bags import TileBags, mean_bags, region_bags
 from tilestream.pipelines.train_folds import Fold, TooFewError, cross_validation, require_whole_groups, with_validation
 from tilestream.pipelines.train_labels import LabelRow, Labels, Matched, Split, match_labels, read_labels
-from tilestream.sinks.catalogue import Catalogue, read_catalogue, refresh
+from tilestream.sinks.catalogue import read_catalogue, refresh
 from tilestream.torch.bags import Bags
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -96,10 +96,9 @@ def training_set(
         When none is left, all are of one class, there is no or more than one set of features, or the table is wrong.
     """
     table = read_labels(labels)
-    dataset, notes = _opened(root, encoder)
+    dataset, notes = opened_cohort(root, encoder)
     name = str(dataset.attrs["encoder"])
-    catalogue = refresh(root.absolute(), read_catalogue(root)).catalogue
-    (digest,) = (one for one in catalogue.sets if one.startswith(dataset.attrs["features"]))
+    features, content = feature_facts(root, dataset)
     keys = tuple(map(str, dataset["slide"].values))
     ids = tuple(map(str, dataset["id"].values)) if "id" in dataset.variables else ("",) * len(keys)
     matched = match_labels(table, keys, ids)
@@ -115,7 +114,6 @@ def training_set(
     rows = list(chosen.values())
     classes = class_names([row.label for row in rows])
     _require_classes(table, rows, left_out)
-    content = {record.key: record.content for record in catalogue.of_set(digest)}
     return TrainingSet(
         bags=bags,
         slides=tuple(keys[number] for number in chosen),
@@ -128,7 +126,7 @@ def training_set(
         left_out={reason: names for reason, names in left_out.items() if names},
         encoder=name,
         level=level,
-        features=_features(catalogue, digest),
+        features=features,
         contents=tuple(content[keys[number]] for number in chosen),
         notes=(*notes, *table.notes),
     )
@@ -164,11 +162,51 @@ def planned_folds(data: TrainingSet, *, folds: int, seed: int) -> tuple[Fold, ..
         raise _too_few(data, error, folds) from error
 
 
-def _opened(root: Path, encoder: str | None) -> tuple[xr.Dataset, tuple[str, ...]]:
+def opened_cohort(root: Path, encoder: str | None) -> tuple[xr.Dataset, tuple[str, ...]]:
+    """Return the features of a folder, and what a user should know of them.
+
+    Parameters
+    ----------
+    root : Path
+        What `tilestream embed` was given as `--out`.
+    encoder : str, optional
+        Which features, where there are several sets.
+
+    Returns
+    -------
+    dataset : Dataset
+        As `ts.open_cohort` returns it.
+    notes : tuple of str
+        What it would warn of.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # they are among the notes
         dataset = open_cohort(root, encoder=encoder)
     return dataset, tuple(dataset.attrs.get("notes", ()))
+
+
+def feature_facts(root: Path, dataset: xr.Dataset) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what the vectors of a cohort share, and what each of its stores was made from.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the stores.
+    dataset : Dataset
+        What `ts.open_cohort` returned.
+
+    Returns
+    -------
+    features : dict
+        `digest`, `encoder`, `outputs` and `recipe` of the feature set; JSON values.
+    contents : dict
+        Digest by the slide's path.
+    """
+    catalogue = refresh(root.absolute(), read_catalogue(root)).catalogue
+    (digest,) = (one for one in catalogue.sets if one.startswith(dataset.attrs["features"]))
+    one = catalogue.sets[digest]
+    facts = {"digest": digest, "encoder": one.encoder, "outputs": len(one.outputs), "recipe": dict(one.recipe)}
+    return facts, {record.key: record.content for record in catalogue.of_set(digest)}
 
 
 def _bags(root: Path, dataset: xr.Dataset, encoder: str, level: BagLevel, *, only_means: bool) -> Bags:
@@ -183,11 +221,6 @@ def _groups(rows: Sequence[LabelRow]) -> Ints:
     names = [("patient", row.group) if row.group else ("line", str(row.line)) for row in rows]
     place = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return np.array([place[name] for name in names], np.int64)
-
-
-def _features(catalogue: Catalogue, digest: str) -> dict[str, Any]:
-    one = catalogue.sets[digest]
-    return {"digest": digest, "encoder": one.encoder, "outputs": len(one.outputs), "recipe": dict(one.recipe)}
 
 
 def _require_some(table: Labels, matched: Matched, chosen: Mapping[int, LabelRow], keys: Sequence[str]) -> None:

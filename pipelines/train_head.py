@@ -14,11 +14,12 @@ import numpy as np
 
 from tilestream import __version__
 from tilestream.codecs.checksums import checksum
-from tilestream.codecs.durable import ensure_directory, explained, read_if_there, write_durable
+from tilestream.codecs.durable import explained, read_if_there, write_durable
 from tilestream.codecs.metadata import encode_json
 from tilestream.errors import ConfigError
 from tilestream.models.head import BagLevel, HeadRecord, save_head
 from tilestream.pipelines.train_cohort import TrainingSet, planned_folds, training_set
+from tilestream.pipelines.train_folder import held
 from tilestream.pipelines.train_folds import Fold
 from tilestream.pipelines.train_plot import head_picture
 from tilestream.pipelines.train_results import (
@@ -30,13 +31,12 @@ from tilestream.pipelines.train_results import (
     summary,
 )
 from tilestream.pipelines.train_scores import area, balanced_accuracy
-from tilestream.stream.leases import claim
 from tilestream.torch.bags import BagFeed
 from tilestream.torch.train_head import Epoch, Examples, HeadSettings, HeadTraining
 
 MEAN_FIRST = frozenset({"mean", "simlp"})
 """Aggregators that begin with the mean of a bag: of all tiles it stands in the store."""
-LEASE, RECIPE = ".training.lease", "recipe.json"
+RECIPE = "recipe.json"
 MODEL, METRICS, EPOCHS, PREDICTIONS, PICTURE = (
     "model.safetensors",
     "metrics.json",
@@ -165,16 +165,7 @@ def _recipe(config: HeadConfig, data: TrainingSet) -> dict[str, Any]:
 def _claimed(config: HeadConfig, recipe: dict[str, Any]) -> Iterator[str]:
     """Hold the folder for this training and yield the digest of its recipe."""
     out, state = config.out, config.out / "state"
-    ensure_directory(out)
-    lease = claim(out / LEASE)
-    if lease is None:
-        raise ConfigError.of(
-            f"`{out}`",
-            got="another process that trains there",
-            expected="one",
-            do="Wait for it, or take another --out.",
-        )
-    with lease:
+    with held(out):
         if not config.resume and state.is_dir():
             with explained(state):
                 shutil.rmtree(state)

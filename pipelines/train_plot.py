@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilestream.pipelines.train_results import FoldResult
+from tilestream.torch.train_dino import DinoEpoch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,6 +53,41 @@ def head_picture(folds: Sequence[FoldResult], labels: npt.NDArray[np.int64], cla
     tested = [fold for fold in folds if fold.area is not None]
     _draw_curves(curves, tested, labels, classes)
     _draw_areas(areas, tested)
+    return _png(figure)
+
+
+def dino_picture(epochs: Sequence[DinoEpoch], *, prototypes: int) -> bytes:
+    """Return a PNG of the loss of a training without labels, and of what would show that it has collapsed.
+
+    Parameters
+    ----------
+    epochs : sequence of DinoEpoch
+        All epochs.
+    prototypes : int
+        Length of what teacher and student agree on.
+
+    Returns
+    -------
+    bytes
+        The same for the same results.
+    """
+    figure = _figure(width=10)
+    losses, measures = figure.subplots(1, 2)
+    at = [one.epoch for one in epochs]
+    losses.plot(at, [one.loss for one in epochs], color=BANDS[0], lw=1.6)
+    losses.axhline(np.log(prototypes), color="0.7", lw=1, ls="--", label="even guesses")
+    _finish(losses, "epoch", "cross-entropy", "student against teacher")
+    for number, (name, words) in enumerate(
+        (
+            ("spread", "spread of vectors (0: all one)"),
+            ("usage", "evenness over regions (0: one answer for all)"),
+            ("sharpness", "evenness for a region (1: no answer)"),
+        )
+    ):
+        values = [getattr(one, name) for one in epochs]
+        measures.plot(at, values, color=BANDS[number], lw=1.6, label=words)
+    measures.set_ylim(0, 1.05)
+    _finish(measures, "epoch", "", "what the teacher says")
     return _png(figure)
 
 

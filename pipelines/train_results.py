@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilestream.pipelines.train_scores import Area
+from tilestream.torch.train_dino import DinoEpoch
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -132,6 +133,12 @@ def predictions_csv(folds: Sequence[FoldResult], slides: Sequence[str], labels: 
             rows.append((slides[place], fold.name, classes[labels[place]], predicted, *numbers))
     names = ("slide", "fold", "label", "predicted", *(f"p_{name}" for name in classes))
     return _csv(names, sorted(rows))
+
+
+def dino_csv(epochs: Sequence[DinoEpoch]) -> bytes:
+    """Return the epochs of a training without labels as CSV."""
+    rows = [(one.epoch, *map(repr, (one.loss, one.spread, one.sharpness, one.usage))) for one in epochs]
+    return _csv(("epoch", "loss", "spread", "sharpness", "usage"), rows)
 
 
 def as_json(document: Mapping[str, Any]) -> bytes:

@@ -20,9 +20,12 @@ from tilestream.errors import ConfigError
 
 if TYPE_CHECKING:
     from tilestream.pipelines.train_cohort import TrainingSet
+    from tilestream.pipelines.train_dino import DinoOutcome
     from tilestream.pipelines.train_head import HeadOutcome
     from tilestream.pipelines.train_results import FoldResult
 
+COLLAPSED = 0.05
+"""Spread or evenness below which vectors say nothing."""
 NEEDED = {"torch": "torch", "safetensors": "torch", "matplotlib": "train"}
 """Packages that training needs, and the extra that brings each."""
 
@@ -91,6 +94,72 @@ def head(
             print_json({"status": "done", "out": str(outcome.out), **outcome.document})
         else:
             print_head(outcome, seconds=time.monotonic() - started)
+
+
+@app.command()
+def dino(
+    features: train.Features,
+    out: opt.Out,
+    encoder: train.Named = None,
+    region_tiles: train.RegionTiles = 16,
+    least_share: train.LeastShare = 0.25,
+    large: train.Large = 14,
+    small: train.Small = 6,
+    dim: train.Dim = 192,
+    depth: train.Depth = 6,
+    heads: train.Heads = 6,
+    prototypes: train.Prototypes = 4096,
+    hidden: train.Hidden = 2048,
+    epochs: train.Epochs = 100,
+    batch: train.RegionBatch = 32,
+    lr: train.DinoRate = 5e-4,
+    warmup: train.Warmup = 10,
+    momentum: train.Momentum = 0.996,
+    seed: train.Seed = 0,
+    autocast: train.Autocast = False,
+    memory: train.Kept = None,
+    resume: opt.Resume = True,
+    as_json: opt.Json = False,
+) -> None:
+    """Train a second stage over regions without labels (DINO on feature grids); for `embed --weights-4k`."""
+    started = time.monotonic()
+    with guarded(as_json=as_json, stopped=lambda: f"{AGAIN}: {same_command()}") as stop:
+        require_packages()
+        from tilestream.pipelines.train_dino import DinoConfig, run_dino
+        from tilestream.torch.train_dino import DinoSettings
+
+        settings = DinoSettings(
+            dim=dim,
+            depth=depth,
+            heads=heads,
+            large_cells=large,
+            small_cells=small,
+            prototypes=prototypes,
+            hidden=hidden,
+            epochs=epochs,
+            batch=batch,
+            lr=lr,
+            warmup_epochs=warmup,
+            momentum=momentum,
+            seed=seed,
+            autocast=autocast,
+        )
+        config = DinoConfig(
+            features=features,
+            out=out,
+            encoder=encoder,
+            region_tiles=region_tiles,
+            least_share=least_share,
+            settings=settings,
+            keep_bytes=memory or free_memory() // 4,
+            resume=resume,
+        )
+        with told_of_regions(quiet=as_json, epochs=epochs) as hear:
+            outcome = run_dino(config, on_event=stop.checked(hear))
+        if as_json:
+            print_json({"status": "done", "out": str(outcome.out), **outcome.document})
+        else:
+            print_dino(outcome, seconds=time.monotonic() - started)
 
 
 def require_packages() -> None:
@@ -199,4 +268,59 @@ def print_head(outcome: HeadOutcome, *, seconds: float) -> None:
         Console(highlight=False),
         f"AUC {found['auc']:.3f}{spread}, balanced accuracy {found['balanced_accuracy']:.3f}{over}; "
         f"{duration(seconds)}; head: {outcome.out / 'model.safetensors'}, picture: {outcome.out / 'metrics.png'}",
+    )
+
+
+@contextmanager
+def told_of_regions(*, quiet: bool, epochs: int) -> Iterator[Any]:
+    """Yield a listener that prints what is trained on, and shows the epoch while it lasts."""
+    from tilestream.pipelines.train_dino import DinoStart
+
+    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    with errors.status("reading") as status:
+
+        def hear(event: Any) -> None:
+            if not isinstance(event, DinoStart):
+                status.update(f"epoch {event.epoch} of {epochs}: loss {event.loss:.3f}, spread {event.spread:.2f}")
+                return
+            if quiet:
+                return
+            print_line(
+                console,
+                f"{counted(event.regions, 'region')} of {event.cells} x {event.cells} tiles on "
+                f"{counted(event.slides, 'slide')}; `{event.encoder}`, {event.dim:,} values a tile; "
+                f"{event.parameters:,} parameters",
+            )
+            if event.left_out or event.slides_without:
+                without = f", and so all of {counted(event.slides_without, 'slide')}" if event.slides_without else ""
+                print_line(console, ("left out ", "yellow"), f"{event.left_out:,} with too few tiles{without}")
+            for note in event.notes:
+                print_line(console, ("note ", "yellow"), note)
+
+        yield hear
+
+
+def print_dino(outcome: DinoOutcome, *, seconds: float) -> None:
+    """Print one last line: what it has come to, whether that is a collapse, and where the weights lie.
+
+    Parameters
+    ----------
+    outcome : DinoOutcome
+        What `run_dino` returned.
+    seconds : float
+        Wall time.
+    """
+    console, last = Console(highlight=False), outcome.document["last"]
+    if last["spread"] < COLLAPSED or last["usage"] < COLLAPSED:
+        print_line(
+            console,
+            ("note ", "yellow"),
+            "the teacher says much the same of all regions: the training has collapsed. Take a smaller --lr, a larger "
+            "--batch or more regions.",
+        )
+    print_line(
+        console,
+        f"loss {last['loss']:.3f}, spread of vectors {last['spread']:.2f}, evenness over regions {last['usage']:.2f} "
+        f"after {counted(last['epoch'], 'epoch')}; {duration(seconds)}; weights: {outcome.out / 'checkpoint.pth'}, "
+        f"picture: {outcome.out / 'metrics.png'}",
     )

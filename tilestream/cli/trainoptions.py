@@ -110,3 +110,69 @@ Kept = Annotated[
         rich_help_panel=RUNNING,
     ),
 ]
+RegionTiles = Annotated[
+    int,
+    typer.Option("--region-tiles", metavar="N", min=1, help="Edge of a region in tiles.", rich_help_panel=CHOICES),
+]
+LeastShare = Annotated[
+    float,
+    typer.Option(
+        "--least-share",
+        metavar="X",
+        min=0,
+        max=1,
+        help="Share of a region's tiles that must have a vector.",
+        rich_help_panel=CHOICES,
+    ),
+]
+Large = Annotated[
+    int,
+    typer.Option("--large", metavar="N", min=1, help="Edge of the two large squares.", rich_help_panel=TRAINING),
+]
+Small = Annotated[
+    int,
+    typer.Option("--small", metavar="N", min=1, help="Edge of the eight small squares.", rich_help_panel=TRAINING),
+]
+Dim = Annotated[
+    int, typer.Option("--dim", metavar="N", min=1, help="Length of a region's vector.", rich_help_panel=TRAINING)
+]
+Depth = Annotated[int, typer.Option("--depth", metavar="N", min=1, help="Blocks.", rich_help_panel=TRAINING)]
+Heads = Annotated[
+    int, typer.Option("--heads", metavar="N", min=1, help="Heads of attention.", rich_help_panel=TRAINING)
+]
+Prototypes = Annotated[
+    int,
+    typer.Option(
+        "--prototypes",
+        metavar="N",
+        min=2,
+        help="Length of what teacher and student agree on; 65536 for millions of regions.",
+        rich_help_panel=TRAINING,
+    ),
+]
+Hidden = Annotated[
+    int,
+    typer.Option("--hidden", metavar="N", min=1, help="Hidden layers of the projection.", rich_help_panel=TRAINING),
+]
+RegionBatch = Annotated[
+    int, typer.Option("--batch", metavar="N", min=1, help="Regions of a step.", rich_help_panel=TRAINING)
+]
+DinoRate = Annotated[
+    float,
+    typer.Option("--lr", metavar="X", min=0, help="Largest step of AdamW for 256 regions.", rich_help_panel=TRAINING),
+]
+Warmup = Annotated[
+    int,
+    typer.Option("--warmup", metavar="N", min=0, help="Epochs in which steps grow to --lr.", rich_help_panel=TRAINING),
+]
+Momentum = Annotated[
+    float,
+    typer.Option(
+        "--momentum",
+        metavar="X",
+        min=0,
+        max=1,
+        help="Share of itself that the teacher keeps in the first step; less where there are few steps.",
+        rich_help_panel=TRAINING,
+    ),
+]

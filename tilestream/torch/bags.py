@@ -164,7 +164,7 @@ class BagFeed:
             nbytes = 4 * self._bags.dim * self._bags.size(number)
             is_kept = nbytes <= self._left_bytes
             bag = self._bags.read(number, None if is_kept else chosen)
-            _require_finite(bag, self._bags.name(number))
+            require_finite(bag, self._bags.name(number))
             if not is_kept:
                 return torch.from_numpy(bag)
             self._kept[number] = bag
@@ -172,8 +172,21 @@ class BagFeed:
         return torch.from_numpy(bag if chosen is None else bag[chosen])
 
 
-def _require_finite(vectors: Array, name: str) -> None:
-    """Raise for values that would turn all parameters into NaN; tiles without a result have been left out before."""
+def require_finite(vectors: Array, name: str) -> None:
+    """Raise for values that would turn all parameters into NaN; tiles without a result have been left out before.
+
+    Parameters
+    ----------
+    vectors : ndarray of float32
+        `(n, d)`.
+    name : str
+        What a user calls the slide.
+
+    Raises
+    ------
+    StageError
+        When one is not finite.
+    """
     if np.isfinite(vectors.sum(dtype=np.float64)):  # a few times as fast as a look at each
         return
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
