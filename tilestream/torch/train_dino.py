@@ -304,10 +304,10 @@ class DinoTraining:
         random_weights(student, seed=settings.seed)
         student.to(device)
         teacher = copy.deepcopy(student).requires_grad_(False)
-        decayed, plain = [], []
-        for parameter in student.parameters():
-            (plain if parameter.ndim < 2 else decayed).append(parameter)
-        optimiser = torch.optim.AdamW([{"params": decayed}, {"params": plain, "weight_decay": 0.0}])
+        decayed = [one for one in student.parameters() if one.ndim > 1]
+        plain = [one for one in student.parameters() if one.ndim < 2]
+        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+        optimiser = torch.optim.AdamW(groups)
         course = _Course(
             student=student,
             teacher=teacher,
