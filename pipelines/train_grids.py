@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
 import xarray as xr
 
 from tilestream.errors import ConfigError
@@ -70,8 +69,8 @@ class StoredGrids:
         self.dim = int(dataset.sizes[feature_dimension(encoder)])
         self.count = regions.count
 
-    def read(self, numbers: Ints) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return grids and mask of regions."""
+    def read(self, numbers: Ints) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Return grids `[n, d, cells, cells]` and mask `[n, cells, cells]` of regions."""
         regions, cells = self._regions, self._cells
         found = self._tiles([int(number) for number in numbers])
         grids = np.zeros((len(numbers), cells * cells, self.dim), np.float32)
@@ -80,8 +79,8 @@ class StoredGrids:
             own = slice(regions.first[number], regions.first[number + 1])
             grids[place, regions.cell[own]] = found[int(number)]
             mask[place, regions.cell[own]] = True
-        shaped = torch.from_numpy(grids).reshape(len(numbers), cells, cells, self.dim).permute(0, 3, 1, 2)
-        return shaped.contiguous(), torch.from_numpy(mask).reshape(len(numbers), cells, cells)
+        shaped = grids.transpose(0, 2, 1).reshape(len(numbers), self.dim, cells, cells)
+        return np.ascontiguousarray(shaped), mask.reshape(len(numbers), cells, cells)
 
     def _tiles(self, numbers: list[int]) -> Mapping[int, Array]:
         """Return the vectors of the tiles of regions; all that are not kept are read at once, stores side by side."""

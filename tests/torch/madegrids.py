@@ -26,7 +26,7 @@ class MadeGrids:
 
     def read(self, numbers):
         at = torch.from_numpy(numbers)
-        return self.grids[at], self.mask[at]
+        return self.grids[at].numpy(), self.mask[at].numpy()
 
 
 def make_grids(count: int, *, dim: int = 12, cells: int = 8, kinds: int = 4, seed: int = 0) -> MadeGrids:

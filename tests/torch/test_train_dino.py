@@ -114,9 +114,9 @@ def test_the_checkpoint_loads_strictly_as_the_second_stage_of_hipt(tmp_path):
     found = vit4k()
     load_weights(found, tmp_path / "c.pth", model="vit4k")
     assert one.parameters == 2_781_504
-    grids, mask = make_grids(2, dim=384, cells=16, seed=3).read(np.arange(2))
+    made = make_grids(2, dim=384, cells=16, seed=3)
     with torch.inference_mode():
-        assert torch.equal(found.eval()(grids, mask), backbone(grids, mask))
+        assert torch.equal(found.eval()(made.grids, made.mask), backbone(made.grids, made.mask))
     known = torch.load(tmp_path / "c.pth", weights_only=True)
     assert {"student", "teacher", "optimizer", "epoch", "args", "dino_loss"} <= set(known)
     assert all(name.startswith("module.") for name in known["student"])

@@ -45,7 +45,7 @@ class Grids(Protocol):
     def count(self) -> int:
         """Return the number of regions."""
 
-    def read(self, numbers: Ints) -> tuple[Tensor, Tensor]:
+    def read(self, numbers: Ints) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Return grids `[n, d, g, g]` float32, zeros where there is nothing, and a mask `[n, g, g]`."""
 
 
@@ -222,10 +222,10 @@ class DinoTraining:
         with ThreadPoolExecutor(1, thread_name_prefix="grids") as pool:
             coming = [pool.submit(self._grids.read, self._numbers(first))] if first < self.steps else []
             for step in range(first, self.steps):
-                shown = coming.pop().result()
+                grids, mask = coming.pop().result()
                 if step + 1 < self.steps:
                     coming.append(pool.submit(self._grids.read, self._numbers(step + 1)))
-                yield shown
+                yield torch.from_numpy(grids), torch.from_numpy(mask)
 
     def _numbers(self, step: int) -> Ints:
         epoch, place = divmod(step, self.steps_per_epoch)
