@@ -16,7 +16,9 @@ from tilestream.pipelines.cohort import Cohort, Entry, no_inputs
 from tilestream.pipelines.forecast import Forecast, Machine, forecast_run, project_run
 from tilestream.pipelines.image import chosen, encoders_for, plan_image
 from tilestream.pipelines.keys import is_remote
+from tilestream.pipelines.where_folder import give_coordinates
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
+from tilestream.sources.patchfiles import is_patch_file
 from tilestream.stream.budget import memory_limit
 
 if TYPE_CHECKING:
@@ -124,6 +126,7 @@ def run_check(
     """
     if not cohort.entries and not cohort.unmatched:
         raise no_inputs(cohort)
+    cohort = give_coordinates(cohort, config.where)
     machine = Machine(rates=calibrate(), cores=available_cores(), memory_bytes=memory_limit(config.memory_bytes))
     check = _Check(config=config, machine=machine)
     rows = []
@@ -170,7 +173,9 @@ class _Check:
         config = self.config
         _require_file(entry.mask)
         encoders = encoders_for(config, pyramid.info)
-        plan = plan_image(pyramid, encoders, config, where="all")  # finding tissue would read pixels
+        where = entry.mask or config.where
+        # finding tissue would read pixels; patches that are listed are known
+        plan = plan_image(pyramid, encoders, config, where=where if is_patch_file(where) else "all")
         project_run(pyramid, plan, encoders, config, self.machine).require(self.machine.memory_bytes, entry.key)
         forecast = forecast_run(entry.url, plan, encoders, config, pyramid=pyramid, machine=self.machine)
         notes = (*row.notes, *plan.notes)

@@ -17,6 +17,7 @@ from tilestream.pipelines.cohort_index import save_index
 from tilestream.pipelines.keys import is_remote, output_key
 from tilestream.pipelines.manifest import ManifestRow, read_manifest
 from tilestream.sinks.catalogue import INDEX, Catalogue, Given, Refreshed, read_catalogue, refresh, with_given
+from tilestream.sinks.jobfiles import stem_of
 from tilestream.sinks.storerecord import SUFFIX, FeatureSet
 from tilestream.stream.journal import difference
 from tilestream.xr.cohort import cohort_dataset
@@ -224,6 +225,8 @@ def _meant(row: ManifestRow, keys: list[str], path: Path) -> list[str]:
     if wanted in keys:
         return [wanted]
     fitting = [key for key in keys if f"/{wanted}".endswith(f"/{key}") or f"/{key}".endswith(f"/{wanted}")]
+    if not fitting:  # features that were TRIDENT's or CLAM's know a slide by its name without the suffix
+        fitting = [key for key in keys if key == stem_of(wanted)]
     if len(fitting) > 1:
         raise ConfigError.of(
             f"manifest `{path}` line {row.line}",

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias, get_args
 
 from tilestream.errors import ConfigError
 from tilestream.pipelines.csvtable import iter_records, padded, read_text
+from tilestream.sinks.jobfiles import stem_of
 
 Split: TypeAlias = Literal["train", "val", "test"]
 
@@ -224,4 +225,5 @@ class _Finder:
         fitting = [
             n for n in same if f"/{wanted}".endswith(f"/{self._keys[n]}") or self._keys[n].endswith(f"/{wanted}")
         ]
-        return fitting or self._stem.get(wanted, [])
+        # features that were TRIDENT's or CLAM's know a slide by its name without the suffix
+        return fitting or self._stem.get(wanted, []) or self._exact.get(stem_of(wanted), [])

@@ -11,6 +11,7 @@ import pytest
 import tifffile
 
 from tests.cli.conftest import Call
+from tests.madecohort import make_store
 
 
 def test_what_it_prints(call: Call, slide: Path, tmp_path: Path) -> None:
@@ -58,6 +59,45 @@ def test_what_cannot_be_met_is_refused_at_once(call: Call, slide: Path, tmp_path
     (line,) = result.stderr.splitlines()
     assert line.startswith(f"error: `{options[-2]}`: got ")
     assert not (tmp_path / "out").exists()
+
+
+def test_features(call: Call, tmp_path: Path) -> None:
+    make_store(tmp_path / "in", "a.svs", height=200, width=200, damaged=(1,))
+    arguments = ("export", tmp_path / "in", "--out", tmp_path / "out", "--to", "parquet")
+    result = call(*arguments)
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.startswith("16 tiles of 1 slide, about ")
+    first, last = result.stdout.splitlines()
+    assert first.startswith(f"done {tmp_path}/out/a.svs.tiles.parquet: ")
+    assert last.startswith("1 done, 0 failed, 0 ignored; ")
+    assert "1 kept from an earlier run" in call(*arguments).stdout
+    document = json.loads(call(*arguments, "--json").stdout)
+    assert [row["status"] for row in document["inputs"]] == ["kept"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--to", "trident", "--manifest", "m.csv"],
+        ["--to", "parquet", "--value", "entropy"],
+        ["--to", "cog", "--value", "entropy"],
+        ["--to", "cog", "--encoder", "uni"],
+        ["--to", "features", "--value", "entropy"],
+    ],
+)
+def test_options_of_another_kind_are_refused(call: Call, tmp_path: Path, options: list[str]) -> None:
+    make_store(tmp_path / "in", "a.svs", height=64, width=64)
+    result = call("export", tmp_path / "in", "--out", tmp_path / "out", *options)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"error: `{options[2]}`: got it together with --to {options[1]}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_are_no_features(call: Call, slide: Path, tmp_path: Path) -> None:
+    result = call("export", slide, "--out", tmp_path / "out", "--to", "anndata")
+    assert result.exit_code == 2
+    assert "tilestream embed IMAGES --out FOLDER" in result.stderr
 
 
 def test_to_must_be_said(call: Call, slide: Path, tmp_path: Path) -> None:

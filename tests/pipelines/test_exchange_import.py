@@ -12,6 +12,7 @@ import tilestream as ts
 from tilestream.errors import ConfigError, SourceError
 from tilestream.pipelines.exchange import exchange_config, run_exchange
 from tilestream.pipelines.exchange_import import ImportConfig, run_import
+from tilestream.pipelines.train_labels import match_labels, read_labels
 
 N, D = 30, 5
 RNG = np.random.default_rng(0)
@@ -106,6 +107,18 @@ def test_trident(tmp_path):
     assert "--no-resume" in changed[0].reason
     assert [row.status for row in importing(tmp_path, tmp_path / "job", resume=False).rows] == ["done", "done"]
     check(tmp_path, "uni_v1", size=512, seed=2)
+
+
+def test_labels_of_files_are_those_of_slides_without_an_ending(tmp_path):
+    for slide in ("s", "t"):
+        trident(tmp_path / "job", slide)
+    importing(tmp_path, tmp_path / "job")
+    table = tmp_path / "labels.csv"
+    table.write_text("path,label\nslides/s.svs,tumour\nslides/t.svs,normal\n")
+    cohort = ts.open_cohort(tmp_path / "out", manifest=table)
+    assert dict(zip(cohort.slide.values, cohort.label.values, strict=True)) == {"s": "tumour", "t": "normal"}
+    matched = match_labels(read_labels(table), ["s", "t"], ["", ""])
+    assert {number: row.label for number, row in matched.rows.items()} == {0: "tumour", 1: "normal"}
 
 
 def test_one_folder_of_features_is_enough(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import h5py
@@ -74,6 +75,15 @@ def test_a_slide_without_a_file_fails_alone(slides, tmp_path, embed):
     assert run.exit_code == 3
     assert run.rows["b.svs"]["status"] == "done"
     assert "a_patches.h5`: got nothing there" in run.rows["a.svs"]["reason"]
+
+
+def test_check_counts_the_patches(slides, tmp_path):
+    put(tmp_path / "p" / "patches" / "a_patches.h5", OFF)
+    put(tmp_path / "p" / "patches" / "b_patches.h5", ON)
+    words = ["check", slides, "--out", tmp_path / "o", "--where", tmp_path / "p", *FEW, "--json"]
+    result = CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
+    inputs = {row["path"]: row for row in json.loads(result.stdout)["inputs"]}
+    assert [inputs[name]["forecast"]["tiles"] for name in ("a.svs", "b.svs")] == [len(OFF), len(ON)]
 
 
 def test_a_manifest_names_files_too(slides, tmp_path, embed):
