@@ -11,7 +11,7 @@ from typing import Any
 from distributed import Client
 
 from tilestream.cluster.client import default_profile
-from tilestream.errors import ConfigError
+from tilestream.errors import ConfigError, StageError
 from tilestream.grid import TileGrid
 from tilestream.models.encoders.names import is_library_encoder, library_spec
 from tilestream.models.encoders.record import ready_records
@@ -62,7 +62,18 @@ class Encoder:
         StageError
             With what it raises, or what is wrong with its output.
         """
-        self._running.require(black_batch(image, tile_px=grid.tile_px, halo_px=grid.halo_px))
+        edge_px, own_px = grid.tile_px + 2 * grid.halo_px, self.contract.px
+        try:
+            self._running.require(black_batch(image, tile_px=grid.tile_px, halo_px=grid.halo_px))
+        except StageError as error:
+            if edge_px == own_px:
+                raise
+            raise StageError.of(
+                f"encoder `{self.name}` on tiles of {edge_px} px",
+                got=str(error),
+                expected=f"tiles of {own_px} px, as its contract says",
+                do="Leave --tile and --halo out, or give tiles of that size.",
+            ) from error
 
 
 def choose_encoder(

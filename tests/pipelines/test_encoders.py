@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,24 @@ def test_slides_of_two_contracts_are_not_put_together(slide: Path, tmp_path: Pat
     with pytest.raises(ConfigError, match="one set") as caught:
         ts.open_cohort(tmp_path / "out")
     assert "stage.contract.mean [] in `a.svs`, [10.0] in `b.svs`" in str(caught.value)
+
+
+def make_flat() -> Any:
+    """A network that takes tiles of 128 px only."""
+    import torch
+
+    return torch.nn.Sequential(torch.nn.AvgPool2d(32), torch.nn.Flatten(), torch.nn.Linear(48, 4))
+
+
+def test_tiles_of_another_size_are_refused_with_the_right_one(slide: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    record = {"name": "flat", "library": "callable", "model": f"{__name__}:make_flat", "px": 128, "mpp": 0.5, "dim": 4}
+    (tmp_path / "flat.json").write_text(json.dumps({**record, "mean": [0.5] * 3, "std": [0.5] * 3}))
+    flat = EncoderChoice(name=str(tmp_path / "flat.json"), params={"random_weights": 0})
+    assert embed(slide, tmp_path / "right", flat).exit_code() == 0
+    (row,) = embed(slide, tmp_path / "wrong", flat, tile_px=64).rows
+    assert row.status == "failed"
+    assert "tiles of 128 px, as its contract says" in row.reason
 
 
 def test_two_of_one_name_are_refused() -> None:
