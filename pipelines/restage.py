@@ -14,7 +14,8 @@ from tilestream.pipelines.chain import ChainChoice, Chains, choose_chains, requi
 from tilestream.pipelines.places import Places
 from tilestream.pipelines.recipe import digest
 from tilestream.sinks.chainfacts import read_chain_facts
-from tilestream.sinks.factsread import StoredTiles, image_of
+from tilestream.sinks.factsread import image_of, iter_units, plan_of, scalars_of
+from tilestream.sinks.featureread import StoredFeatures
 from tilestream.sinks.features import FeatureSink
 from tilestream.sinks.storerecord import SUFFIX
 from tilestream.sinks.tree import OWNER, check_replaceable
@@ -153,25 +154,25 @@ def restage(root: Path, key: str, config: RestageConfig) -> Restaged:
     DamagedError, ConfigError, StageError, OutputError
         When the store cannot be read, stages do not fit, or the place is taken by another recipe.
     """
-    tiles = StoredTiles.open(root)
-    known = tiles.attributes
-    specs = {name: StageSpec(target=known["recipe"]["stages"][name]["target"]) for name, _ in tiles.encoders}
+    stored = StoredFeatures.open(root, key)
+    known = stored.attributes
+    named = [name for name in known["recipe"]["stages"] if name in stored.encoders]  # in the order of its run
+    specs = {name: StageSpec(target=known["recipe"]["stages"][name]["target"]) for name in named}
     chains = choose_chains(specs, config.chain, tile_px=known["plan"]["tile_px"], region_px=config.region_px)
-    plan = tiles.plan(chains.region_px or known["plan"]["super_tile_px"])
-    dims = {name: len(outputs) for name, outputs in tiles.encoders}
-    bound = chains.bind(dims, cells=plan.region_px // plan.grid.step_px)
+    plan = plan_of(stored.plan, region_px=chains.region_px or stored.plan["super_tile_px"])
+    bound = chains.bind({name: stored.dim(name) for name in named}, cells=plan.region_px // plan.grid.step_px)
     require_bag(bound, plan, limit_bytes=memory_limit(config.memory_bytes))
     recipe = _recipe(known["recipe"], chains)
     places = Places.of(config.out, key)
     sink = FeatureSink(
         root=places.features,
         work=places.features.parent / f".{places.features.name}.parts",
-        image=image_of(known["image"]),
+        image=image_of(stored.image),
         plan=plan,
-        encoders=tiles.encoders,
+        encoders=tuple((name, stored.outputs(name)) for name in named),
         new_pooler=Pool,
         chains=bound,
-        scalars=tiles.scalars,
+        scalars=scalars_of(stored),
         recipe=recipe,
         recipe_digest=digest(recipe),
         version=known[OWNER]["version"],
@@ -181,17 +182,17 @@ def restage(root: Path, key: str, config: RestageConfig) -> Restaged:
     if not is_reused:
         if places.features.exists() and not sink.is_committed():
             check_replaceable(places.features, replace=sink.replace)
-        sink.finish(_receipts(tiles, sink))
+        sink.finish(_receipts(stored, sink))
     return _row(key, sink, is_reused=is_reused, is_partial=_is_partial(chains, recipe))
 
 
-def _receipts(tiles: StoredTiles, sink: FeatureSink) -> list[Receipt]:
+def _receipts(stored: StoredFeatures, sink: FeatureSink) -> list[Receipt]:
     receipts = []
-    for unit, results in tiles.units(sink.plan):
+    for unit, results in iter_units(stored, sink.plan):
         outputs = sink.write(unit, results)
         receipts.append(Receipt(key=unit.key, recipe=sink.recipe_digest, outputs=outputs, tiles=len(unit.tile_yx)))
     if sum(receipt.tiles for receipt in receipts) != sink.plan.rows:
-        raise DamagedError(f"`{tiles.root}`: {sum(r.tiles for r in receipts)} tiles of {sink.plan.rows}")
+        raise DamagedError(f"`{stored.folder}`: {sum(r.tiles for r in receipts)} tiles of {sink.plan.rows}")
     return receipts
 
 

@@ -199,13 +199,14 @@ def region_bags(root: Path, dataset: xr.Dataset, encoder: str) -> HeldBags:
 
 def _regions(store: Path, encoder: str) -> Array:
     nodes: dict[str, Any] = json.loads((store / "zarr.json").read_bytes())["consolidated_metadata"]["metadata"]
-    path, counts = f"region/{encoder}", f"region/{encoder}_n_ok"
-    if path not in nodes or counts not in nodes:
+    path = f"region/{encoder}"
+    if path not in nodes:
         raise ConfigError.of(
             f"`{store}`",
             got=f"no `{path}`",
             expected="vectors of regions",
             do="Make the store again, or `--level tile`.",
         )
-    found, n_ok = (read_rows(store / name, RowLayout.of(nodes[name])) for name in (path, counts))
-    return np.ascontiguousarray(found[n_ok > 0], np.float32)
+    found = read_rows(store / path, RowLayout.of(nodes[path]))
+    # NaN where no tile counts, and where a region stage has failed
+    return np.ascontiguousarray(found[np.isfinite(found).all(axis=1)], np.float32)

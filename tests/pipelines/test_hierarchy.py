@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import tilestream as ts
 from tests.pipelines.conftest import Embed, Run
 from tilestream.cli import app
+from tilestream.pipelines.train_bags import region_bags
 from tilestream.testing.slide import write_slide
 from tilestream.types import Shape, TileStatus
 
@@ -99,6 +100,10 @@ def test_regions_on_which_a_stage_fails_are_in_report_and_last_line(embed: Embed
     assert "Regions without a vector" in html
     mean = region["mean"].values[:4].astype(np.float64).mean(axis=0).astype(np.float32)
     np.testing.assert_array_equal(whole["mean"], mean)
+    # nor does a head learn from them
+    cohort = ts.open_cohort(run.out)
+    (bag,) = region_bags(run.out, cohort, "mean").vectors
+    np.testing.assert_array_equal(bag, region["mean"].values[:4])
 
 
 def test_no_tissue_is_a_row_with_nothing(embed: Embed, tmp_path: Path) -> None:

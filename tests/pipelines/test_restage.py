@@ -16,7 +16,8 @@ from tilestream.errors import ConfigError
 from tilestream.pipelines.chain import ChainChoice
 from tilestream.pipelines.restage import RestageConfig, run_restage
 from tilestream.sinks.facts import image_facts
-from tilestream.sinks.factsread import StoredTiles, image_of
+from tilestream.sinks.factsread import image_of, plan_of
+from tilestream.sinks.featureread import StoredFeatures
 from tilestream.testing.slide import write_slide
 from tilestream.types import Box, Channel, ClassBand, Shape
 
@@ -113,6 +114,6 @@ def test_an_image_is_known_again_from_its_store(tmp_path: Path) -> None:
     assert isinstance(image.channels[0], Channel)
     sink = make_sink(tmp_path, image=image, recipe={"stages": {"handcrafted": {"target": "handcrafted"}}, "plan": {}})
     sink.finish(write_all(sink, damaged=[3], failed=[5]))
-    tiles = StoredTiles.open(sink.root)
-    assert image_facts(image_of(tiles.attributes["image"])) == image_facts(image)
-    assert tiles.plan(sink.plan.region_px) == sink.plan
+    stored = StoredFeatures.open(sink.root, "any")
+    assert image_facts(image_of(stored.image)) == image_facts(image)
+    assert plan_of(stored.plan, region_px=sink.plan.region_px) == sink.plan

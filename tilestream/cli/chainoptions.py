@@ -20,8 +20,8 @@ RegionStage = Annotated[
     typer.Option(
         "--region-stage",
         metavar="NAME|module:callable",
-        help="What turns the vectors of a region's tiles, in their places, into one (default: that of the encoder, "
-        "vit4k for hipt; mean for others).",
+        help="What turns the vectors of a region's tiles, in their places, into one: vit4k, vit, "
+        "windowed or module:callable (default: vit4k for hipt, for others mean).",
         rich_help_panel=PANEL,
     ),
 ]

@@ -142,7 +142,7 @@ def _found(folder: Path, key: str, stamp: Stamp, attributes: Mapping[str, Any], 
     sets: dict[str, FeatureSet] = {}
     vectors: dict[str, Vectors] = {}
     counts: dict[str, int] = {}
-    for name in encoder_names(nodes):
+    for name in _encoders(nodes):
         own = {
             node["attributes"]["pooling"]: path
             for path, node in nodes.items()
@@ -181,7 +181,7 @@ def _found(folder: Path, key: str, stamp: Stamp, attributes: Mapping[str, Any], 
     return FoundStore(record=record, sets=sets, vectors=vectors)
 
 
-def encoder_names(nodes: Mapping[str, Any]) -> list[str]:
+def _encoders(nodes: Mapping[str, Any]) -> list[str]:
     """Return the names of the encoders whose vectors a store holds."""
     prefix = f"tile/{feature_dimension('')}"
     names = [path.removeprefix(prefix) for path in nodes if path.startswith(prefix)]
