@@ -9,7 +9,7 @@ import pytest
 
 from tests.models import gridstages
 from tilestream.errors import ConfigError, StageError
-from tilestream.models.gridparts import REGION, SLIDE, make_part, region_contract
+from tilestream.models.gridparts import REGION, SLIDE, _made, make_part, region_contract
 from tilestream.models.hierarchy import chain_of
 from tilestream.registry import AGGREGATORS, REGION_STAGES
 from tilestream.types import Hierarchy, RegionContract, StageSpec
@@ -132,6 +132,19 @@ def test_torch_modules_get_tensors_and_weights(tmp_path):
     np.testing.assert_array_equal(again(grid, mask), first)
     other = make_part(REGION, StageSpec(**given | {"params": {"random_weights": 4}}), dim=3)
     assert not np.array_equal(other(grid, mask), first)
+
+
+def test_a_module_without_weights_is_the_same_in_every_process():
+    torch = pytest.importorskip("torch")
+    given = StageSpec(target=f"{STAGES}_torch:GridMean")
+    grid, mask = grid_of()
+    found = []
+    for seed in (1, 2):
+        _made.cache_clear()  # as in another process
+        torch.manual_seed(seed)
+        found.append(make_part(REGION, given, dim=3)(grid, mask))
+        assert torch.initial_seed() == seed
+    np.testing.assert_array_equal(*found)
 
 
 @pytest.mark.parametrize(("kind", "name", "where"), [(REGION, "vit4k", "mahmoodlab/HIPT"), (SLIDE, "abmil", "")])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +30,7 @@ CONTRACTS: Mapping[str, RegionContract] = {
 """What region stages of our own were made for."""
 WEIGHTS, SEED = "weights", "random_weights"
 """Parameters that every part that is a torch module has."""
+_making = threading.RLock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +172,9 @@ def make_part(kind: PartKind, spec: StageSpec, *, dim: int) -> Part:
     ConfigError
         When it cannot be made.
     """
-    return _made(kind, spec.target, json.dumps(dict(spec.params), sort_keys=True), weights_stamp(spec.params), dim)
+    params = json.dumps(dict(spec.params), sort_keys=True)
+    with _making:  # several images end at once
+        return _made(kind, spec.target, params, weights_stamp(spec.params), dim)
 
 
 @lru_cache(maxsize=16)
@@ -198,7 +204,8 @@ def _call(kind: PartKind, target: str, make: Callable[..., Any], given: dict[str
     if "dim" in takes:
         given = {"dim": dim, **given}
     try:
-        made = make(**given)
+        with _same_chance():
+            made = make(**given)
     except TilestreamError:
         raise
     except Exception as error:  # whatever a class of the user's raises
@@ -211,6 +218,18 @@ def _call(kind: PartKind, target: str, make: Callable[..., Any], given: dict[str
     elif own:
         raise _refused(kind, target, f"{sorted(own)}", "none of these: it is no torch module and has no such parameter")
     return made
+
+
+@contextmanager
+def _same_chance() -> Iterator[None]:
+    """Have torch draw the same numbers in every process, for modules that come without weights of their own."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 def _fill(
