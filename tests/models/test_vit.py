@@ -8,7 +8,8 @@ from torch.nn import functional as F  # noqa: E402
 
 from tests.models.plainvit import PlainViT, random_state  # noqa: E402
 from tilestream.errors import StageError  # noqa: E402
-from tilestream.models.vit import GridEmbed, PatchEmbed, VisionTransformer, resized_positions  # noqa: E402
+from tilestream.models.positions import resized_positions  # noqa: E402
+from tilestream.models.vit import GridEmbed, PatchEmbed, VisionTransformer  # noqa: E402
 
 
 def tiny(**options):

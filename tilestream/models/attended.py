@@ -121,6 +121,8 @@ def make_attended(
     networks: tuple[nn.Module, ...]
     if encoder == "hipt":
         contract, networks = HIPT, (vit256(), vit4k())
+        if random_weights is not None:
+            contract = replace(contract, source=None, licence=None)
     else:
         contract, networks = _own(encoder)
         known = {"encoder": source_digest(encoder) or ""}

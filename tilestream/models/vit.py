@@ -13,7 +13,7 @@ types: positions are then interpolated in float32.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +21,9 @@ from torch.nn import functional as F
 
 from tilestream.errors import StageError
 from tilestream.models.linear import Linear, linear
+from tilestream.models.positions import Positions, resized_positions
 from tilestream.models.singly import singly
-
-Positions: TypeAlias = Literal["scale", "size"]
-"""How learned positions are brought to another grid, see `resized_positions`."""
-
-GRID_OFFSET = 0.1
-"""What the scale rule adds to the new number of tokens along an axis."""
+from tilestream.models.tokenmask import token_keys
 
 
 class PatchEmbed(nn.Module):
@@ -340,7 +336,7 @@ class VisionTransformer(nn.Module):
     def _run(self, last: Callable[[Tensor, Tensor | None], Tensor], x: Tensor, mask: Tensor | None) -> Tensor:
         """Return what the last step makes of the tokens before the last block and of the keys."""
         grid = self._embedding.grid_yx(x)
-        keys = None if mask is None else _keys(mask, (len(x), *grid))  # n, 1, 1, 1 + gh gw
+        keys = None if mask is None else token_keys(mask, (len(x), *grid))  # n, 1, 1, 1 + gh gw
         positions = resized_positions(self.pos_embed, self.grid_yx, grid, rule=self.positions)
 
         def run(images: Tensor, keys: Tensor | None = None) -> Tensor:
@@ -391,63 +387,3 @@ class VisionTransformer(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
-
-
-def resized_positions(
-    positions: Tensor, grid_yx: tuple[int, int], to_yx: tuple[int, int], *, rule: Positions
-) -> Tensor:
-    """Return learned positions for another grid.
-
-    Parameters
-    ----------
-    positions : Tensor
-        `[1, 1 + gh * gw, dim]`, the first is the class token's and stays as it is.
-    grid_yx : tuple of int
-        Their grid, `gh, gw`.
-    to_yx : tuple of int
-        The grid that is wanted.
-    rule : {"scale", "size"}
-        `scale`: bicubic by the factors `(h + 0.1) / gh` and `(w + 0.1) / gw`, which also place the samples; DINO and
-        HIPT do so. `size`: bicubic and antialiased between the two sizes, as timm does.
-
-    Returns
-    -------
-    Tensor
-        `[1, 1 + h * w, dim]`; the same tensor where the grids are equal.
-
-    Notes
-    -----
-    At 14 to 16 tokens the rules differ by 11 % RMS: a network must be run with the one that it was published with.
-    """
-    if to_yx == grid_yx:
-        return positions
-    exact = positions.to(torch.promote_types(positions.dtype, torch.float32))
-    grid = exact[:, 1:].reshape(1, *grid_yx, -1).permute(0, 3, 1, 2)  # 1, dim, gh, gw
-    if rule == "scale":
-        factors = [(to + GRID_OFFSET) / of for to, of in zip(to_yx, grid_yx, strict=True)]
-        grid = F.interpolate(grid, scale_factor=factors, mode="bicubic")  # 1, dim, h, w
-    else:
-        grid = F.interpolate(grid, size=to_yx, mode="bicubic", antialias=True)  # 1, dim, h, w
-    tokens = grid.permute(0, 2, 3, 1).flatten(1, 2)  # 1, h w, dim
-    return torch.cat([exact[:, :1], tokens], dim=1).to(positions.dtype)
-
-
-def _keys(mask: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Return which tokens may be looked at, `[n, 1, 1, 1 + gh * gw]`: the class token and those that count."""
-    if mask.dtype != torch.bool or tuple(mask.shape) != shape:
-        raise StageError.of(
-            "mask of tokens",
-            got=f"{mask.dtype} of shape {tuple(mask.shape)}",
-            expected=f"bool of shape {shape}, True where a token counts",
-            do="Give it one value a token.",
-        )
-    tokens = mask.flatten(1)  # n, gh gw
-    empty = ~tokens.any(dim=1)  # n
-    if bool(empty.any()):
-        raise StageError.of(
-            "mask of tokens",
-            got=f"no token that counts in {int(empty.sum())} of {len(mask)} grids",
-            expected="one or more in each",
-            do="Leave such grids out: a vector of them would say nothing of the image.",
-        )
-    return F.pad(tokens, (1, 0), value=True)[:, None, None, :]  # n, 1, 1, 1 + gh gw
