@@ -72,7 +72,7 @@ def qupath_recipe(path: Path) -> str | None:
     Returns
     -------
     str or None
-        What stands at its beginning, and only when its end is there too.
+        What stands at its beginning.
     """
     try:
         with path.open("rb") as file:

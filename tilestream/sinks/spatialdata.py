@@ -31,6 +31,8 @@ from tilestream.types import Array
 TISSUES = "tissues"
 NO_TISSUE = -1
 """`tissue_id` of a tile whose centre lies in no tissue, or of all where none is known."""
+TRIED = "0.7.3"
+"""Version of `spatialdata` with which such stores were opened and written again."""
 _VERSIONS = {"container": "0.2", "shapes": "0.3", "table": "0.2"}
 
 
@@ -132,7 +134,8 @@ def _root(tiles: StoredFeatures, recipe: str, *, has_tissues: bool) -> dict[str,
     }
     return {
         OWNER: {"store": "spatialdata", "recipe": recipe},
-        "spatialdata_attrs": {"version": _VERSIONS["container"], "spatialdata_software_version": "0.7.3"},
+        # the software is the one whose readers open it, as far as that was tried
+        "spatialdata_attrs": {"version": _VERSIONS["container"], "spatialdata_software_version": TRIED},
         "tile_spec": {TILES: spec},
         "slide_properties": properties,
     }
