@@ -128,22 +128,10 @@ def dino(
         from tilestream.pipelines.train_dino import DinoConfig, run_dino
         from tilestream.torch.train_dino import DinoSettings
 
-        settings = DinoSettings(
-            dim=dim,
-            depth=depth,
-            heads=heads,
-            large_cells=large,
-            small_cells=small,
-            prototypes=prototypes,
-            hidden=hidden,
-            epochs=epochs,
-            batch=batch,
-            lr=lr,
-            warmup_epochs=warmup,
-            momentum=momentum,
-            seed=seed,
-            autocast=autocast,
-        )
+        shape = {"dim": dim, "depth": depth, "heads": heads, "prototypes": prototypes, "hidden": hidden}
+        squares = {"large_cells": large, "small_cells": small}
+        steps = {"epochs": epochs, "batch": batch, "warmup_epochs": warmup, "seed": seed}
+        settings = DinoSettings(lr=lr, momentum=momentum, autocast=autocast, **shape, **squares, **steps)
         config = DinoConfig(
             features=features,
             out=out,
