@@ -100,6 +100,7 @@ def test_what_it_writes_and_says(stores, train, tmp_path):
     ("options", "words"),
     [
         (("--large", 5), "squares of a region: got 5 and 2 tiles of 4"),
+        (("--lr", 0), "`--lr`: got 0.0, expected a step above 0"),
         (("--heads", 3), "`--dim`: got 8, expected a multiple of 3 heads"),
         (("--encoder", "conch"), "encoder `conch`"),
         (("--region-tiles", 40), "got none with vectors in 25% of its cells; 2 with fewer"),

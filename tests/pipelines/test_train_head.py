@@ -225,6 +225,7 @@ def test_several_classes(stores, train, tmp_path):
             "got 1 slides, none of `a`",
         ),
         (["a", "b"] * 6, {}, ("--aggregator", "clam"), "aggregator `clam`: got an unknown name"),
+        (["a", "b"] * 6, {}, ("--lr", 0), "`--lr`: got 0.0, expected a step above 0"),
         (["a", "b"] * 6, {}, ("--level", "slide"), "`--level`: got `slide`, expected `tile` or `region`"),
         (["a", "b"] * 6, {}, ("--encoder", "conch"), "encoder `conch`"),
     ],

@@ -88,6 +88,10 @@ class DinoSettings:
     autocast: bool = False
     """Whether a CUDA device computes in bfloat16 where that is safe."""
 
+    def __post_init__(self) -> None:
+        if not 0 < self.lr < math.inf:
+            raise ConfigError.of("`--lr`", got=self.lr, expected="a step above 0", do="Correct it.")
+
 
 LAST_LR, WEIGHT_DECAY, CLIP, FROZEN_EPOCHS = 1e-6, (0.04, 0.4), 3.0, 1
 """Of DINO: smallest step, decay from first to last step, longest gradient of a parameter, and epochs in which

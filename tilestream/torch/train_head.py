@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional as F
 
 from tilestream.codecs.durable import read_if_there, write_durable
-from tilestream.errors import StageError
+from tilestream.errors import ConfigError, StageError
 from tilestream.models.head import Head, new_head
 from tilestream.models.runners import one_torch_thread, torch_device
 from tilestream.torch.bags import BagBatch, BagFeed, Bags, Sample, batches_of
@@ -58,6 +58,10 @@ class HeadSettings:
     """What all chance follows from."""
     autocast: bool = False
     """Whether a CUDA device computes in bfloat16 where that is safe."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lr < np.inf:
+            raise ConfigError.of("`--lr`", got=self.lr, expected="a step above 0", do="Correct it.")
 
     @property
     def chosen_params(self) -> dict[str, Any]:
