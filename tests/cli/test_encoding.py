@@ -8,6 +8,7 @@ import pytest
 from tests.cli.conftest import Call
 from tilestream.cli.encoding import encoder_choices
 from tilestream.errors import ConfigError
+from tilestream.models.encoders.names import library_spec
 
 
 @pytest.fixture
@@ -32,6 +33,14 @@ def test_weights_say_whose_they_are(files: Path) -> None:
     assert small.params == {"name": "small", "weights": str(files / "a.pth")}
     assert uni.params == {"weights": str(files / "b.pth")}
     assert virchow.params == {"random_weights": 3}
+
+
+def test_the_type_is_for_those_on_torch() -> None:
+    hipt, handcrafted = encoder_choices(["hipt", "handcrafted"], random_weights=1, dtype="bfloat16")
+    assert hipt.params == {"random_weights": 1, "dtype": "bfloat16"}
+    assert handcrafted.params == {}
+    assert library_spec("uni", {"dtype": "bfloat16"}).params["record"]["dtype"] == "bfloat16"
+    assert "dtype" not in library_spec("uni", {"random_weights": 1}).params
 
 
 def test_value_range_is_for_handcrafted_among_several() -> None:

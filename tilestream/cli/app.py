@@ -70,6 +70,7 @@ def check(
     encoder: encoding.Encoders = None,
     weights: encoding.Weights = None,
     random_weights: encoding.RandomWeights = None,
+    dtype: encoding.Dtype = None,
     region_stage: chaining.RegionStage = None,
     weights_4k: chaining.RegionWeights = None,
     slide_stage: chaining.SlideStage = None,
@@ -88,7 +89,7 @@ def check(
 
         cut = {"tile_px": tile, "mpp": mpp, "halo_px": halo, "region_px": region, "super_tile_px": super_tile}
         encoders = encoding.encoder_choices(
-            encoder, weights=weights, random_weights=random_weights, value_range=value_range
+            encoder, weights=weights, random_weights=random_weights, dtype=dtype, value_range=value_range
         )
         chain = chaining.chain_choice(
             region_stage, slide_stage, weights=weights_4k, seed=random_weights, whole_regions=whole_regions
@@ -158,6 +159,7 @@ def embed(
     encoder: encoding.Encoders = None,
     weights: encoding.Weights = None,
     random_weights: encoding.RandomWeights = None,
+    dtype: encoding.Dtype = None,
     region_stage: chaining.RegionStage = None,
     weights_4k: chaining.RegionWeights = None,
     slide_stage: chaining.SlideStage = None,
@@ -185,7 +187,7 @@ def embed(
         running = {"cluster": cluster, "memory_bytes": memory, "batch": batch, "resume": resume, "strict": strict}
         cut = {"tile_px": tile, "mpp": mpp, "halo_px": halo, "region_px": region, "super_tile_px": super_tile}
         encoders = encoding.encoder_choices(
-            encoder, weights=weights, random_weights=random_weights, value_range=value_range
+            encoder, weights=weights, random_weights=random_weights, dtype=dtype, value_range=value_range
         )
         chain = chaining.chain_choice(
             region_stage, slide_stage, weights=weights_4k, seed=random_weights, whole_regions=whole_regions

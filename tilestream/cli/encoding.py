@@ -49,6 +49,16 @@ RandomWeights = Annotated[
         rich_help_panel=CHOICES,
     ),
 ]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        metavar="TYPE",
+        help="Type that encoders on torch compute in: float32 (default), bfloat16 or float16. Half types are what GPUs "
+        "are fast in; the vectors are others, and the recipe says so.",
+        rich_help_panel=CHOICES,
+    ),
+]
 
 
 def encoder_choices(
@@ -56,6 +66,7 @@ def encoder_choices(
     *,
     weights: list[str] | None = None,
     random_weights: int | None = None,
+    dtype: str | None = None,
     value_range: tuple[float, float] | None = None,
 ) -> tuple[EncoderChoice, ...]:
     """Return the encoders of a run as they were named on the command line.
@@ -68,6 +79,8 @@ def encoder_choices(
         `--weights`: `FILE` where there is one encoder, `ENCODER=FILE` where there are several.
     random_weights : int, optional
         Seed for those that are given no weights.
+    dtype : str, optional
+        Type that those on torch compute in.
     value_range : tuple of float, optional
         Fixed range of sample values, for `handcrafted` where it is among several.
 
@@ -93,6 +106,8 @@ def encoder_choices(
             params["weights"] = files[alias or name]
         elif random_weights is not None and name != DEFAULT:  # which has none
             params["random_weights"] = random_weights
+        if dtype is not None and (len(named) == 1 or name != DEFAULT):
+            params["dtype"] = dtype
         if value_range is not None and (len(named) == 1 or name == DEFAULT):
             params["value_range"] = list(value_range)
         choices.append(EncoderChoice(name=name, params=params))

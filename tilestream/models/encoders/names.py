@@ -15,7 +15,7 @@ TARGET = "encoder"
 LIBRARIES = ("timm", "hf", "open_clip", "hub")
 FOLDERS = ("timm", "hf", "open_clip")
 """Libraries whose models also come as a folder."""
-_PARAMS = ("name", "weights", "random_weights")
+_PARAMS = ("name", "weights", "random_weights", "dtype")
 
 
 def is_library_encoder(name: str) -> bool:
@@ -31,7 +31,7 @@ def library_spec(name: str, params: Mapping[str, Any]) -> StageSpec:
     name : str
         For which `is_library_encoder` is true.
     params : Mapping
-        `weights` or `random_weights`, and `name` under which its vectors are stored.
+        `weights` or `random_weights`, `name` under which its vectors are stored, `dtype` that it computes in.
 
     Returns
     -------
@@ -51,12 +51,11 @@ def library_spec(name: str, params: Mapping[str, Any]) -> StageSpec:
             expected=f"some of {list(_PARAMS)}",
             do="Leave them out; what the encoder expects stands in its record (`tilestream encoders`).",
         )
-    given = {key: value for key, value in params.items() if key != "name"}
+    given = {key: value for key, value in params.items() if key in ("weights", "random_weights")}
     document, folder = _record(name)
     if folder is not None:
         given = {"weights": folder, **given}
-    if "name" in params:
-        document = {**document, "name": params["name"]}
+    document = {**document, **{key: params[key] for key in ("name", "dtype") if key in params}}
     return StageSpec(target=TARGET, params={"record": document, **given})
 
 
