@@ -167,39 +167,14 @@ def _sink(
     """Return the sink of a slide, and the one unit that all its tiles are in."""
     vectors, kind = next(iter(found.values())), bags[0].kind
     patches, facts = vectors.patches, vectors.facts
-    size_px = patches.size_level0(bags[0].patches or bags[0].path)
-    tile_px = patches.seen_px or round(patches.patch_px)
-    scale = size_px / tile_px
-    ratio = Fraction(scale).limit_denominator(1 << 12)
-    shape = _shape(patches.shape_yx, patches.xy, size_px)
-    level = PlanLevel(
-        stored=0,
-        ratio_yx=(ratio, ratio),
-        shape=Shape(y=-int(-shape.y // scale), x=-int(-shape.x // scale)),
-        scale_yx=(scale, scale),
-    )
-    overlap = facts.get("overlap", 0)
-    step_px = max(1, tile_px - (int(overlap) if isinstance(overlap, int | float) else 0))
-    grid = TileGrid(area=level.shape, tile_px=tile_px, step_px=step_px)
-    corner_yx = patches.xy[:, ::-1].astype(np.float64)
-    nearest = np.clip(np.rint(corner_yx / (scale * step_px)), 0, np.maximum(0, np.array(grid.shape.yx) - 1))
-    unit_px = max(1, -(-max(level.shape.yx) // step_px)) * step_px  # all tiles are one unit
+    shape, grid, unit = _unit(vectors, bags[0])
+    unit_px = max(1, -(-max(grid.area.yx) // grid.step_px)) * grid.step_px  # all tiles are one unit
     mpp, plan_mpp = facts.get("mpp_level0"), facts.get("mpp_effective")
     recipe = {
         "stages": {encoder: _stage(kind, encoder, facts) for encoder in found},
-        "plan": {"tile_px": tile_px, "mpp": None},
+        "plan": {"tile_px": unit.tile_px, "mpp": None},
         "files": {bag.encoder: checksum_file(bag.path) for bag in bags},
     }
-    unit = SuperTile(
-        plan="",
-        level=level,
-        iy=0,
-        ix=0,
-        first_row=0,
-        tile_yx=nearest.astype(np.int64) * step_px,
-        tile_px=tile_px,
-        corner_yx=corner_yx,
-    )
     name = checksum(patches.xy.tobytes() + bags[0].slide.encode())
     sink = FeatureSink(
         root=root,
@@ -214,7 +189,7 @@ def _sink(
         ),
         plan=PlanFacts(
             digest=name,
-            level=level,
+            level=unit.level,
             grid=grid,
             super_tile_px=unit_px,
             region_px=unit_px,
@@ -231,6 +206,37 @@ def _sink(
         replace=replace_,
     )
     return sink, unit
+
+
+def _unit(vectors: Vectors, bag: Bag) -> tuple[Shape, TileGrid, SuperTile]:
+    """Return the shape of level 0, the grid that patches lie nearest to, and all of them as one unit."""
+    patches, overlap = vectors.patches, vectors.facts.get("overlap", 0)
+    size_px = patches.size_level0(bag.patches or bag.path)
+    tile_px = patches.seen_px or round(patches.patch_px)
+    scale = size_px / tile_px
+    ratio = Fraction(scale).limit_denominator(1 << 12)
+    shape = _shape(patches.shape_yx, patches.xy, size_px)
+    level = PlanLevel(
+        stored=0,
+        ratio_yx=(ratio, ratio),
+        shape=Shape(y=-int(-shape.y // scale), x=-int(-shape.x // scale)),
+        scale_yx=(scale, scale),
+    )
+    step_px = max(1, tile_px - (int(overlap) if isinstance(overlap, int | float) else 0))
+    grid = TileGrid(area=level.shape, tile_px=tile_px, step_px=step_px)
+    corner_yx = patches.xy[:, ::-1].astype(np.float64)
+    nearest = np.clip(np.rint(corner_yx / (scale * step_px)), 0, np.maximum(0, np.array(grid.shape.yx) - 1))
+    unit = SuperTile(
+        plan="",
+        level=level,
+        iy=0,
+        ix=0,
+        first_row=0,
+        tile_yx=nearest.astype(np.int64) * step_px,
+        tile_px=tile_px,
+        corner_yx=corner_yx,
+    )
+    return shape, grid, unit
 
 
 def _stage(kind: str, encoder: str, facts: dict[str, Any]) -> dict[str, Any]:

@@ -110,6 +110,30 @@ class ListedPlan(TilePlan):
         return counts
 
 
+def require_alone(where: str, *, is_alone: bool) -> None:
+    """Refuse patches where something else decides tiles too.
+
+    Parameters
+    ----------
+    where : str
+        Their file.
+    is_alone : bool
+        Whether nothing else does.
+
+    Raises
+    ------
+    ConfigError
+        With what to leave out.
+    """
+    if not is_alone:
+        raise ConfigError.of(
+            f"`where={where}`",
+            got="patches by themselves, together with `step_px`, `snap` or whole regions",
+            expected="tiles that nothing else decides",
+            do="Leave the others out; for stages that take whole regions choose another `where` (`--where`).",
+        )
+
+
 def plan_patches(  # noqa: PLR0913 - options of `plan_tiles`
     pyr: Pyramid,
     path: str,

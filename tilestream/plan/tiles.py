@@ -283,15 +283,9 @@ def plan_tiles(  # noqa: PLR0913 - the public call: each option of a plan is one
     Memory is a bool and a float32 a tile (none with `all`) and the selection mask of at most 4 million pixels.
     """
     if isinstance(where, str) and is_patch_file(where):
-        from tilestream.plan.listed import plan_patches
+        from tilestream.plan.listed import plan_patches, require_alone
 
-        if step_px is not None or snap is not None or whole_regions:
-            raise ConfigError.of(
-                f"`where={where}`",
-                got="patches by themselves, together with `step_px`, `snap` or whole regions",
-                expected="tiles that nothing else decides",
-                do="Leave the others out; for stages that take whole regions choose another `where` (`--where`).",
-            )
+        require_alone(where, is_alone=step_px is None and snap is None and not whole_regions)
         return plan_patches(
             pyr,
             where,
@@ -304,17 +298,11 @@ def plan_tiles(  # noqa: PLR0913 - the public call: each option of a plan is one
             needs_mpp=needs_mpp,
         )
     step = tile_px if step_px is None else step_px
-    if snap is not None and (mpp is not None or edge == "shift"):
-        raise ConfigError.of(
-            "`snap`",
-            got=f"mpp={mpp}, edge={edge!r}",
-            expected="no `mpp`, since the grid decides it, and tiles that are not moved",
-            do="Leave `mpp` out and use `cover` or `drop`.",
-        )
     if snap is None:
         choice = choose_level(pyr.info, mpp=mpp, source_mpp=source_mpp, needs_mpp=needs_mpp, tolerance=tolerance)
         origin_yx = (0, 0)
     else:
+        _require_free(mpp=mpp, edge=edge)
         choice, origin_yx = snap_level(pyr.info, snap, tile_px=tile_px)
     grid = TileGrid(
         area=choice.level.shape, tile_px=tile_px, step_px=step, halo_px=halo_px, edge=edge, origin_yx=origin_yx
@@ -322,12 +310,8 @@ def plan_tiles(  # noqa: PLR0913 - the public call: each option of a plan is one
     edge_px = super_tile_edge(step, region_px=region_px or 1, super_tile_px=super_tile_px)
     whole_px = (region_px or edge_px) if whole_regions else None
     if whole_px is not None and whole_px % step:
-        raise ConfigError.of(
-            "`region_px` of whole regions",
-            got=whole_px,
-            expected=f"a multiple of the step, {step} px",
-            do="Correct it.",
-        )
+        expected = f"a multiple of the step, {step} px"
+        raise ConfigError.of("`region_px` of whole regions", got=whole_px, expected=expected, do="Correct it.")
     cut = _Cut(choice=choice, grid=grid, super_tile_px=edge_px, whole_px=whole_px)
     if where == "all":
         return _plan(pyr, cut)
@@ -336,6 +320,17 @@ def plan_tiles(  # noqa: PLR0913 - the public call: each option of a plan is one
         tile_level0_px = tile_px * max(choice.level.scale_yx)
         selection = select(pyr, selection, tile_level0_px=tile_level0_px, source_mpp=source_mpp)
     return _plan(pyr, cut, selection=selection, min_share=MIN_SHARE if min_share is None else min_share)
+
+
+def _require_free(*, mpp: float | None, edge: Edge) -> None:
+    """Refuse what a fixed grid decides by itself."""
+    if mpp is not None or edge == "shift":
+        raise ConfigError.of(
+            "`snap`",
+            got=f"mpp={mpp}, edge={edge!r}",
+            expected="no `mpp`, since the grid decides it, and tiles that are not moved",
+            do="Leave `mpp` out and use `cover` or `drop`.",
+        )
 
 
 def _plan(pyr: Pyramid, cut: _Cut, *, selection: Selection | None = None, min_share: float = 0.0) -> TilePlan:
