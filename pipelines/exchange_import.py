@@ -196,7 +196,7 @@ def _sink(
             rows=len(patches.xy),
             mpp_yx=_pair(plan_mpp),
             where=f"patches of {kind}",
-            is_listed=True,
+            is_listed=_is_off_grid(unit, grid),
         ),
         encoders=tuple((encoder, _outputs(one)) for encoder, one in found.items()),
         new_pooler=Pool,
@@ -237,6 +237,14 @@ def _unit(vectors: Vectors, bag: Bag) -> tuple[Shape, TileGrid, SuperTile]:
         corner_yx=corner_yx,
     )
     return shape, grid, unit
+
+
+def _is_off_grid(unit: SuperTile, grid: TileGrid) -> bool:
+    """Return whether a patch lies beside its square of the grid, or shares it with another."""
+    assert unit.corner_yx is not None  # that of each patch
+    is_beside = not np.allclose(unit.corner_yx, unit.tile_yx * np.array(unit.level.scale_yx), rtol=0, atol=1e-6)
+    is_beside |= bool((unit.tile_yx // grid.step_px >= grid.shape.yx).any())
+    return is_beside or len(np.unique(unit.tile_yx, axis=0)) < len(unit.tile_yx)
 
 
 def _stage(kind: str, encoder: str, facts: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tilestream.errors import ConfigError, DamagedError, TilestreamError
 from tilestream.models.pool import Pool
-from tilestream.pipelines.chain import ChainChoice, Chains, choose_chains, require_bag
+from tilestream.pipelines.chain import ChainChoice, Chains, choose_chains, require_bag, require_grid
 from tilestream.pipelines.places import Places
 from tilestream.pipelines.recipe import digest
 from tilestream.sinks.chainfacts import read_chain_facts
@@ -161,6 +161,7 @@ def restage(root: Path, key: str, config: RestageConfig) -> Restaged:
     chains = choose_chains(specs, config.chain, tile_px=known["plan"]["tile_px"], region_px=config.region_px)
     plan = plan_of(stored.plan, region_px=chains.region_px or stored.plan["super_tile_px"])
     bound = chains.bind({name: stored.dim(name) for name in named}, cells=plan.region_px // plan.grid.step_px)
+    require_grid(bound, plan)
     require_bag(bound, plan, limit_bytes=memory_limit(config.memory_bytes))
     recipe = _recipe(known["recipe"], chains)
     places = Places.of(config.out, key)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from tilestream.errors import ConfigError
+from tilestream.sinks.facts import stored_cells
 from tilestream.sinks.storerecord import SUFFIX
 from tilestream.sinks.tables import feature_dimension
 from tilestream.torch.bags import require_finite
@@ -177,9 +178,12 @@ def _cells(store: Path, dataset: xr.Dataset, own: slice) -> Ints:
             expected="tiles side by side",
             do="Run `tilestream embed` without overlapping tiles.",
         )
-    found = []
-    for axis, name in enumerate("yx"):
-        px = dataset.variables[name][own].values / plan["scale_yx"][axis]
-        # rounded up, since the last tile may have been moved back inside the image
-        found.append(np.ceil(np.round((px - plan["origin_yx"][axis]) / plan["step_px"], 6)))
-    return np.stack(found, 1).astype(np.int64)
+    if plan.get("listed"):
+        raise ConfigError.of(
+            f"tiles of `{store}`",
+            got="patches that lie on no common grid",
+            expected="tiles side by side, of which regions are squares",
+            do="Embed the slide without --where FILE, or move the store away.",
+        )
+    px = np.stack([dataset.variables[name][own].values for name in "yx"], 1)
+    return stored_cells(px / np.array(plan["scale_yx"]), plan)

@@ -10,8 +10,11 @@ import pytest
 
 import tilestream as ts
 from tilestream.errors import ConfigError, SourceError
+from tilestream.pipelines.chain import ChainChoice
 from tilestream.pipelines.exchange import exchange_config, run_exchange
 from tilestream.pipelines.exchange_import import ImportConfig, run_import
+from tilestream.pipelines.restage import RestageConfig, run_restage
+from tilestream.pipelines.train_grids import StoredGrids, find_regions
 from tilestream.pipelines.train_labels import match_labels, read_labels
 
 N, D = 30, 5
@@ -119,6 +122,28 @@ def test_labels_of_files_are_those_of_slides_without_an_ending(tmp_path):
     assert dict(zip(cohort.slide.values, cohort.label.values, strict=True)) == {"s": "tumour", "t": "normal"}
     matched = match_labels(read_labels(table), ["s", "t"], ["", ""])
     assert {number: row.label for number, row in matched.rows.items()} == {0: "tumour", 1: "normal"}
+
+
+def test_regions_of_patches_on_one_grid_and_of_others(tmp_path):
+    """TRIDENT cuts on one grid, whose squares a region stage may see; patches between its lines are refused."""
+    on_grid = np.array([(512 * k, 512 * j) for k in range(7) for j in range(5)])[:N]
+    trident(tmp_path / "job", coords=on_grid)
+    trident(tmp_path / "other", coords=on_grid + [[0, 100 * (k > 9)] for k in range(N)])
+    chain = ChainChoice(region="tests.models.gridstages:corner_weighted")
+    for job, reason in (("job", ""), ("other", "no common grid")):
+        importing(tmp_path / job, tmp_path / job)
+        config = RestageConfig(out=tmp_path / f"{job}-regions", chain=chain, region_px=3 * 256)
+        (row,) = run_restage([str(tmp_path / job / "out")], config)
+        assert (reason in row.reason) if reason else not row.reason
+    cohort = ts.open_cohort(tmp_path / "job" / "out")
+    regions = find_regions(tmp_path / "job" / "out", cohort, "uni_v1", cells=3, least_share=0.1)
+    grids, mask = StoredGrids(cohort, encoder="uni_v1", regions=regions, cells=3, keep_bytes=0).read(np.array([0]))
+    at = [[int(np.flatnonzero((on_grid == (512 * x, 512 * y)).all(1))[0]) for x in range(3)] for y in range(3)]
+    assert mask.all()
+    assert np.array_equal(grids[0].transpose(1, 2, 0), vectors()[at])
+    cohort = ts.open_cohort(tmp_path / "other" / "out")
+    with pytest.raises(ConfigError, match="no common grid"):
+        find_regions(tmp_path / "other" / "out", cohort, "uni_v1", cells=3, least_share=0.1)
 
 
 def test_one_folder_of_features_is_enough(tmp_path):

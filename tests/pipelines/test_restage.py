@@ -6,6 +6,8 @@ import json
 import re
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -52,6 +54,25 @@ def test_equal_to_the_byte_to_what_embed_makes(
     back = RestageConfig(out=tmp_path / "back", chain=ChainChoice())
     (row,) = run_restage([str(row.store)], back)
     assert tree_bytes(row.store) == tree_bytes(plain.out / "made.svs.features.zarr")
+
+
+def test_patches_off_the_grid_stay_where_they_were(embed: Embed, tmp_path: Path) -> None:
+    """Of CLAM, which begins a grid at each contour: each patch stands for the nearest square of the plan's."""
+    (tmp_path / "in").mkdir()
+    write_slide(tmp_path / "in" / "made.svs", Shape(y=500, x=1100), seed=2)
+    corners = [(100 + 64 * x, 50 + 64 * y) for x in range(4) for y in range(3)]
+    corners += [(722 + 64 * x, 202 + 64 * y) for x in range(4) for y in range(3)]
+    with h5py.File(tmp_path / "made.h5", "w") as file:
+        file.create_dataset("coords", data=np.array(corners)).attrs.update({"patch_size": 64, "patch_level": 0})
+    options = (*OPTIONS[:4], "--super-tile", "128", "--region", "128", "--where", str(tmp_path / "made.h5"))
+    plain = embed(tmp_path / "in", *options, out="plain")
+    whole = embed(tmp_path / "in", *options, "--slide-stage", f"{STAGES}:greatest", out="whole")
+    config = {"out": tmp_path / "anew", "region_px": 128}
+    (row,) = run_restage([str(plain.out)], RestageConfig(**config, chain=ChainChoice(slide=f"{STAGES}:greatest")))
+    assert tree_bytes(row.store) == tree_bytes(whole.out / "made.svs.features.zarr")
+    chain = ChainChoice(region=f"{STAGES}:corner_weighted")
+    (row,) = run_restage([str(plain.out)], RestageConfig(**{**config, "out": tmp_path / "grid"}, chain=chain))
+    assert "no common grid" in row.reason
 
 
 def test_a_store_of_another_recipe_is_replaced_only_when_told(plain: Run, tmp_path: Path) -> None:

@@ -64,6 +64,29 @@ class PlanFacts:
         return -((np.asarray(self.grid.origin_yx, np.int64) - tile_yx) // self.grid.step_px)
 
 
+def stored_cells(corner_yx: npt.NDArray[np.float64], plan: Mapping[str, Any]) -> npt.NDArray[np.int64]:
+    """Return the position of each tile of a store in the grid of its plan.
+
+    Parameters
+    ----------
+    corner_yx : ndarray of float64
+        Corners of cores, `(n, 2)` plan pixels.
+    plan : Mapping
+        Attribute `plan` of the store.
+
+    Returns
+    -------
+    ndarray of int64
+        `(n, 2)` as y, x; of tiles off the grid the nearest square.
+    """
+    origin, step_px = np.array(plan["origin_yx"]), plan["step_px"]
+    if plan.get("listed"):
+        nearest = np.clip(np.rint(corner_yx / step_px), 0, np.array(plan["grid_yx"]) - 1)
+        return np.asarray(nearest, np.int64)
+    # Corners are whole plan pixels; the last tile may have been moved back inside, so cells are rounded up.
+    return np.asarray(-((origin - np.rint(corner_yx).astype(np.int64)) // step_px))
+
+
 def image_facts(image: ImageInfo) -> dict[str, Any]:
     """Return what is known of an image as JSON values.
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tilestream.grid import TileGrid
-from tilestream.sinks.facts import PlanFacts
+from tilestream.sinks.facts import PlanFacts, stored_cells
 from tilestream.sinks.featureread import StoredFeatures
 from tilestream.sinks.features import SCALARS
 from tilestream.types import Array, Box, Channel, ClassBand, ImageInfo, Level, PlanLevel, Shape, SuperTile
@@ -42,15 +42,19 @@ def plan_of(known: Mapping[str, Any], *, region_px: int) -> PlanFacts:
         **{name: known[name] for name in ("tile_px", "step_px", "halo_px", "edge")},
         origin_yx=tuple(known["origin_yx"]),
     )
+    super_tile_px = known["super_tile_px"]
+    if max(grid.shape.yx) * grid.step_px <= super_tile_px:  # all tiles are one unit, however large it is said to be
+        super_tile_px = -(-super_tile_px // region_px) * region_px
     return PlanFacts(
         digest=known["digest"],
         level=level,
         grid=grid,
-        super_tile_px=known["super_tile_px"],
+        super_tile_px=super_tile_px,
         region_px=region_px,
         rows=known["tiles"],
         mpp_yx=_floats(known["mpp_yx"]),
         where=known["where"],
+        is_listed=bool(known.get("listed")),
     )
 
 
@@ -76,8 +80,12 @@ def iter_units(stored: StoredFeatures, plan: PlanFacts) -> Iterator[tuple[SuperT
     Memory is the corners of all tiles and the rows of one super-tile.
     """
     names = ["status", *scalars_of(stored), *stored.encoders, *(f"{name}_status" for name in stored.encoders)]
-    tile_yx = np.rint(stored.xy()[:, ::-1] / np.asarray(plan.level.scale_yx)).astype(np.int64)
-    places = plan.cells(tile_yx) // (plan.super_tile_px // plan.grid.step_px)
+    corner_yx = stored.xy()[:, ::-1]
+    plan_yx = corner_yx / np.asarray(plan.level.scale_yx)
+    cells = stored_cells(plan_yx, stored.plan)
+    # off the grid a tile stands for the nearest square, and keeps its own corner beside it
+    tile_yx = cells * plan.grid.step_px if plan.is_listed else np.rint(plan_yx).astype(np.int64)
+    places = cells // (plan.super_tile_px // plan.grid.step_px)
     starts = np.flatnonzero(np.r_[True, (np.diff(places, axis=0) != 0).any(axis=1)][: len(tile_yx)])
     for start, stop in zip(starts, [*starts[1:], len(tile_yx)], strict=True):
         rows = range(int(start), int(stop))
@@ -90,6 +98,7 @@ def iter_units(stored: StoredFeatures, plan: PlanFacts) -> Iterator[tuple[SuperT
             tile_yx=tile_yx[rows.start : rows.stop],
             tile_px=plan.grid.tile_px,
             halo_px=plan.grid.halo_px,
+            corner_yx=corner_yx[rows.start : rows.stop] if plan.is_listed else None,
         )
         found = {name: stored.read(name, rows) for name in names}
         for name in stored.encoders:

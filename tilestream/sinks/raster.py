@@ -13,6 +13,7 @@ import zarr
 from tilestream.codecs.metadata import NAN_FILL_ATTRIBUTE, Layout, array_metadata, inner_codecs, is_fill, shard_layout
 from tilestream.codecs.shards import ShardWriter
 from tilestream.errors import ConfigError, OutputError
+from tilestream.sinks.facts import stored_cells
 from tilestream.sinks.ome import (
     CellGrid,
     Factor,
@@ -157,19 +158,9 @@ def _read_cells(features: Path, plan: dict[str, Any], variable: str, output: str
     for start in range(0, values.shape[0], _ROWS):
         rows = slice(start, start + _ROWS)
         corner_yx = np.stack([at_y[rows], at_x[rows]], axis=1) / scale
-        iy, ix = _cells(corner_yx, plan).T
+        iy, ix = stored_cells(corner_yx, plan).T
         cells[iy, ix] = values[rows] if column is None else values[rows, column]
     return cells
-
-
-def _cells(corner_yx: npt.NDArray[np.float64], plan: dict[str, Any]) -> npt.NDArray[np.int64]:
-    """Return the cell of each tile, `(n, 2)`, from corners in plan pixels."""
-    origin, step_px = np.array(plan["origin_yx"]), plan["step_px"]
-    if plan.get("listed"):  # off the grid: the nearest square stands for a tile
-        nearest = np.clip(np.rint(corner_yx / step_px), 0, np.array(plan["grid_yx"]) - 1)
-        return np.asarray(nearest, np.int64)
-    # Corners are whole plan pixels; the last tile may have been moved back inside, so cells are rounded up.
-    return np.asarray(-((origin - np.rint(corner_yx).astype(np.int64)) // step_px))
 
 
 def _array(group: zarr.Group, name: str) -> Any:
