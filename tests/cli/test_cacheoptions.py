@@ -37,10 +37,10 @@ def test_no_disk_caches(text, match):
 
 
 def test_options_become_what_caches_may_take():
-    config = embed_config(value_range=None, out=Path("x"), **cache_fields(1 << 30, ("/scratch", 1 << 31)))
+    config = embed_config(out=Path("x"), **cache_fields(1 << 30, ("/scratch", 1 << 31)))
     assert config.caches == CacheConfig(host_bytes=1 << 30, disk="/scratch", disk_bytes=1 << 31)
     assert config.cache_bytes == 1 << 30
-    assert embed_config(value_range=None, out=Path("x"), **cache_fields(None, None)).caches == CacheConfig()
+    assert embed_config(out=Path("x"), **cache_fields(None, None)).caches == CacheConfig()
 
 
 def test_a_second_run_reuses_what_the_first_has_decoded(tmp_path):
