@@ -47,6 +47,8 @@ def test_value_range_is_for_handcrafted_among_several() -> None:
     uni, handcrafted = encoder_choices(["uni", "handcrafted"], value_range=(0, 1), random_weights=1)
     assert uni.params == {"random_weights": 1}
     assert handcrafted.params == {"value_range": [0, 1]}
+    with pytest.raises(ConfigError, match="among them, whose it would be"):
+        encoder_choices(["uni", "virchow"], value_range=(0, 1), random_weights=1)
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,13 @@ def encoder_choices(
 
     named = [_alias(text) for text in names or [DEFAULT]]
     require_different([alias or name for alias, name in named])
+    if value_range is not None and len(named) > 1 and DEFAULT not in [name for _, name in named]:
+        raise ConfigError.of(
+            "`--value-range`",
+            got="several encoders",
+            expected=f"`{DEFAULT}` among them, whose it would be",
+            do="Leave it out.",
+        )
     files = _owners([alias or name for alias, name in named], weights or [])
     choices = []
     for alias, name in named:
