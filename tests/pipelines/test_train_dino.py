@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from typer.testing import CliRunner
 
 import tilestream as ts
@@ -94,6 +95,28 @@ def test_what_it_writes_and_says(stores, train, tmp_path):
     assert "another training" in train(stores, "--seed", 1).stderr.replace("\n", " ")
     assert train(stores, "--seed", 1, "--no-resume").exit_code == 0
     assert torch.load(out / "checkpoint.pth", weights_only=True)["args"]["seed"] == 1
+
+
+def test_weights_of_any_shape_are_a_region_stage(stores, train, tmp_path):
+    trained = train(stores)
+    weights = tmp_path / "out" / "checkpoint.pth"
+    options = ["--region-stage", "vit", "--weights-4k", str(weights), "--region", "256"]  # 4 tiles of 64 px
+    assert f"for `embed` and `regions`: {' '.join(options)}" in trained.stdout.replace("\n", " ").replace("  ", " ")
+    arguments = ["regions", str(stores), "--out", str(tmp_path / "regions"), *options]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    cohort = ts.open_cohort(stores)
+    regions = find_regions(stores, cohort, "uni", cells=4, least_share=0.25)
+    grids = StoredGrids(cohort, encoder="uni", regions=regions, cells=4, keep_bytes=0)
+    values, mask = grids.read(np.array([0]))
+    backbone = VisionTransformer(GridEmbed(channels=3, dim=8), dim=8, depth=1, heads=2, grid_yx=(3, 3)).eval()
+    load_weights(backbone, weights, model="vit4k")
+    with torch.inference_mode():
+        expected = backbone(torch.from_numpy(values), torch.from_numpy(mask)).numpy()
+    with xr.open_datatree(tmp_path / "regions" / "a.svs.features.zarr", engine="zarr") as tree:
+        found = tree["region"]["uni"].values
+    assert found.shape == (6, 8)
+    np.testing.assert_allclose(found[:1], expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -299,6 +299,8 @@ def print_dino(outcome: DinoOutcome, *, seconds: float) -> None:
         Wall time.
     """
     console, last = Console(highlight=False), outcome.document["last"]
+    region_px = outcome.document["cells"] * outcome.document["features"]["recipe"]["tile_px"]
+    weights = outcome.out / "checkpoint.pth"
     if last["spread"] < COLLAPSED or last["usage"] < COLLAPSED:
         print_line(
             console,
@@ -309,6 +311,7 @@ def print_dino(outcome: DinoOutcome, *, seconds: float) -> None:
     print_line(
         console,
         f"loss {last['loss']:.3f}, spread of vectors {last['spread']:.2f}, evenness over regions {last['usage']:.2f} "
-        f"after {counted(last['epoch'], 'epoch')}; {duration(seconds)}; weights: {outcome.out / 'checkpoint.pth'}, "
+        f"after {counted(last['epoch'], 'epoch')}; {duration(seconds)}; weights: {weights}, "
         f"picture: {outcome.out / 'metrics.png'}",
     )
+    print_line(console, f"for `embed` and `regions`: --region-stage vit --weights-4k {weights} --region {region_px}")

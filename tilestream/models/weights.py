@@ -134,6 +134,33 @@ def weights_digest(path: str | Path, *, model: str) -> str:
     return found
 
 
+def training_settings(path: str | Path, *, model: str) -> Mapping[str, Any]:
+    """Return the settings of the training that wrote a checkpoint, so that the same network can be made.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    model : str
+        What users call the network.
+
+    Returns
+    -------
+    Mapping
+        As `tilestream train dino` keeps them; empty for a file of another program.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such file, or it cannot be read.
+    """
+    path = Path(path)
+    _require_file(path, model)
+    found = _read(path)
+    is_ours = isinstance(found, Mapping) and "tilestream" in found and isinstance(found.get("args"), Mapping)
+    return dict(found["args"]) if is_ours else {}
+
+
 def missing_weights(model: str, *, option: str = "--weights FILE") -> ConfigError:
     """Return the error of a network that was given no weights: where they are published, and under which licence.
 
@@ -337,11 +364,12 @@ def _require_same(
     }
     said = [f"{len(names)} {kind} ({_few(names)})" for kind, names in wrong.items() if names]
     if said:
+        where = PUBLISHED.get(model)
         raise ConfigError.of(
             f"weights of `{model}` in `{path}`",
             got=f"tensors of which {'; '.join(said)}",
             expected=f"the {len(own)} of the network, and no others",
-            do="Give the file of this network.",
+            do=f"Give the file of this network{f', published as {where}' if where else ''}.",
         )
 
 

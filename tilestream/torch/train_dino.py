@@ -20,8 +20,9 @@ from torch import Tensor
 
 from tilestream.codecs.durable import read_if_there, write_durable
 from tilestream.errors import ConfigError, StageError
+from tilestream.models.regionstages import trained_vit
 from tilestream.models.runners import torch_device
-from tilestream.models.vit import GridEmbed, VisionTransformer
+from tilestream.models.vit import VisionTransformer
 from tilestream.models.weights import random_weights
 from tilestream.torch.crops import random_crops
 from tilestream.torch.dino import Dino, ProjectionHead, dino_loss, evenness, followed, spread, targets
@@ -142,11 +143,7 @@ def new_backbone(dim: int, settings: DinoSettings) -> VisionTransformer:
     VisionTransformer
         `models.hipt.vit4k()` where the settings are as they are and `dim` is 384.
     """
-    cells = settings.large_cells
-    embed = GridEmbed(channels=dim, dim=settings.dim)
-    return VisionTransformer(
-        embed, dim=settings.dim, depth=settings.depth, heads=settings.heads, grid_yx=(cells, cells)
-    )
+    return trained_vit(dim, asdict(settings))
 
 
 class DinoTraining:
