@@ -104,11 +104,14 @@ def training_set(
     matched = match_labels(table, keys, ids)
     bags = _bags(root, dataset, name, level, only_means=only_means)
     n_ok = dataset[f"{name}_n_ok"].values
-    chosen = {number: row for number, row in matched.rows.items() if n_ok[number] and bags.size(number)}
+    held = {number: row for number, row in matched.rows.items() if n_ok[number] and bags.size(number)}
+    is_split = any(row.split for row in held.values())
+    chosen = {number: row for number, row in held.items() if row.split or not is_split}
     left_out = {
         "no features": matched.featureless,
         "no label": matched.unlabelled,
-        "no tile with a vector": tuple(keys[number] for number in matched.rows if number not in chosen),
+        "no tile with a vector": tuple(keys[number] for number in matched.rows if number not in held),
+        "no side in column `split`": tuple(keys[number] for number in held if number not in chosen),
     }
     _require_some(table, matched, chosen, keys)
     rows = list(chosen.values())

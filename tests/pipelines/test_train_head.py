@@ -196,6 +196,15 @@ def test_a_split_of_the_table_goes_before_folds(stores, train, tmp_path):
     ]
 
 
+def test_slides_on_no_side_of_a_split_are_told_and_not_counted(stores, train, tmp_path):
+    split = ["train"] * 7 + [""] + ["test"] * 4
+    done = train(stores, write_labels(tmp_path / "l.csv", LABELS, split=split))
+    assert "left out 1 with no side in column `split`: `s007.svs`" in " ".join(done.stdout.split())
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["classes"] == {"normal": 6, "tumour": 5}
+    assert sum(metrics["folds"][0][side] for side in ("train", "val", "test")) == 11
+
+
 def test_several_classes(stores, train, tmp_path):
     labels = write_labels(tmp_path / "l.csv", [str(number % 3 * 5) for number in range(12)])
     assert train(stores, labels).exit_code == 0
