@@ -75,13 +75,23 @@ def find_bags(paths: Sequence[Path]) -> list[Bag]:
         When h5py is not installed.
     """
     files = sorted({file for path in paths for file in _files(path)})
-    patches = {_slide_of(file): file for file in files if file.parent.name == "patches" and _is_hdf5(file)}
+    patches: dict[str, list[Path]] = {}
+    for file in files:
+        if file.parent.name == "patches" and _is_hdf5(file):
+            patches.setdefault(_slide_of(file), []).append(file)
     found: dict[tuple[Path, str, str], Bag] = {}
     for file in files:
         for bag in _bags_of(file):
             # HDF5 comes before a tensor: it has the coordinates too
-            found.setdefault((bag.group, bag.slide, bag.encoder), replace(bag, patches=patches.get(bag.slide)))
+            own = _patches_of(bag, patches.get(bag.slide, []))
+            found.setdefault((bag.group, bag.slide, bag.encoder), replace(bag, patches=own))
     return sorted(found.values(), key=lambda bag: (bag.slide, str(bag.group), bag.encoder))
+
+
+def _patches_of(bag: Bag, files: Sequence[Path]) -> Path | None:
+    """Return the file of a bag's patches: that of its own folder, or the only one."""
+    own = [file for file in files if file.parent.parent == bag.group]
+    return next(iter(own or (files if len(files) == 1 else ())), None)
 
 
 def read_bag(bag: Bag) -> Vectors:

@@ -160,6 +160,20 @@ def test_clam(tmp_path):
     check(tmp_path, "FEAT", size=1024)
 
 
+def test_patches_are_those_of_the_same_run_of_clam(tmp_path):
+    """Patches of level 0 beside its features, and a later run that cut larger ones from level 1."""
+    pytest.importorskip("torch")
+    clam(tmp_path / "clam" / "a", level=0)
+    clam(tmp_path / "clam" / "b")
+    (tmp_path / "clam" / "b" / "FEAT").rename(tmp_path / "clam" / "b" / "OTHER")
+    importing(tmp_path, tmp_path / "clam", encoders=("FEAT",))
+    check(tmp_path, "FEAT", size=256)
+    # those of two runs, neither of which is that of the features
+    (tmp_path / "clam" / "a" / "FEAT").rename(tmp_path / "FEAT")
+    (row,) = importing(tmp_path, tmp_path / "FEAT", tmp_path / "clam", encoders=("FEAT",), resume=False).rows
+    assert "do not say how large patches are" in row.reason
+
+
 def test_clam_with_tensors_alone(tmp_path):
     pytest.importorskip("torch")
     clam(tmp_path / "clam", h5=False, level=0)
