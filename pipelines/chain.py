@@ -173,6 +173,27 @@ def choose_chains(
     return Chains(each=each, region_px=region_px or _shared(wanted), whole_regions=is_whole)
 
 
+def require_stages(choice: ChainChoice) -> None:
+    """Raise unless the stages that a user has named are there and have weights, whatever the encoder is.
+
+    Parameters
+    ----------
+    choice : ChainChoice
+        What the user has named.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such stage, one of ours has no weights, or weights were given for none.
+    """
+    region = _spec(REGION, choice.region or MEAN, choice.region_params, choice.random_weights)
+    slide = _spec(SLIDE, choice.slide or MEAN, choice.slide_params, choice.random_weights)
+    if region is not None:
+        region_contract(region)
+    if choice.region is not None:  # else an encoder may have one of its own
+        _require_used([Hierarchy(tile=StageSpec(target="any"), region=region, slide=slide)], choice)
+
+
 def require_grid(chains: Mapping[str, StageChain], facts: PlanFacts) -> None:
     """Raise unless the tiles that a region stage sees lie on a grid.
 
@@ -237,7 +258,10 @@ def _spec(kind: PartKind, name: str, params: Mapping[str, Any], seed: int | None
         return None
     given = dict(params)
     if name in kind.table and WEIGHTS not in given and SEED not in given:
-        if seed is None or name == HEAD:
+        if name == HEAD:
+            do = f"Give it with {kind.option} {HEAD}=FILE."
+            raise ConfigError.of("trained head", got="no file", expected="one of `tilestream train head`", do=do)
+        if seed is None:
             pooled = f", or do without by `{kind.option} {MEAN}`" if kind is REGION else ""
             raise missing_weights(name, option=f"{kind.weights_option}{pooled}")
         given[SEED] = seed

@@ -10,7 +10,7 @@ from typing import Any
 
 from tilestream.errors import ConfigError, DamagedError, TilestreamError
 from tilestream.models.pool import Pool
-from tilestream.pipelines.chain import ChainChoice, Chains, choose_chains, require_bag, require_grid
+from tilestream.pipelines.chain import ChainChoice, Chains, choose_chains, require_bag, require_grid, require_stages
 from tilestream.pipelines.places import Places
 from tilestream.pipelines.recipe import digest
 from tilestream.sinks.chainfacts import read_chain_facts
@@ -91,8 +91,7 @@ def run_restage(
             expected=f"stores named `<image>{SUFFIX}`",
             do="Make them with `tilestream embed`.",
         )
-    if config.chain.region is not None:  # what no store could do is an error, not a row each
-        choose_chains({"any": StageSpec(target="any")}, config.chain, tile_px=1)
+    require_stages(config.chain)  # what no store could do is an error, not a row each
     rows = []
     for key, root in found.items():
         try:

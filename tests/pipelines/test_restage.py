@@ -123,6 +123,23 @@ def test_the_command_prints_what_it_has_made(plain: Run, tmp_path: Path) -> None
     result = CliRunner().invoke(app, [*words, "vit4k"])
     assert result.exit_code == 2
     assert "--weights-4k FILE" in result.stderr
+    result = CliRunner().invoke(app, [*words, "mean", "--slide-stage", "head"])
+    assert result.exit_code == 2
+    assert "--slide-stage head=FILE" in result.stderr
+
+
+def test_a_head_of_regions_makes_the_vector_of_the_slide(plain: Run, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from tilestream.models.head import HeadRecord, new_head, save_head
+
+    stages, dim = {"region": f"{STAGES}:corner_weighted"}, 3
+    record = HeadRecord(
+        aggregator="abmil", params={"hidden": 4}, dim=dim, labels=("a", "b"), level="region", encoder="mean", features={}
+    )
+    save_head(tmp_path / "head.safetensors", new_head("abmil", {"hidden": 4}, dim=dim, classes=2), record)
+    chain = ChainChoice(**stages, slide="head", slide_params={"weights": str(tmp_path / "head.safetensors")})
+    (row,) = run_restage([str(plain.out)], RestageConfig(out=tmp_path / "anew", chain=chain, region_px=256))
+    assert (row.key, row.reason) == ("made.svs", "")
 
 
 def test_an_image_is_known_again_from_its_store(tmp_path: Path) -> None:
