@@ -59,9 +59,10 @@ def test_value_range_is_for_handcrafted_among_several() -> None:
         (["uni"], ["a.pth", "b.pth"], "two for `uni`"),
         (["uni"], ["c.pth"], "where nothing is"),
         (["uni", "uni"], [], "2 encoders called `uni`"),
+        (None, ["a.pth"], "for `handcrafted`, which has none"),
     ],
 )
-def test_unclear_weights_are_refused(files: Path, names: list[str], weights: list[str], reason: str) -> None:
+def test_unclear_weights_are_refused(files: Path, names: list[str] | None, weights: list[str], reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         encoder_choices(names, weights=weights)
 
@@ -71,7 +72,10 @@ def test_encoders_are_listed(call: Call) -> None:
     assert all(word in text for word in ("uni2-h", "1536", "CC-BY-NC-ND-4.0 (gated)", "prithvi-eo-2.0-300m"))
     record = json.loads(call("encoders", "virchow2").stdout)
     assert (record["pooling"], record["dim"], record["px"]) == ("cls+mean", 2560, 224)
-    assert set(json.loads(call("encoders", "--json").stdout)) > {"uni", "conch"}
+    own = json.loads(call("encoders", "hipt").stdout)
+    assert (own["px"], own["mpp"], own["dim"]) == (256, 0.5, 384)
+    assert set(json.loads(call("encoders", "--json").stdout)) > {"uni", "conch", "hipt", "mvit", "fpn-vit"}
+    assert "Apache-2.0 with Commons Clause" in " ".join(text.split())
     assert "Did you mean `virchow2`?" in call("encoders", "virchow22").stderr
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from dataclasses import MISSING, fields
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +14,7 @@ from tilestream.cli.stopping import guarded, print_json
 
 if TYPE_CHECKING:
     from tilestream.models.encoders.record import EncoderRecord
+    from tilestream.types import StageContract
 
 
 def encoders(
@@ -28,18 +31,36 @@ def encoders(
         from tilestream.models.encoders.record import ready_records
         from tilestream.registry import unknown_name
 
-        records = ready_records()
-        if name is not None and name not in records:
-            raise unknown_name(name, sorted(records))
+        records, own = ready_records(), _own()
+        stated = {key: _stated(one) for key, one in own.items()} | {key: one.to_json() for key, one in records.items()}
+        if name is not None and name not in stated:
+            raise unknown_name(name, sorted(stated))
         if name is not None:
-            typer.echo(json.dumps(records[name].to_json(), indent=2, ensure_ascii=False))
+            typer.echo(json.dumps(stated[name], indent=2, ensure_ascii=False))
         elif as_json:
-            print_json({key: record.to_json() for key, record in records.items()})
+            print_json(stated)
         else:
-            _print_table(list(records.values()))
+            _print_table([*own.values(), *records.values()])
 
 
-def _print_table(records: list[EncoderRecord]) -> None:
+def _own() -> dict[str, StageContract]:
+    """Return the contracts of the networks that are built here, by name."""
+    from tilestream.models.ownstage import HIPT
+    from tilestream.models.tilestages import FPN_VIT, MVIT
+
+    return {one.name: one for one in (HIPT, MVIT, FPN_VIT)}
+
+
+def _stated(contract: StageContract) -> dict[str, Any]:
+    """Return what a contract states, as JSON values."""
+    return {
+        one.name: getattr(contract, one.name)
+        for one in fields(contract)
+        if one.default is MISSING or getattr(contract, one.name) != one.default
+    }
+
+
+def _print_table(records: Sequence[EncoderRecord | StageContract]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -48,7 +69,9 @@ def _print_table(records: list[EncoderRecord]) -> None:
         table.add_column(heading, justify="right" if heading in ("tile px", "µm/px", "values") else "left")
     for record in records:
         mpp = "any" if record.mpp is None else f"{record.mpp:g}"
-        licence = f"{record.licence or 'see its page'}{' (gated)' if record.gated else ''}"
+        asked = " (gated)" if getattr(record, "gated", False) else ""
+        unknown = "see its page" if record.source else "that of your file"
+        licence = f"{record.licence or unknown}{asked}"
         table.add_row(record.name, str(record.px), mpp, str(record.dim), licence)
     console = Console(highlight=False)
     console.print(table)

@@ -133,6 +133,13 @@ def _owners(names: list[str], weights: list[str]) -> dict[str, str]:
 
     files: dict[str, str] = {}
     for text in weights:
+        if names == [DEFAULT]:
+            raise ConfigError.of(
+                "`--weights`",
+                got=f"`{text}` for `{DEFAULT}`, which has none",
+                expected="an encoder that they belong to",
+                do="Name it with --encoder, such as hipt or one of `tilestream encoders`, or leave this out.",
+            )
         owner = next((name for name in names if text.startswith(f"{name}=")), None)
         if owner is None and (len(names) > 1 or (_NAMED.fullmatch(text) and not Path(text).exists())):
             raise ConfigError.of(
