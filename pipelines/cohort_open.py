@@ -186,8 +186,8 @@ def _choose(root: Path, catalogue: Catalogue, encoder: str | None) -> str:
     raise ConfigError.of(
         f"features in `{root}`" if encoder is None else f"encoder `{encoder}` in `{root}`",
         got=listed,
-        expected="one set, since vectors of different ones cannot be compared",
-        do="Choose one: `ts.open_cohort(…, encoder=NAME)`.",
+        expected="one set, since vectors of different ones cannot be compared" if found else "one of these sets",
+        do="Choose one: `--encoder NAME`, or `ts.open_cohort(…, encoder=NAME)`.",
     )
 
 

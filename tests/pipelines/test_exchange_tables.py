@@ -249,7 +249,8 @@ def test_geoparquet(tmp_path, down):
 
 def test_geoparquet_of_a_slide_is_refused(tmp_path):
     make(tmp_path / "in")
-    assert "no coordinate reference system" in export(tmp_path, "geoparquet").reason
+    reason = export(tmp_path, "geoparquet").reason
+    assert "got no coordinate reference system, expected a scene with a coordinate reference system and" in reason
 
 
 def test_missing_libraries_name_their_extra(tmp_path, monkeypatch):

@@ -240,8 +240,14 @@ def test_files_of_others_in_the_work_folder_stay(tmp_path):
 
 @pytest.mark.parametrize("name", ["x", "status", "tile", "../up", "", ".hidden"])
 def test_encoder_names_that_clash_are_refused(tmp_path, name):
-    with pytest.raises(ConfigError, match="encoder"):
+    with pytest.raises(ConfigError, match="Rename it, or give it another name here"):
         make_sink(tmp_path, encoders=((name, ("a",)),))
+
+
+@pytest.mark.parametrize("outputs", [(), ("a", "a")])
+def test_outputs_without_a_name_each_are_refused(tmp_path, outputs):
+    with pytest.raises(ConfigError, match=f"got {len(outputs)} outputs, .* Rename its outputs"):
+        make_sink(tmp_path, encoders=(("a", outputs),))
 
 
 def test_regions_that_cross_super_tiles_are_refused():

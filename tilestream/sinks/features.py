@@ -79,12 +79,19 @@ class FeatureSink:
                     expected="a name of its own",
                     do="Rename one of the two.",
                 )
-            if not _NAME.fullmatch(name) or name in _TAKEN or not outputs or len(set(outputs)) != len(outputs):
+            if not _NAME.fullmatch(name) or name in _TAKEN:
+                raise ConfigError.of(
+                    f"encoder `{name}`",
+                    got="the name of a variable that every store has" if name in _TAKEN else "that name",
+                    expected="one of letters, digits and `_.-` that is not taken",
+                    do="Rename it, or give it another name here: `--encoder NAME=ENCODER`.",
+                )
+            if not outputs or len(set(outputs)) != len(outputs):
                 raise ConfigError.of(
                     f"encoder `{name}`",
                     got=f"{len(outputs)} outputs, {len(set(outputs))} different names",
-                    expected="a name of letters, digits and `_.-` that is not taken, and a name for each output",
-                    do="Rename the encoder or its outputs.",
+                    expected="a name for each output",
+                    do="Rename its outputs.",
                 )
 
     def write(self, unit: SuperTile, results: Mapping[str, Array]) -> Mapping[str, str]:

@@ -104,7 +104,7 @@ def require_place(tiles: StoredFeatures) -> None:
         raise ConfigError.of(
             f"`{tiles.key}`",
             got="no coordinate reference system" if crs is None else "control points instead of an affine",
-            expected="a scene with both",
+            expected="a scene with a coordinate reference system and an affine, as GeoParquet needs",
             do="Export it `--to parquet`, which has places in pixels; or warp it to a grid and embed that.",
         )
 
