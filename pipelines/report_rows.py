@@ -286,4 +286,6 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
+    if is_dataclass(value):  # choices that were made, without those that were left
+        return {key: item for key, item in _options(value).items() if item not in (None, {}, [])}
     return str(value)

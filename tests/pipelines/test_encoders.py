@@ -71,6 +71,12 @@ def test_each_gives_what_it_gives_alone(slide: Path, tmp_path: Path) -> None:
         contract = tree["tile"]["means"].attrs["contract"]
         assert {"px", "dim"} <= set(tree["tile"]["total"].attrs["contract"])
     assert (contract["px"], contract["mpp"], contract["pooling"]) == (128, 0.5, "mean of pixels")
+    said = json.loads((tmp_path / "both" / "report.json").read_text())["options"]
+    assert said["encoders"] == [
+        {"name": f"{__name__}:means"},
+        {"name": f"{__name__}:sums", "params": {"name": "total"}},
+    ]
+    assert said["chain"] == {}
 
 
 def test_a_second_run_goes_on_and_another_contract_is_refused_with_what_differs(slide: Path, tmp_path: Path) -> None:

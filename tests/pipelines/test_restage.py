@@ -134,7 +134,13 @@ def test_a_head_of_regions_makes_the_vector_of_the_slide(plain: Run, tmp_path: P
 
     stages, dim = {"region": f"{STAGES}:corner_weighted"}, 3
     record = HeadRecord(
-        aggregator="abmil", params={"hidden": 4}, dim=dim, labels=("a", "b"), level="region", encoder="mean", features={}
+        aggregator="abmil",
+        params={"hidden": 4},
+        dim=dim,
+        labels=("a", "b"),
+        level="region",
+        encoder="mean",
+        features={},
     )
     save_head(tmp_path / "head.safetensors", new_head("abmil", {"hidden": 4}, dim=dim, classes=2), record)
     chain = ChainChoice(**stages, slide="head", slide_params={"weights": str(tmp_path / "head.safetensors")})
