@@ -26,6 +26,11 @@ PIXELS = np.moveaxis(np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), d
 SCALING = {"scale": 1 / 255, "mean": [0.5, 0.4, 0.3], "std": [0.1, 0.2, 0.3]}
 
 
+@pytest.fixture(autouse=True)
+def small_networks_on_one_thread() -> None:
+    """Leave torch as it is: which threads it has is tested here."""
+
+
 @pytest.fixture
 def user(monkeypatch):
     """A module of a user's, in which tests put callables."""
