@@ -18,6 +18,8 @@ from tilestream.types import Hierarchy, StageSpec
 
 HEAD = "head"
 """Aggregator that is a trained head, a file of `tilestream train head`."""
+DECISIVE = ("weights", "scale", "mean", "std", "channels", "input_px", "pooling")
+"""What of an encoder's contract makes other vectors of the same tiles."""
 MEAN = "mean"
 """Region stage or aggregator that needs no stage: pooling, in bounded memory."""
 BAG_COPIES = 3
@@ -285,6 +287,56 @@ def _require_its_level(encoder: str, hierarchy: Hierarchy) -> None:
             if record.level == "region" and level == "tile"
             else "Leave --region-stage out, or give the head of these features.",
         )
+
+
+def require_trained_on(chains: Chains, recipe: Mapping[str, Any]) -> None:
+    """Raise unless the tiles of a run are described as those that a trained head has learned from.
+
+    Parameters
+    ----------
+    chains : Chains
+        The hierarchies.
+    recipe : Mapping
+        Of the store that is made.
+
+    Raises
+    ------
+    ConfigError
+        When the encoder has other weights, scaling or tiles, as far as both say so; a type that it computes in does
+        not count.
+    """
+    for name, one in chains.each.items():
+        if one.slide is None or one.slide.target != HEAD:
+            continue
+        from tilestream.models.head import read_record
+
+        path = Path(str(one.slide.params[WEIGHTS]))
+        known, new = _described(read_record(path).features.get("recipe") or {}), _described_by(recipe, name)
+        for what, value in new.items():
+            if what in known and known[what] != value:
+                raise ConfigError.of(
+                    f"head `{path}`",
+                    got=f"tiles by `{name}` with {what} {value}",
+                    expected=f"{what} {known[what]}, with which the features were made that it was trained on",
+                    do="Embed with the options of that run, or train a head on these features.",
+                )
+
+
+def _described(features: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides the vectors of a feature set, as far as it says."""
+    contract = (features.get("stage") or {}).get("contract") or {}
+    found = {name: contract.get(name) for name in DECISIVE}
+    found |= {name: features.get(name) for name in ("tile_px", "mpp")}
+    above = features.get("chain") or {}
+    found |= {"region stage": above.get("region"), "region_px": above.get("region_px")}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _described_by(recipe: Mapping[str, Any], encoder: str) -> dict[str, Any]:
+    plan = recipe["plan"]
+    stage, chain = recipe["stages"].get(encoder), recipe.get("chains", {}).get(encoder, {})
+    features = {"stage": stage, "tile_px": plan["tile_px"], "mpp": plan["mpp"]}
+    return _described({**features, "chain": {**chain, "region_px": plan.get("region_px")} if "region" in chain else {}})
 
 
 def _require_used(known: Sequence[Hierarchy], choice: ChainChoice) -> None:

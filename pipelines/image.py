@@ -14,7 +14,7 @@ from tilestream import __version__
 from tilestream.cache.limits import within
 from tilestream.metrics import Meter, collect
 from tilestream.models.pool import Pool
-from tilestream.pipelines.chain import choose_chains, require_bag, require_grid
+from tilestream.pipelines.chain import choose_chains, require_bag, require_grid, require_trained_on
 from tilestream.pipelines.cohort import Entry
 from tilestream.pipelines.encoders import Encoders, choose_encoders
 from tilestream.pipelines.finish import FinishImage, write_outline
@@ -249,6 +249,7 @@ class ImageJob:
         cells = facts.region_px // facts.grid.step_px
         chains = encoders.chains.bind({one.name: len(one.outputs) for one in encoders.each}, cells=cells)
         require_grid(chains, facts)
+        require_trained_on(encoders.chains, recipe)
         require_bag(chains, facts, limit_bytes=memory_limit(self.config.memory_bytes))
         return FeatureSink(
             root=places.features,

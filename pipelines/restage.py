@@ -10,7 +10,15 @@ from typing import Any
 
 from tilestream.errors import ConfigError, DamagedError, TilestreamError
 from tilestream.models.pool import Pool
-from tilestream.pipelines.chain import ChainChoice, Chains, choose_chains, require_bag, require_grid, require_stages
+from tilestream.pipelines.chain import (
+    ChainChoice,
+    Chains,
+    choose_chains,
+    require_bag,
+    require_grid,
+    require_stages,
+    require_trained_on,
+)
 from tilestream.pipelines.places import Places
 from tilestream.pipelines.recipe import digest
 from tilestream.sinks.chainfacts import read_chain_facts
@@ -163,6 +171,7 @@ def restage(root: Path, key: str, config: RestageConfig) -> Restaged:
     require_grid(bound, plan)
     require_bag(bound, plan, limit_bytes=memory_limit(config.memory_bytes))
     recipe = _recipe(known["recipe"], chains)
+    require_trained_on(chains, recipe)
     places = Places.of(config.out, key)
     sink = FeatureSink(
         root=places.features,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tests.sinks.build import make_image, make_plan
 from tilestream.errors import BudgetError, ConfigError
-from tilestream.pipelines.chain import ChainChoice, choose_chains, require_bag
+from tilestream.pipelines.chain import ChainChoice, choose_chains, require_bag, require_trained_on
 from tilestream.types import StageSpec
 
 STAGES = "tests.models.gridstages"
@@ -95,6 +97,45 @@ def test_a_head_of_other_vectors_is_refused(head, encoder, region, words):
     choice = ChainChoice(slide="head", slide_params={"weights": str(head[1])}, **given)
     with pytest.raises(ConfigError, match=words):
         choose_chains({encoder: OTHER}, choice, tile_px=64)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({}, None),
+        ({"dtype": "bfloat16"}, None),
+        ({"weights": "b"}, "got tiles by `uni` with weights b, expected weights a, with which the features were made"),
+        ({"mean": [0.0]}, r"with mean \[0.0\], expected mean \[0.5\]"),
+        ({"mpp": 0.25}, "with mpp 0.25, expected mpp 0.5"),
+        ({"region_px": 512}, "with region_px 512, expected region_px 256"),
+        ({"region": {"target": "vit"}}, "with region stage .'target': 'vit'.*expected region stage .'target': 'vit4k'"),
+    ],
+)
+def test_a_head_is_for_tiles_as_it_was_trained_on(head, changed, words):
+    from tilestream.models.head import load_head, save_head
+
+    made, record = load_head(head[1])
+    contract = {"weights": "a", "mean": [0.5], "dtype": "float32", **changed}
+    above = {"region": {"target": "vit4k"}}
+    features = {
+        "stage": {"contract": {**contract, "weights": "a", "mean": [0.5]}},
+        "tile_px": 64,
+        "mpp": 0.5,
+        "chain": {**above, "region_px": 256},
+    }
+    save_head(head[1], made, replace(record, features={"recipe": features}))
+    choice = ChainChoice(region=f"{STAGES}:corner_weighted", slide="head", slide_params={"weights": str(head[1])})
+    recipe = {
+        "stages": {"uni": {"contract": contract}},
+        "plan": {"tile_px": 64, "mpp": changed.get("mpp", 0.5), "region_px": changed.get("region_px", 256)},
+        "chains": {"uni": {"region": changed.get("region", above["region"])}},
+    }
+    chains = choose_chains({"uni": OTHER}, choice, tile_px=64)
+    if words is None:
+        require_trained_on(chains, recipe)
+    else:
+        with pytest.raises(ConfigError, match=words):
+            require_trained_on(chains, recipe)
 
 
 def test_a_head_for_longer_vectors_is_refused(head):

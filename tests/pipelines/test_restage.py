@@ -56,6 +56,27 @@ def test_equal_to_the_byte_to_what_embed_makes(
     assert tree_bytes(row.store) == tree_bytes(plain.out / "made.svs.features.zarr")
 
 
+def test_a_head_over_regions_of_a_stage(plain: Run, tmp_path: Path) -> None:
+    """Of the encoder that it names, and of other regions than it was trained on."""
+    pytest.importorskip("torch")
+    from tilestream.models.head import HeadRecord, new_head, save_head
+
+    made = new_head("mean", {}, dim=3, classes=2)
+    for encoder, region_px, said in (("mean", 256, ""), ("mean", 512, "region_px 256"), ("other", 256, "by `other`")):
+        features = {"recipe": {"chain": {"region_px": region_px}}}
+        record = HeadRecord(
+            aggregator="mean", params={}, dim=3, labels=("a", "b"), level="region", encoder=encoder, features=features
+        )
+        save_head(tmp_path / "head.safetensors", made, record)
+        choice = ChainChoice(
+            region=f"{STAGES}:corner_weighted",
+            slide="head",
+            slide_params={"weights": str(tmp_path / "head.safetensors")},
+        )
+        (row,) = run_restage([str(plain.out)], RestageConfig(out=tmp_path / "out", chain=choice, region_px=256))
+        assert (said in row.reason) if said else not row.reason
+
+
 def test_patches_off_the_grid_stay_where_they_were(embed: Embed, tmp_path: Path) -> None:
     """Of CLAM, which begins a grid at each contour: each patch stands for the nearest square of the plan's."""
     (tmp_path / "in").mkdir()
