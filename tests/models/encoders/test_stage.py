@@ -265,7 +265,7 @@ def test_package_that_makes_an_encoder(tmp_path: Path) -> None:
         ("hub:some/where:net", {"random_weights": 0}, "Clone it"),
         ("timm:", {}, "no model"),
         ("uni", {"px": 3}, "px"),
-        ("dofa-base", {"random_weights": 0}, "wave_list"),
+        ("dofa-base", {"random_weights": 0}, r"`call_arguments` .\"wavelengths\": "),
         ("uni", {"weights": "download", "random_weights": 0}, "one of them"),
     ],
 )
