@@ -9,6 +9,7 @@ from typing import Any
 
 from tilestream.errors import ConfigError
 from tilestream.grid import TileGrid
+from tilestream.models.gridparts import SEED
 from tilestream.pipelines.chain import Chains
 from tilestream.pipelines.encoder import Encoder, choose_encoder
 from tilestream.plan.levels import target_mpp
@@ -16,6 +17,15 @@ from tilestream.types import ImageInfo
 
 SAME_FIELD = 0.01
 """Relative difference up to which two fields of view are the same."""
+
+
+RANDOM = "random:"
+"""Before the seed, where a contract would have the digest of weights."""
+
+
+def is_random(weights: str | None) -> bool:
+    """Return whether a contract says that weights are random."""
+    return weights is not None and weights.startswith(RANDOM)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +115,19 @@ class Encoders:
     def is_on_device(self) -> bool:
         """Return whether one of them computes on a device in this process."""
         return any(one.is_on_device for one in self.each)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what a user should know of their vectors: that random weights made them."""
+        random = [(f"`{one.name}`", one.contract.weights) for one in self.each if is_random(one.contract.weights)]
+        for name, chain in self.chains.each.items():
+            for word, spec in (("region", chain.region), ("slide", chain.slide)):
+                if spec is not None and spec.params.get(SEED) is not None:
+                    random.append((f"the {word} stage `{spec.target}` of `{name}`", f"{RANDOM}{spec.params[SEED]}"))
+        return tuple(
+            f"weights of {what} are random (seed {str(seed).removeprefix(RANDOM)}): its vectors have no meaning"
+            for what, seed in random
+        )
 
     def require(self, image: ImageInfo, grid: TileGrid) -> None:
         """Raise `StageError` unless each does one black tile of a plan.

@@ -179,7 +179,7 @@ class ImageJob:
             pyramid=pyramid,
             sink=sink,
             units=plan.units,
-            notes=plan.notes,
+            notes=(*plan.notes, *encoders.notes),
             journal=journal,
             stamps=stamps,
             # What planning has read and taken belongs to the image too: a coarse level can be most of a small file.

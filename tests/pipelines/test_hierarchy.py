@@ -94,6 +94,7 @@ def test_regions_on_which_a_stage_fails_are_in_report_and_last_line(embed: Embed
     assert (row["regions"], row["regions_failed"], row["tiles_failed"]) == (6, 2, 0)
     assert "region stage of `mean`: values that are not finite, on 2 of 6 regions" in row["notes"]
     assert "6 regions, 2 without a vector;" in run.stdout
+    assert "note region stage of `mean`: values that are not finite, on 2 of 6 regions" in run.stdout
     assert run.report["totals"]["regions"] == 6
     html = (run.out / "report.html").read_text()
     assert "6 regions" in html

@@ -60,6 +60,10 @@ def test_streamed_features_are_those_of_one_big_array_to_the_bit(tmp_path: Path)
         with open_client(profile) as client:
             outcome = embed(client, slide, out, **options, batch=batch, super_tile_px=super_tile_px)
         assert outcome.exit_code(strict=True) == 0, outcome.rows[0].reason
+        assert outcome.rows[0].notes == (
+            "weights of `hipt` are random (seed 5): its vectors have no meaning",
+            "weights of the region stage `vit4k` of `hipt` are random (seed 5): its vectors have no meaning",
+        )
         with xr.open_datatree(out / "made.svs.features.zarr", engine="zarr") as tree:
             np.testing.assert_array_equal(in_order(tree, "tile"), tiles)
             np.testing.assert_array_equal(in_order(tree, "region"), regions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -12,6 +13,9 @@ from tilestream.cli.words import duration, number
 if TYPE_CHECKING:
     from tilestream.pipelines.cohort import Cohort
     from tilestream.pipelines.embed import RunOutcome
+
+MOST_NOTES = 5
+"""Notes on images that are printed, those on most images first; the report has all."""
 
 
 def embed_document(outcome: RunOutcome, *, strict: bool) -> dict[str, Any]:
@@ -68,7 +72,7 @@ def counts(outcome: RunOutcome) -> dict[str, int]:
 def print_embed(
     outcome: RunOutcome, cohort: Cohort, *, seconds: float, tiles_made: int, console: Console | None = None
 ) -> None:
-    """Print what was ignored or matches nothing, and one last line that counts.
+    """Print what was ignored or matches nothing, what there is to know of images, and one last line that counts.
 
     Parameters
     ----------
@@ -87,6 +91,9 @@ def print_embed(
     print_ignored(console, cohort.ignored, rest=str(outcome.report_json))
     for note in cohort.notes:
         print_line(console, ("note ", "yellow"), note)
+    told = Counter(note for row in outcome.rows for note in row.notes)
+    for note, images in told.most_common(MOST_NOTES):
+        print_line(console, ("note ", "yellow"), f"{note}{f' ({images:,} images)' if images > 1 else ''}")
     for name in cohort.unmatched:
         print_line(console, ("failed ", "bold red"), name)
     print_line(console, last_line(outcome, seconds=seconds, tiles_made=tiles_made))
