@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -251,6 +253,48 @@ def test_package_that_makes_an_encoder(tmp_path: Path) -> None:
     x = samples(mine, [0.5] * 3, [0.5] * 3)[:, [2, 0]]
     expected = whole.encoder.features(x, waves=[0.5, 0.6]).detach()
     np.testing.assert_allclose(bound(mine), expected.numpy(), atol=1e-6)
+
+
+def test_conch_is_published_without_its_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And its vectors are those before the projection, as its authors have them for slides."""
+
+    class Whole(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.visual = torch.nn.Linear(3, 512)
+            self.text_decoder = torch.nn.Linear(2, 2)
+
+        def encode_image(
+            self, images: torch.Tensor, normalize: bool = True, proj_contrast: bool = True
+        ) -> torch.Tensor:
+            assert not normalize
+            assert not proj_contrast
+            found: torch.Tensor = self.visual(images.mean((2, 3)))
+            return found
+
+    def create_model_from_pretrained(
+        model_cfg: str, checkpoint_path: str | None = None, return_transform: bool = True
+    ) -> Whole:
+        assert model_cfg == "conch_ViT-B-16"
+        assert checkpoint_path is not None
+        assert not return_transform
+        return Whole()
+
+    package = ModuleType("conch.open_clip_custom")
+    package.create_model_from_pretrained = create_model_from_pretrained  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "conch", ModuleType("conch"))
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+    whole = Whole()
+    published = {name: one for name, one in whole.state_dict().items() if not name.startswith("text_decoder.")}
+    torch.save(published, tmp_path / "pytorch_model.bin")
+    stage = make_stage(library_spec("conch", {"weights": str(tmp_path / "pytorch_model.bin")}))
+    mine = batch(448)
+    x = samples(mine, stage.contract.mean, stage.contract.std)
+    expected = whole.visual(x.mean((2, 3))).detach()
+    np.testing.assert_allclose(stage(mine), expected.numpy(), atol=1e-5)
+    torch.save({"visual.weight": published["visual.weight"]}, tmp_path / "cut.bin")
+    with pytest.raises(ConfigError, match=r"1 missing \(visual\.bias\)"):
+        make_stage(library_spec("conch", {"weights": str(tmp_path / "cut.bin")}))(mine)
 
 
 @pytest.mark.parametrize(
