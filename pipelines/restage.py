@@ -19,6 +19,7 @@ from tilestream.pipelines.chain import (
     require_stages,
     require_trained_on,
 )
+from tilestream.pipelines.embed import require_writable
 from tilestream.pipelines.places import Places
 from tilestream.pipelines.recipe import digest
 from tilestream.sinks.chainfacts import read_chain_facts
@@ -90,6 +91,8 @@ def run_restage(
     ------
     ConfigError
         When there is no store, or a stage cannot be made.
+    OutputError
+        When nothing can be written to the folder.
     """
     found = dict(sorted(find_stores(paths)))
     if not found:
@@ -100,6 +103,7 @@ def run_restage(
             do="Make them with `tilestream embed`.",
         )
     require_stages(config.chain)  # what no store could do is an error, not a row each
+    require_writable(config.out)
     rows = []
     for key, root in found.items():
         try:

@@ -16,6 +16,7 @@ from tilestream.types import Batch, Channel
 torch = pytest.importorskip("torch")
 
 from tests.models.attending import REGION_HEADS, TILE_HEADS, TILE_PX, TOKENS, pair  # noqa: E402
+from tilestream.models.attended import make_attended  # noqa: E402
 from tilestream.models.attention import percentiles  # noqa: E402
 from tilestream.models.attention_stage import attention  # noqa: E402
 
@@ -185,6 +186,12 @@ def test_a_network_of_tiles_alone_has_maps_too(image):
 def test_what_is_refused(given, words):
     with pytest.raises(ConfigError, match=words):
         attention(**given)
+
+
+def test_without_torch_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"attention of `hipt`: got no package `torch`.*'\.\[torch\]'"):
+        make_attended("hipt", random_weights=1)
 
 
 def test_an_image_of_four_channels_is_refused():

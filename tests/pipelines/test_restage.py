@@ -147,6 +147,10 @@ def test_the_command_prints_what_it_has_made(plain: Run, tmp_path: Path) -> None
     result = CliRunner().invoke(app, [*words, "mean", "--slide-stage", "head"])
     assert result.exit_code == 2
     assert "--slide-stage head=FILE" in result.stderr
+    (tmp_path / "file").touch()
+    result = CliRunner().invoke(app, ["regions", str(plain.out), "--out", str(tmp_path / "file")])
+    assert result.exit_code == 2
+    assert "expected a folder" in result.stderr.replace("\n", " ")
 
 
 def test_a_head_of_regions_makes_the_vector_of_the_slide(plain: Run, tmp_path: Path) -> None:

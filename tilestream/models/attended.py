@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -113,6 +114,9 @@ def make_attended(
         When there is no such encoder, a network has no attention or cannot be run, there are no weights, or one of
         the files has changed.
     """
+    if importlib.util.find_spec("torch") is None:
+        do = "pip install -e '.[torch]'."
+        raise ConfigError.of(f"attention of `{encoder}`", got="no package `torch`", expected="it installed", do=do)
     from tilestream.models.hipt import vit4k, vit256
     from tilestream.models.weights import load_weights, missing_weights
     from tilestream.models.weights import random_weights as fill

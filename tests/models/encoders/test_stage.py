@@ -318,6 +318,17 @@ def test_what_is_missing_is_said(name: str, params: dict[str, Any], reason: str)
         make_stage(library_spec(name, params))
 
 
+def test_a_library_without_torch_is_not_to_blame(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tilestream.models.encoders import libraries
+
+    def without_torch(module: str) -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr(libraries, "import_module", without_torch)
+    with pytest.raises(ConfigError, match=r"'\.\[encoders\]'"):
+        libraries.import_library("timm")
+
+
 def test_download_of_a_model_of_timm_asks_for_its_repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """And what is recorded is where the file is from."""
     import timm

@@ -54,14 +54,16 @@ def import_library(module: str) -> Any:
 
 def _broken(module: str, error: Exception) -> ConfigError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    is_vision, package = "torchvision" in reason, PACKAGES[module]
+    do = f"Install it anew: pip install --upgrade {PACKAGES[module]}."
+    if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+        do = "pip install -e '.[encoders]'."
+    elif "torchvision" in reason:
+        do = "Install the torchvision that belongs to this torch (same index, same build)."
     return ConfigError.of(
         f"library `{module}`",
         got=f"{type(error).__name__}: {reason}",
         expected="that it can be imported",
-        do="Install the torchvision that belongs to this torch (same index, same build)."
-        if is_vision
-        else f"Install it anew: pip install --upgrade {package}.",
+        do=do,
     )
 
 
