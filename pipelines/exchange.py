@@ -15,6 +15,7 @@ from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError, OutputError, SourceError, TilestreamError
 from tilestream.pipelines.exchange_form import LAYOUTS, STEMS, ExchangeOptions, Layout, Product, Products
 from tilestream.pipelines.exchange_jobs import clam_products, trident_products
+from tilestream.pipelines.exchange_sets import require_one_contract
 from tilestream.pipelines.exchange_tables import (
     anndata_products,
     geojson_products,
@@ -156,13 +157,15 @@ def run_exchange(
     Raises
     ------
     ConfigError
-        When there is no feature store.
+        When there is no feature store, or TRIDENT's or CLAM's folders would mix vectors of two contracts.
     SourceError
         When a path is not there.
     OutputError
         When the folder cannot be written, or the disk has no room.
     """
     stores = find_features(paths)
+    if config.options.to in STEMS:
+        require_one_contract(stores, encoders=config.options.encoders, layout=config.options.to)
     clashes = _clashes(stores, config.options)
     planned = [_planned(store, config, clashes) for store in stores]
     ensure_directory(config.out)

@@ -142,6 +142,16 @@ def test_names_that_clash_are_refused_and_the_rest_is_done(tmp_path):
     assert [row.status for row in one.rows] == ["done"]
 
 
+def test_vectors_of_two_contracts_are_not_put_into_one_folder(tmp_path):
+    make_store(tmp_path / "in", "a.svs", height=64, width=64)
+    other = {"stages": {"uni": {"target": "uni", "source": "edited"}}, "plan": {"mpp": 0.5, "tile_px": 64}}
+    make_store(tmp_path / "in", "b.svs", height=64, width=64, recipe=other)
+    with pytest.raises(ConfigError, match=r"features of `uni`: got stage.*in `a.svs`.*in `b.svs`.*by themselves"):
+        export(tmp_path / "in", tmp_path / "job", "trident")
+    assert not (tmp_path / "job").exists()
+    assert [row.status for row in export(tmp_path / "in", tmp_path / "out", "parquet").rows] == ["done", "done"]
+
+
 def test_what_is_there_is_kept_and_what_is_missing_is_made(tile, tmp_path):
     pytest.importorskip("torch")
     for to in ("trident", "clam"):
