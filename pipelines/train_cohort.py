@@ -16,6 +16,7 @@ import xarray as xr
 from tilestream.errors import ConfigError
 from tilestream.models.head import BagLevel, class_names
 from tilestream.pipelines.cohort_open import open_cohort
+from tilestream.pipelines.encoders import is_random
 from tilestream.pipelines.train_bags import TileBags, mean_bags, region_bags
 from tilestream.pipelines.train_folds import Fold, TooFewError, cross_validation, require_whole_groups, with_validation
 from tilestream.pipelines.train_labels import LabelRow, Labels, Matched, Split, match_labels, read_labels
@@ -131,7 +132,7 @@ def training_set(
         level=level,
         features=features,
         contents=tuple(content[keys[number]] for number in chosen),
-        notes=(*notes, *table.notes),
+        notes=(*notes, *random_notes(features), *table.notes),
     )
 
 
@@ -210,6 +211,25 @@ def feature_facts(root: Path, dataset: xr.Dataset) -> tuple[dict[str, Any], dict
     one = catalogue.sets[digest]
     facts = {"digest": digest, "encoder": one.encoder, "outputs": len(one.outputs), "recipe": dict(one.recipe)}
     return facts, {record.key: record.content for record in catalogue.of_set(digest)}
+
+
+def random_notes(features: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a user should know of vectors that random weights made.
+
+    Parameters
+    ----------
+    features : Mapping
+        `encoder` and `recipe`, as `feature_facts` returns them.
+
+    Returns
+    -------
+    tuple of str
+        Nothing where the weights of the encoder came from a file, or where it has none.
+    """
+    contract = (features["recipe"].get("stage") or {}).get("contract") or {}
+    if not is_random(contract.get("weights")):
+        return ()
+    return (f"weights of `{features['encoder']}` were random ({contract['weights']}): what is learned has no meaning",)
 
 
 def _bags(root: Path, dataset: xr.Dataset, encoder: str, level: BagLevel, *, only_means: bool) -> Bags:

@@ -14,7 +14,7 @@ from tilestream.codecs.checksums import checksum
 from tilestream.codecs.durable import explained, write_durable
 from tilestream.codecs.metadata import encode_json
 from tilestream.errors import ConfigError
-from tilestream.pipelines.train_cohort import feature_facts, opened_cohort
+from tilestream.pipelines.train_cohort import feature_facts, opened_cohort, random_notes
 from tilestream.pipelines.train_folder import held
 from tilestream.pipelines.train_grids import StoredGrids, find_regions
 from tilestream.pipelines.train_plot import dino_picture
@@ -119,6 +119,7 @@ def run_dino(config: DinoConfig, *, on_event: Callable[[DinoStart | DinoEpoch], 
     dataset, notes = opened_cohort(config.features, config.encoder)
     encoder = str(dataset.attrs["encoder"])
     features, contents = feature_facts(config.features, dataset)
+    notes = (*notes, *random_notes(features))
     cells, settings = config.region_tiles, config.settings
     regions = find_regions(config.features, dataset, encoder, cells=cells, least_share=config.least_share)
     grids = StoredGrids(dataset, encoder=encoder, regions=regions, cells=cells, keep_bytes=config.keep_bytes)

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import tilestream as ts
 from tests.madebags import write_bag
+from tests.madecohort import stage_recipe
 from tilestream.cli import app
 from tilestream.errors import ConfigError
 from tilestream.models.vit import GridEmbed, VisionTransformer
@@ -117,6 +118,15 @@ def test_weights_of_any_shape_are_a_region_stage(stores, train, tmp_path):
         found = tree["region"]["uni"].values
     assert found.shape == (6, 8)
     np.testing.assert_allclose(found[:1], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_vectors_of_random_weights_are_told(train, tmp_path):
+    recipe = stage_recipe("uni", tile_px=64)
+    recipe["stages"]["uni"]["contract"] = {"weights": "random:3"}
+    write_bag(tmp_path / "in", "a.svs", np.ones((50, 3)), columns=COLUMNS, recipe=recipe)
+    done = train(tmp_path / "in")
+    assert done.exit_code == 0, done.output
+    assert "note weights of `uni` were random (random:3)" in done.stdout.replace("\n", " ")
 
 
 @pytest.mark.parametrize(
