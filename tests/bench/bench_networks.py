@@ -81,7 +81,7 @@ def fpn_row(images: int = 4, *, rounds: int = 5) -> dict[str, Any]:
 
 def windowed_row(cells: int = 64, *, rounds: int = 5, bar: float = WINDOW_BAR) -> dict[str, Any]:
     """Return windows beside attention over the whole grid."""
-    mine, plain = pace([ready(windowed(384)), ready(vit(384))], noise(1, 384, cells, cells), rounds)
+    mine, plain = pace([ready(windowed(384)), ready(vit(384, random_weights=0))], noise(1, 384, cells, cells), rounds)
     rival, note = ("attention over all", plain), "6 blocks of 192 values, float32"
     name = f"windowed attention, region of {cells} x {cells} tiles"
     return make_row(name, mine, "regions/s", rival=rival, bar=at_least(bar), note=note)
