@@ -79,7 +79,9 @@ def read_base(pyramid: Pyramid, box: Box) -> Base:
     if not is_whole and valid.all():
         is_whole = True
     if not is_whole:
-        pixels[~valid] = 0 if void is None else void
+        fill = 0 if void is None else void
+        # not by an index of what is not valid, which takes 17 bytes a pixel
+        np.copyto(pixels, fill, where=~valid[:, :, None], casting="unsafe")
     return Base(
         pixels=pixels,
         valid=None if is_whole else valid,

@@ -184,7 +184,9 @@ class _Painting:
         form, tiles = self.dense.form, self.tiles
         is_whole = bool(self._valid.all())
         if not is_whole:
-            self._pixels[~self._valid] = 0 if form.void is None else form.void
+            void = 0 if form.void is None else form.void
+            # not by an index of what is not valid, which takes 17 bytes a pixel
+            np.copyto(self._pixels, void, where=~self._valid[:, :, None], casting="unsafe")
         return DensePart(
             base=Base(
                 pixels=self._pixels, valid=None if is_whole else self._valid, void=form.void, kind=form.kind,
