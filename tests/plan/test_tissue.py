@@ -7,9 +7,9 @@ import pytest
 from tests.plan.build import pyramid
 from tilestream.errors import DamagedError
 from tilestream.plan import plan_tiles
-from tilestream.plan.coarse import mask_level, read_coarse
 from tilestream.plan.tissue import clean, judge_light, select_tissue
 from tilestream.pyramid import open_pyramid
+from tilestream.pyramid.coarse import mask_level, read_coarse
 from tilestream.testing.tissue import Tissue
 from tilestream.types import Box, Shape
 

@@ -11,9 +11,9 @@ from scipy import ndimage
 
 from tilestream.kernels.fluorescence import tissue_fluorescence
 from tilestream.kernels.mask import pen_marks, tissue_brightfield
-from tilestream.plan.coarse import MASK_UM, Coarse, mask_level, read_coarse
 from tilestream.plan.selection import Selection
 from tilestream.pyramid import Pyramid
+from tilestream.pyramid.coarse import MASK_UM, Coarse, mask_level, read_coarse
 from tilestream.types import Array, ImageInfo, Modality
 
 Mask = npt.NDArray[np.bool_]

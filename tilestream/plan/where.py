@@ -14,12 +14,12 @@ import shapely
 from shapely.geometry import Polygon
 
 from tilestream.errors import ConfigError, SourceError
-from tilestream.plan.coarse import mask_level, windows
 from tilestream.plan.geojson import read_geojson
 from tilestream.plan.outline import fill_polygons
 from tilestream.plan.selection import Selection
 from tilestream.plan.tissue import select_tissue
 from tilestream.pyramid import Pyramid, open_pyramid
+from tilestream.pyramid.coarse import mask_level, windows
 from tilestream.sources.patchfiles import is_patch_file, read_patches
 from tilestream.types import Box, ImageInfo, PlanLevel, Shape
 

@@ -10,7 +10,7 @@ from math import ceil, sqrt
 import numpy as np
 import numpy.typing as npt
 
-from tilestream.pyramid import Pyramid
+from tilestream.pyramid.pyramid import Pyramid
 from tilestream.types import Array, Box, ImageInfo, Level, PlanLevel, Shape
 
 MASK_UM = 8.0

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from tests.plan.build import pyramid
 from tests.strategies import shapes
-from tilestream.plan.coarse import mask_level, read_coarse, windows
+from tilestream.pyramid.coarse import mask_level, read_coarse, windows
 from tilestream.types import Level, PlanLevel, Shape
 
 
 @given(stored=shapes(max_px=900), block=shapes(max_px=300), ratio=st.integers(1, 40), pixel_bytes=st.integers(1, 99))
 def test_windows_cover_once_and_stay_small(stored, block, ratio, pixel_bytes):
-    from tilestream.plan import coarse
+    from tilestream.pyramid import coarse
 
     level = Level(index=0, shape=stored, block=block)
     shape = Shape(y=-(-stored.y // ratio), x=-(-stored.x // ratio))
@@ -34,7 +34,7 @@ def test_windows_cover_once_and_stay_small(stored, block, ratio, pixel_bytes):
 
 @given(size=shapes(min_px=30, max_px=400), seed=st.integers(0, 9))
 def test_windows_do_not_show(size, seed):
-    from tilestream.plan import coarse
+    from tilestream.pyramid import coarse
 
     picture = np.random.default_rng(seed).integers(0, 255, (*size.yx, 3), np.uint8)
     pyr = pyramid(picture, mpp=2.0)  # four pixels make a mask pixel

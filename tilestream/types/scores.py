@@ -1,0 +1,48 @@
+"""How much each part of an image matters, seen from a coarse level."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tilestream.errors import ConfigError
+from tilestream.types.geometry import Shape
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ScoreMap:
+    """A number for each cell of a regular grid over an image; the larger, the more there is to see."""
+
+    name: str
+    """What it is the score of: `entropy`, `query`."""
+    values: npt.NDArray[np.float32]
+    """`(y, x)`, finite; 0 where `valid` is False."""
+    valid: npt.NDArray[np.bool_]
+    """`(y, x)`; False where nothing was measured, or nothing is known since a block is damaged."""
+    cell_yx: tuple[float, float]
+    """Edges of a cell in pixels of level 0; the first one begins in the image's corner."""
+    shape: Shape
+    """Size of the image at level 0; the last cells may reach out of it."""
+    notes: tuple[str, ...] = ()
+    """What a user should know."""
+
+    def __post_init__(self) -> None:
+        grid = tuple(max(1, int(-(-edge // cell))) for edge, cell in zip(self.shape.yx, self.cell_yx, strict=True))
+        if self.values.shape != grid or self.valid.shape != grid:
+            raise ConfigError.of(
+                f"score map `{self.name}`",
+                got=f"values {self.values.shape}, validity {self.valid.shape}",
+                expected=f"one of {grid} cells for an image of {self.shape.y} x {self.shape.x} px in cells of "
+                f"{self.cell_yx[0]:g} x {self.cell_yx[1]:g} px",
+                do="Return a number for each cell.",
+            )
+        bad = int(np.count_nonzero(~np.isfinite(self.values)))
+        if bad:
+            raise ConfigError.of(
+                f"score map `{self.name}`",
+                got=f"{bad:,} of {self.values.size:,} values that are not finite",
+                expected="finite numbers",
+                do="Say False in `valid` where there is none, and 0 here.",
+            )
