@@ -1,13 +1,16 @@
 """The foveated quadtree: which squares are read from which level, around where one looks.
 
 A node of level l, which covers patch_px · 2^l level-0 pixels, is split while L(e) < l at its point nearest to a
-fixation, with L of `tilestream.kernels.fovea`: e < e0 · (2^l - 1). Computed in float64 on the host, level by level on
-the nodes that are reached only, so the cost is that of the tokens and not of the image.
+fixation, with L of `tilestream.kernels.fovea`: e < e0 · (2^l - 1). Any other law that rises with e is given as the
+radius at which it reaches each level. Computed in float64 on the host, level by level on the nodes that are reached
+only, so the cost is that of the tokens and not of the image.
 
 Hysteresis: a node that was split stays so while L < l + 0.25, one that was not is split when L < l - 0.25.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +23,10 @@ _PAIRS = 1 << 20
 """Nodes × fixations looked at together."""
 
 
+def _inverse_linear(level: float) -> float:
+    return float(2.0**level - 1)
+
+
 def fovea_tokens(
     fixations: npt.NDArray[np.floating],
     size_px: tuple[int, int],
@@ -29,6 +36,7 @@ def fovea_tokens(
     max_level: int,
     previous: npt.NDArray[np.int64] | None = None,
     hysteresis: float = HYSTERESIS,
+    reach: Callable[[float], float] = _inverse_linear,
 ) -> npt.NDArray[np.int64]:
     """Return the tokens of an image seen from fixations: no more detail anywhere than L(e) asks for.
 
@@ -48,6 +56,8 @@ def fovea_tokens(
         What an earlier call returned for the same image, patch and coarsest level.
     hysteresis : float
         In levels, less than 1.
+    reach : callable
+        Eccentricity, in units of `e0_px`, at which L is a level above 0; rises with it. By default 2^l - 1.
 
     Returns
     -------
@@ -71,10 +81,10 @@ def fovea_tokens(
         edge_px = patch_px << level
         split = np.zeros(len(y), np.bool_)
         if level:
-            least, most = (e0_px * (2.0 ** (level + sign * hysteresis) - 1) for sign in (-1, 1))
+            least, most = (e0_px * reach(level + sign * hysteresis) for sign in (-1, 1))
             e = _eccentricity(points, y * edge_px, x * edge_px, edge_px)
             if previous is None:
-                split = e < e0_px * (2.0**level - 1)
+                split = e < e0_px * reach(level)
             else:
                 split = np.where(_was_split(previous, level, edge_px, y, x), e < most, e < least)
         leaf = np.column_stack([np.full(len(y), level), y * edge_px, x * edge_px, np.full(len(y), edge_px)])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tilestream import kernels as kernels
     from tilestream import torch as torch
+    from tilestream.fovea.fovea import Fovea as Fovea
     from tilestream.pipelines.cohort_open import open_cohort as open_cohort
     from tilestream.pipelines.ingest import build_pyramid as build_pyramid
     from tilestream.pipelines.map import map_tiles as map_tiles
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Box": "tilestream.types",
+    "Fovea": "tilestream.fovea.fovea",
     "Hierarchy": "tilestream.types",
     "Pyramid": "tilestream.pyramid.pyramid",
     "Stage": "tilestream.types",
@@ -44,6 +46,7 @@ _PARTS = ("kernels", "torch")
 
 __all__ = [
     "Box",
+    "Fovea",
     "Hierarchy",
     "Pyramid",
     "Stage",

@@ -10,7 +10,7 @@ from tilestream.errors import ConfigError
 from tilestream.kernels.fovea_tree import fovea_tokens
 
 
-def tree_of(fixations, size_px, e0, patch, most, was_split=None):
+def tree_of(fixations, size_px, e0, patch, most, was_split=None, law=lambda ratio: np.log2(1 + ratio)):
     """The definition, node by node: split while L(nearest point) < level, with hysteresis where something was."""
     found = []
 
@@ -23,7 +23,7 @@ def tree_of(fixations, size_px, e0, patch, most, was_split=None):
             for fy, fx in fixations
         )
         bias = 0 if was_split is None else (0.25 if (level, y, x) in was_split else -0.25)
-        if level and np.log2(1 + e / e0) < level + bias:
+        if level and law(e / e0) < level + bias:
             for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
                 visit(level - 1, 2 * y + i, 2 * x + j)
         else:
@@ -66,8 +66,11 @@ def test_trees_are_those_of_the_definition(data: st.DataObject) -> None:
     noise = np.random.default_rng(data.draw(st.integers(0, 999)))
     fixations = noise.random((data.draw(st.integers(1, 3)), 2)) * 350 - 20
     keywords = {"e0_px": e0, "patch_px": patch, "max_level": most}
+    law = {}
+    if data.draw(st.booleans()):  # one that is no inverse-linear one, given as the radius that reaches a level
+        keywords["reach"], law = np.sqrt, {"law": np.square}
     tokens = fovea_tokens(fixations, size_px, **keywords)
-    assert [tuple(row) for row in tokens.tolist()] == tree_of(fixations, size_px, e0, patch, most)
+    assert [tuple(row) for row in tokens.tolist()] == tree_of(fixations, size_px, e0, patch, most, **law)
     covered = np.zeros(size_px, int)
     for _, y, x, size in tokens.tolist():
         covered[y : y + size, x : x + size] += 1
@@ -80,7 +83,7 @@ def test_trees_are_those_of_the_definition(data: st.DataObject) -> None:
     }
     moved = fixations + noise.uniform(-15, 15, fixations.shape)
     after = fovea_tokens(moved, size_px, previous=tokens, **keywords)
-    assert [tuple(row) for row in after.tolist()] == tree_of(moved, size_px, e0, patch, most, was_split)
+    assert [tuple(row) for row in after.tolist()] == tree_of(moved, size_px, e0, patch, most, was_split, **law)
 
 
 def test_a_gaze_that_trembles_changes_nothing() -> None:
