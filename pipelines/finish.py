@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ import numpy.typing as npt
 from tilestream.cache.tally import by_tier
 from tilestream.codecs.durable import write_durable
 from tilestream.errors import OutputError, StageError
+from tilestream.metrics import Meter, collect
 from tilestream.pipelines.places import Places
+from tilestream.pipelines.reading import decoded_px
 from tilestream.pipelines.report_picture import HEAT_PX, THUMBNAIL_PX, make_picture
 from tilestream.plan.geojson import read_geojson, to_geojson
 from tilestream.plan.outline import mask_outline
@@ -54,10 +56,12 @@ class FinishImage:
     """Holds its receipts."""
     stamps: tuple[Stamp, ...] = ()
     """Files of the image as they were when it was opened."""
-    bytes_planned: int = 0
-    """Compressed bytes that planning has asked for."""
+    planned: Mapping[str, int] = field(default_factory=dict)
+    """What planning has counted: bytes asked for, pixels decoded."""
     plan_s: float = 0.0
     """Time that planning has taken."""
+    image_bytes: int | None = None
+    """Size of the image's files; None where it is not known."""
 
     def __call__(self) -> Mapping[str, Any] | Busy | Again:
         """Return the summary of the finished image; the last thing written is that it is finished.
@@ -76,10 +80,10 @@ class FinishImage:
         lease = self.journal.claim(FINISH)
         if lease is None:
             return Busy(key=FINISH)
-        with lease:
-            return self.journal.summary() or self._finish()
+        with lease, collect() as meter:
+            return self.journal.summary() or self._finish(meter)
 
-    def _finish(self) -> Mapping[str, Any] | Again:
+    def _finish(self, meter: Meter) -> Mapping[str, Any] | Again:
         started = time.perf_counter()
         receipts = list(self.journal.receipts().values())
         places = Places.of(self.out, self.key)
@@ -99,7 +103,7 @@ class FinishImage:
         build_raster(places.features, places.entropy, replace=True)
         self._draw(places)
         require_unchanged(self.stamps)
-        summary = self._summary(receipts)
+        summary = self._summary(receipts, meter)
         summary["seconds"]["finish"] = time.perf_counter() - started
         self.journal.close(receipts, summary)
         return summary
@@ -120,7 +124,7 @@ class FinishImage:
         )
         picture.save(self.journal.place.path / PICTURE)
 
-    def _summary(self, receipts: Sequence[Receipt]) -> dict[str, Any]:
+    def _summary(self, receipts: Sequence[Receipt], meter: Meter) -> dict[str, Any]:
         info, plan, places = self.pyramid.info, self.sink.plan, Places.of(self.out, self.key)
         counts: Counter[str] = Counter()
         for receipt in receipts:
@@ -145,7 +149,12 @@ class FinishImage:
             "regions_failed": sum(sum(map(len, one.failed.values())) for one in staged),
             "damaged": {reason: list(rows) for reason, rows in damaged.items()},
             "failed": {reason: list(rows) for reason, rows in merge_failed(receipts).items()},
-            "bytes_read": self.bytes_planned + sum(receipt.bytes_read for receipt in receipts),
+            # What planning and drawing have read belongs to the image too: a coarse level can be most of a small file.
+            "bytes_read": sum(receipt.bytes_read for receipt in receipts)
+            + sum(one.get("bytes_read", 0) for one in (self.planned, meter.counts)),
+            "image_bytes": self.image_bytes,
+            "image_px": info.shape.area,
+            "pixels_decoded": decoded_px((self.planned, meter.counts, *(receipt.counts for receipt in receipts))),
             "seconds": {"plan": self.plan_s, **add_seconds(receipts)},
             "supertiles_total": self.units,
             "cache": by_tier(counts),

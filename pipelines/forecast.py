@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tilestream.pipelines.calibrate import Rates
 from tilestream.pipelines.encoders import Encoders
-from tilestream.pipelines.keys import is_remote
+from tilestream.pipelines.reading import stored_bytes
 from tilestream.plan.tiles import TilePlan
 from tilestream.pyramid.pyramid import Pyramid
-from tilestream.sources.address import parse_address
-from tilestream.sources.files import File
-from tilestream.sources.stamps import stamps_of
 from tilestream.stream.budget import Projection, project
 
 if TYPE_CHECKING:
@@ -113,22 +109,9 @@ def forecast_run(
 
 def _read_bytes(url: str, pyramid: Pyramid, plan: TilePlan) -> int | None:
     """Return the compressed bytes of the level that is read: its share of the pixels, of the size of the file."""
-    total = _stored_bytes(parse_address(url).url, pyramid)
+    total = stored_bytes(url, pyramid)
     if total is None:
         return None
     everything = sum(level.shape.area for level in pyramid.levels)
     slices = prod(size for axis, size in pyramid.axes.items() if axis not in ("c", "y", "x"))
     return int(total * pyramid.levels[plan.level.stored].shape.area / everything / max(1, slices))
-
-
-def _stored_bytes(url: str, pyramid: Pyramid) -> int | None:
-    try:
-        if is_remote(url):
-            return File(url=url).size
-        path = Path(url.removeprefix("file://"))
-        if path.is_dir():
-            return sum(part.stat().st_size for part in path.rglob("*") if part.is_file())
-        # the metadata of a scene are small, and its bands beside them are not
-        return max(path.stat().st_size, sum(stamp.size_bytes for stamp in stamps_of(pyramid.source)))
-    except (OSError, NotImplementedError):
-        return None  # a remote folder: its size would take a listing of every object

@@ -19,6 +19,7 @@ from tilestream.pipelines.cohort import Entry
 from tilestream.pipelines.encoders import Encoders, choose_encoders
 from tilestream.pipelines.finish import FinishImage, write_outline
 from tilestream.pipelines.places import Places
+from tilestream.pipelines.reading import stored_bytes
 from tilestream.pipelines.recipe import digest, file_digest, image_recipe, new_recipe
 from tilestream.plan.tiles import TilePlan, plan_tiles
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
@@ -182,9 +183,9 @@ class ImageJob:
             notes=(*plan.notes, *encoders.notes),
             journal=journal,
             stamps=stamps,
-            # What planning has read and taken belongs to the image too: a coarse level can be most of a small file.
-            bytes_planned=meter.counts.get("bytes_read", 0),
+            planned=dict(meter.counts),
             plan_s=plan_s,
+            image_bytes=stored_bytes(self.entry.url, pyramid),
         )
         # The mask behind the plan is on disk as an outline by now, and nobody asks the plan for it any more.
         return Prepared(

@@ -25,7 +25,10 @@ At the top: `command`, `started`, `wall_s`, `machine`, `versions`, `options`, `n
 `inputs`: `run` (`this`, or `earlier` for what another run has left), `path`, `status`, `reason`, `command` (of the
     earlier run that failed on it), `receipts` (their name below `receipts/`), facts of the image, `tiles` with
     `tiles_ok`, `tiles_damaged`, `tiles_failed`, `tiles_empty`, `damaged` and `failed` (reasons with tiles and rows),
-    `regions` that a region stage was to make a vector of, `regions_failed` on which it has failed, `bytes_read`;
+    `regions` that a region stage was to make a vector of, `regions_failed` on which it has failed; `bytes_read`, also
+    by planning and for the thumbnail, `byte_share` of them in `image_bytes`, the size of its files; `pixels_decoded` by
+    stored level and `pixel_share`, all of them in the pixels of level 0; `tokens` by level of the quadtree, where a
+    budget has decided what is read;
     `seconds` by step, `shares`, `wait_share`, `bottleneck` (the longest step), `advice`, `wall_s`, `tiles_per_s`,
     `mpx_per_s`; `supertiles`, `cache` (tier: `hits`, `misses`, `bytes`, `evictions`), `outputs`, `notes`, `page`.
     Seconds and caches count all runs that have worked on the image, rates this run alone.
@@ -148,6 +151,11 @@ def _input(row: InputRow, facts: RunFacts) -> dict[str, Any]:
         "damaged": reason_list(row.damaged),
         "failed": reason_list(row.failed),
         "bytes_read": row.bytes_read,
+        "image_bytes": row.image_bytes,
+        "byte_share": _share(row.byte_share),
+        "pixels_decoded": dict(row.pixels_decoded),
+        "pixel_share": _share(row.pixel_share),
+        "tokens": dict(row.tokens),
         "seconds": _rounded(row.seconds),
         "bottleneck": None if found is None else found[0],
         **input_time(row, facts.setting),
@@ -183,6 +191,10 @@ def reason_list(found: Mapping[str, Sequence[int]]) -> dict[str, Any]:
         for reason, rows in ordered[:MAX_REASONS]
     ]
     return {"reasons": len(ordered), "listed": listed}
+
+
+def _share(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
 
 
 def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:

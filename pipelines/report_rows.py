@@ -85,6 +85,14 @@ class InputRow:
     """Stage and reason → feature rows of tiles on which a stage has failed."""
     bytes_read: int = 0
     """Compressed bytes asked of the source, in this run and the ones that it continues."""
+    image_bytes: int | None = None
+    """Size of the image's files; None where it is not known."""
+    pixels_decoded: Mapping[str, int] = field(default_factory=dict)
+    """Stored level → pixels of it that were decoded."""
+    image_px: int = 0
+    """Pixels of level 0; 0 = not known."""
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    """Level of the quadtree → tokens, where a budget has decided what is read."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Time by stage, summed over threads."""
     wall_s: float = 0.0
@@ -130,6 +138,16 @@ class InputRow:
     def tiles_ok(self) -> int:
         """Return the number of tiles that have values."""
         return max(0, self.tiles - self.tiles_damaged - self.tiles_failed - self.tiles_empty)
+
+    @property
+    def pixel_share(self) -> float | None:
+        """Return the pixels decoded, of whatever level, as a share of those of level 0; None when not known."""
+        return sum(self.pixels_decoded.values()) / self.image_px if self.pixels_decoded and self.image_px else None
+
+    @property
+    def byte_share(self) -> float | None:
+        """Return the bytes read as a share of the image's files, None when their size is not known."""
+        return self.bytes_read / self.image_bytes if self.image_bytes else None
 
     @property
     def is_lost(self) -> bool:

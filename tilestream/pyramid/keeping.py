@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tilestream.cache import BlockCache, RecentBlocks, block_cache
+from tilestream.metrics import count
 from tilestream.types import Array, Block, Level
 
 if TYPE_CHECKING:
     from tilestream.pyramid.pyramid import Pyramid
+
+DECODED = "pixels_decoded."
+"""What the counts of decoded pixels begin with; the stored level follows."""
 
 
 def read_block(
@@ -47,10 +51,10 @@ def read_block(
         out = target if fits else None
         if not fits and recent is not None:
             out = recent.lend(*at, (*level.block.yx, target.shape[2]), target.dtype)
-        block = pyramid.source.read_block(level.index, *at, out)
+        block = _decoded(pyramid, level, at, out)
     elif recent is None or not recent.is_inside(level, *at):
         key = (pyramid.identity, level.index, *at)
-        block = block_cache(pyramid.cache_bytes).get(key, lambda: pyramid.source.read_block(level.index, *at))
+        block = block_cache(pyramid.cache_bytes).get(key, lambda: _decoded(pyramid, level, at))
     else:
         block = _inside(pyramid, level, at, target if fits else None, (recent, target))
     if recent is not None and (block is None or block.pixels is not target):
@@ -70,9 +74,19 @@ def _inside(
         return held[0]
     # Kept for a later run: only under the state of the files, without which a changed one could not be told apart.
     if pyramid.state and cache.has_room(level.block.area * target.shape[2] * target.dtype.itemsize):
-        block = pyramid.source.read_block(level.index, *at)
+        block = _decoded(pyramid, level, at)
         cache.keep_later(key, block)
         return block
     if out is None:
         out = recent.lend(*at, (*level.block.yx, target.shape[2]), target.dtype)
-    return pyramid.source.read_block(level.index, *at, out)
+    return _decoded(pyramid, level, at, out)
+
+
+def _decoded(pyramid: Pyramid, level: Level, at: tuple[int, int], out: Array | None = None) -> Block | None:
+    """Return a block from the source, and count the pixels of it that lie in the image."""
+    block = pyramid.source.read_block(level.index, *at, out)
+    if block is not None:
+        height = min(level.block.y, level.shape.y - at[0] * level.block.y)
+        width = min(level.block.x, level.shape.x - at[1] * level.block.x)
+        count(f"{DECODED}{level.index}", height * width)
+    return block

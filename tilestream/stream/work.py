@@ -19,6 +19,7 @@ import numpy.typing as npt
 from tilestream.cache.tally import NAMES as CACHE_COUNTS
 from tilestream.errors import ConfigError
 from tilestream.metrics import Meter, collect, timed
+from tilestream.pyramid.keeping import DECODED
 from tilestream.pyramid.pyramid import Pyramid
 from tilestream.registry import STAGES, resolve, weights_stamp
 from tilestream.sources.stamps import Stamp, require_unchanged
@@ -193,6 +194,7 @@ class TileWork:
         self._run_stages(unit, outcome, [stage for stage, _ in running.values()], keep)
         share = np.ones(n, np.float32) if unit.share is None else unit.share
         results: dict[str, Array] = {"status": outcome.status, "valid": outcome.valid_share, "tissue": share}
+        results |= unit.known
         for name, found in vectors.items():
             results[name], results[f"{name}/status"] = found, _judged(name, found, unit, outcome)
         for name, (of, columns) in self.means.items():
@@ -308,7 +310,11 @@ def _receipt(unit: SuperTile, recipe: str, outputs: Mapping[str, str], outcome: 
             "empty": int(np.count_nonzero(outcome.status == TileStatus.EMPTY)),
             "failed": meter.counts.get("failed", 0),
             **{name: meter.counts[name] for name in ("batch_halved",) if name in meter.counts},
-            **{name: amount for name, amount in meter.counts.items() if name in CACHE_COUNTS},
+            **{
+                name: amount
+                for name, amount in meter.counts.items()
+                if name in CACHE_COUNTS or name.startswith(DECODED)
+            },
         },
         bytes_read=meter.counts.get("bytes_read", 0),
         seconds={name: round(value, 6) for name, value in seconds.items()},
