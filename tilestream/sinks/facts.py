@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from tilestream.errors import ConfigError
 from tilestream.grid import TileGrid
-from tilestream.types import ImageInfo, PlanLevel
+from tilestream.sinks.depths import DepthFacts, depth_facts
+from tilestream.types import Array, ImageInfo, PlanLevel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,8 @@ class PlanFacts:
     """What selected the tiles; no path."""
     is_listed: bool = False
     """Whether tiles lie off the grid, where another program has cut them; each stands for the nearest square of it."""
+    depths: tuple[DepthFacts, ...] = ()
+    """Levels of the quadtree of tokens, finest first, which has the resolution and the grid above; none for tiles."""
 
     def __post_init__(self) -> None:
         if self.region_px < 1 or self.region_px % self.grid.step_px or self.super_tile_px % self.region_px:
@@ -47,6 +50,15 @@ class PlanFacts:
                 f"({self.super_tile_px} px)",
                 do="Choose another region or super-tile.",
             )
+
+    @property
+    def has_regions(self) -> bool:
+        """Return whether tiles lie in regions: tokens of several sizes are no grid."""
+        return not self.depths
+
+    def level_of(self, part: Mapping[str, Array]) -> PlanLevel:
+        """Return the resolution of the tiles of a part."""
+        return self.depths[int(part["depth"])].level if "depth" in part else self.level
 
     def cells(self, tile_yx: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the position of each tile in the grid of tiles.
@@ -163,6 +175,7 @@ def plan_facts(plan: PlanFacts) -> dict[str, Any]:
         "mpp_yx": json_value(plan.mpp_yx),
         "where": plan.where,
         **({"listed": True} if plan.is_listed else {}),
+        **({"depths": [depth_facts(depth) for depth in plan.depths]} if plan.depths else {}),
     }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tilestream.codecs.checksums import checksum
 from tilestream.codecs.metadata import encode_json
@@ -28,8 +29,12 @@ FORMAT = 1
 """Version of the layout of the store."""
 GROUPS = ("tile", "region", "slide")
 SCALARS = ("valid", "tissue", "entropy")
+KNOWN = frozenset({"valid", "tissue", "relevance"})
+"""Scalars that have a value on every tile, whatever became of it."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_TAKEN = frozenset({*SCALARS, "status", "x", "y", "size", "level", "crs_x", "crs_y", "n", "n_ok", *GROUPS})
+_TAKEN = frozenset(
+    {*SCALARS, "relevance", "opened", "status", "x", "y", "size", "level", "crs_x", "crs_y", "n", "n_ok", *GROUPS}
+)
 _BESIDE = ("status", "mean", "std", "n_ok", "n_regions", "n_regions_ok", "slide")
 """What variables beside an encoder's vectors end in, in a store or a cohort."""
 
@@ -63,7 +68,10 @@ class FeatureSink:
     chains: Mapping[str, Chain] = field(default_factory=dict)
     """Stages above the tiles by the encoder's name; regions and slides of other encoders are pooled."""
     scalars: tuple[str, ...] = SCALARS
-    """Names of the float32 values that each tile has besides vectors; NaN on tiles that are not OK, except shares."""
+    """Names of the float32 values that each tile has besides vectors; NaN on tiles that are not OK, except those that
+    are known of all (`KNOWN`)."""
+    opened: npt.NDArray[np.uint8] | None = None
+    """`(rows,)` 1 for tokens whose place finer ones have taken, which is known when all units are done; else None."""
     replace: bool = False
     """Whether a finished store of another run may be replaced."""
     chunk_bytes: int = CHUNK_BYTES
@@ -124,10 +132,12 @@ class FeatureSink:
         }
         if unit.corner_yx is not None:
             arrays["corner_yx"] = np.asarray(unit.corner_yx, np.float64)
+        if unit.depth is not None:
+            arrays["depth"] = np.asarray(unit.depth, np.int64)
         bad = arrays["status"] != TileStatus.OK
         for name in self.scalars:
             values = _take(results, name, (n,), "float32")
-            arrays[f"scalar/{name}"] = values if name in ("valid", "tissue") else _blank(values, bad)
+            arrays[f"scalar/{name}"] = values if name in KNOWN else _blank(values, bad)
         for name, outputs in self.encoders:
             status = np.where(bad, arrays["status"], _take(results, f"{name}/status", (n,), "uint8"))
             arrays[f"encoder/{name}/status"] = status
@@ -213,9 +223,11 @@ class FeatureSink:
             runs={name: ChainRun(chain, self.new_pooler) for name, chain in self.chains.items()},
             chunk_bytes=self.chunk_bytes,
             contracts={name: dict(one.get("contract") or {}) for name, one in self.recipe.get("stages", {}).items()},
+            opened=self.opened,
         )
         with ExitStack() as stack:
-            tables = (TileTable(tree, facts, stack), RegionTable(tree, facts, stack), SlideTable(tree, facts))
+            regions = (RegionTable(tree, facts, stack),) if self.plan.has_regions else ()
+            tables = (TileTable(tree, facts, stack), *regions, SlideTable(tree, facts))
             row = 0
             for part in iter_parts(self.work, expected):
                 self._check_row(row, int(part["first_row"]))

@@ -15,8 +15,13 @@ from tilestream.types import Array
 class Pooler(Protocol):
     """Sums up vectors as they come; made anew for each region and slide."""
 
-    def add(self, vectors: npt.NDArray[np.float32], ok: npt.NDArray[np.bool_]) -> None:
-        """Take the rows of `(n, d)` where `ok` holds."""
+    def add(
+        self,
+        vectors: npt.NDArray[np.float32],
+        ok: npt.NDArray[np.bool_],
+        weights: npt.NDArray[np.float64] | None = None,
+    ) -> None:
+        """Take the rows of `(n, d)` where `ok` holds, each as often as its weight says, once by default."""
 
     def result(self) -> Mapping[str, npt.NDArray[np.float32]]:
         """Return one `(d,)` vector a statistic, the main one first; NaN where no row was ok."""

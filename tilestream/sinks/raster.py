@@ -153,14 +153,30 @@ def _read_cells(features: Path, plan: dict[str, Any], variable: str, output: str
             )
         column = names.index(output)
     cells = np.full(plan["grid_yx"], np.nan, np.float32)
-    values, at_y, at_x = (_array(group, name) for name in (variable, "y", "x"))
+    values, at_y, at_x, sizes = (_array(group, name) for name in (variable, "y", "x", "size"))
     scale = np.array(plan["scale_yx"])
+    finest_px = plan["tile_px"] * float(scale.prod()) ** 0.5
     for start in range(0, values.shape[0], _ROWS):
         rows = slice(start, start + _ROWS)
         corner_yx = np.stack([at_y[rows], at_x[rows]], axis=1) / scale
+        found = values[rows] if column is None else values[rows, column]
         iy, ix = stored_cells(corner_yx, plan).T
-        cells[iy, ix] = values[rows] if column is None else values[rows, column]
+        if plan.get("depths"):
+            _paint(cells, (iy, ix), np.rint(sizes[rows] / finest_px).astype(np.int64), found)
+        else:
+            cells[iy, ix] = found
     return cells
+
+
+def _paint(
+    cells: npt.NDArray[np.float32],
+    at_yx: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
+    edges: npt.NDArray[np.int64],
+    values: npt.NDArray[np.float32],
+) -> None:
+    """Fill the square of each token, whose edge is a number of cells; coarse ones come first, and finer ones cover."""
+    for y, x, edge, value in zip(*(each.tolist() for each in (*at_yx, edges, values)), strict=True):
+        cells[y : y + edge, x : x + edge] = value
 
 
 def _array(group: zarr.Group, name: str) -> Any:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from tilestream.codecs.metadata import NAN_FILL_ATTRIBUTE, Layout, array_metadata, inner_codecs
 from tilestream.sinks.chain import ChainRun
+from tilestream.sinks.depths import leaf_weights
 from tilestream.sinks.pooling import Pooler
 from tilestream.sinks.rows import RowArray
 from tilestream.sinks.tables import (
@@ -53,12 +54,14 @@ class SlideTable:
         """
         self._counts["n"] += len(part["status"])
         self._counts["n_ok"] += _count_ok(part["status"])
+        opened = self._facts.opened_of(part) > 0
+        weights = leaf_weights(self._facts.plan.depths, part, opened)
         for name, pooler in self._poolers.items():
-            status = part[f"encoder/{name}/status"]
-            self._counts[f"{name}_n_ok"] += _count_ok(status)
-            pooler.add(part[f"encoder/{name}"], status == TileStatus.OK)
+            ok = (part[f"encoder/{name}/status"] == TileStatus.OK) & ~opened
+            self._counts[f"{name}_n_ok"] += int(np.count_nonzero(ok))
+            pooler.add(part[f"encoder/{name}"], ok, *(() if weights is None else (weights,)))
             if name in self._facts.runs and not self._facts.has_region_stage(name):
-                self._facts.runs[name].add_rows(part[f"encoder/{name}"], status == TileStatus.OK)
+                self._facts.runs[name].add_rows(part[f"encoder/{name}"], ok)
 
     def close(self) -> None:
         """Write the group."""

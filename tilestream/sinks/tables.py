@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tilestream.codecs.metadata import NAN_FILL_ATTRIBUTE
 from tilestream.sinks.chain import ChainRun
@@ -16,7 +17,7 @@ from tilestream.sinks.facts import PlanFacts
 from tilestream.sinks.pooling import NewPooler, iter_regions, pool
 from tilestream.sinks.rows import CHUNK_BYTES, RowArray, write_texts
 from tilestream.sinks.tree import TreeWriter
-from tilestream.types import Array, ImageInfo, TileStatus
+from tilestream.types import Array, ImageInfo, PlanLevel, TileStatus
 
 STATUS_ATTRIBUTES: Mapping[str, Any] = {
     "flag_values": [int(status) for status in TileStatus],
@@ -47,6 +48,13 @@ class TableFacts:
     """Aimed size of a chunk before compression."""
     contracts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What each encoder expects and gives, as JSON values by its name."""
+    opened: npt.NDArray[np.uint8] | None = None
+    """`(rows,)` 1 for tokens whose place finer ones have taken; None where nothing is opened."""
+
+    def opened_of(self, part: Mapping[str, Array]) -> npt.NDArray[np.uint8]:
+        """Return of the rows of a part which were opened, `(n,)`."""
+        first, n = int(part["first_row"]), len(part["status"])
+        return np.zeros(n, np.uint8) if self.opened is None else self.opened[first : first + n]
 
     def contract_of(self, name: str) -> dict[str, Any]:
         """Return the attribute that says under which contract the vectors of an encoder were made."""
@@ -219,12 +227,14 @@ class TileTable:
         edges_px = [plan.grid.tile_px * scale_y, plan.grid.tile_px * scale_x]
         # One value for all rows is the fill value: the variable then needs no chunks.
         add_column(
-            "size", "float64", fill_value=(edges_px[0] * edges_px[1]) ** 0.5, units="px", size_yx=edges_px,
+            "size", "float64", fill_value=self._edge_px(plan.level), units="px", size_yx=edges_px,
             long_name="edge of the core, level 0",
         )  # fmt: skip
         add_column("level", "int16", fill_value=plan.level.stored, long_name="stored level that was read")
         for name in self.facts.scalars:
             add_column(name, "float32", coordinates=places)
+        if self.facts.opened is not None:
+            add_column("opened", "uint8", fill_value=0, long_name="1 where finer tokens have taken its place")
         if self.facts.has_crs:
             for axis in "xy":
                 add_column(f"crs_{axis}", "float64", crs=self.facts.image.crs, long_name=f"{axis} of the centre")
@@ -237,28 +247,35 @@ class TileTable:
         part : Mapping
             Arrays of `parts.iter_parts`.
         """
-        plan, n = self.facts.plan, len(part["tile_yx"])
-        corner_yx = part["corner_yx"] if "corner_yx" in part else part["tile_yx"] * np.array(plan.level.scale_yx)
+        n, level = len(part["tile_yx"]), self.facts.plan.level_of(part)
+        corner_yx = part["corner_yx"] if "corner_yx" in part else part["tile_yx"] * np.array(level.scale_yx)
         y, x = corner_yx[:, 0], corner_yx[:, 1]
         rows: dict[str, Array] = {
             "x": x,
             "y": y,
             "status": part["status"],
-            "size": np.full(n, self._table.fill_value("size")),
-            "level": np.full(n, plan.level.stored),
+            "size": np.full(n, self._edge_px(level)),
+            "level": np.full(n, level.stored),
+            "opened": self.facts.opened_of(part),
         }
         rows |= {name: part[f"scalar/{name}"] for name in self.facts.scalars}
         for name, _ in self.facts.encoders:
             rows[name], rows[f"{name}_status"] = part[f"encoder/{name}"], part[f"encoder/{name}/status"]
         if self.facts.has_crs:
-            rows["crs_x"], rows["crs_y"] = self._centres(y, x)
+            rows["crs_x"], rows["crs_y"] = self._centres(y, x, level)
         self._table.append(rows)
 
-    def _centres(self, y: Array, x: Array) -> tuple[Array, Array]:
+    def _edge_px(self, level: PlanLevel) -> float:
+        """Return the edge of a core in pixels of level 0: of one of two edges their mean."""
+        scale_y, scale_x = level.scale_yx
+        tile_px = self.facts.plan.grid.tile_px
+        return float(((tile_px * scale_y) * (tile_px * scale_x)) ** 0.5)
+
+    def _centres(self, y: Array, x: Array, level: PlanLevel) -> tuple[Array, Array]:
         a, b, c, d, e, f = self.facts.image.affine or (1, 0, 0, 0, 1, 0)
         half_px = self.facts.plan.grid.tile_px / 2
-        row = y + half_px * self.facts.plan.level.scale_yx[0]
-        column = x + half_px * self.facts.plan.level.scale_yx[1]
+        row = y + half_px * level.scale_yx[0]
+        column = x + half_px * level.scale_yx[1]
         return a * column + b * row + c, d * column + e * row + f
 
 

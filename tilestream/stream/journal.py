@@ -23,6 +23,8 @@ RECIPE = "recipe.json"
 LEDGER = "receipts.json"
 SEAL = "checksum"
 """Key under which a file states the checksum of the rest of it: a file cut or edited by hand is not believed."""
+UNITS = "[LT]*"
+"""What the names of files of units match: keys begin with L, those of tokens with T."""
 BEGIN, FINISH = "begin", "finish"
 """Keys of the leases on the two steps of an image that only one run may do at a time."""
 
@@ -93,7 +95,9 @@ class Journal:
         """Return the receipts of finished super-tiles by key; those of other recipes do not count."""
         # The single files first: another run that finishes meanwhile removes them, but only after the ledger is there.
         place = self.place
-        single = [_receipt(_parsed(data, is_sealed=True)) for data in place.get_many(place.names("L*.json")).values()]
+        single = [
+            _receipt(_parsed(data, is_sealed=True)) for data in place.get_many(place.names(f"{UNITS}.json")).values()
+        ]
         found = dict(_listed(place))
         found.update((receipt.key, receipt) for receipt in single if receipt is not None)
         return {key: receipt for key, receipt in found.items() if receipt.recipe == self.recipe}
@@ -173,7 +177,7 @@ class Journal:
 
     def _forget(self) -> None:
         """Remove the receipts and leases of an earlier run; nothing else is touched."""
-        for pattern in ("L*.json", "L*.lease", f"{FINISH}.lease", LEDGER, RECIPE):
+        for pattern in (f"{UNITS}.json", f"{UNITS}.lease", f"{FINISH}.lease", LEDGER, RECIPE):
             self.place.remove(*self.place.names(pattern))
 
     def _write_ledger(self, receipts: Iterable[Receipt], summary: Mapping[str, Any] | None) -> None:
@@ -186,7 +190,9 @@ class Journal:
 
     def _sweep(self) -> None:
         """Remove what killed processes have left: leases, and of writes what is old enough to be nobody's."""
-        for name in self.place.names("L*.lease"):  # of units that were done, so that nobody has asked for them again
+        for name in self.place.names(
+            f"{UNITS}.lease"
+        ):  # of units that were done, so that nobody has asked for them again
             clear_dead(lease_file(self.place, name))
         for name in self.place.names(f".*{PARTIAL_SUFFIX}"):
             with suppress(OSError):

@@ -60,11 +60,16 @@ class SuperTile:
     corner_yx: npt.NDArray[np.float64] | None = None
     """`(n, 2)` corners in pixels of level 0, of tiles that lie off the grid since another program has cut them;
     `tile_yx` then names the nearest square of the grid. None = `tile_yx` is where they lie."""
+    depth: int | None = None
+    """Level of the quadtree that its tokens are of, the finest 0; None for tiles."""
+    known: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    """`(n,)` further values of each tile that the plan knows, by name: the `relevance` of tokens."""
 
     @property
     def key(self) -> str:
         """Return the name of the unit, unique in its plan."""
-        return f"L{self.level.stored}-y{self.iy}-x{self.ix}"
+        level = f"L{self.level.stored}" if self.depth is None else f"T{self.depth}"
+        return f"{level}-y{self.iy}-x{self.ix}"
 
     @property
     def rows(self) -> range:
