@@ -1,4 +1,4 @@
-"""Tiles for training in torch: batches on the device, shuffled, sharded and resumable, read ahead in this process."""
+"""Training in torch: tiles in batches on the device, shuffled, sharded, resumable, read ahead; scorers of tiles."""
 
 try:
     import torch as _torch  # noqa: F401 - so that its absence is told in our words
@@ -8,5 +8,17 @@ except ImportError as error:
 from tilestream.torch.dataset import TileDataset as TileDataset
 from tilestream.torch.records import PlannedImage as PlannedImage
 from tilestream.torch.records import TileBatch as TileBatch
+from tilestream.torch.scorer_examples import ScorerBag as ScorerBag
+from tilestream.torch.train_scorer import ScorerSettings as ScorerSettings
+from tilestream.torch.train_scorer import train_scorer as train_scorer
+from tilestream.torch.train_scorer import train_scorer_on_bags as train_scorer_on_bags
 
-__all__ = ["PlannedImage", "TileBatch", "TileDataset"]
+__all__ = [
+    "PlannedImage",
+    "ScorerBag",
+    "ScorerSettings",
+    "TileBatch",
+    "TileDataset",
+    "train_scorer",
+    "train_scorer_on_bags",
+]

@@ -24,6 +24,7 @@ from tilestream.models.regionstages import trained_vit
 from tilestream.models.runners import torch_device
 from tilestream.models.vit import VisionTransformer
 from tilestream.models.weights import random_weights
+from tilestream.torch.chance import mixed_seed
 from tilestream.torch.crops import random_crops
 from tilestream.torch.dino import Dino, ProjectionHead, dino_loss, evenness, followed, spread, targets
 
@@ -236,7 +237,7 @@ class DinoTraining:
     def _take_step(self, course: _Course, grids: Tensor, mask: Tensor) -> None:
         settings, device = self._settings, torch_device()
         self._schedule(course)
-        chance = torch.Generator().manual_seed(_mixed((settings.seed, course.step)))
+        chance = torch.Generator().manual_seed(mixed_seed((settings.seed, course.step)))
         grids = grids.to(device)
         large, small = (
             [random_crops(grids, mask, cells=cells, generator=chance) for _ in range(views)]
@@ -375,7 +376,3 @@ def _joined(views: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 def _cosine(step: int, steps: int) -> float:
     """Return 1 in the first step, 0 after the last, a half wave between."""
     return 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
-def _mixed(seed: tuple[int, ...]) -> int:
-    return int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1)

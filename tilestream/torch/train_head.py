@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,6 +20,7 @@ from tilestream.errors import ConfigError, StageError
 from tilestream.models.head import Head, new_head
 from tilestream.models.runners import one_torch_thread, torch_device
 from tilestream.torch.bags import BagBatch, BagFeed, Bags, Sample, batches_of
+from tilestream.torch.chance import mixed_seed, own_chance
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
@@ -174,7 +175,7 @@ class HeadTraining:
         StageError
             When the loss becomes NaN, or a vector is not finite.
         """
-        with _own_chance(), self._threads():
+        with own_chance(), self._threads():
             course = self._begun(train)
             for epoch in course.epochs:
                 hear(epoch)
@@ -203,7 +204,7 @@ class HeadTraining:
     def _epoch(self, course: _Course, train: Examples, val: Examples, weights: torch.Tensor) -> Epoch:
         number, settings = len(course.epochs) + 1, self._settings
         seed = (settings.seed, self._fold, number)
-        torch.manual_seed(_mixed(seed))  # dropout; all chance of an epoch follows from its number
+        torch.manual_seed(mixed_seed(seed))  # dropout; all chance of an epoch follows from its number
         order = np.random.default_rng(seed).permutation(len(train.numbers))
         sample = None if settings.tiles_per_bag is None else Sample(most=settings.tiles_per_bag, seed=seed)
         course.head.train()
@@ -266,7 +267,7 @@ class HeadTraining:
 
     def _begun(self, train: Examples) -> _Course:
         settings = self._settings
-        torch.manual_seed(_mixed((settings.seed, self._fold, 0)))
+        torch.manual_seed(mixed_seed((settings.seed, self._fold, 0)))
         head = new_head(settings.aggregator, settings.chosen_params, dim=self._bags.dim, classes=self._classes)
         _start_even(head)
         head.standardise(*_moments(self._bags, train.numbers))
@@ -315,14 +316,6 @@ class _Course:
         return done - best >= settings.patience > 0
 
 
-@contextmanager
-def _own_chance() -> Iterator[None]:
-    """Leave torch's global generators as they were: they belong to whoever calls this."""
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices):
-        yield
-
-
 def _start_even(head: Head) -> None:
     """Let attention begin as a mean: one that looks away by chance from what decides never hears of it."""
     score = getattr(head.aggregator, "score", None)
@@ -335,10 +328,6 @@ def _split(labels: Ints, batches: Sequence[Sequence[int]]) -> list[torch.Tensor]
     """Return the labels of each batch."""
     edges = np.cumsum([len(batch) for batch in batches])[:-1]
     return [torch.from_numpy(own) for own in np.split(labels, edges)]
-
-
-def _mixed(seed: tuple[int, ...]) -> int:
-    return int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _class_weights(labels: Ints, classes: int) -> torch.Tensor:
