@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tilestream.pipelines.map import map_tiles as map_tiles
     from tilestream.pipelines.update import update_pyramid as update_pyramid
     from tilestream.plan.tiles import plan_tiles as plan_tiles
+    from tilestream.pyramid.guides import guided_crop as guided_crop
     from tilestream.pyramid.pyramid import Pyramid as Pyramid
     from tilestream.pyramid.pyramid import open_pyramid as open_pyramid
     from tilestream.stream.batches import stream_tiles as stream_tiles
@@ -32,6 +33,7 @@ _HOMES = {
     "Pyramid": "tilestream.pyramid.pyramid",
     "Stage": "tilestream.types",
     "build_pyramid": "tilestream.pipelines.ingest",
+    "guided_crop": "tilestream.pyramid.guides",
     "map_tiles": "tilestream.pipelines.map",
     "open_cohort": "tilestream.pipelines.cohort_open",
     "open_pyramid": "tilestream.pyramid.pyramid",
@@ -51,6 +53,7 @@ __all__ = [
     "Pyramid",
     "Stage",
     "build_pyramid",
+    "guided_crop",
     "kernels",
     "map_tiles",
     "open_cohort",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tilestream.pyramid.display import display_pixels
+from tilestream.pyramid.display import DAMAGED, UNMEASURED, display_pixels, hatch
 from tilestream.types import Channel, Region
 
 
@@ -38,3 +38,23 @@ def test_pixels_without_contrast_or_values_do_not_fail():
     assert display_pixels(Region(pixels=np.full((1, 2, 2), np.nan), valid=valid)).max() == 0
     assert display_pixels(Region(pixels=np.full((1, 2, 2), 7.0), valid=valid)).shape == (2, 2, 3)
     assert display_pixels(Region(pixels=np.full((1, 2, 2), 7.0), valid=~valid)).max() == 0
+
+
+def test_labels_have_a_colour_each_which_is_the_same_everywhere():
+    labels = np.array([[[0, 1, 2], [3, 0, 2000]]], np.uint16)
+    valid = np.array([[True, True, True], [True, False, True]])
+    shown = display_pixels(Region(pixels=labels, valid=valid), kind="labels")
+    assert len(np.unique(shown.reshape(-1, 3), axis=0)) == 6  # five classes, and black where nothing is known
+    assert shown[1, 1].tolist() == [0, 0, 0]
+    alone = display_pixels(Region(pixels=labels[:, 1:, 2:], valid=valid[1:, 2:]), kind="labels")
+    np.testing.assert_array_equal(alone[0, 0], shown[1, 2])
+
+
+def test_a_hatch_leaves_known_pixels_as_they_are():
+    shown = np.full((40, 40, 3), 77, np.uint8)
+    unknown, damaged = np.zeros((40, 40), np.bool_), np.zeros((40, 40), np.bool_)
+    unknown[:20], damaged[:20, :20] = True, True
+    hatch(shown, unknown, damaged)
+    assert (shown[20:] == 77).all()
+    for part, (ground, ink) in ((shown[:20, :20], DAMAGED), (shown[:20, 20:], UNMEASURED)):
+        assert {tuple(map(int, one)) for one in part.reshape(-1, 3)} == {ground, ink}

@@ -17,7 +17,7 @@ from tilestream.errors import ConfigError, DamagedError
 from tilestream.pyramid.chosen import choose
 from tilestream.pyramid.filled import WHOLE, Filled
 from tilestream.pyramid.keeping import read_block
-from tilestream.pyramid.overview import crop
+from tilestream.pyramid.overview import Crop, crop
 from tilestream.pyramid.planned import read_plan
 from tilestream.sources.classes import Rules
 from tilestream.sources.grids import gsd_of
@@ -295,7 +295,7 @@ class Pyramid:
         """
         return read_plan(self, level, box, pixels, valid, recent, origin_yx)
 
-    def thumbnail(self, max_px: int = 512) -> Region:
+    def thumbnail(self, max_px: int = 512) -> Crop:
         """Return the whole image at most `max_px` wide and high, from the coarsest level that is large enough.
 
         Parameters
@@ -305,25 +305,26 @@ class Pyramid:
 
         Returns
         -------
-        Region
+        Crop
             Pixels `(c, y, x)`; damaged blocks are not valid and named.
         """
         return self.crop(self.levels[0].box, max_px)
 
-    def crop(self, box: Box, out_px: int) -> Region:
+    def crop(self, box: Box, out_px: int) -> Crop:
         """Return a box of any level, reduced so that its longest edge is at most `out_px`.
 
         Parameters
         ----------
         box : Box
-            What to show.
+            What to show; it may reach outside the image.
         out_px : int
-            Longest edge of the result, px.
+            Longest edge of the result, px; a box of fewer stored pixels is not enlarged.
 
         Returns
         -------
-        Region
-            Pixels `(c, y, x)`, area-weighted from the coarsest level that is fine enough.
+        Crop
+            Pixels `(c, y, x)`, area-weighted from the coarsest level that is fine enough, which level that was, and
+            where each pixel lies (`.frame`). `ts.guided_crop` makes a picture with axes of it.
         """
         return crop(self, box, out_px)
 
