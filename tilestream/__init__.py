@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tilestream.pyramid.guides import guided_crop as guided_crop
     from tilestream.pyramid.pyramid import Pyramid as Pyramid
     from tilestream.pyramid.pyramid import open_pyramid as open_pyramid
+    from tilestream.relevance.relevance import Relevance as Relevance
     from tilestream.stream.batches import stream_tiles as stream_tiles
     from tilestream.types import Box as Box
     from tilestream.types import Hierarchy as Hierarchy
@@ -31,6 +32,7 @@ _HOMES = {
     "Fovea": "tilestream.fovea.fovea",
     "Hierarchy": "tilestream.types",
     "Pyramid": "tilestream.pyramid.pyramid",
+    "Relevance": "tilestream.relevance.relevance",
     "Stage": "tilestream.types",
     "build_pyramid": "tilestream.pipelines.ingest",
     "guided_crop": "tilestream.pyramid.guides",
@@ -51,6 +53,7 @@ __all__ = [
     "Fovea",
     "Hierarchy",
     "Pyramid",
+    "Relevance",
     "Stage",
     "build_pyramid",
     "guided_crop",

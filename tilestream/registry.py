@@ -52,6 +52,13 @@ AGGREGATORS: Mapping[str, str] = {
 """What makes one vector of a bag, by name; others come as `module:callable` or through the entry-point group
 `tilestream.aggregators`."""
 
+RELEVANCE_TERMS: Mapping[str, str] = {
+    "entropy": "tilestream.relevance.information:Entropy",
+    "gradient": "tilestream.relevance.gradient:Gradient",
+}
+"""Terms of a relevance that need nothing but the image, by name; others come as `module:callable` or through the
+entry-point group `tilestream.relevance_terms`."""
+
 _BLOCK_BYTES = 1 << 22
 WEIGHTS = "weights", "weights_4k"
 """Parameters of a part that name a file or folder of weights."""

@@ -18,6 +18,7 @@ from tilestream.types.image import Region as Region
 from tilestream.types.image import Source as Source
 from tilestream.types.image import Validity as Validity
 from tilestream.types.scores import ScoreMap as ScoreMap
+from tilestream.types.scores import cells_of as cells_of
 from tilestream.types.stages import Aggregator as Aggregator
 from tilestream.types.stages import Batch as Batch
 from tilestream.types.stages import DeviceStage as DeviceStage

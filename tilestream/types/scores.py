@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 import numpy.typing as npt
 
 from tilestream.errors import ConfigError
 from tilestream.types.geometry import Shape
+
+_WHOLE = 1e-6
+"""Share of a cell that is rounding of its edge, not a cell more."""
+
+
+def cells_of(shape: Shape, cell_yx: tuple[float, float]) -> Shape:
+    """Return how many cells cover an image.
+
+    Parameters
+    ----------
+    shape : Shape
+        Size of the image at level 0.
+    cell_yx : tuple of float
+        Edges of a cell in pixels of level 0.
+
+    Returns
+    -------
+    Shape
+        Rows and columns of the grid, at least 1 each; the last cells may reach out of the image.
+    """
+    y, x = (max(1, ceil(edge / cell - _WHOLE)) for edge, cell in zip(shape.yx, cell_yx, strict=True))
+    return Shape(y=y, x=x)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,9 +50,13 @@ class ScoreMap:
     """Size of the image at level 0; the last cells may reach out of it."""
     notes: tuple[str, ...] = ()
     """What a user should know."""
+    floor: float | None = None
+    """Value up to which there is nothing to see, such as the noise of glass; None where no such value is known."""
+    absolute: bool = False
+    """Whether values lie in 0 to 1 and mean the same on every image, so that nobody has to normalise them."""
 
     def __post_init__(self) -> None:
-        grid = tuple(max(1, int(-(-edge // cell))) for edge, cell in zip(self.shape.yx, self.cell_yx, strict=True))
+        grid = cells_of(self.shape, self.cell_yx).yx
         if self.values.shape != grid or self.valid.shape != grid:
             raise ConfigError.of(
                 f"score map `{self.name}`",

@@ -1,0 +1,176 @@
+"""A coarse look at a whole image: read once, for every term that needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tilestream.kernels.companding import compand
+from tilestream.pyramid import Pyramid
+from tilestream.pyramid.coarse import Coarse, mask_level, read_coarse
+from tilestream.types import Array, ImageInfo, ScoreMap, cells_of
+
+Mask = npt.NDArray[np.bool_]
+
+CELL_PX = 8
+"""Edge of a cell in pixels of the coarse picture: 64 um or more on a slide, a 256th of the long edge of others.
+Fewer than 8² values are too few for a histogram."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Look:
+    """An image at the level at which it is looked at as a whole."""
+
+    info: ImageInfo
+    """The image."""
+    coarse: Coarse
+    """Picture, validity and damage."""
+
+    @classmethod
+    def of(cls, pyr: Pyramid) -> Look:
+        """Return a look at an image, at the level of `tilestream.pyramid.coarse.mask_level`.
+
+        Parameters
+        ----------
+        pyr : Pyramid
+            The image.
+
+        Returns
+        -------
+        Look
+            At most 64 MB of picture; nothing finer than its level is read.
+        """
+        return cls(info=pyr.info, coarse=read_coarse(pyr, mask_level(pyr.info)))
+
+    @property
+    def is_labels(self) -> bool:
+        """Return whether values are class numbers, of which differences mean nothing."""
+        return self.info.kind == "labels"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what was damaged."""
+        return tuple(f"coarse picture: {reason}" for reason in self.coarse.damage)
+
+    def codes(self, value_range: tuple[float, float] | None = None) -> tuple[Array, Mask]:
+        """Return the picture in 8-bit codes by a mapping that is the same for every image of its type.
+
+        Parameters
+        ----------
+        value_range : (low, high), optional
+            Values that become the first and last code of a linear mapping; by default the fixed mapping of the type,
+            `tilestream.kernels.companding`: 8-bit samples as they are, others by their logarithm, so that a difference
+            of codes is a contrast. Classes are taken modulo 256 in any case.
+
+        Returns
+        -------
+        codes : ndarray of uint8
+            `(c, y, x)`, a view of interleaved memory.
+        valid : ndarray of bool
+            `(y, x)`; False also where a channel is NaN.
+        """
+        return self._mapped if value_range is None or self.is_labels else self._mapping(value_range)
+
+    @cached_property
+    def _mapped(self) -> tuple[Array, Mask]:
+        if not self.is_labels:
+            return self._mapping(None)
+        numbers = self._channels
+        if numbers.dtype.kind == "f":
+            numbers = np.nan_to_num(numbers)
+        return (numbers.astype(np.int64) & 255).astype(np.uint8), self.coarse.valid
+
+    @property
+    def _channels(self) -> Array:
+        assert self.coarse.pixels is not None
+        return np.moveaxis(self.coarse.pixels, 2, 0)
+
+    def _mapping(self, value_range: tuple[float, float] | None) -> tuple[Array, Mask]:
+        codes, valid = compand(self._channels[None], self.coarse.valid[None], value_range=value_range)
+        return codes[0], self.coarse.valid if valid is None else np.asarray(valid[0])
+
+    @cached_property
+    def intensity(self) -> npt.NDArray[np.float32]:
+        """Return the mean of the codes over all channels, `(y, x)`."""
+        codes, _ = self.codes()
+        return np.asarray(codes.mean(axis=0, dtype=np.float32))
+
+    def score_map(
+        self,
+        name: str,
+        values: npt.NDArray[Any],
+        valid: Mask,
+        *,
+        cell_px: int,
+        floor: float | None = None,
+        notes: Sequence[str] = (),
+    ) -> ScoreMap:
+        """Return scores of cells of the coarse picture as a map of the image.
+
+        Parameters
+        ----------
+        name : str
+            Of the map.
+        values : ndarray
+            `(y, x)`, a number for each cell; what it is where `valid` is False does not matter.
+        valid : ndarray of bool
+            `(y, x)`.
+        cell_px : int
+            Edge of a cell in pixels of the coarse picture.
+        floor : float, optional
+            Value up to which there is nothing to see.
+        notes : sequence of str
+            What a user should know.
+
+        Returns
+        -------
+        ScoreMap
+            In cells of level 0.
+        """
+        scale_y, scale_x = self.coarse.level.scale_yx
+        cell_yx = scale_y * cell_px, scale_x * cell_px
+        rows, columns = cells_of(self.info.shape, cell_yx).yx
+        # A format may say of its levels that they are a little larger or smaller than they are: then the last row of
+        # cells, of which less than a pixel was seen, is the one before it.
+        y, x = (np.minimum(np.arange(n), have - 1) for n, have in zip((rows, columns), values.shape, strict=True))
+        known = valid[np.ix_(y, x)]
+        scores = np.where(known, values[np.ix_(y, x)], 0).astype(np.float32)
+        return ScoreMap(
+            name=name, values=scores, valid=known, cell_yx=cell_yx, shape=self.info.shape, floor=floor,
+            notes=(*self.notes, *notes),
+        )  # fmt: skip
+
+
+def cell_means(values: npt.NDArray[Any], valid: Mask, cell_px: int) -> tuple[npt.NDArray[np.float64], Mask]:
+    """Return the mean of the valid pixels of each cell, and which cells have any.
+
+    Parameters
+    ----------
+    values : ndarray
+        `(y, x)`, finite.
+    valid : ndarray of bool
+        `(y, x)`.
+    cell_px : int
+        Edge of a cell.
+
+    Returns
+    -------
+    means : ndarray of float64
+        `(⌈y / cell_px⌉, ⌈x / cell_px⌉)`, 0 where no pixel is valid.
+    valid : ndarray of bool
+        Of the same shape.
+    """
+    count = _cell_sums(valid, cell_px)
+    total = _cell_sums(values if valid.all() else np.where(valid, values, 0), cell_px)
+    return total / np.maximum(count, 1), count > 0
+
+
+def _cell_sums(values: npt.NDArray[Any], cell_px: int) -> npt.NDArray[np.float64]:
+    for axis in (0, 1):
+        values = np.add.reduceat(values, np.arange(0, values.shape[axis], cell_px), axis=axis, dtype=np.float64)
+    return values
