@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tilestream.pipelines.map import map_tiles as map_tiles
     from tilestream.pipelines.update import update_pyramid as update_pyramid
     from tilestream.plan.tiles import plan_tiles as plan_tiles
+    from tilestream.plan.tokens import plan_tokens as plan_tokens
     from tilestream.pyramid.guides import guided_crop as guided_crop
     from tilestream.pyramid.pyramid import Pyramid as Pyramid
     from tilestream.pyramid.pyramid import open_pyramid as open_pyramid
@@ -40,6 +41,7 @@ _HOMES = {
     "open_cohort": "tilestream.pipelines.cohort_open",
     "open_pyramid": "tilestream.pyramid.pyramid",
     "plan_tiles": "tilestream.plan.tiles",
+    "plan_tokens": "tilestream.plan.tokens",
     "stream_tiles": "tilestream.stream.batches",
     "to_datatree": "tilestream.xr.tree",
     "update_pyramid": "tilestream.pipelines.update",
@@ -62,6 +64,7 @@ __all__ = [
     "open_cohort",
     "open_pyramid",
     "plan_tiles",
+    "plan_tokens",
     "stream_tiles",
     "to_datatree",
     "update_pyramid",

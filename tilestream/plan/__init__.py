@@ -16,6 +16,8 @@ from tilestream.plan.selection import Selection as Selection
 from tilestream.plan.snap import Snap as Snap
 from tilestream.plan.tiles import TilePlan as TilePlan
 from tilestream.plan.tiles import plan_tiles as plan_tiles
+from tilestream.plan.tokens import TokenPlan as TokenPlan
+from tilestream.plan.tokens import plan_tokens as plan_tokens
 
 __all__ = [
     "WEB_MERCATOR_QUAD",
@@ -25,10 +27,12 @@ __all__ = [
     "Snap",
     "TileMatrixSet",
     "TilePlan",
+    "TokenPlan",
     "choose_level",
     "mask_outline",
     "matrix_tiles",
     "plan_tiles",
+    "plan_tokens",
     "quadkey",
     "target_mpp",
     "tile_of_quadkey",

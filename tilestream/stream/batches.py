@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from tilestream.cache import RecentBlocks
 from tilestream.plan.tiles import TilePlan
+from tilestream.plan.tokenplan import TokenPlan
 from tilestream.pyramid.filled import Filled
 from tilestream.pyramid.pyramid import Pyramid
 from tilestream.sources.warming import warm
@@ -304,14 +305,16 @@ def _gather(
     )
 
 
-def stream_tiles(pyramid: Pyramid, plan: TilePlan, *, batch: int = 64, reuse: bool = False) -> Iterator[Batch]:
+def stream_tiles(
+    pyramid: Pyramid, plan: TilePlan | TokenPlan, *, batch: int = 64, reuse: bool = False
+) -> Iterator[Batch]:
     """Yield the tiles of a plan in batches, one unit after the other, in this thread.
 
     Parameters
     ----------
     pyramid : Pyramid
         The image.
-    plan : TilePlan
+    plan : TilePlan or TokenPlan
         Which tiles.
     batch : int
         Most tiles in a batch.
