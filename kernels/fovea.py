@@ -192,7 +192,7 @@ def fovea_gains(
     leaf_grid: tuple[int, int],
     *,
     e0_px: float,
-    leaf_px: int,
+    leaf_px: float,
     levels: int,
     out: Sequence[Array] | None = None,
     backend: str | None = None,
@@ -209,7 +209,7 @@ def fovea_gains(
         Rows and columns of the finest nodes.
     e0_px : float
         Radius of the fovea.
-    leaf_px : int
+    leaf_px : float
         Edge of a finest node in level-0 pixels.
     levels : int
         Of nodes that can be split, at least 1; the coarsest are the roots.

@@ -163,12 +163,10 @@ def test_a_fixation_outside_is_refused_everywhere(y, x, told) -> None:
     assert ts.Fovea(fixations_yx=(20, 40), e0_px=1).levels(shape).shape == (20, 40), "the far corner is in the image"
 
 
-@pytest.mark.parametrize(
-    ("keywords"), [{"leaf_px": 0, "levels": 2}, {"leaf_px": 4, "levels": 0}, {"leaf_px": 4.0, "levels": 2}]
-)
-def test_gains_of_no_tree_are_refused(keywords) -> None:
-    with pytest.raises(ConfigError, match=r"`Fovea\.gains`"):
-        ts.Fovea(**GOOD).gains((5, 10), **keywords)
+@pytest.mark.parametrize(("leaf_px", "levels"), [(0, 2), (float("nan"), 2), (4, 0), (4, 41), (4, 2.0)])
+def test_gains_of_no_tree_are_refused(leaf_px, levels) -> None:
+    with pytest.raises(ConfigError, match=r"`(leaf_px|levels)` of `Fovea\.gains`"):
+        ts.Fovea(**GOOD).gains((5, 10), leaf_px, levels)
 
 
 @pytest.mark.parametrize("patch_px", [0, 2.5, -4])

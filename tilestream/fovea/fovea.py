@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any, Self
 
 import numpy as np
@@ -163,7 +164,7 @@ class Fovea:
         e_px = self._eccentricity(grid, edge_px=cell_px, to_centres=True)
         return np.minimum(level_at(self.law, e_px / self.e0_px), most).astype(np.float32)
 
-    def gains(self, leaf_grid: tuple[int, int], *, leaf_px: int, levels: int) -> list[Field]:
+    def gains(self, leaf_grid: tuple[int, int], leaf_px: float, levels: int) -> list[Field]:
         """Return gains with which `tilestream.kernels.allocate` spends a budget around the fixations.
 
         A node of level l gains 2^(l − L), L being that of its point nearest to a fixation: how much coarser its texels
@@ -175,8 +176,8 @@ class Fovea:
         ----------
         leaf_grid : tuple of int
             Rows and columns of the finest nodes.
-        leaf_px : int
-            Edge of a finest node, px.
+        leaf_px : float
+            Edge of a finest node, px; a fraction where a plan's pixels are no whole number of these.
         levels : int
             Of nodes that can be split, at least 1.
 
@@ -191,11 +192,12 @@ class Fovea:
         ConfigError
             When a fixation is outside of the grid, or a number is not positive.
         """
-        if type(leaf_px) is not int or leaf_px < 1 or type(levels) is not int or not 1 <= levels <= DEEPEST:
-            expected = f"a leaf of at least 1 px and 1 to {DEEPEST} levels"
-            got = f"leaf_px={leaf_px!r}, levels={levels!r}"
-            raise ConfigError.of("`Fovea.gains`", got=got, expected=expected, do="Correct the number.")
-        self.require_inside(Shape(y=leaf_grid[0] * leaf_px, x=leaf_grid[1] * leaf_px))
+        leaf_px = positive("leaf_px", leaf_px, "`Fovea.gains`")
+        if type(levels) is not int or not 1 <= levels <= DEEPEST:
+            raise ConfigError.of(
+                "`levels` of `Fovea.gains`", got=repr(levels), expected=f"from 1 to {DEEPEST}", do="Correct the number."
+            )
+        self.require_inside(Shape(y=ceil(leaf_grid[0] * leaf_px), x=ceil(leaf_grid[1] * leaf_px)))
         if self.law == "inverse-linear":
             fixations = np.array(self.fixations_yx, np.float32)
             found = fovea_gains(fixations, leaf_grid, e0_px=self.e0_px, leaf_px=leaf_px, levels=levels)
@@ -261,14 +263,14 @@ class Fovea:
             )
         return (-(-max(shape.yx) // patch_px) - 1).bit_length() if self.max_level is None else self.max_level
 
-    def _gains_of(self, leaf_grid: tuple[int, int], leaf_px: int, level: int, levels: int) -> Field:
+    def _gains_of(self, leaf_grid: tuple[int, int], leaf_px: float, level: int, levels: int) -> Field:
         """Return the gains of one level by a law that falls faster than float32 can follow.
 
         Beyond the coarsest level they fall as 1/e, else the periphery would gain nothing at all, and what is left of a
         budget would go to a corner.
         """
         grid = (max(1, -(-leaf_grid[0] // 2**level)), max(1, -(-leaf_grid[1] // 2**level)))
-        ratio = self._eccentricity(grid, edge_px=float(leaf_px) * 2**level) / self.e0_px
+        ratio = self._eccentricity(grid, edge_px=leaf_px * 2**level) / self.e0_px
         most = max(1, levels if self.max_level is None else min(levels, self.max_level))
         end = reach_of(self.law, most)
         wanted = np.where(ratio < end, level_at(self.law, np.minimum(ratio, end)), most)
