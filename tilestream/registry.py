@@ -55,6 +55,8 @@ AGGREGATORS: Mapping[str, str] = {
 RELEVANCE_TERMS: Mapping[str, str] = {
     "entropy": "tilestream.relevance.information:Entropy",
     "gradient": "tilestream.relevance.gradient:Gradient",
+    "itti": "tilestream.relevance.itti:CentreSurround",
+    "residual": "tilestream.relevance.residual:SpectralResidual",
 }
 """Terms of a relevance that need nothing but the image, by name; others come as `module:callable` or through the
 entry-point group `tilestream.relevance_terms`."""

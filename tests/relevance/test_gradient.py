@@ -30,6 +30,17 @@ def test_a_ramp_is_its_slope():
     np.testing.assert_allclose(Gradient()(slide(ramp)).values[:, 1:-1], 2)
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "int16", "int32", "float32", "float64"])
+def test_of_other_types_it_is_a_contrast(dtype):
+    """The same picture at four times the light has the same map, and so has one of faint contrasts."""
+    picture = np.tile(1000 + 2 * np.arange(96), (64, 1))
+    once, brighter = (Gradient()(pyramid((picture * k).astype(dtype), mpp=8.0)) for k in (1, 4))
+    np.testing.assert_allclose(once.values, brighter.values, rtol=0.05)
+    octave = np.log2(picture[0, 1:] / picture[0, :-1]).mean()
+    codes_an_octave = once.floor / 2 / np.log2(129 / 128)
+    assert once.values[:, 1:-1].mean() == pytest.approx(octave * codes_an_octave, rel=0.1)
+
+
 @pytest.mark.parametrize("level", [10.0, 5000.0])
 def test_the_edge_of_what_was_measured_is_no_edge(level):
     """A black hole in bright ground: its pixels are stored as 0."""

@@ -22,6 +22,17 @@ def test_robust_is_the_formula():
     np.testing.assert_allclose(normalised(scores(values), "robust")[0], expected, rtol=1e-6)
 
 
+def test_above_a_floor_it_begins_at_0():
+    values = np.array([0, 1, 2, 2.0001, 4, 6, 8, 10])
+    found = normalised(scores(values, floor=2.0), "robust")[0]
+    assert not found[:3].any()
+    assert 0 < found[3] < 1e-3
+    low, median, high = np.percentile(values[3:], (25, 50, 75))
+    s = 1 / (1 + np.exp(-(values - median) / (high - low)))
+    least = 1 / (1 + np.exp(-(2 - median) / (high - low)))
+    np.testing.assert_allclose(found[3:], (s[3:] - least) / (1 - least), atol=1e-7)
+
+
 def test_rank_shares_ties():
     np.testing.assert_allclose(normalised(scores([5, 1, 5, 9]), "rank")[0], [0.5, 0.125, 0.5, 0.875])
 
@@ -47,9 +58,9 @@ def test_tissue_on_a_slide_of_glass_is_told_apart(how):
     values[:100] = np.linspace(0.3, 0.8, 100)
     found = normalised(scores(values, floor=0.2), how)[0]
     tissue, glass = found[:100], found[100:]
-    assert glass.max() < 0.15
-    assert tissue.min() < 0.35
-    assert tissue.max() > 0.65
+    assert not glass.any()
+    assert 0 < tissue.min() < 0.3
+    assert tissue.max() > 0.6
     assert (np.diff(tissue) > 0).all()
 
 

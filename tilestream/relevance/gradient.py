@@ -1,16 +1,17 @@
 """How much the picture changes within each part of an image.
 
-    |∇I| = √( (1/C) Σ_ch (Iy² + Ix²) )        Sobel's filters, `tilestream.kernels.gradient`; 8-bit codes a pixel
+    |∇I| = √( (1/C) Σ_ch (Iy² + Ix²) )        Sobel's filters, `tilestream.kernels.gradient`
 
-averaged over the pixels of a cell whose eight neighbours are all valid: the edge of what was measured is no edge of
-what there is. Of class images it is the share of pixels that have another class beside them.
+in 8-bit codes a pixel, by the fixed mapping of the type (see `Look.codes`) before it is rounded: a contrast, whatever
+the type. It is averaged over the pixels of a cell whose eight neighbours are all valid: the edge of what was measured
+is no edge of what there is. Of class images it is the share of pixels that have another class beside them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +23,9 @@ from tilestream.pyramid import Pyramid
 from tilestream.relevance.look import CELL_PX, Look, Mask, cell_means
 from tilestream.types import Array, ScoreMap
 
-FLOOR_CODES = 1.0
-"""Codes a pixel up to which a change is noise of the camera and of compression."""
+FLOOR_CODES = 2.0
+"""Codes of 8 bits a pixel up to which a change is noise of the camera and of compression; of other types the same
+contrast."""
 
 _AROUND = np.ones((3, 3), np.bool_)
 
@@ -35,7 +37,7 @@ class Gradient:
     cell_px: int = CELL_PX
     """Edge of a cell in pixels of the coarse picture."""
 
-    group: Literal["saliency"] = "saliency"
+    group: ClassVar[Literal["saliency"]] = "saliency"
 
     def __post_init__(self) -> None:
         if self.cell_px < 1:
@@ -56,15 +58,24 @@ class Gradient:
         """Return how much each cell of a coarse picture changes."""
         codes, valid = look.codes()
         inside = surrounded(valid)
-        lengths = _changes(codes) if look.is_labels else gradient_magnitude(codes) / np.float32(sqrt(len(codes)))
+        lengths = _changes(codes) if look.is_labels else _lengths(look, codes)
         means, known = cell_means(lengths, inside, self.cell_px)
-        floor = 0.0 if look.is_labels else FLOOR_CODES
+        floor = 0.0 if look.is_labels else FLOOR_CODES * look.unit
         return look.score_map("gradient", means, known, cell_px=self.cell_px, floor=floor)
 
 
 def surrounded(valid: Mask) -> Mask:
     """Return the pixels that are valid with all their neighbours; beyond the picture everything counts as valid."""
     return valid if valid.all() else ndimage.binary_erosion(valid, _AROUND, border_value=1)
+
+
+def _lengths(look: Look, codes: Array) -> npt.NDArray[np.float32]:
+    if look.codes_per_octave is None:
+        return np.asarray(gradient_magnitude(codes) / np.float32(sqrt(len(codes))))
+    energy = np.zeros(codes.shape[1:], np.float32)
+    for channel in range(len(codes)):
+        energy += np.square(gradient_magnitude(look.plane(channel)))
+    return np.asarray(np.sqrt(energy / np.float32(len(codes))))
 
 
 def _changes(classes: Array) -> npt.NDArray[np.float32]:

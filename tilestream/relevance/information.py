@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log2
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from tilestream.errors import ConfigError
 from tilestream.kernels.coarser_histograms import coarser_histograms
-from tilestream.kernels.companding import FLOAT_PER_OCTAVE, SIGNED_PER_OCTAVE, UNSIGNED_PER_OCTAVE
 from tilestream.kernels.entropy import entropy
 from tilestream.kernels.tile_entropy import tile_entropy
 from tilestream.kernels.tile_histogram import BINS, tile_histograms
@@ -48,7 +47,7 @@ class Entropy:
     value_range: tuple[float, float] | None = None
     """Values that become the first and last code; None = the fixed mapping of the type."""
 
-    group: Literal["information"] = "information"
+    group: ClassVar[Literal["information"]] = "information"
 
     def __post_init__(self) -> None:
         if self.cell_px < 2:
@@ -108,11 +107,8 @@ class Entropy:
             return self.bins
         if look.is_labels:
             return CLASSES
-        dtype = look.info.dtype
-        if dtype.itemsize == 1 or self.value_range is not None:
-            return BINS
-        by_size = {"u": UNSIGNED_PER_OCTAVE, "i": SIGNED_PER_OCTAVE}.get(dtype.kind, {})
-        return min(MOST_BINS, 8 * MOST_BINS // by_size.get(dtype.itemsize, FLOAT_PER_OCTAVE))
+        octave = look.codes_per_octave
+        return BINS if octave is None or self.value_range is not None else min(MOST_BINS, 8 * MOST_BINS // octave)
 
     def _map(
         self, look: Look, by_channel: npt.NDArray[Any], factor: int, kept: npt.NDArray[np.bool_] | None

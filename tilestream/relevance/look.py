@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from math import log2
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tilestream.kernels.companding import compand
+from tilestream.errors import ConfigError
+from tilestream.kernels.companding import (
+    FLOAT_PER_OCTAVE,
+    SIGNED_PER_OCTAVE,
+    UNSIGNED_PER_OCTAVE,
+    code_edges,
+    compand,
+)
 from tilestream.pyramid import Pyramid
 from tilestream.pyramid.coarse import Coarse, mask_level, read_coarse
 from tilestream.types import Array, ImageInfo, ScoreMap, cells_of
@@ -94,11 +102,60 @@ class Look:
         codes, valid = compand(self._channels[None], self.coarse.valid[None], value_range=value_range)
         return codes[0], self.coarse.valid if valid is None else np.asarray(valid[0])
 
+    def need_intensity(self, term: str) -> None:
+        """Raise `ConfigError` for an image of classes, of which a term cannot say anything."""
+        if self.is_labels:
+            raise ConfigError.of(
+                f"term `{term}`", got="an image of classes", expected="an image of intensities",
+                do="Of classes there are `entropy` and `gradient`.",
+            )  # fmt: skip
+
+    @property
+    def codes_per_octave(self) -> int | None:
+        """Return the codes from a value to twice that value; None where codes are the samples."""
+        dtype = self.info.dtype
+        if dtype.itemsize == 1 or self.is_labels:
+            return None
+        by_size = {"u": UNSIGNED_PER_OCTAVE, "i": SIGNED_PER_OCTAVE}.get(dtype.kind, {})
+        return by_size.get(dtype.itemsize, FLOAT_PER_OCTAVE)
+
+    @property
+    def unit(self) -> float:
+        """Return the difference of codes that is a contrast of 1 in 128: one code in the middle of 8 bits."""
+        return 1.0 if self.codes_per_octave is None else self.codes_per_octave * log2(129 / 128)
+
+    def plane(self, channel: int) -> npt.NDArray[np.float32]:
+        """Return the codes of a channel before they are rounded, which would cost faint contrasts of other types.
+
+        Parameters
+        ----------
+        channel : int
+            Its index.
+
+        Returns
+        -------
+        ndarray of float32
+            `(y, x)`, 0 to 255.
+        """
+        codes, _ = self.codes()
+        if self.codes_per_octave is None:
+            return np.asarray(codes[channel], np.float32)
+        samples = self._channels[channel]
+        if samples.dtype.itemsize <= 2:
+            table, lowest = _table(samples.dtype.str)
+            return np.asarray(table[samples.astype(np.int32) - lowest])
+        return _unrounded(np.nan_to_num(samples), samples.dtype)
+
     @cached_property
     def intensity(self) -> npt.NDArray[np.float32]:
-        """Return the mean of the codes over all channels, `(y, x)`."""
+        """Return the mean of the unrounded codes over all channels, `(y, x)`."""
         codes, _ = self.codes()
-        return np.asarray(codes.mean(axis=0, dtype=np.float32))
+        if self.codes_per_octave is None:
+            return np.asarray(codes.mean(axis=0, dtype=np.float32))
+        total = self.plane(0)
+        for channel in range(1, len(codes)):
+            total += self.plane(channel)
+        return total / np.float32(len(codes))
 
     def score_map(
         self,
@@ -146,6 +203,27 @@ class Look:
         )  # fmt: skip
 
 
+def _unrounded(values: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[np.float32]:
+    """Return codes with what lies between them: linear from one edge of the mapping to the next."""
+    edges = code_edges(dtype)
+    first = int(np.argmax(np.isfinite(edges)))  # the mapping of signed types leaves code 0 out
+    return np.asarray(np.interp(values, edges[first:], np.arange(first, len(edges)) + 0.5), np.float32)
+
+
+@lru_cache(maxsize=4)
+def _table(dtype: str) -> tuple[npt.NDArray[np.float32], int]:
+    """Return the unrounded code of every value of a 16-bit type, and the lowest value."""
+    limits = np.iinfo(dtype)
+    return _unrounded(np.arange(limits.min, limits.max + 1), np.dtype(dtype)), int(limits.min)
+
+
+def seen(valid: Mask, cell_px: int) -> Mask:
+    """Return which cells hold a valid pixel."""
+    for axis in (0, 1):
+        valid = np.logical_or.reduceat(valid, np.arange(0, valid.shape[axis], cell_px), axis=axis)
+    return valid
+
+
 def cell_means(values: npt.NDArray[Any], valid: Mask, cell_px: int) -> tuple[npt.NDArray[np.float64], Mask]:
     """Return the mean of the valid pixels of each cell, and which cells have any.
 
@@ -165,12 +243,13 @@ def cell_means(values: npt.NDArray[Any], valid: Mask, cell_px: int) -> tuple[npt
     valid : ndarray of bool
         Of the same shape.
     """
-    count = _cell_sums(valid, cell_px)
-    total = _cell_sums(values if valid.all() else np.where(valid, values, 0), cell_px)
+    count = cell_sums(valid, cell_px)
+    total = cell_sums(values if valid.all() else np.where(valid, values, 0), cell_px)
     return total / np.maximum(count, 1), count > 0
 
 
-def _cell_sums(values: npt.NDArray[Any], cell_px: int) -> npt.NDArray[np.float64]:
+def cell_sums(values: npt.NDArray[Any], cell_px: int) -> npt.NDArray[np.float64]:
+    """Return the sum over each cell of a plane, `(⌈y / cell_px⌉, ⌈x / cell_px⌉)`."""
     for axis in (0, 1):
         values = np.add.reduceat(values, np.arange(0, values.shape[axis], cell_px), axis=axis, dtype=np.float64)
     return values

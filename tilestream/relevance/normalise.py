@@ -1,14 +1,15 @@
 """Scores of any unit in 0 to 1, by image, so that terms can be added up.
 
-    robust    1 / (1 + exp(−(x − median) / (upper quartile − lower quartile)))
+    robust    s(x) = 1 / (1 + exp(−(x − median) / (upper quartile − lower quartile)));
+              with a floor f: (s(x) − s(f)) / (1 − s(f)), and 0 below it
     rank      (rank − ½) / n, equal values sharing the mean of their ranks
     none      as they are; refused outside 0 to 1
 
 Of valid cells alone. Most of a slide is glass: median and quartiles of all cells would be those of glass, the distance
 of its quartiles would be noise, and every piece of tissue would lie so many of these distances away that all come out
 as 1. So a map states the value up to which there is nothing to see, its `floor`, and cells up to it have no part in
-median, quartiles and ranks: `robust` measures them by those of the rest, which leaves them low, `rank` makes them 0. A
-map of which no cell exceeds the floor, an empty slide, is 0 everywhere. A map of one value and no floor is ½.
+median, quartiles and ranks and become 0: nothing to see is not relevant. A map of which no cell exceeds the floor, an
+empty slide, is 0 everywhere. A map of one value and no floor is ½.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def normalised(scores: ScoreMap, how: Normalisation) -> npt.NDArray[np.float32]:
     known = scores.values[scores.valid].astype(np.float64)
     if known.size:
         out[scores.valid] = _as_is(scores.name, known) if scores.absolute or how == "none" else _BY_NAME[how](
-            known, known if scores.floor is None else known[known > scores.floor]
+            known, scores.floor
         )  # fmt: skip
     return out
 
@@ -80,7 +81,8 @@ def _as_is(name: str, known: Values) -> Values:
     return known
 
 
-def _robust(known: Values, crowd: Values) -> Values:
+def _robust(known: Values, floor: float | None) -> Values:
+    crowd = known if floor is None else known[known > floor]
     if not crowd.size:
         return np.zeros_like(known)
     least = ROUNDING * float(np.abs(known).max())
@@ -92,10 +94,18 @@ def _robust(known: Values, crowd: Values) -> Values:
         if not away.size:
             return np.full_like(known, 0.5)
         scale = float(np.median(away))
-    return np.asarray(1 / (1 + np.exp(-np.clip((known - median) / scale, -_MOST, _MOST))))
+
+    def sigmoid(values: Any) -> Values:
+        return np.asarray(1 / (1 + np.exp(-np.clip((values - median) / scale, -_MOST, _MOST))))
+
+    if floor is None:
+        return sigmoid(known)
+    least = float(sigmoid(floor))
+    return np.where(known > floor, (sigmoid(known) - least) / (1 - least), 0)
 
 
-def _rank(known: Values, crowd: Values) -> Values:
+def _rank(known: Values, floor: float | None) -> Values:
+    crowd = known if floor is None else known[known > floor]
     if not crowd.size:
         return np.zeros_like(known)
     values, counts = np.unique(crowd, return_counts=True)

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from tilestream.errors import ConfigError
 from tilestream.pyramid import Pyramid
 from tilestream.relevance.grammar import Maker, terms_of
-from tilestream.relevance.look import CELL_PX, Look
+from tilestream.relevance.look import CELL_PX, Look, seen
 from tilestream.relevance.normalise import Normalisation, check_normalisation, normalised
 from tilestream.relevance.regrid import regrid
 from tilestream.relevance.term import CoarseTerm, Term, term_recipe
@@ -38,7 +38,7 @@ class Relevance:
     normalise: Normalisation = "robust"
     """`robust`, `rank` or `none`, see `tilestream.relevance.normalise`."""
 
-    group: Literal["query"] = "query"
+    group: ClassVar[Literal["query"]] = "query"
 
     def __post_init__(self) -> None:
         check_normalisation(self.normalise)
@@ -160,9 +160,8 @@ class Relevance:
 
 def _seen(look: Look) -> ScoreMap:
     """Return which cells of a coarse picture hold a valid pixel."""
-    rows, columns = (range(0, edge, CELL_PX) for edge in look.coarse.valid.shape)
-    seen = np.logical_or.reduceat(np.logical_or.reduceat(look.coarse.valid, rows, axis=0), columns, axis=1)
-    return look.score_map("valid", seen, seen, cell_px=CELL_PX)
+    cells = seen(look.coarse.valid, CELL_PX)
+    return look.score_map("valid", cells, cells, cell_px=CELL_PX)
 
 
 def _checked(name: str, found: object, pyr: Pyramid) -> ScoreMap:

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from tests.plan.build import pyramid
+from tests.relevance.made import as_floats, flawed, glass, slide, texture
+from tilestream.errors import ConfigError
+from tilestream.relevance import SpectralResidual
+from tilestream.relevance.residual import spectral_residual
+
+
+def by_the_paper(image):
+    """The formula, with the box taken by its sum over shifts."""
+    spectrum = np.fft.fft2(image)
+    log = np.log(np.abs(spectrum))
+    box = sum(np.roll(log, (dy, dx), (0, 1)) for dy in (-1, 0, 1) for dx in (-1, 0, 1)) / 9
+    back = np.fft.ifft2(np.exp(log - box + 1j * np.angle(spectrum)))
+    return ndimage.gaussian_filter(np.abs(back) ** 2, 2.5, mode="nearest")
+
+
+@pytest.mark.parametrize("size", [(64, 64), (64, 48), (33, 17)])
+def test_is_the_formula(size):
+    image = np.random.default_rng(0).random(size) * 100
+    np.testing.assert_allclose(spectral_residual(image), by_the_paper(image), rtol=1e-8)
+
+
+def test_the_odd_one_out_among_stripes():
+    stripes = np.tile(128 + 60 * np.sin(np.arange(512) * 2 * np.pi / 32), (512, 1))
+    stripes[200:248, 300:348] = stripes[200:248, 300:348].T
+    found = SpectralResidual()(slide(stripes.astype(np.uint8)))
+    assert found.values.shape == (64, 64)
+    y, x = np.unravel_index(found.values.argmax(), found.values.shape)
+    assert abs(y - 28) <= 6  # within the square or at its edge
+    assert abs(x - 40) <= 6
+
+
+def test_glass_is_0():
+    found = SpectralResidual()(slide(glass(256, 256)))
+    assert not found.values.any()
+    assert found.valid.all()
+
+
+def smooth(seed=0, size=384):
+    noise = np.random.default_rng(seed).normal(0, 1, (size, size))
+    return 120 + 400 * ndimage.gaussian_filter(noise, 6, mode="wrap")
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_black_hole_does_not_shine(seed):
+    hole = np.s_[130:250, 150:270]
+    picture = smooth(seed)
+    found = SpectralResidual()(as_floats(picture, hole))
+    assert not found.valid[17:31, 19:33].any()
+    near = np.zeros(found.values.shape, np.bool_)
+    near[14:34, 16:36] = True
+    near &= found.valid
+    elsewhere = found.values[found.valid & ~near]
+    # beside the hole it is what it is elsewhere; with the hole left black it is several times that
+    assert found.values[near].mean() < 1.5 * elsewhere.mean()
+    assert found.values[near].max() < 1.2 * elsewhere.max()
+    black = picture.copy()
+    black[hole] = 0
+    shines = SpectralResidual()(as_floats(black))
+    assert shines.values[near].mean() > 2 * shines.values[found.valid & ~near].mean()
+
+
+def test_damage_is_not_valid():
+    found = SpectralResidual()(flawed(texture(192, 192)))
+    assert not found.valid[8:16, 8:16].any()
+    assert "a cut stream" in found.notes[0]
+
+
+def test_refusals():
+    with pytest.raises(ConfigError, match="an image of classes"):
+        SpectralResidual()(pyramid(np.zeros((32, 32), np.uint8), kind="labels"))
+    with pytest.raises(ConfigError, match="at least 8 px"):
+        SpectralResidual(long_px=4)
