@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.plan.build import blank, blobs
+from tests.plan.build import blank, blobs, info, pyramid
 from tests.strategies import shapes
 from tilestream.errors import ConfigError
 from tilestream.fovea import Fovea
@@ -14,6 +14,12 @@ from tilestream.plan import plan_tokens
 from tilestream.pyramid import open_pyramid
 from tilestream.stream.batches import stream_tiles
 from tilestream.types import Plan, Receipt, ScoreMap, Shape
+
+
+def described(height_px, width_px, *, scales=(1,), **fields):
+    """An image of which there is only a description."""
+    known = info(height_px, width_px, scales=scales, **fields)
+    return pyramid(np.zeros((1, 1), np.uint8), levels=known.levels, mpp_yx=known.mpp_yx, content=known.content)
 
 
 def scores_of(shape, *, seed=0, cell=13.5, holes=0.3):
@@ -103,7 +109,7 @@ def test_a_complete_tree_of_273_nodes():
     ("edge", "patch_px", "e0_px", "tokens", "most"), [(1024, 16, 45.0, 268, 4), (131_072, 256, 2048.0, 2620, 9)]
 )
 def test_a_fovea_in_the_middle(edge, patch_px, e0_px, tokens, most):
-    pyr, fovea = blank(Shape(y=edge, x=edge)), Fovea(fixations_yx=(edge / 2, edge / 2), e0_px=e0_px)
+    pyr, fovea = described(edge, edge), Fovea(fixations_yx=(edge / 2, edge / 2), e0_px=e0_px)
     plan = plan_tokens(pyr, budget=tokens, fovea=fovea, patch_px=patch_px, max_level=most)
     gains = fovea.gains((edge // patch_px, edge // patch_px), leaf_px=patch_px, levels=most)
     assert len(plan) == tokens
