@@ -18,6 +18,8 @@ from tilestream.plan.tiles import TilePlan as TilePlan
 from tilestream.plan.tiles import plan_tiles as plan_tiles
 from tilestream.plan.tokens import TokenPlan as TokenPlan
 from tilestream.plan.tokens import plan_tokens as plan_tokens
+from tilestream.plan.walk import WalkPlan as WalkPlan
+from tilestream.plan.walk import plan_walk as plan_walk
 
 __all__ = [
     "WEB_MERCATOR_QUAD",
@@ -28,11 +30,13 @@ __all__ = [
     "TileMatrixSet",
     "TilePlan",
     "TokenPlan",
+    "WalkPlan",
     "choose_level",
     "mask_outline",
     "matrix_tiles",
     "plan_tiles",
     "plan_tokens",
+    "plan_walk",
     "quadkey",
     "target_mpp",
     "tile_of_quadkey",

@@ -15,6 +15,7 @@ from tilestream.plan.levels import TOLERANCE, LevelChoice, choose_level
 from tilestream.plan.selection import MIN_SHARE, Selection, tile_shares
 from tilestream.plan.tiles import image_key
 from tilestream.plan.tokenlevels import COARSE, token_level
+from tilestream.plan.tokenplan import TokenPlan
 from tilestream.plan.tree import TokenTree
 from tilestream.plan.where import select
 from tilestream.pyramid import Pyramid
@@ -88,27 +89,83 @@ class Ground:
             return None
         return tile_shares(self.selection, self.levels[level], self.grid(level))
 
-    def tokens(self, nodes: Sequence[npt.NDArray[np.bool_]]) -> tuple[Ints, Ints]:
-        """Return nodes as tokens, `(n, 4)` level, y, x, size, and the number of each one's grid, finest grid first.
+    def tokens(self, level: int, chosen: npt.NDArray[np.bool_]) -> Ints:
+        """Return squares of a token level as tokens, `(n, 4)` level, y, x, size, row by row."""
+        y, x = np.nonzero(chosen)
+        size = self.squares.patch_px << level
+        return np.column_stack([np.full(len(y), level), y * size, x * size, np.full(len(y), size)]).astype(np.int64)
+
+    def plan(
+        self, tokens: Ints, *, is_leaf: npt.NDArray[np.bool_], scores: npt.NDArray[np.float32], is_cut: bool = True
+    ) -> TokenPlan:
+        """Return the plan of tokens that are in the order of its rows.
 
         Parameters
         ----------
-        nodes : sequence of ndarray of bool
-            `(y, x)` of each grid of the tree.
+        tokens : ndarray of int64
+            `(n, 4)`.
+        is_leaf, scores : ndarray
+            `(n,)` each.
+        is_cut : bool
+            Whether leaves cover all that is wanted.
 
         Returns
         -------
-        tokens, grid : ndarray of int64
-            Not yet in the order of rows.
+        TokenPlan
+            With the selected share of each token.
         """
-        found = []
-        for number, (level, chosen) in enumerate(zip(self.tree.levels, nodes, strict=True)):
-            y, x = np.nonzero(chosen)
-            size = self.squares.patch_px << level
-            columns = (np.full(len(y), level), y * size, x * size, np.full(len(y), size), np.full(len(y), number))
-            found.append(np.column_stack(columns).astype(np.int64))
-        rows = np.concatenate(found)
-        return rows[:, :4], rows[:, 4]
+        used = np.unique(tokens[:, 0]).tolist()
+        share = None if self.selection is None else np.ones(len(tokens), np.float32)
+        for level in used if share is not None else ():
+            here, shares = tokens[:, 0] == level, self.shares(level)
+            if share is not None and shares is not None:
+                share[here] = shares[tuple((tokens[here, 1:3] // tokens[here, 3:]).T)]
+        return TokenPlan(
+            image=self.image,
+            base=self.levels[0],
+            levels=self.levels[: max(used, default=0) + 1],
+            patch_px=self.squares.patch_px,
+            tokens=tokens,
+            is_leaf=is_leaf,
+            is_cut=is_cut,
+            super_tile_px=self.super_tile_px,
+            mpp_yx=self.choice.mpp_yx,
+            where=self.where,
+            scores=scores,
+            share=share,
+            selection=self.selection,
+            notes=self.notes + note_of_reduced(self.levels, used),
+        )
+
+    def require_budget(self, budget: int) -> int:
+        """Return a budget that pays for the coarsest level at least.
+
+        Parameters
+        ----------
+        budget : int
+            Most tokens.
+
+        Returns
+        -------
+        int
+            The same.
+
+        Raises
+        ------
+        ConfigError
+            When it is no whole number or too small; the message says how small it can be.
+        """
+        least = max(1, self.tree.roots)
+        if isinstance(budget, bool) or int(budget) != budget or budget < least:
+            raise ConfigError.of(
+                "`budget` (`--budget`)",
+                got=budget,
+                expected=f"at least {least}, the wanted squares of the coarsest level"
+                if least > 1
+                else "at least 1 token",
+                do=f"Give {least} or more, or allow coarser levels." if least > 1 else "Give a whole number.",
+            )
+        return int(budget)
 
 
 def square_grid(area: Shape, patch_px: int) -> TileGrid:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from tilestream.errors import ConfigError
 from tilestream.fovea import Fovea
-from tilestream.plan.ground import Ground, Squares, lay_ground, note_of_reduced
+from tilestream.plan.ground import Ground, Squares, lay_ground
 from tilestream.plan.mass import area_shares, score_mass
 from tilestream.plan.selection import Selection
 from tilestream.plan.tokenplan import TokenPlan, row_order
@@ -118,12 +118,12 @@ def plan_tokens(  # noqa: PLR0913 - the public call: each option of a plan is on
     single = levels is not None and len(tree.levels) == 1
     falloff = None if fovea is None else _falloff(ground, fovea, single=single)
     if single:
-        chosen = (best(mass[0] if falloff is None else mass[0] * falloff[0], _budget(budget, 1)),)
+        chosen = (best(mass[0] if falloff is None else mass[0] * falloff[0], ground.require_budget(budget)),)
         return _plan(ground, seen, chosen, chosen, is_cut=False)
     gains = gains_of(tree, mass)
     if falloff is not None:
         gains = [gain * one for gain, one in zip(gains, falloff, strict=True)]
-    splits = cut(tree, gains, _budget(budget, tree.roots), nodes=count == "nodes")
+    splits = cut(tree, gains, ground.require_budget(budget), nodes=count == "nodes")
     nodes, leaves = nodes_of(tree, splits)
     return _plan(ground, seen, nodes if count == "nodes" else leaves, leaves)
 
@@ -181,52 +181,21 @@ def _falloff(ground: Ground, fovea: Fovea, *, single: bool) -> list[Mass]:
     return [gains[gap * step - 1].astype(np.float64) / tree.side**step for step in steps]
 
 
-def _budget(budget: int, least: int) -> int:
-    """Return the budget, or say how small it can be."""
-    if isinstance(budget, bool) or int(budget) != budget or budget < least:
-        raise ConfigError.of(
-            "`budget` (`--budget`)",
-            got=budget,
-            expected=f"at least {least}, the wanted squares of the coarsest level",
-            do=f"Give {least} or more, or allow coarser levels.",
-        )
-    return int(budget)
-
-
 def _plan(
     ground: Ground, seen: _Seen, nodes: Sequence[Mask], leaves: Sequence[Mask], *, is_cut: bool = True
 ) -> TokenPlan:
     """Return the plan of some nodes, in the order of its rows."""
-    tokens, grid = ground.tokens(nodes)
-    order = row_order(tokens, ground.super_tile_px)
-    tokens, grid = tokens[order], grid[order]
-    is_leaf, scores = np.ones(len(tokens), np.bool_), np.ones(len(tokens), np.float32)
-    share = None if ground.selection is None else np.ones(len(tokens), np.float32)
+    tokens, is_leaf, scores = [], [], []
     relevance, area = seen.relevance, seen.area
-    for number, level in enumerate(ground.tree.levels):
+    for number, (level, here, leaf) in enumerate(zip(ground.tree.levels, nodes, leaves, strict=True)):
         if number:
             relevance, area = pooled(relevance, ground.tree.side), pooled(area, ground.tree.side)
-        here = grid == number
-        if here.any():
-            at = tuple((tokens[here, 1:3] // tokens[here, 3:]).T)
-            is_leaf[here], scores[here] = leaves[number][at], relevance[at] / area[at]
-            shares = ground.shares(level)
-            if share is not None and shares is not None:
-                share[here] = shares[at]
-    used = np.unique(tokens[:, 0]).tolist()
-    return TokenPlan(
-        image=ground.image,
-        base=ground.levels[0],
-        levels=ground.levels[: max(used, default=0) + 1],
-        patch_px=ground.squares.patch_px,
-        tokens=tokens,
-        is_leaf=is_leaf,
-        is_cut=is_cut,
-        super_tile_px=ground.super_tile_px,
-        mpp_yx=ground.choice.mpp_yx,
-        where=ground.where,
-        scores=scores,
-        share=share,
-        selection=ground.selection,
-        notes=ground.notes + seen.notes + note_of_reduced(ground.levels, used),
+        tokens.append(ground.tokens(level, here))
+        is_leaf.append(leaf[here])
+        scores.append((relevance[here] / area[here]).astype(np.float32))
+    rows = np.concatenate(tokens)
+    order = row_order(rows, ground.super_tile_px)
+    found = ground.plan(
+        rows[order], is_leaf=np.concatenate(is_leaf)[order], scores=np.concatenate(scores)[order], is_cut=is_cut
     )
+    return replace(found, notes=found.notes + seen.notes)

@@ -98,9 +98,15 @@ def pooled(grid: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:
     ndarray
         `(ceil(y / side), ceil(x / side))`, int64 or float64.
     """
-    dtype = np.float64 if grid.dtype.kind == "f" else np.int64
-    rows = np.add.reduceat(grid, np.arange(0, grid.shape[0], side), axis=0, dtype=dtype)
-    return np.asarray(np.add.reduceat(rows, np.arange(0, grid.shape[1], side), axis=1, dtype=dtype))
+    summed = grid if grid.dtype.kind == "f" else grid.astype(np.int64)
+    for axis in (0, 1):  # slice by slice: many times as fast as `np.add.reduceat`
+        across = np.moveaxis(summed, axis, 0)
+        summed = across[::side].copy()
+        for step in range(1, side):
+            part = across[step::side]
+            summed[: len(part)] += part
+        summed = np.moveaxis(summed, 0, axis)
+    return np.ascontiguousarray(summed)
 
 
 def masses(tree: TokenTree, leaf_mass: Mass) -> tuple[Mass, ...]:

@@ -112,8 +112,9 @@ class Receipt:
     """Compressed bytes asked of the source."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Time by step (`read`, `decode`, a stage's name, `write`), summed over this task's threads."""
-    scores: tuple[float, ...] = ()
-    """Coarse scores for plans that look coarse to fine; at most 64."""
+    scores: tuple[float | None, ...] = ()
+    """Coarse scores for plans that look coarse to fine, one a tile in row order, at most 64; None for a tile of which
+    nothing is known, since it is damaged, empty or failed: it is never opened."""
     worker: str = ""
     """Host and process that did it."""
 
