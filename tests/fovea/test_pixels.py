@@ -202,8 +202,9 @@ def test_damage_is_told_and_the_rest_is_seen(slide) -> None:
     pyramid = ts.open_pyramid(str(slide[0]), cache_bytes=0)
     torn = replace(pyramid, source=Torn(pyramid.source))
     tokens = TokenPixels(LevelsOfPyramid(torn, plan_levels((640, 600)), HOW), patch_px=16)
-    found = tokens.read(np.array([[0, 0, 0, 16], [0, 64, 64, 16]], np.int64))
-    assert list(found.damage) == [0]
+    found = tokens.read(np.array([[0, 0, 32, 16], [0, 0, 48, 16], [0, 0, 64, 16], [0, 64, 64, 16]], np.int64))
+    assert list(found.damage) == [0, 1], "not their neighbour, which is read together with them"
     assert "no EOI marker" in found.damage[0]
-    assert_array_equal(found.share, [0, 1])
-    assert not found.pixels[0].any(), "the mean colour, as of all that is not valid"
+    assert_array_equal(found.share, [0, 0, 1, 1])
+    assert not found.pixels[:2].any(), "the mean colour, as of all that is not valid"
+    assert found.pixels[2].any()

@@ -16,9 +16,9 @@ class GazePredictor:
         v ← v + (1 − exp(−Δt/smoothing))·(Δx/Δt − v)        velocity from the samples
         x(t + h) = x + v·damping·(1 − exp(−h/damping))      goes on, and comes to rest
 
-    On traces of pursuits and saccades at 60 Hz half of the tokens that a gaze comes to see were foreseen one sample
-    before, for as many again that were not seen. It hardly depends on the constants: without damping it were 3 % more
-    late ones fewer and 5 % more in vain, with the velocity of two samples alone 1 % fewer.
+    On made-up traces of fixations, saccades and pursuits at 60 Hz, 51 % of the tokens that a gaze comes to see are
+    foreseen one sample before, and as many again in vain (`tests/fovea/test_gaze.py`). The constants matter little:
+    twice the damping's time, or velocity without smoothing, change that by 1 or 2 %.
     """
 
     horizon_s: float | None = None
