@@ -14,6 +14,7 @@ from tilestream.models.weights import missing_weights
 from tilestream.pipelines.recipe import params_recipe
 from tilestream.registry import source_digest
 from tilestream.sinks.facts import PlanFacts
+from tilestream.sinks.storerecord import is_mixed, token_levels
 from tilestream.types import Hierarchy, StageSpec
 
 HEAD = "head"
@@ -209,9 +210,16 @@ def require_grid(chains: Mapping[str, StageChain], facts: PlanFacts) -> None:
     Raises
     ------
     ConfigError
-        For tiles that another program has cut off any grid.
+        For tiles of several sizes, or that another program has cut off any grid.
     """
     for name, chain in chains.items():
+        if facts.depths and chain.region is not None:
+            raise ConfigError.of(
+                f"region stage `{chain.region.target}` of `{name}`",
+                got="a budget: tiles of several sizes, which lie on no common grid",
+                expected="tiles side by side, of which it takes squares",
+                do="Give --region-stage mean for the mean of all tiles, or leave out --budget.",
+            )
         if facts.is_listed and chain.region is not None:
             raise ConfigError.of(
                 f"region stage `{chain.region.target}` of `{name}`",
@@ -327,6 +335,7 @@ def _described(features: Mapping[str, Any]) -> dict[str, Any]:
     contract = (features.get("stage") or {}).get("contract") or {}
     found = {name: contract.get(name) for name in DECISIVE}
     found |= {name: features.get(name) for name in ("tile_px", "mpp")}
+    found["levels"] = features.get("levels", "the finest alone") if features else None
     above = features.get("chain") or {}
     found |= {"region stage": above.get("region"), "region_px": above.get("region_px")}
     return {name: value for name, value in found.items() if value is not None}
@@ -336,6 +345,7 @@ def _described_by(recipe: Mapping[str, Any], encoder: str) -> dict[str, Any]:
     plan = recipe["plan"]
     stage, chain = recipe["stages"].get(encoder), recipe.get("chains", {}).get(encoder, {})
     features = {"stage": stage, "tile_px": plan["tile_px"], "mpp": plan["mpp"]}
+    features |= {"levels": token_levels(recipe)} if is_mixed(recipe) else {}
     return _described({**features, "chain": {**chain, "region_px": plan.get("region_px")} if "region" in chain else {}})
 
 

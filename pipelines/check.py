@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from tilestream.errors import ConfigError, TilestreamError
 from tilestream.pipelines.calibrate import calibrate
 from tilestream.pipelines.cohort import Cohort, Entry, no_inputs
+from tilestream.pipelines.cutting import TileCut
 from tilestream.pipelines.forecast import Forecast, Machine, forecast_run, project_run
-from tilestream.pipelines.image import chosen, encoders_for, plan_image
+from tilestream.pipelines.image import chosen, encoders_for
 from tilestream.pipelines.keys import is_remote
 from tilestream.pipelines.where_folder import give_coordinates
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
@@ -175,7 +176,8 @@ class _Check:
         encoders = encoders_for(config, pyramid.info)
         where = entry.mask or config.where
         # finding tissue would read pixels; patches that are listed are known
-        plan = plan_image(pyramid, encoders, config, where=where if is_patch_file(where) else "all")
+        cut = TileCut(encoders=encoders, config=config)
+        plan = cut.plan(pyramid, where=where if is_patch_file(where) else "all")
         project_run(pyramid, plan, encoders, config, self.machine).require(self.machine.memory_bytes, entry.key)
         forecast = forecast_run(entry.url, plan, encoders, config, pyramid=pyramid, machine=self.machine)
         notes = (*row.notes, *plan.notes)

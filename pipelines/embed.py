@@ -34,6 +34,7 @@ from tilestream.pipelines.report_advice import Setting
 from tilestream.pipelines.report_rows import InputRow, RunFacts
 from tilestream.pipelines.running import run_jobs
 from tilestream.pipelines.tally import Tally
+from tilestream.pipelines.tokens import TokenChoice
 from tilestream.pipelines.where_folder import give_coordinates
 from tilestream.pyramid.pyramid import CACHE_BYTES
 from tilestream.registry import weights_files
@@ -59,6 +60,8 @@ class EmbedConfig:
     """Micrometres per plan pixel; None = what the contract says."""
     halo_px: int = 0
     """Overlap around each tile."""
+    tokens: TokenChoice | None = None
+    """Budget of tokens, and what decides where they lie; None = all tiles are read."""
     invalid: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Class layer → classes whose pixels are not valid, in every image."""
     decibels: str | None = None

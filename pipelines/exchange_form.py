@@ -115,10 +115,13 @@ def vector_bytes(tiles: StoredFeatures, encoders: tuple[str, ...]) -> int:
 
 
 def left_out(tiles: StoredFeatures, encoders: tuple[str, ...]) -> tuple[str, ...]:
-    """Return a note for each encoder that has no vector for some tiles."""
-    counts = {encoder: len(tiles) - len(tiles.ok_rows(encoder)) for encoder in encoders}
+    """Return a note for each encoder that has no vector for some tiles, and one on tiles that lie under finer ones."""
+    opened = int(tiles.opened().sum())
+    leaves = len(tiles) - opened
+    counts = {encoder: leaves - len(tiles.ok_rows(encoder)) for encoder in encoders}
+    covered = f"{opened:,} of {len(tiles):,} tiles, in whose place finer ones were read, are in no file of features"
     return tuple(
-        f"{count:,} of {len(tiles):,} tiles have no vector of {encoder} and are in no file of features"
+        f"{count:,} of {leaves:,} tiles have no vector of {encoder} and are in no file of features"
         for encoder, count in counts.items()
         if count
-    )
+    ) + ((covered,) if opened else ())

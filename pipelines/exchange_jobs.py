@@ -18,11 +18,12 @@ from tilestream.pipelines.exchange_form import (
 from tilestream.sinks import clam, trident
 from tilestream.sinks.featureread import StoredFeatures
 from tilestream.sinks.hdf5 import RECIPE
-from tilestream.sinks.jobfiles import stem_of
+from tilestream.sinks.jobfiles import require_one_size, stem_of
 
 
 def trident_products(tiles: StoredFeatures, options: ExchangeOptions) -> Products:
     """Return the files of TRIDENT's job folder: patches, and vectors of tiles and of the slide by encoder."""
+    require_one_size(tiles, options.to)
     encoders = options.chosen(tiles)
     attributes = trident.patch_attributes(tiles)
     folder, stem = trident.trident_folder(attributes), stem_of(tiles.key)
@@ -50,6 +51,7 @@ def trident_products(tiles: StoredFeatures, options: ExchangeOptions) -> Product
 
 def clam_products(tiles: StoredFeatures, options: ExchangeOptions) -> Products:
     """Return the files of CLAM's folders: patches, and vectors by encoder, once in HDF5 and once as a tensor."""
+    require_one_size(tiles, options.to)
     encoders = options.chosen(tiles)
     stem, recipe = stem_of(tiles.key), partial(recipe_digest, tiles, options, stem_of(tiles.key))
     if not len(tiles):  # CLAM writes no file for a slide without patches, and its readers do not expect one

@@ -31,7 +31,7 @@ from tilestream.sinks.raster import build_raster
 from tilestream.sources.stamps import Stamp, require_unchanged
 from tilestream.stream.journal import FINISH, Journal
 from tilestream.stream.work import Again, Busy
-from tilestream.types import ImageInfo, Receipt
+from tilestream.types import ImageInfo, Receipt, Region
 
 PICTURE = "picture.json"
 
@@ -80,10 +80,10 @@ class FinishImage:
         lease = self.journal.claim(FINISH)
         if lease is None:
             return Busy(key=FINISH)
-        with lease, collect() as meter:
-            return self.journal.summary() or self._finish(meter)
+        with lease:
+            return self.journal.summary() or self._finish()
 
-    def _finish(self, meter: Meter) -> Mapping[str, Any] | Again:
+    def _finish(self) -> Mapping[str, Any] | Again:
         started = time.perf_counter()
         receipts = list(self.journal.receipts().values())
         places = Places.of(self.out, self.key)
@@ -101,21 +101,23 @@ class FinishImage:
             return Again(keys=lost)
         # Both are functions of the features that now lie there: an older one of ours is out of date.
         build_raster(places.features, places.entropy, replace=True)
-        self._draw(places)
+        with collect() as meter:  # of our own stores nothing counts that is read
+            thumbnail = self.pyramid.thumbnail(THUMBNAIL_PX)
+        self._draw(thumbnail, places)
         require_unchanged(self.stamps)
         summary = self._summary(receipts, meter)
         summary["seconds"]["finish"] = time.perf_counter() - started
         self.journal.close(receipts, summary)
         return summary
 
-    def _draw(self, places: Places) -> None:
+    def _draw(self, thumbnail: Region, places: Places) -> None:
         info, plan = self.pyramid.info, self.sink.plan
         cells, cell_yx = _heat_map(places.entropy) if plan.rows else (None, (0, 0))
         polygons = read_geojson(str(places.outline), info)[0] if places.outline.exists() else ()
         step_yx = [plan.grid.step_px * scale for scale in plan.level.scale_yx]
         origin_yx = [start * scale for start, scale in zip(plan.grid.origin_yx, plan.level.scale_yx, strict=True)]
         picture = make_picture(
-            display_pixels(self.pyramid.thumbnail(THUMBNAIL_PX), self.pyramid.channels),
+            display_pixels(thumbnail, self.pyramid.channels),
             cells,
             shape=info.shape,
             cells_yxhw=(origin_yx[0], origin_yx[1], cell_yx[0] * step_yx[0], cell_yx[1] * step_yx[1]),
@@ -151,9 +153,10 @@ class FinishImage:
             "failed": {reason: list(rows) for reason, rows in merge_failed(receipts).items()},
             # What planning and drawing have read belongs to the image too: a coarse level can be most of a small file.
             "bytes_read": sum(receipt.bytes_read for receipt in receipts)
-            + sum(one.get("bytes_read", 0) for one in (self.planned, meter.counts)),
+            + sum(drawn.get("bytes_read", 0) for drawn in (self.planned, meter.counts)),
             "image_bytes": self.image_bytes,
             "image_px": info.shape.area,
+            "tokens": {str(number): depth.tokens for number, depth in enumerate(plan.depths)},
             "pixels_decoded": decoded_px((self.planned, meter.counts, *(receipt.counts for receipt in receipts))),
             "seconds": {"plan": self.plan_s, **add_seconds(receipts)},
             "supertiles_total": self.units,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,14 +16,15 @@ from tilestream.metrics import Meter, collect
 from tilestream.models.pool import Pool
 from tilestream.pipelines.chain import choose_chains, require_bag, require_grid, require_trained_on
 from tilestream.pipelines.cohort import Entry
+from tilestream.pipelines.cutting import Cut, Kept, TileCut
 from tilestream.pipelines.encoders import Encoders, choose_encoders
 from tilestream.pipelines.finish import FinishImage, write_outline
 from tilestream.pipelines.places import Places
 from tilestream.pipelines.reading import stored_bytes
 from tilestream.pipelines.recipe import digest, file_digest, image_recipe, new_recipe
-from tilestream.plan.tiles import TilePlan, plan_tiles
+from tilestream.pipelines.tokens import TokenCut
+from tilestream.plan.tiles import TilePlan
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
-from tilestream.sinks.facts import PlanFacts
 from tilestream.sinks.features import FeatureSink
 from tilestream.sinks.tree import check_replaceable
 from tilestream.sources.stamps import stamps_of
@@ -82,36 +83,26 @@ def chosen(pyramid: Pyramid, entry: Entry, config: EmbedConfig | IngestConfig | 
     )
 
 
-def plan_image(pyramid: Pyramid, encoders: Encoders, config: EmbedConfig, *, where: str) -> TilePlan:
-    """Return the tiles of one image under the options of a run.
+def cut_for(config: EmbedConfig, encoders: Encoders, image: ImageInfo) -> Cut[Any]:
+    """Return how an image is cut for a run.
 
     Parameters
     ----------
-    pyramid : Pyramid
-        The image.
-    encoders : Encoders
-        Say tile edge and resolution.
     config : EmbedConfig
         The options.
-    where : str
-        `tissue`, `all`, or a mask or GeoJSON file.
+    encoders : Encoders
+        Say tile edge and resolution.
+    image : ImageInfo
+        The image.
 
     Returns
     -------
-    TilePlan
-        The plan.
+    Cut
+        Into tiles, or into tokens where there is a budget.
     """
-    return plan_tiles(
-        pyramid,
-        tile_px=encoders.geometry.px,
-        mpp=encoders.geometry.mpp,
-        halo_px=config.halo_px,
-        where=where,
-        super_tile_px=config.super_tile_px,
-        region_px=encoders.chains.region_px,
-        whole_regions=encoders.chains.whole_regions,
-        needs_mpp=encoders.geometry.needs_mpp,
-    )
+    if config.tokens is None:
+        return TileCut(encoders=encoders, config=config)
+    return TokenCut(choice=config.tokens, encoders=encoders, config=config, image=image)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,14 +136,16 @@ class ImageJob:
         stamps = stamps_of(pyramid.source)
         pyramid = chosen(pyramid, self.entry, config)
         encoders = encoders_for(config, pyramid.info)
-        recipe = self._recipe(pyramid, encoders)
+        cut = cut_for(config, encoders, pyramid.info)
+        recipe = self._recipe(pyramid, encoders, cut)
         journal = Journal(root=places.journal, recipe=digest(recipe))
         if (summary := self._finished(journal)) is not None:
             return summary
-        plan = plan_image(pyramid, encoders, config, where=self._where)
-        self._require_memory(pyramid, plan, encoders)
-        encoders.require(pyramid.info, plan.grid)
-        sink = self._sink(pyramid, plan, encoders, recipe)
+        plan = cut.plan(pyramid, where=self._where)
+        self._require_memory(pyramid, cut.alike(plan), encoders)
+        kept = cut.kept(plan, where="file" if self.entry.mask else plan.where)
+        encoders.require(pyramid.info, kept.facts.grid)
+        sink = self._sink(pyramid, kept, encoders, recipe)
         if places.features.exists() and not sink.is_committed():
             differs = partial(difference, new=recipe)
             check_replaceable(places.features, replace=sink.replace, differs=differs)
@@ -162,17 +155,6 @@ class ImageJob:
         if journal.summary() is not None:
             journal.reopen()  # an output was removed by hand: it is made again, from the features if those are there
         write_outline(plan, pyramid.info, places.outline)
-        means = entropy_columns(encoders, pyramid.info)
-        work = TileWork(
-            pyramid=pyramid,
-            stages={**({} if means else {"entropy": ENTROPY}), **{one.name: one.spec for one in encoders.each}},
-            means=means,
-            sink=sink,
-            journal=journal,
-            batch=config.batch,
-            stamps=stamps,
-            tasks=self.machine_tasks,
-        )
         plan_s = time.perf_counter() - started
         finish = FinishImage(
             key=self.key,
@@ -180,7 +162,7 @@ class ImageJob:
             pyramid=pyramid,
             sink=sink,
             units=plan.units,
-            notes=(*plan.notes, *encoders.notes),
+            notes=(*plan.notes, *kept.notes, *encoders.notes),
             journal=journal,
             stamps=stamps,
             planned=dict(meter.counts),
@@ -190,14 +172,25 @@ class ImageJob:
         # The mask behind the plan is on disk as an outline by now, and nobody asks the plan for it any more.
         return Prepared(
             plan=replace(plan, selection=None, begin_at=self.begin_at),
-            work=work,
+            work=self._work(encoders, pyramid=pyramid, sink=sink, journal=journal, stamps=stamps),
             finish=finish,
             facts={
                 "tiles": len(plan),
                 "units": plan.units,
-                "pixels": len(plan) * plan.grid.tile_px**2,
+                "pixels": len(plan) * kept.facts.grid.tile_px**2,
                 "plan_s": plan_s,
             },
+        )
+
+    def _work(self, encoders: Encoders, **parts: Any) -> TileWork:
+        """Return what a worker does with a unit: all encoders, and the entropy where none of them has it."""
+        means = entropy_columns(encoders, parts["pyramid"].info)
+        return TileWork(
+            stages={**({} if means else {"entropy": ENTROPY}), **{one.name: one.spec for one in encoders.each}},
+            means=means,
+            batch=self.config.batch,
+            tasks=self.machine_tasks,
+            **parts,
         )
 
     def _finished(self, journal: Journal) -> Mapping[str, Any] | None:
@@ -210,7 +203,7 @@ class ImageJob:
     def _where(self) -> str:
         return self.entry.mask or self.config.where
 
-    def _recipe(self, pyramid: Pyramid, encoders: Encoders) -> dict[str, Any]:
+    def _recipe(self, pyramid: Pyramid, encoders: Encoders, cut: Cut[Any]) -> dict[str, Any]:
         where = Path(self._where)
         return new_recipe(
             image=image_recipe(pyramid.info),
@@ -223,30 +216,21 @@ class ImageJob:
                 "where": file_digest(where) if where.is_file() else self._where,
                 "super_tile_px": self.config.super_tile_px,
                 **encoders.chains.plan_recipe,
+                **cut.recipe,
             },
             stages={"entropy": asdict(ENTROPY), **{one.name: one.recipe for one in encoders.each}},
             **encoders.chains.recipe,
         )
 
-    def _require_memory(self, pyramid: Pyramid, plan: TilePlan, encoders: Encoders) -> None:
+    def _require_memory(self, pyramid: Pyramid, plans: Sequence[TilePlan], encoders: Encoders) -> None:
         dims = encoders.dims + 1
         decoders = decode_threads(cores=usable_cores(), tasks=self.machine_tasks, on_device=encoders.is_on_device)
-        projection = project(pyramid, plan, batch=self.config.batch, dims=dims, tasks=self.tasks, decoders=decoders)
-        projection.require(memory_limit(self.config.memory_bytes), self.key)
+        for plan in plans:
+            projection = project(pyramid, plan, batch=self.config.batch, dims=dims, tasks=self.tasks, decoders=decoders)
+            projection.require(memory_limit(self.config.memory_bytes), self.key)
 
-    def _sink(self, pyramid: Pyramid, plan: TilePlan, encoders: Encoders, recipe: dict[str, Any]) -> FeatureSink:
-        places = Places.of(self.config.out, self.key)
-        facts = PlanFacts(
-            digest=plan.digest,
-            level=plan.level,
-            grid=plan.grid,
-            super_tile_px=plan.super_tile_px,
-            region_px=encoders.chains.region_px or plan.super_tile_px,
-            rows=len(plan),
-            mpp_yx=plan.mpp_yx,
-            where="file" if self.entry.mask else plan.where,
-            is_listed=plan.is_listed,
-        )
+    def _sink(self, pyramid: Pyramid, kept: Kept, encoders: Encoders, recipe: dict[str, Any]) -> FeatureSink:
+        places, facts = Places.of(self.config.out, self.key), kept.facts
         cells = facts.region_px // facts.grid.step_px
         chains = encoders.chains.bind({one.name: len(one.outputs) for one in encoders.each}, cells=cells)
         require_grid(chains, facts)
@@ -260,6 +244,8 @@ class ImageJob:
             encoders=tuple((one.name, one.outputs) for one in encoders.each),
             new_pooler=Pool,
             chains=chains,
+            scalars=kept.scalars,
+            opened=kept.opened,
             recipe=recipe,
             recipe_digest=digest(recipe),
             version=__version__,

@@ -20,7 +20,7 @@ from tilestream.pipelines.report_json import reason_list, totals
 from tilestream.pipelines.report_picture import Picture
 from tilestream.pipelines.report_rows import InputRow, RunFacts
 from tilestream.pipelines.report_where import input_time
-from tilestream.pipelines.report_words import format_bytes, format_rate, format_seconds
+from tilestream.pipelines.report_words import format_bytes, format_rate, format_seconds, format_share
 
 MAX_IGNORED = 200
 """Most ignored files listed; all are counted."""
@@ -131,7 +131,27 @@ def card(row: InputRow, setting: Setting) -> dict[str, Any]:
         "cache": cache_lines(row.cache),
         "advice": input_time(row, setting)["advice"],
         "reasons": [reason_list(row.damaged), reason_list(row.failed)],
+        "levels": token_lines(row),
     }
+
+
+def token_lines(row: InputRow) -> list[dict[str, Any]]:
+    """Return how many tokens of each size a budget was spent on, the finest first; none for tiles of one size.
+
+    Parameters
+    ----------
+    row : InputRow
+        The input.
+
+    Returns
+    -------
+    list of dict
+        `name` and `tokens` each.
+    """
+    return [
+        {"name": "Finest" if level == "0" else f"{2 ** int(level)} × coarser", "tokens": tokens}
+        for level, tokens in row.tokens.items()
+    ]
 
 
 def image_line(row: InputRow) -> list[str]:
@@ -295,6 +315,7 @@ def _environment() -> Environment:
         "bytes": format_bytes,
         "seconds": format_seconds,
         "rate": format_rate,
+        "share": format_share,
         "count": lambda value: f"{value:,}",
         "capitalised": lambda text: text[:1].upper() + text[1:],
     }

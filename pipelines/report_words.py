@@ -34,3 +34,8 @@ def format_rate(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:,.0f}" if value >= 99.5 else f"{value:.3g}"
+
+
+def format_share(share: float) -> str:
+    """Return a share in per cent with two figures, such as `7.3 %` or `0.04 %`."""
+    return f"{float(f'{100 * share:.2g}'):g} %" if share < 0.995 else f"{100 * share:.0f} %"

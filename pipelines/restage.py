@@ -166,6 +166,13 @@ def restage(root: Path, key: str, config: RestageConfig) -> Restaged:
         When the store cannot be read, stages do not fit, or the place is taken by another recipe.
     """
     stored = StoredFeatures.open(root, key)
+    if stored.is_mixed:
+        raise ConfigError.of(
+            f"`{key}`",
+            got="tiles of several sizes, since a budget has decided what was read",
+            expected="tiles side by side, which regions are made of",
+            do="Embed it without --budget; or with --budget and the --slide-stage that is wanted.",
+        )
     known = stored.attributes
     named = [name for name in known["recipe"]["stages"] if name in stored.encoders]  # in the order of its run
     specs = {name: StageSpec(target=known["recipe"]["stages"][name]["target"]) for name in named}

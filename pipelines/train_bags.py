@@ -60,6 +60,8 @@ class TileBags:
         start, stop = int(self._first[number]), int(self._first[number + 1])
         status = self.dataset.variables[f"{self.encoder}_status"][start:stop].values
         ok = np.flatnonzero(status == TileStatus.OK)
+        if "opened" in self.dataset.variables:  # finer tokens have taken their place
+            ok = ok[self.dataset.variables["opened"][start:stop].values[ok] == 0]
         if len(ok) != self.size(number):
             raise DamagedError(
                 f"slide `{self.name(number)}`: {len(ok)} tiles with a vector, {self.size(number)} counted"

@@ -178,6 +178,13 @@ def _cells(store: Path, dataset: xr.Dataset, own: slice) -> Ints:
             expected="tiles side by side",
             do="Run `tilestream embed` without overlapping tiles.",
         )
+    if plan.get("depths"):
+        raise ConfigError.of(
+            f"tiles of `{store}`",
+            got="tiles of several sizes, since a budget has decided what was read",
+            expected="tiles side by side, of which regions are squares",
+            do="Embed the slide without --budget, or move the store away.",
+        )
     if plan.get("listed"):
         raise ConfigError.of(
             f"tiles of `{store}`",

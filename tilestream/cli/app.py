@@ -14,6 +14,7 @@ from tilestream.cli import chainoptions as chaining
 from tilestream.cli import encoding, training
 from tilestream.cli import mapoptions as maps
 from tilestream.cli import options as opt
+from tilestream.cli import tokenoptions as less
 from tilestream.cli.attending import attend
 from tilestream.cli.demo import demo
 from tilestream.cli.encoders import encoders
@@ -149,6 +150,10 @@ def embed(
     paths: opt.Inputs = None,
     manifest: opt.Manifest = None,
     where: opt.Where = "tissue",
+    budget: less.Budget = None,
+    relevance: less.RelevanceTerms = None,
+    fovea: less.FoveaPoints = None,
+    levels: less.TokenLevels = None,
     tile: opt.Tile = None,
     mpp: opt.Mpp = None,
     halo: opt.Halo = 0,
@@ -180,9 +185,8 @@ def embed(
 
     progress = Progress()
     with guarded(as_json=as_json, stopped=lambda: f"{progress.kept()}. {AGAIN}: {same_command()}") as stop:
-        from tilestream.cli.embedding import embed_document, print_embed
+        from tilestream.cli.embedding import embed_shown
         from tilestream.pipelines.cohort import read_cohort
-        from tilestream.pipelines.embed import run_embed
 
         running = {"cluster": cluster, "memory_bytes": memory, "batch": batch, "resume": resume, "strict": strict}
         cut = {"tile_px": tile, "mpp": mpp, "halo_px": halo, "region_px": region, "super_tile_px": super_tile}
@@ -192,19 +196,14 @@ def embed(
         chain = chaining.chain_choice(
             region_stage, slide_stage, weights=weights_4k, seed=random_weights, whole_regions=whole_regions
         )
-        read = {"where": where, "invalid": invalid, "decibels": decibels}
+        tokens = less.token_choice(budget, relevance=relevance, fovea=fovea, levels=levels)
+        read = {"where": where, "invalid": invalid, "decibels": decibels, "tokens": tokens}
         config = opt.embed_config(
             out=out, encoders=encoders, chain=chain, **read, **cut, **running, **caching.cache_fields(cache, disk_cache)
         )
         cohort = read_cohort(paths or [], manifest=manifest, out=out)
-        with progress.shown(len(cohort.entries)):
-            outcome = run_embed(cohort, config, on_event=stop.checked(progress.hear))
-        progress.tell_time(outcome.facts.setting)
-        if as_json:
-            print_json(embed_document(outcome, strict=strict))
-        else:
-            print_embed(outcome, cohort, seconds=time.monotonic() - started, tiles_made=progress.tiles)
-    raise typer.Exit(outcome.exit_code(strict=strict))
+        code = embed_shown(cohort, config, progress=progress, stop=stop, started=started, as_json=as_json)
+    raise typer.Exit(code)
 
 
 app.command()(export)

@@ -132,6 +132,14 @@ def require_chain(config: EmbedConfig) -> None:
             do=f"Give {max(1, round((config.region_px or 0) / tile_px)) * tile_px}, or leave it out.",
         )
     chains = choose_chains(tiles, config.chain, tile_px=tile_px, region_px=config.region_px)
+    with_regions = [name for name, one in chains.each.items() if one.region is not None]
+    if config.tokens is not None and with_regions:
+        raise ConfigError.of(
+            f"the region stage of {', '.join(f'`{name}`' for name in with_regions)}",
+            got="--budget: tiles of several sizes, which lie on no common grid",
+            expected="tiles side by side, of which it takes squares",
+            do="Give --region-stage mean for the mean of all tiles, or leave out --budget.",
+        )
     region_px = chains.region_px or 1
     edge_px = super_tile_edge(tile_px, region_px=region_px, super_tile_px=config.super_tile_px)
     cells = (chains.region_px or edge_px) // tile_px

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from tilestream.cli.lines import print_ignored, print_line
+from tilestream.cli.stopping import print_json
 from tilestream.cli.words import duration, number
 
 if TYPE_CHECKING:
+    from tilestream.cli.progress import Progress
+    from tilestream.cli.stopping import Stop
     from tilestream.pipelines.cohort import Cohort
-    from tilestream.pipelines.embed import RunOutcome
+    from tilestream.pipelines.embed import EmbedConfig, RunOutcome
+    from tilestream.pipelines.report_rows import InputRow
 
 MOST_NOTES = 5
 """Notes on images that are printed, those on most images first; the report has all."""
@@ -41,6 +47,43 @@ def embed_document(outcome: RunOutcome, *, strict: bool) -> dict[str, Any]:
         "report_json": str(outcome.report_json),
         **outcome.document,
     }
+
+
+def embed_shown(
+    cohort: Cohort, config: EmbedConfig, *, progress: Progress, stop: Stop, started: float, as_json: bool
+) -> int:
+    """Return the exit code of a run that is shown while it goes on, and whose outcome is printed.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        The inputs.
+    config : EmbedConfig
+        What to make of them.
+    progress : Progress
+        Shows it.
+    stop : Stop
+        Ends it when it is asked to.
+    started : float
+        When the command began, on the monotonic clock.
+    as_json : bool
+        Whether one JSON document is printed, and nothing else.
+
+    Returns
+    -------
+    int
+        See `RunOutcome.exit_code`.
+    """
+    from tilestream.pipelines.embed import run_embed
+
+    with progress.shown(len(cohort.entries)):
+        outcome = run_embed(cohort, config, on_event=stop.checked(progress.hear))
+    progress.tell_time(outcome.facts.setting)
+    if as_json:
+        print_json(embed_document(outcome, strict=config.strict))
+    else:
+        print_embed(outcome, cohort, seconds=time.monotonic() - started, tiles_made=progress.tiles)
+    return outcome.exit_code(strict=config.strict)
 
 
 def counts(outcome: RunOutcome) -> dict[str, int]:
@@ -114,8 +157,8 @@ def last_line(outcome: RunOutcome, *, seconds: float, tiles_made: int) -> str:
     Returns
     -------
     str
-        Inputs done, failed, ignored; tiles, those damaged and those without a result; regions of a hierarchy; seconds,
-        tiles a second; path of the report.
+        Inputs done, failed, ignored; tiles, those damaged and those without a result; regions of a hierarchy; with a
+        budget the shares of pixels and of bytes read; seconds, tiles a second; path of the report.
     """
     found = counts(outcome)
     before = max(0, found["tiles"] - tiles_made)
@@ -125,8 +168,34 @@ def last_line(outcome: RunOutcome, *, seconds: float, tiles_made: int) -> str:
     regions = f"; {found['regions']:,} region{'' if found['regions'] == 1 else 's'}" if found["regions"] else ""
     regions += f", {found['regions_failed']:,} without a vector" if found["regions_failed"] else ""
     unfit = f", {found['tiles_failed']:,} without a result" if found["tiles_failed"] else ""
+    read = read_words([row for row in outcome.rows if row.tokens])
     return (
         f"{found['done']:,} done{lost}, {found['failed']:,} failed, {found['ignored']:,} ignored; "
-        f"{found['tiles']:,} tiles{earlier}, {found['tiles_damaged']:,} damaged{unfit}{regions}; "
+        f"{found['tiles']:,} tiles{earlier}, {found['tiles_damaged']:,} damaged{unfit}{regions}{read}; "
         f"{duration(seconds)}{rate}; report: {outcome.report_html}"
     )
+
+
+def read_words(rows: Sequence[InputRow]) -> str:
+    """Return what part of some images was read, in words behind a semicolon; nothing where that is not known.
+
+    Parameters
+    ----------
+    rows : sequence of InputRow
+        Images of which a budget has decided what is read.
+
+    Returns
+    -------
+    str
+        Such as `; decoded 9.8 % of the pixels, read 11 % of the bytes`.
+    """
+    from tilestream.pipelines.report_words import format_share
+
+    parts = []
+    pixels = [(sum(row.pixels_decoded.values()), row.image_px) for row in rows if row.pixel_share is not None]
+    if pixels:
+        parts.append(f"decoded {format_share(sum(a for a, _ in pixels) / sum(b for _, b in pixels))} of the pixels")
+    nbytes = [(row.bytes_read, row.image_bytes) for row in rows if row.image_bytes]
+    if nbytes:
+        parts.append(f"read {format_share(sum(a for a, _ in nbytes) / sum(b for _, b in nbytes))} of the bytes")
+    return f"; {', '.join(parts)}" if parts else ""

@@ -278,15 +278,18 @@ def embed_config(**options: Any) -> EmbedConfig:
     ------
     ConfigError
         When `where` is neither a word nor a file, `mpp` is not above 0, `invalid` or `decibels` is not understood,
-        there is no such encoder, or super-tiles cannot be cut into tiles and regions.
+        there is no such encoder, super-tiles cannot be cut into tiles and regions, or a budget is given with what
+        needs tiles of one size.
     """
     from tilestream.cli.chainoptions import require_chain
     from tilestream.cli.encoding import require_encoders
+    from tilestream.cli.tokenoptions import require_tokens
     from tilestream.pipelines.embed import EmbedConfig
     from tilestream.sources.classes import parse_invalid
 
     require_choices(options)
     config = EmbedConfig(**options | {"invalid": parse_invalid(options.get("invalid") or ())})
+    require_tokens(config)
     require_encoders(config)
     require_chain(config)
     return config

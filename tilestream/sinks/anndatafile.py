@@ -23,7 +23,7 @@ from tilestream.types import Array
 
 TILES = "tiles"
 """Name of the tiles, which a table annotates."""
-OBSERVED = ("x", "y", "valid", "tissue", "entropy")
+OBSERVED = ("x", "y", "valid", "tissue", "entropy", "relevance")
 """Columns of a table besides its ids, where the store has them."""
 
 
@@ -73,8 +73,7 @@ class Table:
         nodes.texts(f"{at}var/_index", _unique(tiles.outputs(encoder)))
         for name in ("layers", "obsm", "obsp", "varm", "varp", "uns"):
             nodes.group(f"{at}{name}", encoding("dict", "0.1.0"))
-        height, width = tiles.size_yx
-        centres = tiles.xy(rows) + np.array([width / 2, height / 2])
+        centres = tiles.xy(rows) + tiles.sizes_yx(rows)[:, ::-1] / 2
         nodes.rows(f"{at}obsm/spatial", [centres], rows=len(rows), row_shape=(2,), dtype="float64")
         if tiles.has(encoder, "slide"):
             vector = tiles.read(encoder, group="slide")[:, None]
@@ -83,7 +82,7 @@ class Table:
         self._put_uns(nodes, f"{at}uns")
 
     def _put_obs(self, nodes: Nodes, path: str, rows: Array) -> None:
-        found = [name for name in OBSERVED if self.tiles.has(name)]
+        found = [name for name in OBSERVED if self.tiles.has(name)] + (["size"] if self.tiles.is_mixed else [])
         nodes.group(path, _frame(("tile_id", "library_id", *found)))
         nodes.texts(f"{path}/_index", [str(row) for row in rows.tolist()])
         nodes.rows(f"{path}/tile_id", [rows], rows=len(rows), row_shape=(), dtype="int64")

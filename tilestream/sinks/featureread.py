@@ -101,8 +101,13 @@ class StoredFeatures:
         return tuple(sorted(name for name in names if f"tile/{name}" in self.nodes))
 
     @property
+    def is_mixed(self) -> bool:
+        """Return whether it holds tokens, whose sizes differ; see `sizes_yx`."""
+        return "depths" in self.plan
+
+    @property
     def size_yx(self) -> tuple[float, float]:
-        """Return the edges of a tile's core, pixels of level 0."""
+        """Return the edges of a tile's core, pixels of level 0; of tokens those of the finest."""
         y, x = self.nodes["tile/size"]["attributes"]["size_yx"]
         return float(y), float(x)
 
@@ -154,8 +159,19 @@ class StoredFeatures:
         return read_rows(self.folder / path, RowLayout.of(self.nodes[path]), rows)
 
     def ok_rows(self, encoder: str) -> Ints:
-        """Return the rows that have a vector."""
-        return np.flatnonzero(self.read(f"{encoder}_status") == TileStatus.OK).astype(np.int64)
+        """Return the rows that have a vector; without tokens whose place finer ones have taken."""
+        return np.flatnonzero((self.read(f"{encoder}_status") == TileStatus.OK) & ~self.opened()).astype(np.int64)
+
+    def opened(self) -> npt.NDArray[np.bool_]:
+        """Return which rows are tokens whose place finer ones have taken, `(n,)`."""
+        return self.read("opened") > 0 if self.has("opened") else np.zeros(len(self), np.bool_)
+
+    def sizes_yx(self, rows: Positions | None = None) -> npt.NDArray[np.float64]:
+        """Return the edges of cores, `(n, 2)` in pixels of level 0."""
+        sizes = self.read("size", rows)
+        finest_yx = np.array(self.size_yx)
+        times = np.rint(sizes / finest_yx.prod() ** 0.5) if self.is_mixed else np.ones(len(sizes))
+        return np.asarray(times[:, None] * finest_yx, np.float64)
 
     def xy(self, rows: Positions | None = None) -> npt.NDArray[np.float64]:
         """Return the top-left corners of cores, `(n, 2)` as x, y in pixels of level 0."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tilestream.errors import ConfigError
 from tilestream.sinks.featureread import StoredFeatures
 from tilestream.sinks.hdf5 import put_attributes, put_rows
 from tilestream.sinks.rowsread import Ints
@@ -37,6 +38,17 @@ def stem_of(key: str) -> str:
     stem = PurePosixPath(key).stem
     half = PurePosixPath(stem)
     return half.stem if half.suffix.lower() in COMPOUND else stem
+
+
+def require_one_size(tiles: StoredFeatures, layout: str) -> None:
+    """Raise `ConfigError` for tokens of several sizes, which these folders cannot tell apart."""
+    if tiles.is_mixed:
+        raise ConfigError.of(
+            f"`{tiles.key}`",
+            got="tiles of several sizes, since a budget has decided what was read",
+            expected=f"tiles of one size: {layout} states it once for all",
+            do="Export `--to parquet`, `anndata`, `spatialdata` or `geojson`; or embed it without --budget.",
+        )
 
 
 def whole_xy(tiles: StoredFeatures, rows: Ints | None = None) -> npt.NDArray[np.int64]:

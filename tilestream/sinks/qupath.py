@@ -90,9 +90,11 @@ def _features(
 ) -> Iterator[dict[str, Any]]:
     content = tiles.image.get("content_yxhw") or (0, 0)
     corner = tiles.xy() - (content[1], content[0])
-    height, width = tiles.size_yx
+    sizes, opened = tiles.sizes_yx(), tiles.opened()
     fingerprint, digest = tiles.image["fingerprint"], tiles.plan["digest"]
-    for row, (left, top) in enumerate(corner.tolist()):
+    for row, ((left, top), (height, width)) in enumerate(zip(corner.tolist(), sizes.tolist(), strict=True)):
+        if opened[row]:  # finer tiles lie in its place
+            continue
         x, y = [_short(left), _short(left + width)], [_short(top), _short(top + height)]
         own = {name: float(f"{values[row]:.6g}") for name, values in measurements.items() if np.isfinite(values[row])}
         properties: dict[str, Any] = {

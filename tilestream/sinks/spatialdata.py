@@ -72,8 +72,8 @@ def write_spatialdata(
     tree = TreeWriter(path, names=("shapes", "tables"))
     tree.group("shapes")
     tree.group("tables")
-    xy, (height, width) = tiles.xy(), tiles.size_yx
-    centres = xy + np.array([width / 2, height / 2])
+    xy, sizes = tiles.xy(), tiles.sizes_yx()[:, ::-1]
+    centres = xy + sizes / 2
     columns: dict[str, Any] = {
         "tile_id": np.arange(len(tiles)),
         "x": xy[:, 0],
@@ -81,7 +81,7 @@ def write_spatialdata(
         "tissue_id": _tissue_of(centres, tissues),
         "status": tiles.read("status"),
     }
-    boxes = shapely.box(xy[:, 0], xy[:, 1], xy[:, 0] + width, xy[:, 1] + height)
+    boxes = np.asarray(shapely.box(*xy.T, *(xy + sizes).T), np.object_)
     _put_shapes(tree, TILES, columns, boxes)
     if tissues:
         _put_shapes(tree, TISSUES, {"tissue_id": np.arange(len(tissues))}, np.asarray(tissues, np.object_))
@@ -136,7 +136,7 @@ def _root(tiles: StoredFeatures, recipe: str, *, has_tissues: bool) -> dict[str,
         OWNER: {"store": "spatialdata", "recipe": recipe},
         # the software is the one whose readers open it, as far as that was tried
         "spatialdata_attrs": {"version": _VERSIONS["container"], "spatialdata_software_version": TRIED},
-        "tile_spec": {TILES: spec},
+        "tile_spec": {} if tiles.is_mixed else {TILES: spec},  # readers take it for that of every tile
         "slide_properties": properties,
     }
 

@@ -46,11 +46,17 @@ class FeatureSet:
         return checksum(encode_json(known))
 
     @property
+    def is_mixed(self) -> bool:
+        """Return whether they are of tokens of several sizes."""
+        return "levels" in self.recipe
+
+    @property
     def words(self) -> str:
         """Return what tells it from another one, for a message."""
         mpp = self.recipe.get("mpp")
         where = "native resolution" if mpp is None else f"{mpp:g} µm/px"
-        return f"{len(self.outputs)} values, tiles of {self.recipe.get('tile_px')} px at {where}"
+        coarser = " and coarser under a budget" if self.is_mixed else ""
+        return f"{len(self.outputs)} values, tiles of {self.recipe.get('tile_px')} px at {where}{coarser}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,9 +209,20 @@ def _set_recipe(
         # what was aimed at: stored levels within a few per cent of it are used as they are
         "mpp": recipe.get("plan", {}).get("mpp"),
         "dtype": image["dtype"],
+        **({"levels": token_levels(recipe)} if is_mixed(recipe) else {}),
         # vectors of slides by other stages cannot be compared either
         **({"chain": _chain_recipe(recipe, encoder)} if encoder in recipe.get("chains", {}) else {}),
     }
+
+
+def is_mixed(recipe: Mapping[str, Any]) -> bool:
+    """Return whether a recipe asks for tokens of several resolutions, whose vectors are others than those of tiles."""
+    return recipe.get("plan", {}).get("tokens") is not None and token_levels(recipe) != [0]
+
+
+def token_levels(recipe: Mapping[str, Any]) -> list[int] | str:
+    """Return which levels of tokens a recipe allows, 0 being the finest; `all` where it does not say."""
+    return recipe["plan"]["tokens"]["levels"] or "all"
 
 
 def _chain_recipe(recipe: Mapping[str, Any], encoder: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from tilestream.sinks.featureread import PIECE_BYTES, StoredFeatures
 from tilestream.sources.crs import full_wkt
 from tilestream.types import TileStatus
 
-SCALARS = ("valid", "tissue", "entropy")
+SCALARS = ("valid", "tissue", "entropy", "relevance")
 """Values of a tile besides its vectors, where the store has them."""
 _KEY = b"tilestream"
 GEOMETRY, BBOX = "geometry", "bbox"
@@ -124,13 +124,13 @@ class _Place:
         require_place(tiles)
         crs, affine = tiles.image["crs"], tiles.image["affine"]
         a, b, c, d, e, f = affine
-        left_top, (height, width) = tiles.xy(), tiles.size_yx
-        steps = np.array([[0, 0], [width, 0], [width, height], [0, height]])
+        left_top, sizes = tiles.xy(), tiles.sizes_yx()[:, ::-1]
+        steps = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
         if a * e - b * d > 0:  # rows run north: the order of pixels is clockwise on the map only where they run south
             around = steps
         else:
             around = steps[::-1]
-        pixels = left_top[:, None, :] + around
+        pixels = left_top[:, None, :] + around * sizes[:, None, :]
         x, y = pixels[..., 0], pixels[..., 1]
         return cls(_projjson(crs), affine, np.stack([a * x + b * y + c, d * x + e * y + f], axis=-1))
 
@@ -151,6 +151,7 @@ def _schema(arrow: Any, tiles: StoredFeatures, encoders: tuple[str, ...], place:
         ("size", arrow.float64()),
         ("status", arrow.string()),
         *((name, arrow.float32()) for name in SCALARS if tiles.has(name)),
+        *((("opened", arrow.bool_()),) if tiles.is_mixed else ()),
         *((encoder, arrow.list_(arrow.float32(), tiles.dim(encoder))) for encoder in encoders),
     ]
     if place is not None:
@@ -174,6 +175,8 @@ def _columns(
         "status": [TileStatus(int(one)).name.lower() for one in status],
     }
     columns |= {name: tiles.read(name, rows) for name in SCALARS if tiles.has(name)}
+    if tiles.is_mixed:
+        columns["opened"] = tiles.opened()[part]
     for encoder in encoders:
         missing = tiles.read(f"{encoder}_status", rows) != TileStatus.OK
         values = arrow.array(tiles.read(encoder, rows).astype(np.float32, copy=False).ravel())

@@ -23,8 +23,18 @@ from tilestream.xr.shelf import Shelf, SlideNumbers, TileArray
 RESERVED = frozenset(
     {SLIDE, TILE, DATE, "label", "id", "crs", "x", "y", "crs_x", "crs_y", "slide_of_tile", "slide_number", "status"}
     | {"n", "n_ok", "mpp", "plan_mpp", "size", "height", "width", "format", "path", *SCALARS}
+    | {"relevance", "opened", "level"}
 )
 """Names of a cohort's variables; a manifest's columns of these names are called `manifest_<name>`."""
+
+
+_OF_TOKENS: dict[str, tuple[str, dict[str, Any]]] = {
+    "size": ("float64", {"units": "px", "long_name": "edge of the core, level 0"}),
+    "level": ("int16", {"long_name": "stored level that was read"}),
+    "relevance": ("float32", {"long_name": "what decided whether finer tiles were read here"}),
+    "opened": ("uint8", {"long_name": "1 where finer tokens have taken its place"}),
+}
+"""What tiles have besides where a budget has decided what was read; `size` is then of each tile, not of the slide."""
 
 
 def cohort_dataset(root: Path, catalogue: Catalogue, digest: str) -> xr.Dataset:
@@ -60,7 +70,7 @@ def cohort_dataset(root: Path, catalogue: Catalogue, digest: str) -> xr.Dataset:
     )
     given = [catalogue.given.get(record.key, Given()) for record in records]
     notes: list[str] = []
-    variables = _tile_variables(shelf, one) | _slide_variables(records, one, catalogue)
+    variables = _slide_variables(records, one, catalogue) | _tile_variables(shelf, one)
     columns = {SLIDE: np.array(shelf.keys, np.str_), **_given_columns(records, given, RESERVED | {*variables}, notes)}
     has_crs = all(record.crs is not None for record in records)
     if has_crs:
@@ -69,6 +79,7 @@ def cohort_dataset(root: Path, catalogue: Catalogue, digest: str) -> xr.Dataset:
         shelf=shelf,
         columns=columns,
         size_yx=np.array([record.size_yx for record in records], np.float64),
+        is_mixed=one.is_mixed,
         crs=tuple(record.crs for record in records),
     )
     coords = _coordinates(facts, one, has_crs=has_crs)
@@ -140,6 +151,8 @@ def _tile_variables(shelf: Shelf, one: FeatureSet) -> dict[str, xr.Variable]:
     for status in (f"{name}_status", "status"):
         found[status] = _lazy(TileArray(shelf, status, "uint8"), dict(STATUS_ATTRIBUTES))
     found |= {scalar: _lazy(TileArray(shelf, scalar, "float32"), {}) for scalar in SCALARS}
+    if one.is_mixed:
+        found |= {own: _lazy(TileArray(shelf, own, dtype), attrs) for own, (dtype, attrs) in _OF_TOKENS.items()}
     return found
 
 

@@ -41,6 +41,8 @@ class CohortFacts:
     """`(slides, 2)` edges of a tile's core, pixels of level 0."""
     crs: tuple[str | None, ...]
     """CRS of each slide."""
+    is_mixed: bool = False
+    """Whether tiles are of several sizes, whole multiples of `size_yx`, and each says its own."""
 
 
 class WholeCohortError(ConfigError, TypeError, NotImplementedError):
@@ -256,7 +258,7 @@ class CohortIndex(xr.Index):
     def _inside(self, name: str, label: Any, number: int, positions: Positions) -> npt.NDArray[np.bool_]:
         values = self._values(name, positions)
         # `x` and `y` are corners; places in a CRS are centres, whose tiles have no edge that is known here
-        size = float(self.facts.size_yx[number]["yx".index(name[-1])])
+        size = self._sizes(name, number, positions)
         centre = values if name.startswith("crs_") else values + size / 2
         if isinstance(label, slice):
             if label.step is not None:
@@ -275,6 +277,14 @@ class CohortIndex(xr.Index):
                 do="Give the edges of a box.",
             )  # fmt: skip
         return np.asarray((values <= float(label)) & (float(label) < values + size))
+
+    def _sizes(self, name: str, number: int, positions: Positions) -> Any:
+        """Return the edge of each tile along an axis, one number where all are of one size."""
+        height, width = self.facts.size_yx[number]
+        finest = float(self.facts.size_yx[number]["yx".index(name[-1])])
+        if not self.facts.is_mixed:
+            return finest
+        return finest * np.rint(self._values("size", positions) / (height * width) ** 0.5)
 
     def _values(self, name: str, positions: Positions) -> Array:
         """Return a coordinate at some positions, in whatever order they are."""

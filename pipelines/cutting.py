@@ -1,0 +1,112 @@
+"""How an image is cut for a run: into tiles of one level, or into tokens of several under a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from tilestream.pipelines.encoders import Encoders
+from tilestream.plan.tiles import TilePlan, plan_tiles
+from tilestream.pyramid.pyramid import Pyramid
+from tilestream.sinks.facts import PlanFacts
+from tilestream.sinks.features import SCALARS
+from tilestream.types import Array
+
+if TYPE_CHECKING:
+    from tilestream.pipelines.embed import EmbedConfig
+
+P = TypeVar("P")
+
+
+class Cut(Protocol[P]):
+    """Decides what is read of an image, and knows what follows from it."""
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """Return what it is made of besides tiles and where, as JSON values; empty where that is all."""
+
+    def plan(self, pyramid: Pyramid, *, where: str) -> P:
+        """Return the plan of an image."""
+
+    def kept(self, plan: P, *, where: str) -> Kept:
+        """Return what the store has to know of a plan."""
+
+    def alike(self, plan: P) -> list[TilePlan]:
+        """Return plans of tiles that take as much memory for a unit as those of the plan do, level by level."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """What the store of an image has to know of its plan."""
+
+    facts: PlanFacts
+    """The plan."""
+    scalars: tuple[str, ...] = SCALARS
+    """Values that each tile has besides vectors."""
+    opened: Array | None = None
+    """1 for tokens whose place finer ones have taken; None for tiles, and where it is known at the end."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of encoders on such a plan."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileCut:
+    """Tiles of one level."""
+
+    encoders: Encoders
+    """Say tile edge, resolution and regions."""
+    config: EmbedConfig
+    """The options."""
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """Return nothing: tile edge, resolution and where say it all."""
+        return {}
+
+    def plan(self, pyramid: Pyramid, *, where: str) -> TilePlan:
+        """Return the tiles of one image.
+
+        Parameters
+        ----------
+        pyramid : Pyramid
+            The image.
+        where : str
+            `tissue`, `all`, or a mask or GeoJSON file.
+
+        Returns
+        -------
+        TilePlan
+            The plan.
+        """
+        geometry, chains = self.encoders.geometry, self.encoders.chains
+        return plan_tiles(
+            pyramid,
+            tile_px=geometry.px,
+            mpp=geometry.mpp,
+            halo_px=self.config.halo_px,
+            where=where,
+            super_tile_px=self.config.super_tile_px,
+            region_px=chains.region_px,
+            whole_regions=chains.whole_regions,
+            needs_mpp=geometry.needs_mpp,
+        )
+
+    def kept(self, plan: TilePlan, *, where: str) -> Kept:
+        """Return what the store has to know of a plan."""
+        facts = PlanFacts(
+            digest=plan.digest,
+            level=plan.level,
+            grid=plan.grid,
+            super_tile_px=plan.super_tile_px,
+            region_px=self.encoders.chains.region_px or plan.super_tile_px,
+            rows=len(plan),
+            mpp_yx=plan.mpp_yx,
+            where=where,
+            is_listed=plan.is_listed,
+        )
+        return Kept(facts=facts)
+
+    def alike(self, plan: TilePlan) -> list[TilePlan]:
+        """Return the plan itself."""
+        return [plan]

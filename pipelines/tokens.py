@@ -1,0 +1,237 @@
+"""Reading less: the tokens of an image that a run reads under a budget, and what its store has to know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tilestream.errors import ConfigError
+from tilestream.fovea import Fovea
+from tilestream.grid import TileGrid
+from tilestream.pipelines.cutting import Kept
+from tilestream.pipelines.encoders import Encoders
+from tilestream.pipelines.relevance import relevance_of
+from tilestream.plan.levels import choose_level
+from tilestream.plan.tiles import TilePlan
+from tilestream.plan.tokens import TokenPlan, plan_tokens
+from tilestream.pyramid.coarse import mask_level
+from tilestream.pyramid.pyramid import Pyramid
+from tilestream.relevance import Relevance
+from tilestream.sinks.depths import DepthFacts
+from tilestream.sinks.facts import PlanFacts
+from tilestream.sinks.features import SCALARS
+from tilestream.sources.patchfiles import is_patch_file
+from tilestream.types import ImageInfo
+
+if TYPE_CHECKING:
+    from tilestream.pipelines.embed import EmbedConfig
+
+DEFAULT_RELEVANCE = "entropy"
+"""What decides where to look closely when nothing is said: how much the values of a place vary. It needs no weights and
+no words, is the same on slides and scenes, and finds texture, which is not always what a question is about."""
+FOVEA_TOKENS = 8
+"""Radius of the fovea in edges of the finest tokens, unless it is given: 2,048 px for tokens of 256."""
+COARSE_LOOK = 4
+"""A coarse look that is reduced by more than this from what is stored decodes many times its own pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenChoice:
+    """How a run reads less, as a user says it."""
+
+    budget: int
+    """Most tokens of an image."""
+    relevance: str | None = None
+    """Terms that say how much each place matters, see `--relevance`; None = `entropy`, or with fixations nothing."""
+    fixations_yx: tuple[tuple[float, float], ...] = ()
+    """Points looked at, level-0 pixels."""
+    e0_px: float | None = None
+    """Radius of the fovea, level-0 pixels; None = eight of the finest tokens."""
+    levels: tuple[int, ...] | None = None
+    """Levels of tokens, the finest is 0; None = all from 0 on."""
+    is_progressive: bool = False
+    """Whether what is read next is decided by what was seen, level by level."""
+
+    @property
+    def terms(self) -> str | None:
+        """Return the terms of the relevance as text, None where all places matter alike."""
+        return self.relevance or (None if self.fixations_yx else DEFAULT_RELEVANCE)
+
+    @property
+    def is_mixed(self) -> bool:
+        """Return whether tokens of several resolutions are asked for."""
+        return self.levels is None or len(self.levels) > 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenCut:
+    """Tokens of several levels under a budget."""
+
+    choice: TokenChoice
+    """The budget, and what it is spent on."""
+    encoders: Encoders
+    """Say tile edge and resolution of the finest tokens."""
+    config: EmbedConfig
+    """The options."""
+    image: ImageInfo
+    """The image."""
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """Return what decides the tokens, as JSON values."""
+        choice, fovea = self.choice, self._fovea
+        levels = None if choice.levels is None else list(choice.levels)
+        return {
+            "tokens": {
+                "budget": choice.budget,
+                "relevance": None if self._relevance is None else dict(self._relevance.recipe),
+                "fovea": None if fovea is None else dict(fovea.recipe),
+                "levels": levels,
+                "progressive": choice.is_progressive,
+            }
+        }
+
+    def plan(self, pyramid: Pyramid, *, where: str) -> TokenPlan:
+        """Return the tokens of one image.
+
+        Parameters
+        ----------
+        pyramid : Pyramid
+            The image.
+        where : str
+            `tissue`, `all`, or a mask or GeoJSON file.
+
+        Returns
+        -------
+        TokenPlan
+            The plan; the coarse look that the relevance takes is read here.
+
+        Raises
+        ------
+        ConfigError
+            When the budget is smaller than the coarsest level, a fixation lies outside, or `where` lists patches.
+        """
+        require_areas(where)
+        geometry = self.encoders.geometry
+        return plan_tokens(
+            pyramid,
+            budget=self.choice.budget,
+            relevance=self._relevance,
+            fovea=self._fovea,
+            patch_px=geometry.px,
+            mpp=geometry.mpp,
+            levels=self.choice.levels,
+            where=where,
+            super_tile_px=self.config.super_tile_px,
+            needs_mpp=geometry.needs_mpp,
+        )
+
+    def kept(self, plan: TokenPlan, *, where: str) -> Kept:
+        """Return what the store has to know of a plan."""
+        depth, leaf = plan.tokens[:, 0], plan.is_leaf
+        depths = tuple(
+            DepthFacts(
+                level=level,
+                tokens=int(np.count_nonzero(depth == number)),
+                leaves=int(np.count_nonzero(leaf & (depth == number))),
+            )
+            for number, level in enumerate(plan.levels)
+        )
+        facts = PlanFacts(
+            digest=plan.digest,
+            level=plan.base,
+            grid=_grid(plan, 0),
+            super_tile_px=plan.super_tile_px,
+            region_px=plan.super_tile_px,
+            rows=len(plan),
+            mpp_yx=plan.mpp_yx,
+            where=where,
+            depths=depths,
+        )
+        opened = np.asarray(~leaf, np.uint8)
+        notes = (*self._notes_of_encoders(plan), *self._notes_of_look())
+        return Kept(facts=facts, scalars=(*SCALARS, "relevance"), opened=opened, notes=notes)
+
+    def alike(self, plan: TokenPlan) -> list[TilePlan]:
+        """Return a plan of tiles for each level that has tokens, all of it."""
+        return [
+            TilePlan(image=plan.image, level=level, grid=_grid(plan, depth), super_tile_px=plan.super_tile_px)
+            for depth, level in enumerate(plan.levels)
+            if (plan.tokens[:, 0] == depth).any()
+        ]
+
+    @cached_property
+    def _relevance(self) -> Relevance | None:
+        terms = self.choice.terms
+        return None if terms is None else relevance_of(terms, encoders=self.config.encoders)
+
+    @cached_property
+    def _fovea(self) -> Fovea | None:
+        choice = self.choice
+        if not choice.fixations_yx:
+            return None
+        e0_px = choice.e0_px
+        if e0_px is None:
+            geometry = self.encoders.geometry
+            base = choose_level(self.image, mpp=geometry.mpp, needs_mpp=geometry.needs_mpp).level
+            e0_px = FOVEA_TOKENS * geometry.px * max(base.scale_yx)
+        fovea = Fovea(fixations_yx=choice.fixations_yx, e0_px=e0_px)
+        fovea.require_inside(self.image.shape)
+        return fovea
+
+    def _notes_of_encoders(self, plan: TokenPlan) -> tuple[str, ...]:
+        """Return which encoders are given tokens of another resolution than the one that they were made for."""
+        coarsest = int(plan.tokens[:, 0].max(initial=0))
+        if not coarsest:
+            return ()
+        made = [f"`{one.name}`" for one in self.encoders.each if one.contract.mpp is not None]
+        if not made:
+            return ()
+        verb = "was" if len(made) == 1 else "were"
+        return (
+            f"{' and '.join(made)} {verb} made for one resolution; tokens of up to {2**coarsest} times coarser pixels "
+            "are given to it all the same, and what their vectors say has to be tried",
+        )
+
+    def _notes_of_look(self) -> tuple[str, ...]:
+        """Return a note where a coarse look has to decode an image that has no coarse levels."""
+        if self._relevance is None:
+            return ()
+        look = mask_level(self.image)
+        times = float(max(look.ratio_yx))
+        if times <= COARSE_LOOK:
+            return ()
+        return (
+            f"the coarse look is reduced {times:g} times from level {look.stored}, all of which is decoded for it, "
+            "since the image stores none coarser; `ingest` writes all levels",
+        )
+
+
+def require_areas(where: str) -> None:
+    """Refuse patches that another program has cut: they are tiles of one size, and leave a budget nothing to decide.
+
+    Parameters
+    ----------
+    where : str
+        `tissue`, `all`, or a file.
+
+    Raises
+    ------
+    ConfigError
+        When it lists patches.
+    """
+    if is_patch_file(where):
+        raise ConfigError.of(
+            "`--budget`",
+            got=f"patches that another program has cut, `{where}`",
+            expected="`tissue`, `all`, a mask image or a GeoJSON file, inside of which the budget decides",
+            do="Leave out --budget or --where.",
+        )
+
+
+def _grid(plan: TokenPlan, depth: int) -> TileGrid:
+    return TileGrid(area=plan.level_of(depth).shape, tile_px=plan.patch_px, step_px=plan.patch_px)
