@@ -92,5 +92,6 @@ def test_callers_make_the_terms_that_they_know():
 
 def test_functions_and_classes_of_modules_are_terms():
     found = Relevance.of("tilestream.relevance:Entropy:2,tests.relevance.made:glass")
-    assert found.terms["tilestream.relevance"] == Entropy()
-    assert found.terms["tests.relevance.made"].__name__ == "glass"
+    assert found.terms["tilestream.relevance:Entropy"] == Entropy()
+    assert found.terms["tests.relevance.made:glass"].__name__ == "glass"
+    assert found.weights == {"tilestream.relevance:Entropy": 2.0, "tests.relevance.made:glass": 1.0}

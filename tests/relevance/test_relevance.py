@@ -9,6 +9,7 @@ import tilestream as ts
 from tests.plan.build import pyramid
 from tests.relevance.made import as_floats, flawed, glass, slide, texture
 from tilestream.errors import ConfigError
+from tilestream.metrics import collect
 from tilestream.relevance import Entropy, Gradient, Relevance, regrid, term_recipe
 from tilestream.relevance.normalise import normalised
 from tilestream.types import ScoreMap, Shape
@@ -160,6 +161,42 @@ def test_terms_are_callables_and_terms_of_weight_0_are_not_called():
     found = Relevance(terms={"entropy": Entropy(), "mine": Fixed(None)}, weights={"entropy": 1, "mine": 0})
     assert found(on_glass()).values.any()
     assert list(found.recipe["terms"]) == ["entropy"]
+
+
+def test_beside_a_learned_scorer_the_others_are_told_to_be_left_out():
+    def scorer(pyr):
+        return np.eye(2)
+
+    scorer.group = "scorer"
+    terms = {"entropy": Entropy(), "scorer": scorer}
+    told = "relevance: beside a learned scorer entropy count only where weights say so"
+    assert told in Relevance(terms=terms)(on_glass()).notes
+    assert told not in Relevance(terms=terms, weights={"entropy": 0, "scorer": 1})(on_glass()).notes
+
+
+def test_a_world_is_judged_by_its_coarse_level_alone(shared_data, monkeypatch):
+    """648 million pixels, of which the fifth level is read, and none of its blocks twice."""
+    from tilestream.pyramid.coarse import mask_level
+
+    pyr = ts.open_pyramid(str(shared_data / "satellite" / "cog_world.tif"), cache_bytes=0)
+    blocks = []
+    source = type(pyr.source)
+    read_block = source.read_block
+
+    def spy(self, level, iy, ix, *rest):
+        blocks.append((level, iy, ix))
+        return read_block(self, level, iy, ix, *rest)
+
+    monkeypatch.setattr(source, "read_block", spy)
+    with collect() as meter:
+        found = ts.Relevance.of("entropy,gradient,residual,itti")(pyr)
+    level = pyr.levels[mask_level(pyr.info).stored]
+    assert level.index == 4
+    assert sorted(set(blocks)) == sorted(blocks)
+    assert {one[0] for one in blocks} == {4}
+    assert len(blocks) == level.blocks.area
+    assert 0 < meter.counts["bytes_read"] < 40_000  # of 2.9 MB
+    assert found.values.shape == (141, 282)
 
 
 def test_recipe_names_all_that_decides():

@@ -96,7 +96,7 @@ def terms_of(text: str, makers: Mapping[str, Maker]) -> tuple[dict[str, Term], d
     Returns
     -------
     terms : dict
-        By name, with the argument where several terms have one name.
+        By name; by name and argument where several have one name, and those of modules.
     weights : dict or None
         By the same names; None where none is given.
 
@@ -107,7 +107,7 @@ def terms_of(text: str, makers: Mapping[str, Maker]) -> tuple[dict[str, Term], d
     """
     parsed = parse_terms(text)
     names = [one.name for one in parsed]
-    keys = [one.name if names.count(one.name) == 1 else one.text for one in parsed]
+    keys = [one.name if one.name in makers and names.count(one.name) == 1 else one.text for one in parsed]
     terms = {key: _made(one, makers) for key, one in zip(keys, parsed, strict=True)}
     if all(one.weight is None for one in parsed):
         return terms, None

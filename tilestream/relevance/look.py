@@ -90,8 +90,8 @@ class Look:
             return self._mapping(None)
         numbers = self._channels
         if numbers.dtype.kind == "f":
-            numbers = np.nan_to_num(numbers)
-        return (numbers.astype(np.int64) & 255).astype(np.uint8), self.coarse.valid
+            numbers = np.nan_to_num(numbers).astype(np.int64)
+        return numbers.astype(np.uint8), self.coarse.valid  # integers are cut to their last byte
 
     @property
     def _channels(self) -> Array:

@@ -104,15 +104,12 @@ def enlarged(plane: npt.NDArray[Any], shape: tuple[int, ...], factor: float | tu
         Linear between the middles of pixels.
     """
     factors = factor if isinstance(factor, tuple) else (factor, factor)
-    y, x = (_weights(n, have, by) for n, have, by in zip(shape, plane.shape, factors, strict=True))
-    return np.asarray(y @ plane @ x.T)
-
-
-def _weights(n: int, have: int, factor: float) -> Plane:
-    """Return `(n, have)`, the weight of each old pixel for each new one."""
-    at = ((np.arange(n) + 0.5) / factor - 0.5).clip(0, have - 1)
-    low = np.minimum(at.astype(np.int64), max(have - 2, 0))
-    weights = np.zeros((n, have))
-    weights[np.arange(n), low] = 1 - (at - low)
-    weights[np.arange(n), np.minimum(low + 1, have - 1)] += at - low
-    return weights
+    found = np.asarray(plane, np.float64)
+    for axis, (n, by) in enumerate(zip(shape, factors, strict=True)):
+        have = found.shape[axis]
+        at = ((np.arange(n) + 0.5) / by - 0.5).clip(0, have - 1)
+        low = np.minimum(at.astype(np.int64), max(have - 2, 0))
+        share = np.expand_dims(at - low, 1 - axis)
+        # two rows at a time and no product of matrices: its bits would depend on the threads of the library
+        found = (1 - share) * found.take(low, axis) + share * found.take(np.minimum(low + 1, have - 1), axis)
+    return found

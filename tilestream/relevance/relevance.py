@@ -137,8 +137,11 @@ class Relevance:
             valid &= regrid(_seen(look), cell_yx).valid
         values = np.divide(total, weight, out=np.zeros(grid), where=valid)
         notes = tuple(dict.fromkeys(note for one in maps.values() for note in one.notes))
-        if not values.any():
+        if valid.any() and not values.any():
             notes += ("relevance: nothing stands out",)
+        unweighted = [name for name, share in self.shares.items() if not share]
+        if self.weights is None and unweighted:
+            notes += (f"relevance: beside a learned scorer {', '.join(unweighted)} count only where weights say so",)
         return ScoreMap(
             name="relevance", values=values.astype(np.float32), valid=valid, cell_yx=cell_yx, shape=pyr.info.shape,
             notes=notes, absolute=True,

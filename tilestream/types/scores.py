@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isfinite
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +65,11 @@ class ScoreMap:
                 f"{self.cell_yx[0]:g} x {self.cell_yx[1]:g} px",
                 do="Return a number for each cell.",
             )
+        if self.floor is not None and not isfinite(self.floor):
+            raise ConfigError.of(
+                f"`floor` of score map `{self.name}`", got=self.floor, expected="a finite number, or None",
+                do="Leave it out where there is none.",
+            )  # fmt: skip
         bad = int(np.count_nonzero(~np.isfinite(self.values)))
         if bad:
             raise ConfigError.of(
