@@ -29,6 +29,8 @@ FULL = (0.0, 100.0)
 """Range of percentiles."""
 BAR = 0.2
 """Longest scale bar, in widths of a picture."""
+UNITS_UM = (1e9, "km"), (1e6, "m"), (1e3, "mm"), (1, "µm")
+"""Micrometres in the units of scale bars; images of which millimetres are wide are slides, of metres scenes."""
 RECIPE = "Recipe"
 """Key under which a PNG says what it was made of."""
 
@@ -192,14 +194,15 @@ def bar_px(width_px: float, mpp: float | None) -> tuple[float, str]:
     length_px : float
         Level-0 pixels.
     label : str
-        Such as `500 µm` or `2 mm`.
+        Such as `500 µm`, `2 mm` or `10 km`.
     """
     limit = width_px * BAR * (1.0 if mpp is None else mpp)
     power = 10.0 ** math.floor(math.log10(limit))
     length = power * max(step for step in (1, 2, 5) if step * power <= limit * (1 + 1e-9))
     if mpp is None:
         return length, f"{length:g} px"
-    return length / mpp, f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
+    unit_um, unit = next(pair for pair in UNITS_UM if length >= pair[0] * (1 - 1e-9) or pair[0] == 1)
+    return length / mpp, f"{length / unit_um:g} {unit}"
 
 
 def _panel(axes: Axes, image: Layer, heat: Layer | None, *, title: str) -> None:

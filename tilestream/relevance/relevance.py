@@ -120,6 +120,23 @@ class Relevance:
 
     def __call__(self, pyr: Pyramid, /) -> ScoreMap:
         """Return how much each part of an image matters, in 0 to 1."""
+        return self.seen(pyr)[0]
+
+    def seen(self, pyr: Pyramid) -> tuple[ScoreMap, dict[str, ScoreMap]]:
+        """Return how much each part of an image matters, and what each term says of it, from one coarse look.
+
+        Parameters
+        ----------
+        pyr : Pyramid
+            The image.
+
+        Returns
+        -------
+        relevance : ScoreMap
+            In 0 to 1.
+        maps : dict
+            As `maps` returns them.
+        """
         maps, look = self._maps(pyr)
         cell_yx = min((one.cell_yx for one in maps.values()), key=prod)
         grid = cells_of(pyr.info.shape, cell_yx).yx
@@ -142,10 +159,11 @@ class Relevance:
         unweighted = [name for name, share in self.shares.items() if not share]
         if self.weights is None and unweighted:
             notes += (f"relevance: beside a learned scorer {', '.join(unweighted)} count only where weights say so",)
-        return ScoreMap(
+        relevance = ScoreMap(
             name="relevance", values=values.astype(np.float32), valid=valid, cell_yx=cell_yx, shape=pyr.info.shape,
             notes=notes, absolute=True,
         )  # fmt: skip
+        return relevance, maps
 
     def _maps(self, pyr: Pyramid) -> tuple[dict[str, ScoreMap], Look | None]:
         look: Look | None = None

@@ -33,6 +33,7 @@ FORMAT = 1
 CHUNK_PX = 256
 """Edge of a chunk; a power of two, which viewers ask for. Levels end when they fit into one."""
 MAX_LEVELS = 16
+_NAMES = tuple(str(level) for level in range(MAX_LEVELS))
 _NAN = float("nan")
 _METHOD = "Mean of those of the four finer cells that have a value"
 _ROWS = 1 << 18
@@ -80,20 +81,51 @@ def build_raster(
         "format": FORMAT,
         "variable": variable if output is None else f"{variable}/{output}",
     }
-    names = tuple(str(level) for level in range(MAX_LEVELS))
-    found = (root_attributes(root) or {}).get(OWNER)
-    if found == owner:
-        remove_leftovers(root, names=names)
+    if (root_attributes(root) or {}).get(OWNER) == owner:
+        remove_leftovers(root, names=_NAMES)
         return
-    if root.exists():
-        check_replaceable(root, replace=replace)
     cells = _read_cells(features, source["plan"], variable, output)
     grid = cell_grid(source, Shape(y=cells.shape[0], x=cells.shape[1]))
+    write_raster(root, cells, grid, name=output or variable, owner=owner, replace=replace)
+
+
+def write_raster(
+    root: Path,
+    cells: npt.NDArray[np.float32],
+    grid: CellGrid,
+    *,
+    name: str,
+    owner: dict[str, Any],
+    replace: bool = False,
+) -> None:
+    """Write cells over an image as a multiscale raster, committed by one rename.
+
+    Parameters
+    ----------
+    root : Path
+        Final place.
+    cells : ndarray of float32
+        `(y, x)`, NaN where there is no value.
+    grid : CellGrid
+        Where they lie.
+    name : str
+        What they are.
+    owner : dict
+        JSON values: what the store was made of.
+    replace : bool
+        Whether another store of ours may be replaced.
+
+    Raises
+    ------
+    OutputError
+        When the place cannot be written or is taken.
+    """
+    if root.exists():
+        check_replaceable(root, replace=replace)
     levels = list(_halve(cells))
     factors = [(float(2**n), float(2**n)) for n in range(len(levels))]
     shapes = [Shape(y=a.shape[0], x=a.shape[1]) for a in levels]
-    name = output or variable
-    tree = TreeWriter(root, names=names)
+    tree = TreeWriter(root, names=_NAMES)
     for number, values in enumerate(levels):
         _write_level(tree, str(number), values, grid=grid, factor=factors[number])
     attributes = {

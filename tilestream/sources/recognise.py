@@ -29,7 +29,10 @@ SUFFIXES = {
 }
 """Suffix → family that is expected to read it."""
 
-OWN_OUTPUTS = (".features.zarr", ".entropy.zarr", ".attention.zarr", ".attention.png")
+OWN_OUTPUTS = (
+    ".features.zarr", ".entropy.zarr", ".attention.zarr", ".attention.png", ".relevance.zarr", ".relevance.png",
+    ".plan.png",
+)  # fmt: skip
 """Endings of what this program writes; none of these is ever read as an image when it is come across."""
 OWN_NAMES = frozenset({"report.json", "report.html", "metrics.prom", "receipts", "cohort.npz", "cohort.parquet"})
 LFS_MAGIC = b"version https://git-lfs.github.com/spec/v1"

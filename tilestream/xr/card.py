@@ -79,7 +79,7 @@ def _figure(subject: Subject) -> str:
     if stored_px(subject, PICTURE_PX) > MOST_STORED_PX:
         return _no_picture("no level is coarse enough for a quick picture: <code>.tiles.thumbnail()</code>")
     region = region_of(subject, PICTURE_PX)
-    shown = np.ascontiguousarray(display_pixels(region, subject.pyramid.channels))
+    shown = np.ascontiguousarray(display_pixels(region, subject.pyramid.channels, kind=subject.pyramid.kind))
     picture = base64.b64encode(imagecodecs.jpeg8_encode(shown, level=_QUALITY)).decode()
     height, width = shown.shape[:2]
     caption = f"<figcaption>{_extent(subject)}</figcaption>"

@@ -1,0 +1,53 @@
+"""`tilestream relevance` and `tilestream plan` as a user sees them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Call
+from tests.cli.test_bad_input import refused
+
+
+def test_relevance_prints_a_line_an_image_and_one_that_counts(call: Call, slide: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.svs").write_text("no slide")
+    result = call("relevance", slide, tmp_path / "bad.svs", "--out", tmp_path / "out", "--relevance", "gradient")
+    assert result.exit_code == 3
+    first, second, last = result.stdout.splitlines()
+    assert first.startswith(f"done {tmp_path}/out/made.svs.relevance.png: ")
+    assert first.endswith(" µm")
+    assert second.startswith("failed bad.svs: got ")
+    assert last.startswith("1 done, 1 failed, 0 ignored; 0 blocks damaged; ")
+
+
+def test_relevance_as_json(call: Call, slide: Path, tmp_path: Path) -> None:
+    result = call("relevance", slide, "--out", tmp_path / "out", "--each", "--json")
+    assert result.exit_code == 0, result.stderr
+    (row,) = json.loads(result.stdout)["inputs"]
+    assert len(row["outputs"]) == 4
+    assert all(Path(path).exists() for path in row["outputs"])
+    assert row["facts"]["terms"] == {"entropy": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--relevance", "entrpy"], "unknown name"),
+        (["--relevance", "entropy:0"], "in sum"),
+        (["--relevance", 'query:"nuclei"'], "query"),
+        (["--db", "loudness"], "loudness"),
+    ],
+)
+def test_relevance_refuses_what_it_cannot_do(
+    call: Call, slide: Path, tmp_path: Path, options: list[str], said: str
+) -> None:
+    assert said in refused(call, "relevance", slide, "--out", tmp_path / "out", *options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_out_that_is_a_file_is_refused(call: Call, slide: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert "a file of that name" in refused(call, "relevance", slide, "--out", tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
