@@ -21,6 +21,9 @@ from tilestream.stream.attempts import RunningStage, black_batch, vectors_of
 from tilestream.stream.work import make_stage
 from tilestream.types import ImageInfo, Output, StageContract, StageSpec
 
+NOT_ALONE = "callable", "encoder", "query"
+"""Registered stages that are none by their name alone."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
@@ -164,7 +167,7 @@ def require_registered(name: str) -> None:
     """Raise `ConfigError` with all that there are where a name is none of an encoder or stage."""
     others = [entry.name for entry in entry_points(group="tilestream.stages")]
     if name not in STAGES and name not in others:
-        made = {known for known in STAGES if known not in ("callable", "encoder")}  # which are none by themselves
+        made = {known for known in STAGES if known not in NOT_ALONE}  # which are none by themselves
         raise unknown_name(name, sorted({*made, *others, *ready_records()}))
 
 
@@ -186,7 +189,7 @@ def require_known(name: str, output: Output) -> None:
 
 def _gives(name: str, output: Output) -> bool:
     """Return whether a registered name is a stage of a kind as it is; it is not where it needs more than its name."""
-    if name in ("callable", "encoder"):
+    if name in NOT_ALONE:
         return False
     try:
         return make_stage(StageSpec(target=name)).contract.output == output

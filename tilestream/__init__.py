@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tilestream import torch as torch
     from tilestream.fovea.fovea import Fovea as Fovea
     from tilestream.pipelines.cohort_open import open_cohort as open_cohort
+    from tilestream.pipelines.embedder import TileEmbedder as TileEmbedder
     from tilestream.pipelines.ingest import build_pyramid as build_pyramid
     from tilestream.pipelines.map import map_tiles as map_tiles
     from tilestream.pipelines.update import update_pyramid as update_pyramid
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from tilestream.pyramid.guides import guided_crop as guided_crop
     from tilestream.pyramid.pyramid import Pyramid as Pyramid
     from tilestream.pyramid.pyramid import open_pyramid as open_pyramid
+    from tilestream.relevance.query import Query as Query
     from tilestream.relevance.relevance import Relevance as Relevance
     from tilestream.stream.batches import stream_tiles as stream_tiles
     from tilestream.types import Box as Box
@@ -33,8 +35,10 @@ _HOMES = {
     "Fovea": "tilestream.fovea.fovea",
     "Hierarchy": "tilestream.types",
     "Pyramid": "tilestream.pyramid.pyramid",
+    "Query": "tilestream.relevance.query",
     "Relevance": "tilestream.relevance.relevance",
     "Stage": "tilestream.types",
+    "TileEmbedder": "tilestream.pipelines.embedder",
     "build_pyramid": "tilestream.pipelines.ingest",
     "guided_crop": "tilestream.pyramid.guides",
     "map_tiles": "tilestream.pipelines.map",
@@ -55,8 +59,10 @@ __all__ = [
     "Fovea",
     "Hierarchy",
     "Pyramid",
+    "Query",
     "Relevance",
     "Stage",
+    "TileEmbedder",
     "build_pyramid",
     "guided_crop",
     "kernels",

@@ -27,6 +27,8 @@ STAGES: Mapping[str, str] = {
     "hipt": "tilestream.models.ownstage:hipt",
     "local_entropy": "tilestream.models.filters:local_entropy",
     "mvit": "tilestream.models.tilestages:mvit",
+    "query": "tilestream.models.headed:query",
+    "scorer": "tilestream.models.scorerstage:scorer",
     "stain": "tilestream.models.filters:stain",
     "structure": "tilestream.models.filters:structure",
 }

@@ -31,6 +31,8 @@ KEY = "tilestream"
 TOGETHER = 64
 """Tiles that go through at once, always as many: the last bits of a sum follow from the shape of what is multiplied,
 and must not depend on which tiles happen to be in a batch."""
+SENT = 16 * TOGETHER
+"""Tiles that are sent to a device at once."""
 LEAST_PX = 8
 """Smallest edge of tiles that convolutions take: it is halved twice."""
 
@@ -179,6 +181,17 @@ class ScorerNetwork(nn.Module):
         found: Tensor = (self.output(self.input(x))[:, 0] - self.shift) / self.spread
         return found
 
+    def forward_scores(self, x: Tensor) -> Tensor:
+        """Return `[n]` in 0 to 1, of which each is to the last bit that of its tile alone."""
+        found = []
+        for first in range(0, len(x), TOGETHER):
+            part = x[first : first + TOGETHER].contiguous()
+            count = len(part)
+            if count < TOGETHER:
+                part = torch.cat([part, part.new_zeros((TOGETHER - count, *part.shape[1:]))])
+            found.append(torch.sigmoid(self(part))[:count])
+        return torch.cat(found) if found else x.new_zeros(0, dtype=torch.float32)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scorer:
@@ -207,34 +220,14 @@ class Scorer:
         ConfigError
             When they are not what it was trained on.
         """
-        self._require(tiles)
+        require_tiles(self.record, tiles.shape, str(tiles.dtype))
         found = np.empty(len(tiles), np.float32)
+        network = self.network.to(torch_device())
         with torch.inference_mode(), one_torch_thread():
-            network = self.network.to(torch_device())
-            for first in range(0, len(tiles), TOGETHER):
-                part = np.ascontiguousarray(tiles[first : first + TOGETHER])
-                short = TOGETHER - len(part)
-                if short:
-                    part = np.concatenate([part, np.zeros((short, *part.shape[1:]), part.dtype)])
-                scores = torch.sigmoid(network(torch.from_numpy(part).to(torch_device())))
-                found[first : first + TOGETHER] = scores.cpu().numpy()[: TOGETHER - short]
+            for first in range(0, len(tiles), SENT):
+                part = torch.from_numpy(np.ascontiguousarray(tiles[first : first + SENT])).to(torch_device())
+                found[first : first + SENT] = network.forward_scores(part).cpu().numpy()
         return found
-
-    def _require(self, tiles: npt.NDArray[Any]) -> None:
-        record = self.record
-        pixels = record.takes == "pixels"
-        fits = tiles.ndim == (4 if pixels else 2) and tiles.shape[1] == record.inputs
-        fits = fits and (not pixels or (str(tiles.dtype) == record.dtype and min(tiles.shape[2:]) >= LEAST_PX))
-        if not fits:
-            words = f"{record.dtype} (n, {record.inputs}, h, w), at least {LEAST_PX} px" if pixels else "vectors (n, d)"
-            whose = "" if pixels else f" of {record.inputs} values"
-            by = "" if record.encoder is None else f" by `{record.encoder}`"
-            raise ConfigError.of(
-                "tiles for a scorer",
-                got=f"{tiles.dtype} {tiles.shape}",
-                expected=f"{words}{whose}{by}, as it was trained on",
-                do="Give it those, or train one on these.",
-            )
 
     def save(self, path: str | Path) -> None:
         """Write it as a file for `--relevance scorer:FILE`; equal ones give equal bytes.
@@ -255,6 +248,33 @@ class Scorer:
         document = {"format": FORMAT, **asdict(self.record)}
         text = json.dumps(document, sort_keys=True, ensure_ascii=False)
         write_durable(Path(path), save(tensors, metadata={KEY: text}))
+
+
+def require_tiles(record: ScorerRecord, shape: tuple[int, ...], dtype: str) -> None:
+    """Raise `ConfigError` unless tiles are of the kind that a scorer was trained on.
+
+    Parameters
+    ----------
+    record : ScorerRecord
+        Of the scorer.
+    shape : tuple of int
+        Of the tiles.
+    dtype : str
+        Of their samples, as NumPy calls it.
+    """
+    is_pixels = record.takes == "pixels"
+    fits = len(shape) == (4 if is_pixels else 2) and shape[1] == record.inputs
+    if fits and (not is_pixels or (dtype == record.dtype and min(shape[2:]) >= LEAST_PX)):
+        return
+    expected = f"vectors (n, {record.inputs})" + ("" if record.encoder is None else f" by `{record.encoder}`")
+    if is_pixels:
+        expected = f"{record.dtype} (n, {record.inputs}, h, w) of at least {LEAST_PX} px"
+    raise ConfigError.of(
+        "tiles for a scorer",
+        got=f"{dtype} {shape}",
+        expected=f"{expected}, as it was trained on",
+        do="Give it those, or train one on these.",
+    )
 
 
 def read_scorer(path: str | Path) -> ScorerRecord:

@@ -221,14 +221,7 @@ def load(document: Mapping[str, Any], weights: Weights, *, digest: str | None = 
     """
     record = record_of(document, what="the encoder's record")
     with _one_at_a_time:
-        found = digest_of(record, weights)
-        if digest is not None and found != digest:
-            raise ConfigError.of(
-                f"weights of `{record.name}`",
-                got=f"digest {found}",
-                expected=f"digest {digest}, which the run began with",
-                do="Put the same file in its place on every machine, or start again.",
-            )
+        found = _require_digest(record, weights, digest)
         return _loaded(json.dumps(dict(document), sort_keys=True), weights, found)
 
 
@@ -238,11 +231,52 @@ def _loaded(document: str, weights: Weights, digest: str) -> nn.Module:
 
     record = record_of(json.loads(document), what="the encoder's record")
     network = _filled(record, weights)
+    network = network.visual if record.library == "open_clip" else network
     if record.prefix_tokens is None:
         record = replace(record, prefix_tokens=int(getattr(network, "num_prefix_tokens", 1)))
     if record.call is None and record.library == "timm" and record.pooling != "model":
         record = replace(record, call="forward_features")
     return PooledEncoder(network, record)
+
+
+def load_whole(document: Mapping[str, Any], weights: Weights, *, digest: str | None = None) -> Any:
+    """Return the whole network that a record describes, all its towers, made anew.
+
+    Parameters
+    ----------
+    document : Mapping
+        A complete record, as JSON values.
+    weights : Weights
+        Its weights.
+    digest : str, optional
+        What the weights' digest has to be.
+
+    Returns
+    -------
+    torch.nn.Module
+        As its library makes it, in evaluation mode.
+
+    Raises
+    ------
+    ConfigError
+        When it cannot be built, or the weights are not there, have changed, or are not those of it.
+    """
+    record = record_of(document, what="the encoder's record")
+    with _one_at_a_time:
+        _require_digest(record, weights, digest)
+        return _filled(record, weights).eval()
+
+
+def _require_digest(record: EncoderRecord, weights: Weights, digest: str | None) -> str:
+    found = digest_of(record, weights)
+    if digest is not None and found != digest:
+        raise ConfigError.of(
+            f"weights of `{record.name}`",
+            got=f"digest {found}",
+            expected=f"digest {digest}, which the run began with",
+            do="Put the same file in its place on every machine, or start again.",
+        )
+    return found
 
 
 def _filled(record: EncoderRecord, weights: Weights) -> Any:
@@ -255,7 +289,7 @@ def _filled(record: EncoderRecord, weights: Weights) -> Any:
     elif record.library != "hf" and path is not None:
         file = weights_file(path, _names(record), model=record.name) if path.is_dir() else path
         load_weights(network, file, model=record.name, select=lambda found: _selected(found, record, network))
-    return network.visual if record.library == "open_clip" else network
+    return network
 
 
 def _selected(found: Mapping[str, Tensor], record: EncoderRecord, network: Any) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,6 +17,8 @@ from tilestream.models.encoders.record import EncoderRecord
 CONFIG = "open_clip_config.json"
 FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 """Names of the weights in a folder; the first that is there is taken."""
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
+"""Files of which one is there where a folder holds a tokenizer."""
 
 
 def facts(record: EncoderRecord, folder: Path | None) -> dict[str, Any]:
@@ -116,3 +118,46 @@ def _configs(open_clip: Any, record: EncoderRecord, folder: Path | None) -> tupl
             do="Name one of these, or none.",
         )
     return dict(config), dict(given)
+
+
+def tokenizer(record: EncoderRecord, folder: Path | None, *, may_download: bool) -> Callable[[list[str]], Any]:
+    """Return what turns texts into the tokens that a model takes.
+
+    Parameters
+    ----------
+    record : EncoderRecord
+        The encoder.
+    folder : Path, optional
+        Folder with an `open_clip_config.json`, and the files of a tokenizer where the model has one of its own.
+    may_download : bool
+        Whether such files may be fetched.
+
+    Returns
+    -------
+    callable
+        Texts to `[n, t]`.
+
+    Raises
+    ------
+    ConfigError
+        When the model has a tokenizer of its own whose files are not there.
+    """
+    open_clip = import_library("open_clip")
+    config, _ = _configs(open_clip, record, folder)
+    stated = config.get("text_cfg", {})
+    given = dict(stated.get("tokenizer_kwargs") or {})
+    length = stated.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)
+    named = stated.get("hf_tokenizer_name")
+    make: Callable[..., Any] = open_clip.SimpleTokenizer
+    if named:
+        is_here = folder is not None and any((folder / name).is_file() for name in TOKENIZER_FILES)
+        if not is_here and not may_download:
+            raise ConfigError.of(
+                f"tokenizer of `{record.name}`",
+                got=f"no files of `{named}`",
+                expected=f"one of {', '.join(TOKENIZER_FILES)} in the folder of the model",
+                do="Give the folder as the hub has it, or say `--weights download`.",
+            )
+        make, given = open_clip.HFTokenizer, {"tokenizer_name": str(folder) if is_here else named, **given}
+    made = built(make, {**given, "context_length": length}, what=f"tokenizer of `{record.name}`")
+    return lambda words: made(words)

@@ -1,0 +1,375 @@
+"""Where an image shows what was asked for: cosine of each tile's vector with those of texts, pictures or places.
+
+    s(t) = C_i cos(v_t, w_i) - C_j cos(v_t, u_j)
+
+w are the vectors that are wanted, u those that are not; C is the largest, or the mean. Without u the second part is
+missing. With texts on both sides it is the margin by which a two-tower model prefers one of them, which leaves out what
+all texts have in common. A cosine lies in -1 to 1 and a margin in -2 to 2; how large either is says nothing by itself,
+and differs between encoders, so a `Relevance` normalises it by image.
+
+Radford et al., ICML 2021 (arXiv 2103.00020), §3.1.2, 3.1.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from tilestream.errors import ConfigError
+from tilestream.pyramid import Pyramid
+from tilestream.relevance.vectorfile import is_vector_file, read_vectors
+from tilestream.types import Box, ScoreMap, Shape, cells_of
+
+Vectors: TypeAlias = npt.NDArray[np.float32]
+Combine: TypeAlias = Literal["max", "mean"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """An example on another image than the one that is searched."""
+
+    image: str
+    """Path or URL of the image."""
+    box: Box
+    """Where on it, in pixels of level 0."""
+
+
+Example: TypeAlias = str | Path | Box | Place | npt.NDArray[Any]
+"""A text; the path of a file of vectors, of a picture, or of an outline (GeoJSON) on the image that is searched; a box
+on that image, in pixels of level 0; a place on another; or vectors `(d,)` or `(k, d)`."""
+
+OUTLINES = (".geojson", ".json")
+"""How names of files of outlines end."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TileVectors:
+    """Vectors of the tiles of an image at a coarse level."""
+
+    vectors: npt.NDArray[Any]
+    """`(y, x, d)` floats of any length; what stands where nothing is known does not matter."""
+    known: npt.NDArray[np.bool_]
+    """`(y, x)`; False where a tile is empty, damaged or not wanted."""
+    cell_yx: tuple[float, float]
+    """Edges of a tile in pixels of level 0."""
+    notes: tuple[str, ...] = ()
+    """What a user should know."""
+
+
+class Embedder(Protocol):
+    """Makes vectors of tiles, and of what tiles are compared with; the layers above know encoders."""
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """Return what its vectors are a function of besides what it is given; JSON values."""
+
+    def tiles(self, pyr: Pyramid) -> TileVectors:
+        """Return the vectors of an image's tiles at a coarse level."""
+
+    def place(self, pyr: Pyramid, where: Box | Path) -> Vectors:
+        """Return the vectors `(k, d)` of the tiles in a box of level 0, or inside an outline, at that coarse level."""
+
+    def picture(self, path: Path) -> Vectors:
+        """Return the vector `(1, d)` of a whole picture."""
+
+    def texts(self, words: Sequence[str]) -> Vectors:
+        """Return the vectors `(k, d)` of texts."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Query:
+    """The term `query`: how much each tile resembles what is wanted, less what is not.
+
+    A place of several tiles counts as the mean of their directions; texts, pictures and the rows of a file of vectors
+    count one by one.
+    """
+
+    embedder: Embedder
+    """Makes the vectors; `tilestream.pipelines.embedder.TileEmbedder` for any encoder."""
+    wanted: Sequence[Example]
+    """What is looked for; at least one."""
+    unwanted: Sequence[Example] = ()
+    """What it is to be told from."""
+    combine: Combine = "max"
+    """How the cosines with several vectors of one side become one: `max`, any will do; `mean`, all count."""
+    name: str = "query"
+    """Name of its maps."""
+
+    group: Literal["query"] = "query"
+
+    def __post_init__(self) -> None:
+        if self.combine not in get_args(Combine):
+            raise _refused("`combine` of a query", repr(self.combine), "`max` or `mean`", "Choose one.")
+        if not len(self.wanted):
+            raise _refused("query", "nothing that is wanted", "a text, a box, a file or vectors", "Say what to find.")
+        for example in (*self.wanted, *self.unwanted):
+            _require(example)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """Return what its maps are a function of besides the image; JSON values."""
+        sides = {name: [_described(one) for one in getattr(self, name)] for name in ("wanted", "unwanted")}
+        return {"term": "query-1", "combine": self.combine, "embedder": dict(self.embedder.recipe), **sides}
+
+    def vectors(self, pyr: Pyramid | None = None) -> tuple[Vectors, Vectors]:
+        """Return the vectors of what is wanted and of what is not, each of length 1.
+
+        Parameters
+        ----------
+        pyr : Pyramid, optional
+            The image on which boxes and outlines lie; not needed where there are none.
+
+        Returns
+        -------
+        wanted : ndarray of float32
+            `(k, d)`.
+        unwanted : ndarray of float32
+            `(m, d)`; m is 0 where all is said by what is wanted.
+
+        Raises
+        ------
+        ConfigError
+            When an example cannot be made into vectors, or they are zero, not finite, or of different lengths.
+        """
+        wanted = [self._side_of(example, pyr) for example in self.wanted]
+        unwanted = [self._side_of(example, pyr) for example in self.unwanted]
+        lengths = {part.shape[1] for part in (*wanted, *unwanted)}
+        if len(lengths) > 1:
+            do = "Take vectors of the encoder that makes those of the tiles."
+            raise _refused("vectors of a query", f"lengths {sorted(lengths)}", "one length", do)
+        empty = np.empty((0, lengths.pop()), np.float32)
+        return np.concatenate(wanted), np.concatenate([empty, *unwanted])
+
+    def __call__(self, pyr: Pyramid, /) -> ScoreMap:
+        """Return how much each tile of an image resembles what was asked for."""
+        wanted, unwanted = self.vectors(pyr)
+        found = self.embedder.tiles(pyr)
+        if found.vectors.shape[-1] != wanted.shape[1]:
+            raise _refused(
+                "vectors of a query",
+                f"{wanted.shape[1]} values each",
+                f"{found.vectors.shape[-1]}, as many as the encoder gives for a tile",
+                "Make them with the same encoder.",
+            )
+        scores = np.zeros(found.known.shape, np.float32)
+        scores[found.known] = likeness(found.vectors[found.known], wanted, unwanted, combine=self.combine)
+        return map_of(self.name, scores, found.known, cell_yx=found.cell_yx, shape=pyr.info.shape, notes=found.notes)
+
+    def _side_of(self, example: Example, pyr: Pyramid | None) -> Vectors:
+        """Return the unit vectors of one example."""
+        what = f"example {_described(example)} of a query"
+        if isinstance(example, str):
+            return unit_vectors(self.embedder.texts([example]), what=what)
+        if isinstance(example, np.ndarray):
+            return unit_vectors(example, what=what)
+        if isinstance(example, Path) and is_vector_file(example):
+            return unit_vectors(read_vectors(example), what=f"`{example}`")
+        if isinstance(example, Path) and example.suffix.lower() not in OUTLINES:
+            return unit_vectors(self.embedder.picture(example), what=what)
+        if isinstance(example, Place):
+            from tilestream.pyramid.pyramid import open_pyramid
+
+            return _centre(self.embedder.place(open_pyramid(example.image), example.box), what)
+        if pyr is None:
+            raise _refused(what, "no image that it lies on", "an image", "Give it: `query.vectors(pyr)`.")
+        return _centre(self.embedder.place(pyr, example), what)
+
+
+def likeness(
+    vectors: npt.NDArray[Any], wanted: Vectors, unwanted: Vectors | None = None, *, combine: Combine = "max"
+) -> Vectors:
+    """Return how much vectors resemble what is wanted, less what is not: s of the formula above.
+
+    Parameters
+    ----------
+    vectors : ndarray
+        `(n, d)` floats of any length.
+    wanted : ndarray of float32
+        `(k, d)` unit vectors.
+    unwanted : ndarray of float32, optional
+        `(m, d)` unit vectors.
+    combine : {"max", "mean"}
+        How several cosines become one.
+
+    Returns
+    -------
+    ndarray of float32
+        `(n,)`, each from its own vector alone; 0 for a vector without direction.
+
+    Raises
+    ------
+    ConfigError
+        When a vector is not finite.
+    """
+    join = np.max if combine == "max" else np.mean
+    found = join(cosines(vectors, wanted), axis=1)
+    if unwanted is not None and len(unwanted):
+        found = found - join(cosines(vectors, unwanted), axis=1)
+    return np.asarray(found, np.float32)
+
+
+def cosines(vectors: npt.NDArray[Any], units: Vectors) -> Vectors:
+    """Return the cosine of each of many vectors with each of a few.
+
+    Parameters
+    ----------
+    vectors : ndarray
+        `(n, d)` floats of any length, float16 as they are stored too.
+    units : ndarray of float32
+        `(k, d)` of length 1.
+
+    Returns
+    -------
+    ndarray of float32
+        `(n, k)`, with sums in float32 that do not depend on the other vectors; 0 for a vector without direction.
+
+    Raises
+    ------
+    ConfigError
+        When a vector is not finite.
+    """
+    found = np.empty((len(vectors), len(units)), np.float32)
+    for first in range(0, len(vectors), _BLOCK):
+        block = np.asarray(vectors[first : first + _BLOCK], np.float32)
+        # products summed row by row: a matrix product may add up in another order for another number of rows
+        lengths = np.sqrt(np.square(block).sum(axis=1))
+        for place, unit in enumerate(units):
+            dots = (block * unit).sum(axis=1)
+            found[first : first + len(block), place] = np.divide(
+                dots, lengths, out=np.zeros_like(dots), where=lengths != 0
+            )
+    bad = int(np.count_nonzero(~np.isfinite(found).all(axis=1)))
+    if bad:
+        raise _refused(
+            "vectors of tiles",
+            f"{bad:,} of {len(vectors):,} that are not finite",
+            "finite ones",
+            "Check the encoder and its weights.",
+        )
+    return np.clip(found, -1, 1, out=found)
+
+
+_BLOCK = 256
+"""Vectors that are compared together, so that they stay in the cache."""
+
+
+def map_of(  # noqa: PLR0913 - what a map is made of, each by name
+    name: str,
+    scores: npt.NDArray[Any],
+    known: npt.NDArray[np.bool_],
+    *,
+    cell_yx: tuple[float, float],
+    shape: Shape,
+    notes: tuple[str, ...] = (),
+    absolute: bool = False,
+) -> ScoreMap:
+    """Return scores of a grid of tiles as a map of an image.
+
+    Parameters
+    ----------
+    name : str
+        Of the map.
+    scores : ndarray
+        `(y, x)` of the tiles.
+    known : ndarray of bool
+        `(y, x)`.
+    cell_yx : tuple of float
+        Edges of a tile in pixels of level 0.
+    shape : Shape
+        Of the image.
+    notes : tuple of str
+        What a user should know.
+    absolute : bool
+        Whether scores mean the same on every image.
+
+    Returns
+    -------
+    ScoreMap
+        On the cells that cover the image; a tile too many, of a level that is a pixel larger than it should be, is
+        left out, and a cell without a tile is not valid.
+    """
+    grid = cells_of(shape, cell_yx).yx
+    rows, columns = (min(have, wanted) for have, wanted in zip(scores.shape, grid, strict=True))
+    values, valid = np.zeros(grid, np.float32), np.zeros(grid, np.bool_)
+    valid[:rows, :columns] = known[:rows, :columns]
+    values[:rows, :columns] = np.where(known, scores, 0)[:rows, :columns]
+    return ScoreMap(name=name, values=values, valid=valid, cell_yx=cell_yx, shape=shape, notes=notes, absolute=absolute)
+
+
+def unit_vectors(vectors: npt.NDArray[Any], *, what: str) -> Vectors:
+    """Return vectors of length 1.
+
+    Parameters
+    ----------
+    vectors : ndarray
+        `(d,)` or `(k, d)`.
+    what : str
+        Whose they are, for messages.
+
+    Returns
+    -------
+    ndarray of float32
+        `(k, d)`.
+
+    Raises
+    ------
+    ConfigError
+        When there is none, one is zero or not finite, or they are of another shape.
+    """
+    found = np.atleast_2d(np.asarray(vectors))
+    if found.ndim != 2 or not found.size or found.dtype.kind not in "fiu":
+        expected = "numbers (d,) or (k, d)"
+        raise _refused(what, f"{found.dtype} {np.shape(vectors)}", expected, "Give one vector, or several in rows.")
+    found = found.astype(np.float64)
+    lengths = np.sqrt(np.square(found).sum(axis=1, keepdims=True))
+    if not np.isfinite(lengths).all():
+        raise _refused(what, "values that are not finite", "finite ones", "Make the vectors anew.")
+    if not lengths.all():
+        raise _refused(what, "a vector of zeros", "vectors with a direction", "Leave it out.")
+    return np.asarray(found / lengths, np.float32)
+
+
+def _centre(vectors: Vectors, what: str) -> Vectors:
+    """Return the mean direction `(1, d)` of the tiles of one place."""
+    return unit_vectors(unit_vectors(vectors, what=what).astype(np.float64).mean(axis=0), what=what)
+
+
+def _require(example: object) -> None:
+    """Raise `ConfigError` for what can be no example, before anything is computed."""
+    if isinstance(example, str) and not example.strip():
+        raise _refused("text of a query", "an empty one", "words", 'Write them: query:"lymphocytes".')
+    if isinstance(example, Path) and not example.is_file():
+        raise _refused(f"example `{example}` of a query", "no such file", "a file", "Check the path.")
+    if isinstance(example, np.ndarray):
+        unit_vectors(example, what="vectors of a query")
+    if not isinstance(example, str | Path | Box | Place | np.ndarray):
+        expected = "a text, a path, a box, a `Place`, or vectors"
+        raise _refused("example of a query", f"a {type(example).__name__}", expected, "Give one of these.")
+
+
+def _described(example: Example) -> Any:
+    """Return an example as JSON values that tell it from all others; a file by its content."""
+    if isinstance(example, str):
+        return {"text": example}
+    if isinstance(example, Path):
+        return {"file": _digest(example.read_bytes())}
+    if isinstance(example, np.ndarray):
+        return {"vectors": _digest(np.ascontiguousarray(example, "<f4").tobytes())}
+    box, image = (example.box, example.image) if isinstance(example, Place) else (example, None)
+    corners = [box.y, box.x, box.height, box.width]
+    return {"box": corners, "level": box.level} | ({} if image is None else {"image": image})
+
+
+def _digest(data: bytes) -> str:
+    from hashlib import blake2b
+
+    return blake2b(data, digest_size=16).hexdigest()
+
+
+def _refused(what: str, got: str, expected: str, do: str) -> ConfigError:
+    return ConfigError.of(what, got=got, expected=expected, do=do)
