@@ -15,7 +15,12 @@ from tilestream.sources.warming import warm
 from tilestream.types import Array, Box, PlanLevel
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tilestream.pyramid.pyramid import Pyramid
+
+FOOTPRINT_BYTES = 64 << 20
+"""Most bytes of stored pixels that are held to make plan pixels of them; what needs more is made part by part."""
 
 
 def read_plan(  # noqa: PLR0913 - those of `Pyramid.read_plan`
@@ -36,6 +41,24 @@ def read_plan(  # noqa: PLR0913 - those of `Pyramid.read_plan`
         if not filled.is_whole:
             pixels[~valid] = 0
         return filled
+    whole, damage = True, dict[str, None]()
+    for part in _parts(level, box, len(pyramid.channels) * pyramid.dtype.itemsize + 1):
+        at = slice(part.y - box.y, part.y_stop - box.y), slice(part.x - box.x, part.x_stop - box.x)
+        filled = _reduce(pyramid, level, part, (pixels[at], valid[at]), recent, origin_yx)
+        whole &= filled.is_whole
+        damage |= dict.fromkeys(filled.damage)
+    return Filled(damage=tuple(damage), is_whole=whole)
+
+
+def _reduce(
+    pyramid: Pyramid,
+    level: PlanLevel,
+    box: Box,
+    out: tuple[Array, npt.NDArray[np.bool_]],
+    recent: RecentBlocks | None,
+    origin_yx: tuple[int, int],
+) -> Filled:
+    """Fill pixels and validity with a box of a virtual level."""
     (ratio_y, ratio_x) = level.ratio_yx
     y, x = int(box.y * ratio_y // 1), int(box.x * ratio_x // 1)
     y_stop, x_stop = -int(-(box.y_stop * ratio_y) // 1), -int(-(box.x_stop * ratio_x) // 1)
@@ -51,9 +74,25 @@ def read_plan(  # noqa: PLR0913 - those of `Pyramid.read_plan`
         ratio_yx=level.ratio_yx,
         src_yx=(y, x),
         dst_yx=(box.y, box.x),
-        out=pixels,
-        out_valid=valid,
+        out=out[0],
+        out_valid=out[1],
         kind=pyramid.kind,
         threads=1,
     )
     return filled
+
+
+def _parts(level: PlanLevel, box: Box, pixel_bytes: int) -> Iterator[Box]:
+    """Yield the parts of a box, halved until the stored pixels under each are few enough; most boxes are one."""
+    stored = box.height * box.width * level.ratio_yx[0] * level.ratio_yx[1]
+    if stored * pixel_bytes <= FOOTPRINT_BYTES or box.shape.area <= 1:
+        yield box
+        return
+    if box.height >= box.width:
+        first = replace(box, height=box.height // 2)
+        other = replace(box, y=first.y_stop, height=box.height - first.height)
+    else:
+        first = replace(box, width=box.width // 2)
+        other = replace(box, x=first.x_stop, width=box.width - first.width)
+    yield from _parts(level, first, pixel_bytes)
+    yield from _parts(level, other, pixel_bytes)

@@ -17,6 +17,7 @@ from tilestream.plan.tokenplan import TokenPlan
 from tilestream.pyramid.filled import Filled
 from tilestream.pyramid.pyramid import Pyramid
 from tilestream.sources.warming import warm
+from tilestream.stream.unitarea import area_of, area_of_listed, band_bytes, boxes_to_warm, grown
 from tilestream.types import Array, Batch, Box, SuperTile, TileStatus
 
 
@@ -121,13 +122,15 @@ class UnitReader:
         self._origins: list[tuple[int, int]] | None = None
         rows = slice(None) if part is None else slice(part.start, part.stop)
         if unit.corner_yx is None:
-            area = _area_of(unit, unit.tile_yx[rows])
+            area = area_of(unit, unit.tile_yx[rows])
         else:
             stored_yx = np.rint(unit.corner_yx / pyramid.levels[unit.level.stored].scale_yx).astype(np.int64)
             self._origins = stored_yx.tolist()
-            area = _area_of_listed(unit, stored_yx[rows])
-        warm(pyramid.source, _grown(area, unit))
-        self._recent = RecentBlocks(area, spare_blocks())
+            area = area_of_listed(unit, stored_yx[rows])
+        for wanted in boxes_to_warm(unit, area, unit.tile_yx[rows]):
+            warm(pyramid.source, grown(wanted, unit))
+        shared = band_bytes(pyramid, unit.level, edge_px=unit.tile_px + 2 * unit.halo_px, width_px=area.width)
+        self._recent = RecentBlocks(area, spare_blocks()) if shared else None
         # tiles off the grid would be taken for their neighbours by what a device keeps
         may_keep = pyramid.state and pyramid.cache_bytes and unit.corner_yx is None
         self._source = f"{pyramid.identity}#{unit.level!r}" if may_keep else ""
@@ -175,7 +178,7 @@ class UnitReader:
         y, x = self._corners[row]
         if row and y > self._corners[row - 1][0]:
             first_row = int((y - halo) * level.ratio_yx[0] // 1)
-            self._recent.forget_above(first_row // self._pyramid.levels[level.stored].block.y)
+            self._forget_above(first_row // self._pyramid.levels[level.stored].block.y)
         box = Box(level=level.stored, y=y - halo, x=x - halo, height=edge, width=edge)
         return self._pyramid.read_plan(level, box, pixels, valid, recent=self._recent)
 
@@ -186,7 +189,7 @@ class UnitReader:
         halo, edge = unit.halo_px, unit.tile_px + 2 * unit.halo_px
         if row and origins[row][0] > origins[row - 1][0]:
             first_row = origins[row][0] - math.ceil(halo * level.ratio_yx[0])
-            self._recent.forget_above(first_row // self._pyramid.levels[level.stored].block.y)
+            self._forget_above(first_row // self._pyramid.levels[level.stored].block.y)
         box = Box(level=level.stored, y=-halo, x=-halo, height=edge, width=edge)
         return self._pyramid.read_plan(level, box, pixels, valid, recent=self._recent, origin_yx=origins[row])
 
@@ -208,9 +211,14 @@ class UnitReader:
             outcome.status[row] = TileStatus.EMPTY
         return bool(share)
 
+    def _forget_above(self, iy: int) -> None:
+        if self._recent is not None:
+            self._recent.forget_above(iy)
+
     def close(self) -> None:
         """Give the memory of blocks back."""
-        self._recent.forget_all()
+        if self._recent is not None:
+            self._recent.forget_all()
 
 
 def iter_batches(
@@ -248,39 +256,6 @@ def iter_batches(
                 yield found
     finally:
         reader.close()
-
-
-def _area_of(unit: SuperTile, tile_yx: npt.NDArray[np.int64]) -> Box:
-    """Return the stored pixels between the outermost of a unit's tiles, halos left out."""
-    (ratio_y, ratio_x) = unit.level.ratio_yx
-    low, high = tile_yx.min(axis=0), tile_yx.max(axis=0) + unit.tile_px
-    y, x = math.ceil(int(low[0]) * ratio_y), math.ceil(int(low[1]) * ratio_x)
-    return Box(
-        level=unit.level.stored,
-        y=y,
-        x=x,
-        height=max(0, math.floor(int(high[0]) * ratio_y) - y),
-        width=max(0, math.floor(int(high[1]) * ratio_x) - x),
-    )
-
-
-def _area_of_listed(unit: SuperTile, stored_yx: npt.NDArray[np.int64]) -> Box:
-    """Return the stored pixels between the outermost of tiles that lie off the grid, halos left out."""
-    (y, x), (y_last, x_last) = stored_yx.min(axis=0).tolist(), stored_yx.max(axis=0).tolist()
-    height, width = (math.floor(unit.tile_px * ratio) for ratio in unit.level.ratio_yx)
-    return Box(level=unit.level.stored, y=y, x=x, height=y_last + height - y, width=x_last + width - x)
-
-
-def _grown(area: Box, unit: SuperTile) -> Box:
-    """Return the stored pixels that the tiles of a unit need, halos included."""
-    more_y, more_x = (math.ceil(unit.halo_px * ratio) + 1 for ratio in unit.level.ratio_yx)
-    return Box(
-        level=area.level,
-        y=area.y - more_y,
-        x=area.x - more_x,
-        height=area.height + 2 * more_y,
-        width=area.width + 2 * more_x,
-    )
 
 
 def _gather(

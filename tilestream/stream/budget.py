@@ -13,8 +13,10 @@ from distributed.system import MEMORY_LIMIT
 
 from tilestream.errors import BudgetError
 from tilestream.plan.tiles import TilePlan
+from tilestream.pyramid.planned import FOOTPRINT_BYTES
 from tilestream.pyramid.pyramid import Pyramid
 from tilestream.stream.supply import RESERVE
+from tilestream.stream.unitarea import band_bytes
 
 WRITE_COPIES = 3
 """Rows of a unit stand in the results, in the encoded part and in the file's buffer."""
@@ -104,12 +106,11 @@ def project(pyramid: Pyramid, plan: TilePlan, *, batch: int, dims: int, tasks: i
     unit_tiles = min((plan.super_tile_px // grid.step_px) ** 2, len(plan))
     stored = pyramid.levels[level.stored]
     ratio_y, ratio_x = level.ratio_yx
-    # A unit keeps the rows of blocks that its next row of tiles touches again.
-    rows = min(stored.blocks.y, math.ceil(edge * ratio_y / stored.block.y) + 1)
-    columns = min(stored.blocks.x, math.ceil((plan.super_tile_px + 2 * grid.halo_px) * ratio_x / stored.block.x) + 1)
-    decode = (rows * columns + 1) * stored.block.area * (sample + 1)
+    width_px = math.ceil((plan.super_tile_px + 2 * grid.halo_px) * ratio_x)
+    decode = band_bytes(pyramid, level, edge_px=edge, width_px=width_px) + stored.block.area * (sample + 1)
     if not level.is_stored:
-        decode += (math.ceil(edge * ratio_y) + 1) * (math.ceil(edge * ratio_x) + 1) * (sample + 1)
+        footprint = (math.ceil(edge * ratio_y) + 1) * (math.ceil(edge * ratio_x) + 1) * (sample + 1)
+        decode += min(footprint, 2 * FOOTPRINT_BYTES)
     decoders = min(decoders, -(-unit_tiles // batch))
     buffers = decoders + RESERVE if decoders else 1
     return Projection(
