@@ -137,7 +137,7 @@ class Ground:
             notes=self.notes + note_of_reduced(self.levels, used),
         )
 
-    def require_budget(self, budget: int) -> int:
+    def require_budget(self, budget: object) -> int:
         """Return a budget that pays for the coarsest level at least.
 
         Parameters
@@ -156,7 +156,7 @@ class Ground:
             When it is no whole number or too small; the message says how small it can be.
         """
         least = max(1, self.tree.roots)
-        if isinstance(budget, bool) or int(budget) != budget or budget < least:
+        if isinstance(budget, bool) or not isinstance(budget, (int, np.integer)) or budget < least:
             raise ConfigError.of(
                 "`budget` (`--budget`)",
                 got=budget,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -109,6 +109,7 @@ def plan_tokens(  # noqa: PLR0913 - the public call: each option of a plan is on
         super_tile_px=super_tile_px,
     )
     if fovea is not None:
+        _require(fovea, "fovea", Fovea, "ts.Fovea(fixations_yx=(y, x), e0_px=…)")
         fovea.require_inside(pyr.info.shape)
     if count not in ("leaves", "nodes"):
         raise ConfigError.of("`count`", got=repr(count), expected="`leaves` or `nodes`", do="Say what counts.")
@@ -149,7 +150,12 @@ def _seen(pyr: Pyramid, ground: Ground, relevance: ScoreMap | Callable[[Pyramid]
     share = ground.shares(finest)
     if relevance is None:
         return _Seen(mass=area if share is None else area * share, relevance=area, area=area)
+    if not isinstance(relevance, ScoreMap):
+        _require(
+            relevance, "relevance", Callable, 'ts.Relevance.of("entropy,gradient"), or anything that returns a map'
+        )
     scores = relevance if isinstance(relevance, ScoreMap) else relevance(pyr)
+    _require(scores, "relevance", ScoreMap, "a map of scores")
     if scores.shape != pyr.info.shape:
         raise ConfigError.of(
             f"score map `{scores.name}`",
@@ -163,6 +169,16 @@ def _seen(pyr: Pyramid, ground: Ground, relevance: ScoreMap | Callable[[Pyramid]
     if ground.tree.roots and not (mass[ground.tree.wanted[0]] > 0).any():
         notes += ("nothing relevant found where tokens are wanted: the coarsest level is read and nothing else",)
     return _Seen(mass=mass, relevance=found, area=area, notes=notes)
+
+
+def _require(value: object, name: str, kind: Any, expected: str) -> None:
+    if not isinstance(value, kind):
+        raise ConfigError.of(
+            f"`{name}` of `plan_tokens`",
+            got=f"a {type(value).__name__}",
+            expected=expected,
+            do="Give that, or leave it out.",
+        )
 
 
 def _falloff(ground: Ground, fovea: Fovea, *, single: bool) -> list[Mass]:
