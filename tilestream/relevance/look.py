@@ -14,9 +14,9 @@ import numpy.typing as npt
 from tilestream.errors import ConfigError
 from tilestream.kernels.companding import (
     FLOAT_PER_OCTAVE,
+    FLOAT_UNIT,
     SIGNED_PER_OCTAVE,
     UNSIGNED_PER_OCTAVE,
-    code_edges,
     compand,
 )
 from tilestream.pyramid import Pyramid
@@ -142,9 +142,9 @@ class Look:
             return np.asarray(codes[channel], np.float32)
         samples = self._channels[channel]
         if samples.dtype.itemsize <= 2:
-            table, lowest = _table(samples.dtype.str)
+            table, lowest = _table(samples.dtype.str, self.codes_per_octave)
             return np.asarray(table[samples.astype(np.int32) - lowest])
-        return _unrounded(np.nan_to_num(samples), samples.dtype)
+        return _unrounded(samples, self.codes_per_octave)
 
     @cached_property
     def intensity(self) -> npt.NDArray[np.float32]:
@@ -203,18 +203,27 @@ class Look:
         )  # fmt: skip
 
 
-def _unrounded(values: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[np.float32]:
-    """Return codes with what lies between them: linear from one edge of the mapping to the next."""
-    edges = code_edges(dtype)
-    first = int(np.argmax(np.isfinite(edges)))  # the mapping of signed types leaves code 0 out
-    return np.asarray(np.interp(values, edges[first:], np.arange(first, len(edges)) + 0.5), np.float32)
+def _unrounded(samples: npt.NDArray[Any], per_octave: int) -> npt.NDArray[np.float32]:
+    """Return codes by the formulas of `tilestream.kernels.companding`, without their last step."""
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, and then the last code
+        values = samples.astype(np.float32)
+        if samples.dtype.kind == "f":
+            values[np.isnan(values)] = 0
+            values /= np.float32(FLOAT_UNIT)
+    steps = np.abs(values)
+    steps += 1
+    np.log2(steps, out=steps)
+    steps *= per_octave
+    if samples.dtype.kind == "u":
+        return np.minimum(steps, 255)
+    return np.asarray(128 + np.copysign(np.minimum(steps, 127), values))
 
 
 @lru_cache(maxsize=4)
-def _table(dtype: str) -> tuple[npt.NDArray[np.float32], int]:
+def _table(dtype: str, per_octave: int) -> tuple[npt.NDArray[np.float32], int]:
     """Return the unrounded code of every value of a 16-bit type, and the lowest value."""
     limits = np.iinfo(dtype)
-    return _unrounded(np.arange(limits.min, limits.max + 1), np.dtype(dtype)), int(limits.min)
+    return _unrounded(np.arange(limits.min, limits.max + 1, dtype=dtype), per_octave), int(limits.min)
 
 
 def seen(valid: Mask, cell_px: int) -> Mask:
@@ -250,6 +259,12 @@ def cell_means(values: npt.NDArray[Any], valid: Mask, cell_px: int) -> tuple[npt
 
 def cell_sums(values: npt.NDArray[Any], cell_px: int) -> npt.NDArray[np.float64]:
     """Return the sum over each cell of a plane, `(⌈y / cell_px⌉, ⌈x / cell_px⌉)`."""
-    for axis in (0, 1):
-        values = np.add.reduceat(values, np.arange(0, values.shape[axis], cell_px), axis=axis, dtype=np.float64)
-    return values
+    rows = np.zeros((-(-values.shape[0] // cell_px), values.shape[1]))
+    for k in range(min(cell_px, values.shape[0])):
+        part = values[k::cell_px]
+        rows[: len(part)] += part
+    sums = np.zeros((len(rows), -(-rows.shape[1] // cell_px)))
+    for k in range(min(cell_px, rows.shape[1])):
+        part = rows[:, k::cell_px]
+        sums[:, : part.shape[1]] += part
+    return sums
