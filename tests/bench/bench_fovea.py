@@ -25,11 +25,10 @@ from tilestream.kernels.allocate import allocate
 from tilestream.kernels.gather import gather
 from tilestream.kernels.patchify import patchify
 from tilestream.kernels.tile_entropy import tile_entropy
-from tilestream.plan.tokenlevels import token_level
 from tilestream.plan.tokens import plan_tokens
 from tilestream.pyramid import open_pyramid
 from tilestream.testing.slide import write_slide
-from tilestream.types import PlanLevel, Shape
+from tilestream.types import Shape
 
 EDGE_PX, PATCH_PX, BUDGET, LEVELS = 1024, 16, 273, 6
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -39,8 +38,6 @@ READ_BAR = 1.0
 """Rate of the path, with all that decides what is read, to that of torch reading every patch."""
 DIFFERENCE_BAR = 3.0
 """Rate of moves that read the difference to that of moves that read all in sight, on a slide."""
-SLIDE_DEPTH = 6
-"""Coarsest level of a gaze over a slide."""
 PLAN_BAR_MS = 50.0
 """Of `plan_tokens` on 131,072²: tens of milliseconds."""
 WIDE_PX = 131072
@@ -183,26 +180,23 @@ def gaze_row(image: Pixels, *, seconds: float = 4.0, rounds: int = 3, bar: float
     return make_row(name, value, "ms", bar=(0.0, bar), note=f"tree with hysteresis, gather of the difference; {told}")
 
 
-def slide_tokens(path: Path, shape: Shape) -> LevelsOfPyramid:
+def slide_tokens(path: Path) -> LevelsOfPyramid:
     """Return what reads tokens of a slide."""
-    pyramid = open_pyramid(str(path))
-    base = PlanLevel(stored=0, shape=shape, scale_yx=(1.0, 1.0))
-    levels = [token_level(pyramid.info, base, depth) for depth in range(SLIDE_DEPTH + 1)]
-    return LevelsOfPyramid(pyramid, levels, Normalising(mean=MEAN, std=STD))
+    return LevelsOfPyramid(open_pyramid(str(path)), Normalising(mean=MEAN, std=STD))
 
 
 def slide_gaze_rows(*, edge_px: int = 4096, seconds: float = 4.0, rounds: int = 3) -> list[dict[str, Any]]:
     """Return the time of a gaze's slowest move over a slide of JPEG tiles, and what reading the difference saves."""
-    shape, fovea = Shape(y=edge_px, x=edge_px), Fovea(fixations_yx=(0, 0), e0_px=45, max_level=SLIDE_DEPTH)
+    shape, fovea = Shape(y=edge_px, x=edge_px), Fovea(fixations_yx=(0, 0), e0_px=45, max_level=6)
     with tempfile.TemporaryDirectory() as folder:
         path = write_slide(Path(folder) / "slide.svs", shape)
         times, told = [], ""
         for number in range(rounds):  # files of their own for the cache of blocks, so that each round decodes anew
             copy = Path(folder) / f"slide{number}.svs"
             copy.write_bytes(path.read_bytes())
-            value, told = slowest_move_ms(slide_tokens(copy, shape), fovea, shape, seconds=seconds, rounds=1)
+            value, told = slowest_move_ms(slide_tokens(copy), fovea, shape, seconds=seconds, rounds=1)
             times.append(value)
-        saved = difference_row(slide_tokens(path, shape), fovea, shape, seconds=seconds, rounds=rounds)
+        saved = difference_row(slide_tokens(path), fovea, shape, seconds=seconds, rounds=rounds)
     name = f"a gaze moves to new tokens, slide of {edge_px}² px in JPEG tiles"
     note = f"decoded from the file on the way, blocks kept in memory; {told}; the least of {rounds} cold runs"
     return [make_row(name, min(times), "ms", bar=(0.0, GAZE_BAR_MS), note=note), saved]

@@ -22,7 +22,7 @@ def test_choosing_and_reading_less_against_torch_reading_all() -> None:
 
 def test_the_difference_against_everything_in_sight(tmp_path: Path) -> None:
     shape = Shape(y=1024, x=1024)
-    fetch = slide_tokens(write_slide(tmp_path / "slide.svs", shape), shape)
+    fetch = slide_tokens(write_slide(tmp_path / "slide.svs", shape))
     fovea = Fovea(fixations_yx=(0, 0), e0_px=45, max_level=4)
     row = until_held(lambda: difference_row(fetch, fovea, shape, seconds=1.0, rounds=3, bar=SHARE * DIFFERENCE_BAR))
     assert row["ok"], row

@@ -1,7 +1,5 @@
 """Pixels of tokens: each read once, kept while there is room, the same from memory and from a file."""
 
-from fractions import Fraction
-
 import numpy as np
 import pytest
 import tifffile
@@ -13,6 +11,7 @@ from tilestream.errors import BudgetError, ConfigError, DamagedError
 from tilestream.fovea import Fovea, GazeStream, LevelsInMemory, LevelsOfPyramid, Normalising, SeenTokens, TokenPixels
 from tilestream.kernels import mip
 from tilestream.metrics import collect
+from tilestream.pyramid.tokenlevels import token_level
 from tilestream.types import PlanLevel, Shape
 
 HOW = Normalising(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
@@ -28,17 +27,6 @@ def in_memory(pixels):
     return [planes, *mip(planes, levels=3)]
 
 
-def plan_levels(shape, count=4):
-    """Levels of which only the finest is stored."""
-    return [
-        PlanLevel(
-            stored=0, ratio_yx=(Fraction(2**level),) * 2, shape=Shape(y=-(-shape[0] >> level), x=-(-shape[1] >> level)),
-            scale_yx=(2.0**level,) * 2,
-        )
-        for level in range(count)
-    ]  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def slide(tmp_path_factory):
     """A tiled file without compression, so that what is read can be told by its bytes."""
@@ -50,7 +38,7 @@ def slide(tmp_path_factory):
 
 def of_file(path, **keywords):
     pyramid = ts.open_pyramid(str(path), **keywords)
-    return TokenPixels(LevelsOfPyramid(pyramid, plan_levels((640, 600)), HOW), patch_px=16)
+    return TokenPixels(LevelsOfPyramid(pyramid, HOW), patch_px=16)
 
 
 def test_a_file_and_memory_show_the_same(slide) -> None:
@@ -181,10 +169,26 @@ def test_what_does_not_fit_is_refused_with_the_number() -> None:
         TokenPixels(Numbers(), patch_px=2, keep_bytes=15)
 
 
-def test_a_token_without_a_level_is_refused(slide) -> None:
-    deep = np.array([[4, 0, 0, 256]], np.int64)
-    with pytest.raises(ConfigError, match=r"level 4.*below 4.*max_level"):
-        of_file(slide[0]).read(deep)
+def test_levels_are_as_deep_as_there_are_tokens(slide) -> None:
+    """One that holds the whole image is its mean, though nothing but level 0 is stored."""
+    path, pixels = slide
+    whole = of_file(path).read(np.array([[6, 0, 0, 1024]], np.int64))
+    assert_allclose(whole.share, 640 * 600 / 1024**2, atol=0.05)
+    mean = (pixels[:64, :64].mean(axis=(0, 1)) / 255 - HOW.mean) / HOW.std
+    assert_allclose(whole.pixels[0, :, 0, 0], mean, atol=0.5 / 255 / 0.2)
+    with pytest.raises(ConfigError, match="level"):
+        TokenPixels(LevelsInMemory(in_memory(pixels), HOW), patch_px=16).read(np.array([[6, 0, 0, 1024]], np.int64))
+
+
+def test_tokens_of_a_plan_at_another_resolution(slide) -> None:
+    """Those of half the resolution are the image's of one level more."""
+    path, _ = slide
+    pyramid = ts.open_pyramid(str(path))
+    half = token_level(pyramid.info, PlanLevel(stored=0, shape=Shape(y=640, x=600), scale_yx=(1.0, 1.0)), 1)
+    tokens = FOVEA.scaled((2, 2)).tokens(half.shape, patch_px=16)
+    found = LevelsOfPyramid(pyramid, HOW, base=half)(tokens, 16)
+    same = LevelsOfPyramid(pyramid, HOW)(tokens * [1, 2, 2, 2] + [1, 0, 0, 0], 16)
+    assert_array_equal(found.pixels, same.pixels)
 
 
 def test_damage_is_told_and_the_rest_is_seen(slide) -> None:
@@ -201,7 +205,7 @@ def test_damage_is_told_and_the_rest_is_seen(slide) -> None:
 
     pyramid = ts.open_pyramid(str(slide[0]), cache_bytes=0)
     torn = replace(pyramid, source=Torn(pyramid.source))
-    tokens = TokenPixels(LevelsOfPyramid(torn, plan_levels((640, 600)), HOW), patch_px=16)
+    tokens = TokenPixels(LevelsOfPyramid(torn, HOW), patch_px=16)
     found = tokens.read(np.array([[0, 0, 32, 16], [0, 0, 48, 16], [0, 0, 64, 16], [0, 64, 64, 16]], np.int64))
     assert list(found.damage) == [0, 1], "not their neighbour, which is read together with them"
     assert "no EOI marker" in found.damage[0]

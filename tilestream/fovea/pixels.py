@@ -18,6 +18,7 @@ from tilestream.kernels.gather import gather
 from tilestream.kernels.patchify import patchify
 from tilestream.pyramid.coarse import WINDOW_BYTES
 from tilestream.pyramid.pyramid import Pyramid
+from tilestream.pyramid.tokenlevels import token_level
 from tilestream.types import Array, Box, PlanLevel
 
 Batch = npt.NDArray[np.float32]
@@ -96,26 +97,21 @@ class LevelsOfPyramid:
     ----------
     pyramid : Pyramid
         The image.
-    levels : sequence of PlanLevel
-        What tokens of each level are read from, finest first, each half as wide as the one before.
     normalising : Normalising
         What becomes of samples.
+    base : PlanLevel, optional
+        Resolution of tokens of level 0, and the pixels that they lie in; by default that of the image.
     """
 
-    def __init__(self, pyramid: Pyramid, levels: Sequence[PlanLevel], normalising: Normalising) -> None:
+    def __init__(self, pyramid: Pyramid, normalising: Normalising, *, base: PlanLevel | None = None) -> None:
         self._pyramid = pyramid
-        self._levels = list(levels)
         self._normalising = normalising
+        finest = pyramid.levels[0]
+        self._base = base or PlanLevel(stored=0, shape=finest.shape, scale_yx=finest.scale_yx)
         self.channels = len(pyramid.channels)
 
     def __call__(self, tokens: Tokens, patch_px: int) -> SeenTokens:
         """Return tokens, with the mean colour where nothing is valid."""
-        deepest = int(tokens[:, 0].max(initial=0))
-        if deepest >= len(self._levels):
-            raise ConfigError.of(
-                "tokens", got=f"one of level {deepest}", expected=f"levels below {len(self._levels)}",
-                do="Give more `levels`, or the fovea a `max_level`.",
-            )  # fmt: skip
         pixels = np.empty((len(tokens), patch_px, patch_px, self.channels), self._pyramid.dtype)
         valid = np.ones(pixels.shape[:3], np.bool_)
         damage: dict[int, str] = {}
@@ -128,20 +124,23 @@ class LevelsOfPyramid:
         share = valid.mean(axis=(1, 2), dtype=np.float32)
         return SeenTokens(pixels=batch, share=share, damage=damage)
 
+    def _level(self, depth: int) -> PlanLevel:
+        return token_level(self._pyramid.info, self._base, depth)
+
     def _rectangles(self, tokens: Tokens, patch_px: int) -> list[Rectangle]:
         """Return what is read in one go: resampling a token of 16 px costs ten times what its pixels do."""
         found = []
         sample_bytes = self.channels * self._pyramid.dtype.itemsize
         for level in np.unique(tokens[:, 0]).tolist():
             rows = np.flatnonzero(tokens[:, 0] == level)
-            stored_px = patch_px * float(max(self._levels[level].ratio_yx))
+            stored_px = patch_px * float(max(self._level(level).ratio_yx))
             most = max(1, isqrt(int(WINDOW_BYTES / (stored_px * stored_px * sample_bytes))))
             found += [replace(one, rows=rows[one.rows]) for one in rectangles_of(tokens[rows], most=most)]
         return found
 
     def _fill(self, rectangle: Rectangle, pixels: Array, valid: npt.NDArray[np.bool_], damage: dict[int, str]) -> None:
         """Read a rectangle into its tokens; where something is damaged, token by token, to know which."""
-        level, rows, patch_px = self._levels[rectangle.level], rectangle.rows, pixels.shape[1]
+        level, rows, patch_px = self._level(rectangle.level), rectangle.rows, pixels.shape[1]
         high, wide = rows.shape
         area = np.empty((high * patch_px, wide * patch_px, self.channels), pixels.dtype)
         known = np.ones(area.shape[:2], np.bool_)

@@ -14,11 +14,11 @@ from tilestream.grid import Ints, TileGrid, super_tile_edge
 from tilestream.plan.levels import TOLERANCE, LevelChoice, choose_level
 from tilestream.plan.selection import MIN_SHARE, Selection, tile_shares
 from tilestream.plan.tiles import image_key
-from tilestream.plan.tokenlevels import COARSE, token_level
 from tilestream.plan.tokenplan import TokenPlan
 from tilestream.plan.tree import TokenTree
 from tilestream.plan.where import select
 from tilestream.pyramid import Pyramid
+from tilestream.pyramid.tokenlevels import COARSE, token_level
 from tilestream.types import PlanLevel, Shape
 
 MOST_LEVEL = 40
