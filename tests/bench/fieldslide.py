@@ -140,7 +140,8 @@ def _arrange(
     pieces = [("example", many[:, : many.shape[1] // 2])]
     pieces += [("nuclei", _turned(many[:, many.shape[1] // 2 :], turn)) for turn in range(_COPIES)]
     for kind, name, copies in _TILES:
-        pieces += [(kind, _turned(_read(folder / name), turn)) for turn in range(copies)]
+        piece = _stroke(_read(folder / name)) if kind == "pen" else _read(folder / name)
+        pieces += [(kind, _turned(piece, turn)) for turn in range(copies)]
     placed, example = [], Box(y=0, x=0, height=0, width=0)
     for kind, piece in pieces:
         plot = next(off if kind in ("blank", "pen") else on, None)
@@ -161,6 +162,11 @@ def _turned(pixels: Pixels, turn: int) -> Pixels:
     """Return one of the eight turns and mirror images of a square."""
     turned = np.rot90(pixels, turn % 4)
     return turned[:, ::-1] if turn >= 4 else turned
+
+
+def _stroke(ink: Pixels) -> Pixels:
+    """Return a piece of a pen's stroke at twice its size: half a millimetre, as strokes are; it is out of focus anyway."""
+    return ink.repeat(2, axis=0).repeat(2, axis=1)
 
 
 def _section(edge_px: int, seed: int) -> npt.NDArray[np.bool_]:
