@@ -124,9 +124,7 @@ def _read(path: Path) -> Pixels:
     return pixels
 
 
-def _arrange(
-    folder: Path, edge_px: int, seed: int
-) -> tuple[list[tuple[int, int, Pixels]], npt.NDArray[np.uint8], Box]:
+def _arrange(folder: Path, edge_px: int, seed: int) -> tuple[list[tuple[int, int, Pixels]], npt.NDArray[np.uint8], Box]:
     """Return pieces with their places, the map of kinds, and the example box."""
     cells = edge_px // CELL_PX
     inside = _section(edge_px, seed)
