@@ -1,8 +1,8 @@
 """A slide whose nuclei-rich parts are known: real labelled tiles on tissue that was made by code.
 
-Tissue, glass, and at known places pieces of ten labelled tiles, each copy turned or mirrored. The tile of many nuclei is
-cut in two: its left part, placed once, is what an example box may lie on; its right part, placed eight times, is what
-has to be found. No pixel is on both sides.
+Tissue, glass, and at known places pieces of ten labelled tiles, each copy turned or mirrored. The tile of many nuclei
+is cut in two: its left part, placed once, is what an example box may lie on; its right part, placed eight times, is
+what has to be found. No pixel is on both sides.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CELL_PX = 16
 """Edge of a cell of the map of kinds."""
 MPP = 0.5
 KINDS = ("glass", "tissue", "example", "nuclei", "medium", "few", "fewest", "blank", "pen", "pen on tissue")
-"""What a place holds, in the numbers of `FieldSlide.kinds`. `nuclei` is to be found, `glass`, `blank` and `pen` never."""
+"""What a place holds, by number in `FieldSlide.kinds`. `nuclei` is to be found, `glass`, `blank` and `pen` never."""
 _TILES = (
     ("medium", "medium-nuclei-score-level1.png", 4),
     ("few", "low-nuclei-score-level0.png", 4),
@@ -147,7 +147,8 @@ def _arrange(folder: Path, edge_px: int, seed: int) -> tuple[list[tuple[int, int
             raise ValueError(f"a slide of {edge_px} px has no room for {len(pieces)} pieces: make it larger")
         # a whole number of cells, anywhere in its plot: on no grid of tiles
         height, width = (side // CELL_PX * CELL_PX for side in piece.shape[:2])
-        y, x = (int(p + rng.integers(0, (1024 - side) // CELL_PX + 1) * CELL_PX) for p, side in zip(plot, (height, width), strict=True))  # fmt: skip
+        room_yx = ((1024 - height) // CELL_PX + 1, (1024 - width) // CELL_PX + 1)
+        y, x = (int(corner + CELL_PX * rng.integers(room)) for corner, room in zip(plot, room_yx, strict=True))
         placed.append((y, x, piece[:height, :width]))
         kinds[y // CELL_PX : (y + height) // CELL_PX, x // CELL_PX : (x + width) // CELL_PX] = KINDS.index(kind)
         if kind == "example":
@@ -163,7 +164,7 @@ def _turned(pixels: Pixels, turn: int) -> Pixels:
 
 
 def _stroke(ink: Pixels) -> Pixels:
-    """Return a piece of a pen's stroke at twice its size: half a millimetre, as strokes are; it is out of focus anyway."""
+    """Return a piece of a pen's stroke at twice its size, half a millimetre, as strokes are; it is out of focus."""
     return ink.repeat(2, axis=0).repeat(2, axis=1)
 
 

@@ -1,9 +1,10 @@
-"""Canvases with one digit that is asked for: the one on a plate of the wanted hue, among others on plates of other hues.
+"""Canvases with one digit that is asked for: that on a plate of the wanted hue, among others on plates of other hues.
 
 512 x 512 px of smooth ground; seven digits of scikit-learn (8 x 8 px, Alpaydin & Kaynak 1998) drawn at 12, 24 or 48 px
 (0.05 to 0.9 % of the canvas), each on a square plate. A plate is seen from afar, its digit is not; all plates are
-equally bright. A digit lies inside a cell of the quadtree that is at least 1.25 times its size, anywhere in it, as a
-lesion of the size of a tile lies in a tile: networks here read one token at a time and then weigh them.
+equally bright. Of the six others four show one class, the most frequent of the canvas: only who sees most of it can
+tell. A digit lies inside a cell of the quadtree that is at least 1.25 times its size, anywhere in it, as a lesion of
+the size of a tile lies in a tile: networks here read one token at a time and then weigh them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ SIZES_PX = (12, 24, 48)
 """Edges of digits."""
 DIGITS = 7
 """On a canvas; the first is the one that is asked for."""
+SAME = 4
+"""Of the others that are of one class."""
 WANTED_HUE = (0.95, 0.35, 0.95)
 OTHER_HUES = ((1, 0.35, 0.35), (0.35, 1, 0.35), (0.45, 0.45, 1), (1, 0.8, 0.2), (0.3, 0.95, 0.95))
 _GROUND_PX = 1536
@@ -45,6 +48,11 @@ class Canvas:
     """`(7,)` classes of the digits."""
     size_px: int
     """Edge of the digits."""
+
+    @property
+    def frequent(self) -> int:
+        """Return the class that most of the other digits have."""
+        return int(np.bincount(self.labels[1:]).argmax())
 
     @property
     def centre_yx(self) -> tuple[float, float]:
@@ -116,7 +124,7 @@ def draw(rng: np.random.Generator, size_px: int, numbers: npt.NDArray[np.int64])
         y, x = rng.integers(0, EDGE_PX // cell, 2) * cell + rng.integers(0, cell - size_px + 1, 2)
         if all(max(abs(y - v), abs(x - u)) >= size_px + 2 * margin for v, u in corners):
             corners.append((int(y), int(x)))
-    chosen = rng.choice(numbers, DIGITS)
+    chosen = _choose(rng, numbers)
     for place, ((y, x), number) in enumerate(zip(corners, chosen, strict=True)):
         hue = np.array(WANTED_HUE if place == 0 else OTHER_HUES[rng.integers(len(OTHER_HUES))], np.float32)
         plate = pixels[max(0, y - margin) : y + size_px + margin, max(0, x - margin) : x + size_px + margin]
@@ -125,3 +133,11 @@ def draw(rng: np.random.Generator, size_px: int, numbers: npt.NDArray[np.int64])
         under = pixels[y : y + size_px, x : x + size_px]
         under[:] = under * (1 - ink) + _INK * ink
     return Canvas(pixels=pixels, corners_yx=np.array(corners, np.int64), labels=digits()[1][chosen], size_px=size_px)
+
+
+def _choose(rng: np.random.Generator, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the wanted digit, four of one class, and two of two others."""
+    classes = digits()[1][numbers]
+    frequent, *others = rng.choice(10, 3, replace=False)
+    of_class = [rng.choice(numbers[classes == one]) for one in (*[frequent] * SAME, *others)]
+    return np.array([rng.choice(numbers), *of_class], np.int64)

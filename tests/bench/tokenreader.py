@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import OneCycleLR
 
 NONE = 10
 """Class of a token that shows no whole digit."""
@@ -132,14 +133,12 @@ def accuracy(
     return np.asarray((found == test[2]).numpy())
 
 
-def _optimiser(
-    network: nn.Module, rate: float, steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]:
+def _optimiser(network: nn.Module, rate: float, steps: int) -> tuple[torch.optim.Optimizer, OneCycleLR]:
     optimiser = torch.optim.AdamW(network.parameters(), rate, weight_decay=0.02)
-    return optimiser, torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
+    return optimiser, OneCycleLR(optimiser, rate, total_steps=steps)
 
 
-def _step(optimiser: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.OneCycleLR, loss: Tensor) -> None:
+def _step(optimiser: torch.optim.Optimizer, schedule: OneCycleLR, loss: Tensor) -> None:
     optimiser.zero_grad()
     loss.backward()
     optimiser.step()
