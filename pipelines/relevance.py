@@ -21,6 +21,8 @@ from tilestream.stream.stageterm import StageTerm
 from tilestream.types import Box, StageSpec
 
 BOX, FILE = "box=", "file="
+OWN_UNITS = ("handcrafted",)
+"""Encoders whose values have units of their own: queries standardise them by image."""
 
 
 def relevance_of(
@@ -138,7 +140,8 @@ def scoring_spec(text: str, pyr: Pyramid, *, encoders: Sequence[EncoderChoice] =
 
 
 def _query_spec(term: Query, pyr: Pyramid) -> StageSpec:
-    wanted, unwanted = term.vectors(pyr)
+    standard = term.standard(pyr) if term.standardise else None
+    wanted, unwanted = term.sides(pyr, standard)
     assert isinstance(term.embedder, TileEmbedder)
     params = {
         "encoder": as_params(term.embedder.spec),
@@ -147,6 +150,8 @@ def _query_spec(term: Query, pyr: Pyramid) -> StageSpec:
         "dim": wanted.shape[1],
         "combine": term.combine,
     }
+    if standard is not None:
+        params["standard"] = [packed(standard.mean), packed(standard.std)]
     return StageSpec(target="query", params=params)
 
 
@@ -186,7 +191,8 @@ def _query(argument: str | None, *, encoders: Sequence[EncoderChoice], where: st
         )
     embedders = [TileEmbedder(encoder=one.name, params=one.params, where=where) for one in encoders]
     if not any(words) or any(not word for word in words):
-        return Query(embedder=embedders[0], wanted=wanted, unwanted=unwanted)
+        own_units = encoders[0].name in OWN_UNITS
+        return Query(embedder=embedders[0], wanted=wanted, unwanted=unwanted, standardise=own_units)
     for embedder in embedders:
         if embedder.has_texts:
             return Query(embedder=embedder, wanted=wanted, unwanted=unwanted)

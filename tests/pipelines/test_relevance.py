@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -223,6 +224,24 @@ def test_the_same_stage_scores_a_map_and_any_tile(text, scorer):
     plan = ts.plan_tiles(image, tile_px=PX, where="all", mpp=reduce, source_mpp=1.0)
     for batch in stream_tiles(image, plan, batch=7):
         y, x = (batch.tile_yx // PX).T
+        assert stage(batch)[:, 0].tobytes() == scores.values[y, x].tobytes()
+
+
+def test_vectors_of_handcrafted_are_standardised_in_maps_and_for_single_tiles_alike():
+    noise = np.random.default_rng(0).integers(0, 256, (512, 1024, 3), np.uint8)
+    noise[:256, 512:768] //= 2
+    image = pyramid(noise)
+    query = 'query:"box=0,512,256,256"'
+    term = relevance_of(query, encoders=(HANDCRAFTED,)).terms["query"]
+    assert term.standardise
+    assert not relevance_of(query, encoders=(COLOURS,)).terms["query"].standardise
+    scores = replace(term, embedder=replace(term.embedder, reduce=1.0))(image)
+    assert np.unravel_index(scores.values.argmax(), scores.values.shape) == (0, 2)
+    assert scores.values.min() < 0 < scores.values.max()  # without it all of them are above 0.9
+    spec = scoring_spec(query, image, encoders=(HANDCRAFTED,))
+    stage = make_stage(type(spec)(target=spec.target, params=json.loads(json.dumps(spec.params))))
+    for batch in stream_tiles(image, ts.plan_tiles(image, tile_px=256, where="all"), batch=3):
+        y, x = (batch.tile_yx // 256).T
         assert stage(batch)[:, 0].tobytes() == scores.values[y, x].tobytes()
 
 

@@ -62,6 +62,37 @@ def test_scores_are_those_of_the_formula(combine, unwanted):
     assert (found.cell_yx, found.notes, found.name) == ((10.0, 10.0), ("told",), "query")
 
 
+def test_values_with_units_of_their_own_are_brought_to_one_scale():
+    table = Table()
+    table.known[0, 0] = False
+    example = TILES[1, 2] + np.float32(0.1)
+    z = TILES[table.known].astype(float)
+    mean, std = z.mean(axis=0), z.std(axis=0)
+    found = Query(embedder=table, wanted=[example], unwanted=["a"], standardise=True)(PYR)
+    ours, others = ((np.asarray(one) - mean) / std for one in (example, [1.0, 1, 0, 0]))
+    expected = plain((TILES - mean) / std, [ours], np.max) - plain((TILES - mean) / std, [others], np.max)
+    np.testing.assert_allclose(found.values[table.known], expected[table.known], atol=1e-5)
+    assert not found.valid[0, 0]
+
+
+def test_values_that_never_change_say_nothing_and_units_change_nothing(monkeypatch):
+    tiles = np.concatenate([TILES, np.full((3, 5, 1), 7e4, np.float32)], axis=2)
+    query = Query(embedder=Table(), wanted=[tiles[1, 2]], standardise=True)
+    monkeypatch.setattr(f"{__name__}.TILES", tiles)
+    found = query(PYR)
+    assert found.values[1, 2] == found.values.max() == pytest.approx(1)
+    monkeypatch.setattr(f"{__name__}.TILES", (tiles * [1, 100, 1, 1e-3, 5]).astype(np.float32))
+    scaled = Query(embedder=Table(), wanted=[TILES[1, 2]], standardise=True)(PYR)
+    np.testing.assert_allclose(scaled.values, found.values, atol=1e-4)
+
+
+def test_what_cannot_be_standardised_says_why():
+    with pytest.raises(ConfigError, match="no image by which"):
+        Query(embedder=Table(), wanted=["a"], standardise=True).vectors()
+    with pytest.raises(ConfigError, match="4 values each"):
+        Query(embedder=Table(), wanted=[np.ones(3)], standardise=True)(PYR)
+
+
 def test_a_tile_of_which_nothing_is_known_is_not_valid():
     known = np.ones((3, 5), bool)
     known[1, 2] = False

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from tilestream.errors import ConfigError
 from tilestream.registry import STAGES, resolve
 from tilestream.relevance.query import Combine, likeness, unit_vectors
+from tilestream.relevance.standard import Standard
 from tilestream.types import Array, Batch, DeviceStage, ImageInfo, Pending, Stage, StageContract, StageSpec
 
 Head = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
@@ -147,13 +148,14 @@ def as_params(spec: StageSpec) -> dict[str, Any]:
     return {"target": spec.target, "params": dict(spec.params)}
 
 
-def query(
+def query(  # noqa: PLR0913 - what a recipe says of a query
     *,
     encoder: Mapping[str, Any],
     wanted: str,
     unwanted: str = "",
     dim: int,
     combine: Combine = "max",
+    standard: tuple[str, str] | None = None,
     name: str = "query",
 ) -> HeadedStage:
     """Return the stage that says how much a tile resembles what is wanted, see `tilestream.relevance.query`.
@@ -168,6 +170,8 @@ def query(
         Length of a vector.
     combine : {"max", "mean"}
         How several cosines become one.
+    standard : tuple of str, optional
+        Mean and deviation by which vectors of tiles are brought to the scale of those, as `packed` writes them.
     name : str
         Name under which the numbers are stored.
 
@@ -183,11 +187,15 @@ def query(
     """
     ours, others = unpacked(wanted, dim), unpacked(unwanted, dim) if unwanted else None
     ours = unit_vectors(ours, what="vectors of a query")
-    digest = blake2b(f"{wanted} {unwanted} {combine}".encode(), digest_size=16).hexdigest()
+    digest = blake2b(f"{wanted} {unwanted} {combine} {standard}".encode(), digest_size=16).hexdigest()
     params = {"wanted": wanted, "unwanted": unwanted, "dim": dim, "combine": combine, "name": name}
+    scaled: Head = np.asarray
+    if standard is not None:
+        mean, std = (unpacked(part, dim)[0] for part in standard)
+        params, scaled = {**params, "standard": list(standard)}, Standard(mean=mean, std=std)
     return headed(
         encoder,
-        lambda vectors: likeness(vectors, ours, others, combine=combine),
+        lambda vectors: likeness(scaled(vectors), ours, others, combine=combine),
         name=name,
         digest=digest,
         made_by=StageSpec(target="query", params=params),

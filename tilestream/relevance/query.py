@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from tilestream.errors import ConfigError
 from tilestream.pyramid import Pyramid
+from tilestream.relevance.standard import Standard
 from tilestream.relevance.vectorfile import is_vector_file, read_vectors
 from tilestream.types import Box, ScoreMap, Shape, cells_of
 
@@ -97,6 +98,9 @@ class Query:
     """What it is to be told from."""
     combine: Combine = "max"
     """How the cosines with several vectors of one side become one: `max`, any will do; `mean`, all count."""
+    standardise: bool = False
+    """Whether vectors are first brought to mean 0 and deviation 1 over the tiles of the image, value by value: for
+    encoders whose values have units of their own, such as `handcrafted`; see `tilestream.relevance.standard`."""
     name: str = "query"
     """Name of its maps."""
 
@@ -114,7 +118,8 @@ class Query:
     def recipe(self) -> dict[str, Any]:
         """Return what its maps are a function of besides the image; JSON values."""
         sides = {name: [_described(one) for one in getattr(self, name)] for name in ("wanted", "unwanted")}
-        return {"term": "query-1", "combine": self.combine, "embedder": dict(self.embedder.recipe), **sides}
+        ways = {"combine": self.combine, "standardise": self.standardise}
+        return {"term": "query-1", **ways, "embedder": dict(self.embedder.recipe), **sides}
 
     def vectors(self, pyr: Pyramid | None = None) -> tuple[Vectors, Vectors]:
         """Return the vectors of what is wanted and of what is not, each of length 1.
@@ -122,7 +127,7 @@ class Query:
         Parameters
         ----------
         pyr : Pyramid, optional
-            The image on which boxes and outlines lie; not needed where there are none.
+            The image on which boxes and outlines lie; not needed where there are none and nothing is standardised.
 
         Returns
         -------
@@ -136,8 +141,19 @@ class Query:
         ConfigError
             When an example cannot be made into vectors, or they are zero, not finite, or of different lengths.
         """
-        wanted = [self._side_of(example, pyr) for example in self.wanted]
-        unwanted = [self._side_of(example, pyr) for example in self.unwanted]
+        return self.sides(pyr, self.standard(pyr) if self.standardise else None)
+
+    def standard(self, pyr: Pyramid | None) -> Standard:
+        """Return what brings vectors to one scale on an image; costs a coarse look at it by the encoder."""
+        if pyr is None:
+            raise _refused("query", "no image by which it is standardised", "an image", "Give it.")
+        found = self.embedder.tiles(pyr)
+        return Standard.of(found.vectors[found.known])
+
+    def sides(self, pyr: Pyramid | None, standard: Standard | None) -> tuple[Vectors, Vectors]:
+        """Return what `vectors` does, where what brings them to one scale is known already."""
+        wanted = [self._side_of(example, pyr, standard) for example in self.wanted]
+        unwanted = [self._side_of(example, pyr, standard) for example in self.unwanted]
         lengths = {part.shape[1] for part in (*wanted, *unwanted)}
         if len(lengths) > 1:
             do = "Take vectors of the encoder that makes those of the tiles."
@@ -147,8 +163,14 @@ class Query:
 
     def __call__(self, pyr: Pyramid, /) -> ScoreMap:
         """Return how much each tile of an image resembles what was asked for."""
-        wanted, unwanted = self.vectors(pyr)
+        # what can be wrong with examples is told before the image is looked at
+        sides = None if self.standardise else self.sides(pyr, None)
         found = self.embedder.tiles(pyr)
+        vectors = found.vectors[found.known]
+        if sides is None:
+            standard = Standard.of(vectors)
+            sides, vectors = self.sides(pyr, standard), standard(vectors)
+        wanted, unwanted = sides
         if found.vectors.shape[-1] != wanted.shape[1]:
             raise _refused(
                 "vectors of a query",
@@ -157,27 +179,35 @@ class Query:
                 "Make them with the same encoder.",
             )
         scores = np.zeros(found.known.shape, np.float32)
-        scores[found.known] = likeness(found.vectors[found.known], wanted, unwanted, combine=self.combine)
+        scores[found.known] = likeness(vectors, wanted, unwanted, combine=self.combine)
         return map_of(self.name, scores, found.known, cell_yx=found.cell_yx, shape=pyr.info.shape, notes=found.notes)
 
-    def _side_of(self, example: Example, pyr: Pyramid | None) -> Vectors:
+    def _side_of(self, example: Example, pyr: Pyramid | None, standard: Standard | None) -> Vectors:
         """Return the unit vectors of one example."""
-        what = f"example {_described(example)} of a query"
+        what = f"`{example}`" if isinstance(example, Path) else f"example {_described(example)} of a query"
+        found, is_place = self._seen(example, pyr, what)
+        if standard is not None:
+            found = standard(found, what=what)
+        units = unit_vectors(found, what=what)
+        return unit_vectors(units.astype(np.float64).mean(axis=0), what=what) if is_place else units
+
+    def _seen(self, example: Example, pyr: Pyramid | None, what: str) -> tuple[npt.NDArray[Any], bool]:
+        """Return the vectors of one example, and whether they are tiles of one place."""
         if isinstance(example, str):
-            return unit_vectors(self.embedder.texts([example]), what=what)
+            return self.embedder.texts([example]), False
         if isinstance(example, np.ndarray):
-            return unit_vectors(example, what=what)
+            return example, False
         if isinstance(example, Path) and is_vector_file(example):
-            return unit_vectors(read_vectors(example), what=f"`{example}`")
+            return read_vectors(example), False
         if isinstance(example, Path) and example.suffix.lower() not in OUTLINES:
-            return unit_vectors(self.embedder.picture(example), what=what)
+            return self.embedder.picture(example), False
         if isinstance(example, Place):
             from tilestream.pyramid.pyramid import open_pyramid
 
-            return _centre(self.embedder.place(open_pyramid(example.image), example.box), what)
+            return self.embedder.place(open_pyramid(example.image), example.box), True
         if pyr is None:
             raise _refused(what, "no image that it lies on", "an image", "Give it: `query.vectors(pyr)`.")
-        return _centre(self.embedder.place(pyr, example), what)
+        return self.embedder.place(pyr, example), True
 
 
 def likeness(
@@ -332,11 +362,6 @@ def unit_vectors(vectors: npt.NDArray[Any], *, what: str) -> Vectors:
     if not lengths.all():
         raise _refused(what, "a vector of zeros", "vectors with a direction", "Leave it out.")
     return np.asarray(found / lengths, np.float32)
-
-
-def _centre(vectors: Vectors, what: str) -> Vectors:
-    """Return the mean direction `(1, d)` of the tiles of one place."""
-    return unit_vectors(unit_vectors(vectors, what=what).astype(np.float64).mean(axis=0), what=what)
 
 
 def _require(example: object) -> None:
