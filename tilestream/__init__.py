@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tilestream.relevance.query import Query as Query
     from tilestream.relevance.relevance import Relevance as Relevance
     from tilestream.stream.batches import stream_tiles as stream_tiles
+    from tilestream.stream.tokenbatch import read_tokens as read_tokens
     from tilestream.types import Box as Box
     from tilestream.types import Hierarchy as Hierarchy
     from tilestream.types import Stage as Stage
@@ -46,6 +47,7 @@ _HOMES = {
     "open_pyramid": "tilestream.pyramid.pyramid",
     "plan_tiles": "tilestream.plan.tiles",
     "plan_tokens": "tilestream.plan.tokens",
+    "read_tokens": "tilestream.stream.tokenbatch",
     "stream_tiles": "tilestream.stream.batches",
     "to_datatree": "tilestream.xr.tree",
     "update_pyramid": "tilestream.pipelines.update",
@@ -71,6 +73,7 @@ __all__ = [
     "open_pyramid",
     "plan_tiles",
     "plan_tokens",
+    "read_tokens",
     "stream_tiles",
     "to_datatree",
     "update_pyramid",

@@ -48,7 +48,7 @@ def to_geojson(polygons: Sequence[Polygon], info: ImageInfo, *, name: str = "Tis
     dict
         For `json.dump`; the same polygons give the same text.
     """
-    x, y = _origin_xy(info)
+    x, y = origin_xy(info)
     features = [
         {
             "type": "Feature",
@@ -106,7 +106,8 @@ def _error(url: str, got: str, expected: str, do: str) -> ConfigError:
     return ConfigError.of(f"`{url}`", got=got, expected=expected, do=do)
 
 
-def _origin_xy(info: ImageInfo) -> tuple[int, int]:
+def origin_xy(info: ImageInfo) -> tuple[int, int]:
+    """Return where QuPath counts pixels from: the scanned part of a slide where its format states one."""
     return (0, 0) if info.content is None else (info.content.x, info.content.y)
 
 
@@ -160,7 +161,7 @@ def _to_pixels(url: str, content: Any, info: ImageInfo) -> Any:
     members = content if isinstance(content, dict) else {}
     crs = members.get("crs")
     if info.crs is None or members.get("coordinates") == "pixels":
-        return lambda xy: xy + _origin_xy(info)
+        return lambda xy: xy + origin_xy(info)
     if crs is None or info.affine is None:
         raise _error(
             url,

@@ -137,13 +137,15 @@ class Ground:
             notes=self.notes + note_of_reduced(self.levels, used),
         )
 
-    def require_budget(self, budget: object) -> int:
+    def require_budget(self, budget: object, *, least: int | None = None) -> int:
         """Return a budget that pays for the coarsest level at least.
 
         Parameters
         ----------
         budget : int
             Most tokens.
+        least : int, optional
+            Other than the wanted squares of the coarsest level.
 
         Returns
         -------
@@ -155,7 +157,7 @@ class Ground:
         ConfigError
             When it is no whole number or too small; the message says how small it can be.
         """
-        least = max(1, self.tree.roots)
+        least = max(1, self.tree.roots) if least is None else least
         if isinstance(budget, bool) or not isinstance(budget, (int, np.integer)) or budget < least:
             raise ConfigError.of(
                 "`budget` (`--budget`)",

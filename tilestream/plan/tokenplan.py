@@ -7,13 +7,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tilestream.grid import Ints, hilbert_index
+from tilestream.plan.blocksread import pixels_of_blocks, stored_span
 from tilestream.plan.selection import Selection
-from tilestream.types import PlanLevel, Receipt, SuperTile
+from tilestream.plan.tokenjson import Coordinates, squares_geojson
+from tilestream.pyramid import Pyramid
+from tilestream.types import ImageInfo, PlanLevel, Receipt, SuperTile
 
 FORMAT = 1
 """Version of what a digest is made of; to be raised when the same arguments give other tokens."""
@@ -103,8 +107,63 @@ class TokenPlan:
 
     def in_row_order(self) -> Iterator[SuperTile]:
         """Yield all units in the order of their rows."""
-        for number in range(len(self._units)):
+        return self.units_within(range(len(self)))
+
+    def units_within(self, rows: range) -> Iterator[SuperTile]:
+        """Yield the units that own some of the rows of a range, in the order of their rows."""
+        first = np.searchsorted(self._units[:, 4], rows.start, side="right")
+        for number in range(int(first), int(np.searchsorted(self._units[:, 3], rows.stop))):
             yield self._unit(number)
+
+    def pixels_read(self, pyr: Pyramid) -> int:
+        """Return how many stored pixels reading the tokens takes: those of all blocks that they touch, each once.
+
+        Parameters
+        ----------
+        pyr : Pyramid
+            The image.
+
+        Returns
+        -------
+        int
+            To be compared with `pyr.levels[0].shape.area`.
+        """
+        return sum(
+            pixels_of_blocks(pyr.levels[stored], self._stored_boxes(stored))
+            for stored in sorted({level.stored for level in self.levels})
+        )
+
+    def _stored_boxes(self, stored: int) -> Ints:
+        """Return first and last rows and columns, `(n, 4)`, of what the tokens read of a stored level."""
+        found = [np.empty((0, 4), np.int64)]
+        for depth, level in enumerate(self.levels):
+            if level.stored == stored:
+                low = self.tokens[self.tokens[:, 0] == depth][:, 1:3] >> depth
+                spans = [stored_span(low[:, axis], self.patch_px, level.ratio_yx[axis]) for axis in (0, 1)]
+                found.append(np.concatenate(spans, axis=1))
+        return np.concatenate(found)
+
+    def to_geojson(self, info: ImageInfo, *, coordinates: Coordinates = "pixels") -> dict[str, Any]:
+        """Return the tokens as squares that QuPath imports, or a GIS.
+
+        Parameters
+        ----------
+        info : ImageInfo
+            The image.
+        coordinates : str
+            `pixels` of level 0 as QuPath counts them, or `crs` of a georeferenced image.
+
+        Returns
+        -------
+        dict
+            A FeatureCollection for `json.dump`; see `tilestream.plan.tokenjson`.
+        """
+        level, y, x, size = self.tokens.T
+        values = {"level": level, "relevance": self.scores, "opened": ~self.is_leaf}
+        if self.share is not None:
+            values["selected"] = self.share
+        squares = np.column_stack([y, x, y + size, x + size]) * np.tile(self.base.scale_yx, 2)
+        return squares_geojson(squares, values, info, digest=self.digest, coordinates=coordinates)
 
     def _unit(self, number: int) -> SuperTile:
         depth, iy, ix, first, stop = self._units[number].tolist()

@@ -119,7 +119,8 @@ def plan_tokens(  # noqa: PLR0913 - the public call: each option of a plan is on
     single = levels is not None and len(tree.levels) == 1
     falloff = None if fovea is None else _falloff(ground, fovea, single=single)
     if single:
-        chosen = (best(mass[0] if falloff is None else mass[0] * falloff[0], ground.require_budget(budget)),)
+        most = ground.require_budget(budget, least=1)
+        chosen = (best(mass[0] if falloff is None else mass[0] * falloff[0], most),)
         return _plan(ground, seen, chosen, chosen, is_cut=False)
     gains = gains_of(tree, mass)
     if falloff is not None:
