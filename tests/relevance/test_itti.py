@@ -83,6 +83,14 @@ def test_a_black_hole_does_not_shine(seed):
     assert shines.values[near].mean() > 2 * shines.values[found.valid & ~near].mean()
 
 
+def test_dyes_are_no_colours():
+    picture = np.zeros((128, 128, 3), np.uint8)
+    picture[40:64, 40:64, 2] = 250
+    found = CentreSurround()(pyramid(picture, mpp=8.0, modality="fluorescence"))
+    assert found.notes == ("itti: no light in red, green and blue, so nothing of colour",)
+    assert found.values.any()
+
+
 def test_damage_is_not_valid():
     found = CentreSurround()(flawed(texture(192, 192)))
     assert not found.valid[8:16, 8:16].any()
@@ -91,6 +99,6 @@ def test_damage_is_not_valid():
 
 def test_images_without_colour_say_so():
     found = CentreSurround()(pyramid(texture(64, 64, channels=1)[..., 0], mpp=8.0))
-    assert found.notes == ("itti: no red, green and blue, so nothing of colour",)
+    assert found.notes == ("itti: no light in red, green and blue, so nothing of colour",)
     with pytest.raises(ConfigError, match="an image of classes"):
         CentreSurround()(pyramid(np.zeros((32, 32), np.uint8), kind="labels"))

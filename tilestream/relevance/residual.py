@@ -3,9 +3,9 @@
     L = log |F|      R = L − box3(L)      S = G_σ * |F⁻¹ exp(R + i φ)|²          F = |F| exp(i φ), the image's spectrum
 
 of the intensity of a thumbnail 64 px long, σ = 2.5 px of it; Hou & Zhang, CVPR 2007 (10.1109/CVPR.2007.383267). The
-scale is part of the method: it finds what a viewer sees at a glance. A spectrum is a circle, so its box does not end
-at the edges, and an image whose opposite edges differ has an edge there. Holes are filled with their surroundings
-before it, since they would be what stands out most.
+scale is part of the method: it finds what a viewer sees at a glance. A spectrum goes round in circles: so does its box,
+and so do images, of which the step from one edge to the opposite one is taken out before, as it would be what stands
+out most. For the same reason holes are filled with their surroundings.
 
 It is blind to contrast: on glass alone it would find the noise that is least like the other noise. A thumbnail whose
 intensities have a standard deviation below one 8-bit code (of other types the same contrast) has a map of 0. Its unit
@@ -69,10 +69,40 @@ class SpectralResidual:
         (thumbnail,) = filled(Sums.of(look.intensity, valid, edge_px), 1)
         known = seen(valid, CELL_PX)
         flat = thumbnail.std() < CONTRAST_CODES * look.unit
-        found = np.zeros_like(thumbnail) if flat else spectral_residual(thumbnail)
+        found = np.zeros_like(thumbnail) if flat else spectral_residual(periodic(thumbnail))
         values = enlarged(found, known.shape, edge_px / CELL_PX)
         floor = FLOOR_SHARE * float(values.max())
         return look.score_map("residual", values, known, cell_px=CELL_PX, floor=floor)
+
+
+def periodic(image: Plane) -> Plane:
+    """Return an image without the part that makes its opposite edges differ.
+
+    Parameters
+    ----------
+    image : ndarray of float64
+        `(y, x)`.
+
+    Returns
+    -------
+    ndarray of float64
+        `(y, x)`: the image less the smoothest one that has the same steps from an edge to the opposite one; Moisan,
+        Journal of Mathematical Imaging and Vision 39, 2011.
+    """
+    steps = np.zeros_like(image)
+    for axis in (0, 1):
+        first, last = image.take([0], axis), image.take([-1], axis)
+        ends = [slice(None)] * 2
+        ends[axis] = slice(0, 1)
+        steps[tuple(ends)] += last - first
+        ends[axis] = slice(image.shape[axis] - 1, None)
+        steps[tuple(ends)] += first - last
+    y, x = (2 * np.cos(2 * np.pi * np.arange(n) / n) for n in image.shape)
+    laplacian = np.add.outer(y, x) - 4
+    laplacian[0, 0] = 1  # the mean stays in the image
+    smooth = fft.fft2(steps) / laplacian
+    smooth[0, 0] = 0
+    return np.asarray(image - fft.ifft2(smooth).real)
 
 
 def spectral_residual(image: Plane) -> Plane:
@@ -93,4 +123,4 @@ def spectral_residual(image: Plane) -> Plane:
     logarithm = np.log(np.maximum(amplitude, _LEAST * amplitude.max()))
     residual = logarithm - ndimage.uniform_filter(logarithm, 3, mode="wrap")
     saliency = np.abs(fft.ifft2(np.exp(residual + 1j * np.angle(spectrum)))) ** 2
-    return np.asarray(ndimage.gaussian_filter(saliency, SIGMA_PX, mode="nearest"))
+    return np.asarray(ndimage.gaussian_filter(saliency, SIGMA_PX, mode="reflect"))
