@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tilestream.pipelines.encoders import Encoders
+from tilestream.plan.selection import Selection
 from tilestream.plan.tiles import TilePlan, plan_tiles
 from tilestream.pyramid.pyramid import Pyramid
 from tilestream.sinks.facts import PlanFacts
-from tilestream.sinks.features import SCALARS
-from tilestream.types import Array
+from tilestream.sinks.features import SCALARS, FeatureSink
+from tilestream.types import Array, Receipt, StageSpec
 
 if TYPE_CHECKING:
     from tilestream.pipelines.embed import EmbedConfig
 
 P = TypeVar("P")
+ENTROPY = StageSpec(target="entropy")
+"""Every image gets an entropy map, whatever its encoder: as a score of tiles it costs nothing."""
 
 
 class Cut(Protocol[P]):
@@ -29,11 +32,33 @@ class Cut(Protocol[P]):
     def plan(self, pyramid: Pyramid, *, where: str) -> P:
         """Return the plan of an image."""
 
-    def kept(self, plan: P, *, where: str) -> Kept:
+    def kept(self, plan: P) -> Kept:
         """Return what the store has to know of a plan."""
 
     def alike(self, plan: P) -> list[TilePlan]:
         """Return plans of tiles that take as much memory for a unit as those of the plan do, level by level."""
+
+    def sent(self, plan: P, *, begin_at: float) -> P:
+        """Return a plan as it travels to where the run was started, without what nobody asks it for any more."""
+
+
+class Ending(Protocol):
+    """Knows when all units of an image are done."""
+
+    def whole(self, sink: FeatureSink, receipts: Sequence[Receipt]) -> FeatureSink | None:
+        """Return what makes the store of an image with such receipts, None while units are missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllUnits:
+    """An image whose units are known from the start."""
+
+    units: int
+    """How many."""
+
+    def whole(self, sink: FeatureSink, receipts: Sequence[Receipt]) -> FeatureSink | None:
+        """Return the sink as it is once each has a receipt."""
+        return sink if len(receipts) >= self.units else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +67,18 @@ class Kept:
 
     facts: PlanFacts
     """The plan."""
+    ending: Ending
+    """Says when all of its units are done."""
+    selection: Selection | None = None
+    """What `where` selected; None with `all`."""
     scalars: tuple[str, ...] = SCALARS
     """Values that each tile has besides vectors."""
     opened: Array | None = None
     """1 for tokens whose place finer ones have taken; None for tiles, and where it is known at the end."""
     notes: tuple[str, ...] = ()
-    """What a user should know of encoders on such a plan."""
+    """What a user should know of the plan."""
+    scorer: StageSpec | None = None
+    """Gives each tile the score by which the plan goes on; None for plans that are known from the start."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +123,7 @@ class TileCut:
             needs_mpp=geometry.needs_mpp,
         )
 
-    def kept(self, plan: TilePlan, *, where: str) -> Kept:
+    def kept(self, plan: TilePlan) -> Kept:
         """Return what the store has to know of a plan."""
         facts = PlanFacts(
             digest=plan.digest,
@@ -102,11 +133,15 @@ class TileCut:
             region_px=self.encoders.chains.region_px or plan.super_tile_px,
             rows=len(plan),
             mpp_yx=plan.mpp_yx,
-            where=where,
+            where=plan.where,
             is_listed=plan.is_listed,
         )
-        return Kept(facts=facts)
+        return Kept(facts=facts, ending=AllUnits(units=plan.units), selection=plan.selection, notes=plan.notes)
 
     def alike(self, plan: TilePlan) -> list[TilePlan]:
         """Return the plan itself."""
         return [plan]
+
+    def sent(self, plan: TilePlan, *, begin_at: float) -> TilePlan:
+        """Return the plan without the mask behind it, which is on disk as an outline by then."""
+        return replace(plan, selection=None, begin_at=begin_at)

@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ from tilestream.cache.tally import by_tier
 from tilestream.codecs.durable import write_durable
 from tilestream.errors import OutputError, StageError
 from tilestream.metrics import Meter, collect
+from tilestream.pipelines.cutting import Ending
 from tilestream.pipelines.places import Places
 from tilestream.pipelines.reading import decoded_px
 from tilestream.pipelines.report_picture import HEAT_PX, THUMBNAIL_PX, make_picture
 from tilestream.plan.geojson import read_geojson, to_geojson
 from tilestream.plan.outline import mask_outline
-from tilestream.plan.tiles import TilePlan
+from tilestream.plan.selection import Selection
 from tilestream.pyramid.display import display_pixels
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.sinks.chainfacts import read_chain_facts
@@ -48,8 +49,8 @@ class FinishImage:
     """The image."""
     sink: FeatureSink
     """Holds its parts, and knows the plan."""
-    units: int
-    """Super-tiles of the plan."""
+    ending: Ending
+    """Says when all of its units are done."""
     notes: tuple[str, ...]
     """What the plan says."""
     journal: Journal
@@ -88,8 +89,12 @@ class FinishImage:
         receipts = list(self.journal.receipts().values())
         places = Places.of(self.out, self.key)
         require_unchanged(self.stamps)
-        if len(receipts) < self.units:  # removed by hand, or by a run that begins anew
+        sink = self.ending.whole(self.sink, receipts)
+        if sink is None:  # receipts were removed by hand, or by a run that begins anew
             return Again(keys=("some super-tiles",))
+        return replace(self, sink=sink)._finish_whole(receipts, places, started)
+
+    def _finish_whole(self, receipts: Sequence[Receipt], places: Places, started: float) -> Mapping[str, Any] | Again:
         require_a_result(receipts)
         try:
             self.sink.finish(receipts)
@@ -159,27 +164,27 @@ class FinishImage:
             "tokens": {str(number): depth.tokens for number, depth in enumerate(plan.depths)},
             "pixels_decoded": decoded_px((self.planned, meter.counts, *(receipt.counts for receipt in receipts))),
             "seconds": {"plan": self.plan_s, **add_seconds(receipts)},
-            "supertiles_total": self.units,
+            "supertiles_total": len(receipts),
             "cache": by_tier(counts),
             "outputs": [path.relative_to(self.out).as_posix() for path in outputs],
             "notes": list(dict.fromkeys((*info.notes, *self.notes, *(note for one in chains for note in one.notes)))),
         }
 
 
-def write_outline(plan: TilePlan, image: ImageInfo, path: Path) -> None:
+def write_outline(selection: Selection | None, image: ImageInfo, path: Path) -> None:
     """Write what a plan has selected as annotations that QuPath edits; nothing for a plan of all tiles.
 
     Parameters
     ----------
-    plan : TilePlan
-        The plan.
+    selection : Selection, optional
+        What was selected.
     image : ImageInfo
         The image.
     path : Path
         GeoJSON file.
     """
-    if plan.selection is not None:
-        document = to_geojson(mask_outline(plan.selection), image)
+    if selection is not None:
+        document = to_geojson(mask_outline(selection), image)
         write_durable(path, json.dumps(document, separators=(",", ":")).encode())
 
 

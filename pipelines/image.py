@@ -16,13 +16,14 @@ from tilestream.metrics import Meter, collect
 from tilestream.models.pool import Pool
 from tilestream.pipelines.chain import choose_chains, require_bag, require_grid, require_trained_on
 from tilestream.pipelines.cohort import Entry
-from tilestream.pipelines.cutting import Cut, Kept, TileCut
+from tilestream.pipelines.cutting import ENTROPY, Cut, Kept, TileCut
 from tilestream.pipelines.encoders import Encoders, choose_encoders
 from tilestream.pipelines.finish import FinishImage, write_outline
 from tilestream.pipelines.places import Places
 from tilestream.pipelines.reading import stored_bytes
 from tilestream.pipelines.recipe import digest, file_digest, image_recipe, new_recipe
 from tilestream.pipelines.tokens import TokenCut
+from tilestream.pipelines.walks import WalkCut
 from tilestream.plan.tiles import TilePlan
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.sinks.features import FeatureSink
@@ -33,15 +34,12 @@ from tilestream.stream.engine import Prepared
 from tilestream.stream.journal import Journal, difference
 from tilestream.stream.supply import decode_threads, usable_cores
 from tilestream.stream.work import TileWork
-from tilestream.types import ImageInfo, StageSpec
+from tilestream.types import ImageInfo
 
 if TYPE_CHECKING:
     from tilestream.pipelines.embed import EmbedConfig
     from tilestream.pipelines.ingest import IngestConfig
     from tilestream.pipelines.map_run import MapConfig
-
-ENTROPY = StageSpec(target="entropy")
-"""Every image gets an entropy map, whatever its encoder."""
 
 
 def entropy_columns(encoders: Encoders, image: ImageInfo) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -83,7 +81,7 @@ def chosen(pyramid: Pyramid, entry: Entry, config: EmbedConfig | IngestConfig | 
     )
 
 
-def cut_for(config: EmbedConfig, encoders: Encoders, image: ImageInfo) -> Cut[Any]:
+def cut_for(config: EmbedConfig, encoders: Encoders, pyramid: Pyramid) -> Cut[Any]:
     """Return how an image is cut for a run.
 
     Parameters
@@ -92,7 +90,7 @@ def cut_for(config: EmbedConfig, encoders: Encoders, image: ImageInfo) -> Cut[An
         The options.
     encoders : Encoders
         Say tile edge and resolution.
-    image : ImageInfo
+    pyramid : Pyramid
         The image.
 
     Returns
@@ -102,7 +100,9 @@ def cut_for(config: EmbedConfig, encoders: Encoders, image: ImageInfo) -> Cut[An
     """
     if config.tokens is None:
         return TileCut(encoders=encoders, config=config)
-    return TokenCut(choice=config.tokens, encoders=encoders, config=config, image=image)
+    if config.tokens.is_progressive:
+        return WalkCut(choice=config.tokens, encoders=encoders, config=config, pyramid=pyramid)
+    return TokenCut(choice=config.tokens, encoders=encoders, config=config, image=pyramid.info)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,14 +136,14 @@ class ImageJob:
         stamps = stamps_of(pyramid.source)
         pyramid = chosen(pyramid, self.entry, config)
         encoders = encoders_for(config, pyramid.info)
-        cut = cut_for(config, encoders, pyramid.info)
+        cut = cut_for(config, encoders, pyramid)
         recipe = self._recipe(pyramid, encoders, cut)
         journal = Journal(root=places.journal, recipe=digest(recipe))
         if (summary := self._finished(journal)) is not None:
             return summary
         plan = cut.plan(pyramid, where=self._where)
         self._require_memory(pyramid, cut.alike(plan), encoders)
-        kept = cut.kept(plan, where="file" if self.entry.mask else plan.where)
+        kept = cut.kept(plan)
         encoders.require(pyramid.info, kept.facts.grid)
         sink = self._sink(pyramid, kept, encoders, recipe)
         if places.features.exists() and not sink.is_committed():
@@ -154,40 +154,46 @@ class ImageJob:
             return summary  # another run has ended it while this one was planning
         if journal.summary() is not None:
             journal.reopen()  # an output was removed by hand: it is made again, from the features if those are there
-        write_outline(plan, pyramid.info, places.outline)
+        write_outline(kept.selection, pyramid.info, places.outline)
         plan_s = time.perf_counter() - started
         finish = FinishImage(
             key=self.key,
             out=config.out,
             pyramid=pyramid,
             sink=sink,
-            units=plan.units,
-            notes=(*plan.notes, *kept.notes, *encoders.notes),
+            ending=kept.ending,
+            notes=(*kept.notes, *encoders.notes),
             journal=journal,
             stamps=stamps,
             planned=dict(meter.counts),
             plan_s=plan_s,
             image_bytes=stored_bytes(self.entry.url, pyramid),
         )
-        # The mask behind the plan is on disk as an outline by now, and nobody asks the plan for it any more.
+        rows = kept.facts.rows
         return Prepared(
-            plan=replace(plan, selection=None, begin_at=self.begin_at),
-            work=self._work(encoders, pyramid=pyramid, sink=sink, journal=journal, stamps=stamps),
+            plan=cut.sent(plan, begin_at=self.begin_at),
+            work=self._work(encoders, kept, pyramid=pyramid, sink=sink, journal=journal, stamps=stamps),
             finish=finish,
             facts={
-                "tiles": len(plan),
+                "tiles": rows,
                 "units": plan.units,
-                "pixels": len(plan) * kept.facts.grid.tile_px**2,
+                "pixels": rows * kept.facts.grid.tile_px**2,
                 "plan_s": plan_s,
             },
         )
 
-    def _work(self, encoders: Encoders, **parts: Any) -> TileWork:
-        """Return what a worker does with a unit: all encoders, and the entropy where none of them has it."""
+    def _work(self, encoders: Encoders, kept: Kept, **parts: Any) -> TileWork:
+        """Return what a worker does with a unit: all encoders, the entropy where none of them has it, and a score."""
         means = entropy_columns(encoders, parts["pyramid"].info)
+        stages = {**({} if means else {"entropy": ENTROPY}), **{one.name: one.spec for one in encoders.each}}
+        if kept.scorer == ENTROPY:  # which each tile has anyway
+            means["relevance"] = means.get("entropy", ("entropy", (0,)))
+        elif kept.scorer is not None:
+            stages["relevance"] = kept.scorer
         return TileWork(
-            stages={**({} if means else {"entropy": ENTROPY}), **{one.name: one.spec for one in encoders.each}},
+            stages=stages,
             means=means,
+            scored=None if kept.scorer is None else "relevance",
             batch=self.config.batch,
             tasks=self.machine_tasks,
             **parts,
@@ -231,6 +237,8 @@ class ImageJob:
 
     def _sink(self, pyramid: Pyramid, kept: Kept, encoders: Encoders, recipe: dict[str, Any]) -> FeatureSink:
         places, facts = Places.of(self.config.out, self.key), kept.facts
+        if self.entry.mask:
+            facts = replace(facts, where="file")
         cells = facts.region_px // facts.grid.step_px
         chains = encoders.chains.bind({one.name: len(one.outputs) for one in encoders.each}, cells=cells)
         require_grid(chains, facts)

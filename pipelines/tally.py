@@ -80,9 +80,10 @@ class Tally:
         elif event.kind == "skipped":
             course.row = self._done(key, event.result)
         elif event.kind == "finished":
+            row = self._done(key, event.result)
             course.row = replace(
-                self._done(key, event.result),
-                supertiles_reused=course.units - len(course.computed),
+                row,
+                supertiles_reused=row.supertiles_total - len(course.computed),
                 tiles_computed=sum(course.computed.values()),
                 pixels=course.pixels,
                 wall_s=time.perf_counter() - course.started,

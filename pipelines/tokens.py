@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,10 @@ import numpy as np
 
 from tilestream.errors import ConfigError
 from tilestream.fovea import Fovea
-from tilestream.grid import TileGrid
-from tilestream.pipelines.cutting import Kept
+from tilestream.pipelines.cutting import AllUnits, Kept
 from tilestream.pipelines.encoders import Encoders
 from tilestream.pipelines.relevance import relevance_of
+from tilestream.plan.ground import square_grid
 from tilestream.plan.levels import choose_level
 from tilestream.plan.tiles import TilePlan
 from tilestream.plan.tokens import TokenPlan, plan_tokens
@@ -25,7 +25,7 @@ from tilestream.sinks.depths import DepthFacts
 from tilestream.sinks.facts import PlanFacts
 from tilestream.sinks.features import SCALARS
 from tilestream.sources.patchfiles import is_patch_file
-from tilestream.types import ImageInfo
+from tilestream.types import ImageInfo, PlanLevel
 
 if TYPE_CHECKING:
     from tilestream.pipelines.embed import EmbedConfig
@@ -130,39 +130,24 @@ class TokenCut:
             needs_mpp=geometry.needs_mpp,
         )
 
-    def kept(self, plan: TokenPlan, *, where: str) -> Kept:
+    def kept(self, plan: TokenPlan) -> Kept:
         """Return what the store has to know of a plan."""
-        depth, leaf = plan.tokens[:, 0], plan.is_leaf
-        depths = tuple(
-            DepthFacts(
-                level=level,
-                tokens=int(np.count_nonzero(depth == number)),
-                leaves=int(np.count_nonzero(leaf & (depth == number))),
-            )
-            for number, level in enumerate(plan.levels)
+        return Kept(
+            facts=facts_of(plan),
+            ending=AllUnits(units=plan.units),
+            selection=plan.selection,
+            scalars=(*SCALARS, "relevance"),
+            opened=np.asarray(~plan.is_leaf, np.uint8),
+            notes=(*plan.notes, *notes_of_encoders(self.encoders, plan.levels), *self._notes_of_look()),
         )
-        facts = PlanFacts(
-            digest=plan.digest,
-            level=plan.base,
-            grid=_grid(plan, 0),
-            super_tile_px=plan.super_tile_px,
-            region_px=plan.super_tile_px,
-            rows=len(plan),
-            mpp_yx=plan.mpp_yx,
-            where=where,
-            depths=depths,
-        )
-        opened = np.asarray(~leaf, np.uint8)
-        notes = (*self._notes_of_encoders(plan), *self._notes_of_look())
-        return Kept(facts=facts, scalars=(*SCALARS, "relevance"), opened=opened, notes=notes)
 
     def alike(self, plan: TokenPlan) -> list[TilePlan]:
-        """Return a plan of tiles for each level that has tokens, all of it."""
-        return [
-            TilePlan(image=plan.image, level=level, grid=_grid(plan, depth), super_tile_px=plan.super_tile_px)
-            for depth, level in enumerate(plan.levels)
-            if (plan.tokens[:, 0] == depth).any()
-        ]
+        """Return a plan of tiles for each level, all of it."""
+        return tiles_of_levels(plan)
+
+    def sent(self, plan: TokenPlan, *, begin_at: float) -> TokenPlan:
+        """Return the plan without the mask behind it, which is on disk as an outline by then."""
+        return replace(plan, selection=None, begin_at=begin_at)
 
     @cached_property
     def _relevance(self) -> Relevance | None:
@@ -183,20 +168,6 @@ class TokenCut:
         fovea.require_inside(self.image.shape)
         return fovea
 
-    def _notes_of_encoders(self, plan: TokenPlan) -> tuple[str, ...]:
-        """Return which encoders are given tokens of another resolution than the one that they were made for."""
-        coarsest = int(plan.tokens[:, 0].max(initial=0))
-        if not coarsest:
-            return ()
-        made = [f"`{one.name}`" for one in self.encoders.each if one.contract.mpp is not None]
-        if not made:
-            return ()
-        verb = "was" if len(made) == 1 else "were"
-        return (
-            f"{' and '.join(made)} {verb} made for one resolution; tokens of up to {2**coarsest} times coarser pixels "
-            "are given to it all the same, and what their vectors say has to be tried",
-        )
-
     def _notes_of_look(self) -> tuple[str, ...]:
         """Return a note where a coarse look has to decode an image that has no coarse levels."""
         if self._relevance is None:
@@ -209,6 +180,79 @@ class TokenCut:
             f"the coarse look is reduced {times:g} times from level {look.stored}, all of which is decoded for it, "
             "since the image stores none coarser; `ingest` writes all levels",
         )
+
+
+def facts_of(plan: TokenPlan) -> PlanFacts:
+    """Return what a store has to know of tokens.
+
+    Parameters
+    ----------
+    plan : TokenPlan
+        The tokens.
+
+    Returns
+    -------
+    PlanFacts
+        With how many of them lie on each level.
+    """
+    depth, leaf = plan.tokens[:, 0], plan.is_leaf
+    depths = tuple(
+        DepthFacts(
+            level=level,
+            tokens=int(np.count_nonzero(depth == number)),
+            leaves=int(np.count_nonzero(leaf & (depth == number))),
+        )
+        for number, level in enumerate(plan.levels)
+    )
+    return PlanFacts(
+        digest=plan.digest,
+        level=plan.base,
+        grid=square_grid(plan.base.shape, plan.patch_px),
+        super_tile_px=plan.super_tile_px,
+        region_px=plan.super_tile_px,
+        rows=len(plan),
+        mpp_yx=plan.mpp_yx,
+        where=plan.where,
+        depths=depths,
+    )
+
+
+def tiles_of_levels(plan: TokenPlan) -> list[TilePlan]:
+    """Return a plan of tiles for each level of tokens, all of it: what a unit takes is no more than one of these."""
+    return [
+        TilePlan(
+            image=plan.image,
+            level=level,
+            grid=square_grid(level.shape, plan.patch_px),
+            super_tile_px=plan.super_tile_px,
+        )
+        for level in plan.levels
+    ]
+
+
+def notes_of_encoders(encoders: Encoders, levels: Sequence[PlanLevel]) -> tuple[str, ...]:
+    """Return which encoders are given tokens of another resolution than the one that they were made for.
+
+    Parameters
+    ----------
+    encoders : Encoders
+        Of the run.
+    levels : sequence of PlanLevel
+        Levels of tokens, finest first.
+
+    Returns
+    -------
+    tuple of str
+        None or one.
+    """
+    made = [f"`{one.name}`" for one in encoders.each if one.contract.mpp is not None]
+    if not made or len(levels) < 2:
+        return ()
+    was, them = ("was", "it") if len(made) == 1 else ("were", "them")
+    return (
+        f"{' and '.join(made)} {was} made for one resolution; tokens of up to {2 ** (len(levels) - 1)} times coarser "
+        f"pixels are given to {them} all the same, and what their vectors say has to be tried",
+    )
 
 
 def require_areas(where: str) -> None:
@@ -231,7 +275,3 @@ def require_areas(where: str) -> None:
             expected="`tissue`, `all`, a mask image or a GeoJSON file, inside of which the budget decides",
             do="Leave out --budget or --where.",
         )
-
-
-def _grid(plan: TokenPlan, depth: int) -> TileGrid:
-    return TileGrid(area=plan.level_of(depth).shape, tile_px=plan.patch_px, step_px=plan.patch_px)

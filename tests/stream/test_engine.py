@@ -138,6 +138,14 @@ def test_units_opened_by_a_receipt_run_after_it(client: Client, tmp_path: Path) 
     assert keys.index("L0-y0-x1") < keys.index("L0-y0-x2") < keys.index("L0-y0-x3")
 
 
+def test_what_the_last_finished_unit_opens_is_done_too(client: Client, tmp_path: Path) -> None:
+    """Nothing of the plan's start is left to do, and yet the image must not be finished."""
+    run(client, FakeJob("a", tmp_path, CountedPlan(2)))
+    events = run(client, FakeJob("a", tmp_path, CountedPlan(2, opens=(("L0-y0-x1", 2), ("L0-y0-x2", 3)))))
+    assert [event.receipt.key for event in events if event.kind == "unit"] == ["L0-y0-x2", "L0-y0-x3"]
+    assert events[-1].result == 4
+
+
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [

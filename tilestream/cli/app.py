@@ -155,6 +155,7 @@ def embed(
     relevance: less.RelevanceTerms = None,
     fovea: less.FoveaPoints = None,
     levels: less.TokenLevels = None,
+    progressive: less.Progressive = False,
     tile: opt.Tile = None,
     mpp: opt.Mpp = None,
     halo: opt.Halo = 0,
@@ -197,7 +198,7 @@ def embed(
         chain = chaining.chain_choice(
             region_stage, slide_stage, weights=weights_4k, seed=random_weights, whole_regions=whole_regions
         )
-        tokens = less.token_choice(budget, relevance=relevance, fovea=fovea, levels=levels)
+        tokens = less.token_choice(budget, relevance=relevance, fovea=fovea, levels=levels, progressive=progressive)
         read = {"where": where, "invalid": invalid, "decibels": decibels, "tokens": tokens}
         config = opt.embed_config(
             out=out, encoders=encoders, chain=chain, **read, **cut, **running, **caching.cache_fields(cache, disk_cache)

@@ -182,6 +182,8 @@ class PlainProgress:
         """
         noun, tiles = self._course.noun, self._course.tiles_of(event.job.key)
         self._course.hear(event)
+        if tiles is not None and isinstance(event.result, Mapping):  # a budget may not have been used up
+            tiles = event.result.get("tiles", tiles)
         if (line := ending(event)) is not None:
             if tiles is not None:
                 line.append(f" ({counted(tiles, noun)})")

@@ -55,8 +55,25 @@ TokenLevels = Annotated[
 ]
 
 
+Progressive = Annotated[
+    bool,
+    typer.Option(
+        "--progressive",
+        help="With --budget, decide level by level: coarse tiles are read, those that score highest are read more "
+        "finely, and N counts all that are read. --relevance is then one term that scores a tile: entropy, "
+        'query:"words" or scorer:FILE.',
+        rich_help_panel=PANEL,
+    ),
+]
+
+
 def token_choice(
-    budget: int | None, *, relevance: str | None = None, fovea: list[str] | None = None, levels: str | None = None
+    budget: int | None,
+    *,
+    relevance: str | None = None,
+    fovea: list[str] | None = None,
+    levels: str | None = None,
+    progressive: bool = False,
 ) -> TokenChoice | None:
     """Return how a run reads less, as it was said on the command line.
 
@@ -70,6 +87,8 @@ def token_choice(
         `--fovea`, as often as it was given.
     levels : str, optional
         `--levels`.
+    progressive : bool
+        `--progressive`.
 
     Returns
     -------
@@ -83,7 +102,7 @@ def token_choice(
     """
     from tilestream.pipelines.tokens import TokenChoice
 
-    given = {"--relevance": relevance, "--fovea": fovea, "--levels": levels}
+    given = {"--relevance": relevance, "--fovea": fovea, "--levels": levels, "--progressive": progressive}
     if budget is None:
         for name, value in given.items():
             if value:
@@ -96,6 +115,13 @@ def token_choice(
         return None
     if budget < 1:
         raise ConfigError.of("`--budget`", got=budget, expected="at least one tile", do="Give more.")
+    if progressive and fovea:
+        raise ConfigError.of(
+            "`--fovea`",
+            got="--progressive",
+            expected="a plan that is made beforehand: a walk is led by what it sees",
+            do="Leave one of them out.",
+        )
     points, e0_px = _fixations(fovea or [])
     return TokenChoice(
         budget=budget,
@@ -103,6 +129,7 @@ def token_choice(
         fixations_yx=points,
         e0_px=e0_px,
         levels=None if levels is None else _levels(levels),
+        is_progressive=progressive,
     )
 
 
@@ -161,7 +188,11 @@ def require_tokens(config: EmbedConfig) -> None:
     from tilestream.pipelines.tokens import require_areas
 
     require_areas(config.where)
-    if config.tokens.terms is not None:
+    if config.tokens.is_progressive:
+        from tilestream.pipelines.walks import require_scorer
+
+        require_scorer(config.tokens.terms or "", encoders=config.encoders)
+    elif config.tokens.terms is not None:
         relevance_of(config.tokens.terms, encoders=config.encoders)
     no_grid = "tiles of several sizes lie on no grid"
     for option, is_given, why in (

@@ -83,11 +83,11 @@ class Running:
         """Return a unit that can be submitted now."""
         if self.busy and self.busy[0][0] <= time.monotonic():
             return self.busy.popleft()[1]
-        if self.opened:
-            return self.opened.popleft()
-        return next(self.units, None)
+        if not self.opened and (found := next(self.units, None)) is not None:
+            return found
+        return self.opened.popleft() if self.opened else None  # also what the last of `units` have opened
 
     @property
     def can_finish(self) -> bool:
         """Return whether all units are done and nobody else was seen finishing a moment ago."""
-        return not self.pending and not self.busy and self.finish_at <= time.monotonic()
+        return not self.pending and not self.busy and not self.opened and self.finish_at <= time.monotonic()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import os
 import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -132,6 +133,8 @@ class TileWork:
     """Takes the rows."""
     means: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
     """Scalars that are means of some values of a stage's vectors: stage and positions by their name."""
+    scored: str | None = None
+    """Scalar, or stage of one output, that receipts carry as scores, by which a plan goes on; None for other plans."""
     journal: Journal
     """Takes the receipts and gives the leases."""
     batch: int = 64
@@ -176,6 +179,8 @@ class TileWork:
                 int(np.count_nonzero(results[f"{name}/status"] == TileStatus.FAILED)) for name in self.stages
             )
         receipt = _receipt(unit, self.journal.recipe, outputs, outcome, meter)
+        if self.scored is not None:
+            receipt = replace(receipt, scores=_scores(results[self.scored]))
         self.journal.commit(receipt)
         return receipt
 
@@ -245,6 +250,11 @@ def _judged(name: str, vectors: Array, unit: SuperTile, outcome: Outcome) -> npt
     silent = [row for row in (np.flatnonzero(bad) + unit.first_row).tolist() if row not in told]
     outcome.fail(f"`{name}`: values that are not finite", silent)
     return status
+
+
+def _scores(values: Array) -> tuple[float | None, ...]:
+    """Return one score a tile, None for one that has none since it is empty, damaged or failed."""
+    return tuple(value if math.isfinite(value) else None for value in values.reshape(-1).tolist())
 
 
 def make_stage(spec: StageSpec) -> Stage:

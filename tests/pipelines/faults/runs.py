@@ -64,7 +64,7 @@ def stopped_after(count: int, client: Client, slide: Path, out: Path, **options:
         embed(client, slide, out, on_event=stop, **options)
     quiet = 0
     while quiet < 3:  # tasks that had begun end by themselves
-        is_busy = any(client.processing().values()) or list((out / "receipts" / slide.name).glob("L*.lease"))
+        is_busy = any(client.processing().values()) or list((out / "receipts" / slide.name).glob("[LT]*.lease"))
         quiet = 0 if is_busy else quiet + 1
         time.sleep(0.02)
 
@@ -82,14 +82,14 @@ def start(source: Path, out: Path, *options: str, encoder: str = "mean", **more:
 
 
 def receipts(out: Path, source: Path) -> int:
-    return len(list((out / "receipts" / source.name).glob("L*.json")))
+    return len(list((out / "receipts" / source.name).glob("[LT]*.json")))
 
 
 def done(out: Path, source: Path) -> dict[str, str]:
     """Which process has done each super-tile of an image, by its key; also while others write there."""
     folder = out / "receipts" / source.name
     documents = []
-    for path in folder.glob("L*.json"):
+    for path in folder.glob("[LT]*.json"):
         with contextlib.suppress(FileNotFoundError):  # the image has been finished meanwhile
             documents.append(json.loads(path.read_text()))
     if (folder / LEDGER).exists():
