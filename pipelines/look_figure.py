@@ -17,6 +17,8 @@ from tilestream.pyramid.lettering import draw_text, text_px
 
 MARGIN_PX, GAP_PX, LINE_PX, SIZE_PX = 20, 16, 22, 15
 PAPER, INK, SOFT, WARN = (255, 255, 255), (20, 20, 20), (96, 96, 96), (178, 34, 34)
+COLOURLESS = 212, 212, 212
+"""What stands for the grey image in a legend."""
 SWATCH_PX = 14
 
 

@@ -15,7 +15,16 @@ from tilestream.codecs.durable import write_durable
 from tilestream.pipelines.cohort import Cohort, Entry
 from tilestream.pipelines.encoders import EncoderChoice
 from tilestream.pipelines.look import Looked, LookOutcome, LookRow, run_looks
-from tilestream.pipelines.look_figure import Swatch, Words, compose, hatch_swatches, png_of, ramp, swatch
+from tilestream.pipelines.look_figure import (
+    COLOURLESS,
+    Swatch,
+    Words,
+    compose,
+    hatch_swatches,
+    png_of,
+    ramp,
+    swatch,
+)
 from tilestream.pipelines.look_panels import Ground, Mask, map_panel
 from tilestream.pipelines.relevance import relevance_of
 from tilestream.pyramid.pyramid import Pyramid
@@ -25,7 +34,6 @@ from tilestream.sinks.raster import FORMAT, write_raster
 from tilestream.types import ScoreMap, Shape
 
 RAMP_PX = 320
-COLOURLESS = 212, 212, 212
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,3 +51,34 @@ def test_an_out_that_is_a_file_is_refused(call: Call, slide: Path, tmp_path: Pat
     (tmp_path / "file").write_text("mine")
     assert "a file of that name" in refused(call, "relevance", slide, "--out", tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_plan_says_what_a_budget_reads(call: Call, slide: Path, tmp_path: Path) -> None:
+    arguments = ("plan", slide, "--out", tmp_path / "out", "--budget", 20, "--tile", 64, "--fovea", "600,400")
+    result = call(*arguments)
+    assert result.exit_code == 0, result.stderr
+    first = result.stdout.splitlines()[0]
+    assert first.startswith(f"done {tmp_path}/out/made.svs.plan.png: 20 tokens of 64 px; sees 0.0819 of ")
+    assert " % of the full pass at 0.5 µm/px; decodes " in first
+    (row,) = json.loads(call(*arguments, "--json").stdout)["inputs"]
+    assert row["facts"]["tokens"] == 20
+    assert [Path(path).exists() for path in row["outputs"]] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "Give --budget"),
+        (["--relevance", "entropy"], "no --budget"),
+        (["--budget", "0"], "at least one tile"),
+        (["--budget", "9", "--fovea", "1"], "`Y,X`"),
+        (["--budget", "9", "--levels", "fine"], "whole numbers"),
+        (["--budget", "9", "--relevance", "entrpy"], "unknown name"),
+        (["--budget", "9", "--relevance", 'query:"nuclei"'], "query"),
+        (["--budget", "9", "--where", "nowhere"], "no file"),
+        (["--budget", "9", "--encoder", "nobody"], "nobody"),
+    ],
+)
+def test_plan_refuses_what_it_cannot_do(call: Call, slide: Path, tmp_path: Path, options: list[str], said: str) -> None:
+    assert said in refused(call, "plan", slide, "--out", tmp_path / "out", *options)
+    assert not (tmp_path / "out").exists()

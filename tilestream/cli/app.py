@@ -19,7 +19,7 @@ from tilestream.cli.attending import attend
 from tilestream.cli.demo import demo
 from tilestream.cli.encoders import encoders
 from tilestream.cli.exportcommand import export
-from tilestream.cli.lookcommands import relevance
+from tilestream.cli.lookcommands import plan, relevance
 from tilestream.cli.restaging import regions
 from tilestream.cli.stopping import AGAIN, guarded, print_json, same_command
 
@@ -330,6 +330,7 @@ def map_(
 
 app.command()(attend)
 app.command()(relevance)
+app.command()(plan)
 app.command()(regions)
 
 

@@ -9,6 +9,7 @@ import typer
 
 from tilestream.cli import encoding
 from tilestream.cli import options as opt
+from tilestream.cli import tokenoptions as less
 from tilestream.cli.stopping import AGAIN, guarded, print_json, same_command
 
 Terms = Annotated[
@@ -61,6 +62,55 @@ def relevance(
         cohort = read_cohort(paths or [], manifest=manifest, out=out)
         with looking(len(cohort.entries), as_json=as_json) as on_row:
             outcome = run_relevance(cohort, config, on_row=stop.checked(on_row))
+        if as_json:
+            print_json(look_document(outcome, strict=strict))
+        else:
+            print_looks(outcome, seconds=time.monotonic() - started)
+    raise typer.Exit(outcome.exit_code(strict=strict))
+
+
+def plan(
+    out: opt.Out,
+    paths: opt.Inputs = None,
+    manifest: opt.Manifest = None,
+    budget: less.Budget = None,
+    terms: less.RelevanceTerms = None,
+    fovea: less.FoveaPoints = None,
+    levels: less.TokenLevels = None,
+    where: opt.Where = "tissue",
+    tile: opt.Tile = None,
+    mpp: opt.Mpp = None,
+    invalid: opt.Invalid = None,
+    decibels: opt.Decibels = None,
+    encoder: encoding.Encoders = None,
+    weights: encoding.Weights = None,
+    random_weights: encoding.RandomWeights = None,
+    strict: opt.Strict = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Show what embed would read under a budget: tokens drawn over the image, as GeoJSON and CSV, and what they cost.
+
+    Only a coarse look is read.
+    """
+    started = time.monotonic()
+    with guarded(as_json=as_json, stopped=lambda: f"What is written is whole. {AGAIN}: {same_command()}") as stop:
+        from tilestream.cli.looking import look_document, looking, print_looks
+        from tilestream.pipelines.cohort import read_cohort
+        from tilestream.pipelines.look_plan import run_plan
+
+        config = opt.embed_config(
+            out=out,
+            encoders=encoding.encoder_choices(encoder, weights=weights, random_weights=random_weights),
+            tokens=less.token_choice(budget, relevance=terms, fovea=fovea, levels=levels),
+            where=where,
+            tile_px=tile,
+            mpp=mpp,
+            invalid=invalid,
+            decibels=decibels,
+        )
+        cohort = read_cohort(paths or [], manifest=manifest, out=out)
+        with looking(len(cohort.entries), as_json=as_json) as on_row:
+            outcome = run_plan(cohort, config, on_row=stop.checked(on_row))
         if as_json:
             print_json(look_document(outcome, strict=strict))
         else:

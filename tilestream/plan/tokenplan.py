@@ -129,12 +129,23 @@ class TokenPlan:
             To be compared with `pyr.levels[0].shape.area`.
         """
         return sum(
-            pixels_of_blocks(pyr.levels[stored], self._stored_boxes(stored))
+            pixels_of_blocks(pyr.levels[stored], self.stored_boxes(stored))
             for stored in sorted({level.stored for level in self.levels})
         )
 
-    def _stored_boxes(self, stored: int) -> Ints:
-        """Return first and last rows and columns, `(n, 4)`, of what the tokens read of a stored level."""
+    def stored_boxes(self, stored: int) -> Ints:
+        """Return what the tokens read of a stored level.
+
+        Parameters
+        ----------
+        stored : int
+            Number of the level.
+
+        Returns
+        -------
+        ndarray of int64
+            `(n, 4)`: first and last row, first and last column of each token that is read from there.
+        """
         found = [np.empty((0, 4), np.int64)]
         for depth, level in enumerate(self.levels):
             if level.stored == stored:
