@@ -30,10 +30,10 @@ from tests.bench.table import make_row
 from tests.bench.tokenreader import accuracy, describe, train_encoder
 
 SEEDS = 5
-TRAIN, TEST = 1200, 600
+TRAIN, TEST = 900, 450
 CLAIM = 0.03
 """The founding claim, of the share of canvases that are read right."""
-ENCODER_STEPS, EPOCHS = 2000, 40
+ENCODER_STEPS, EPOCHS = 1500, 30
 Question: TypeAlias = Literal["wanted", "frequent"]
 QUESTIONS: tuple[Question, ...] = ("wanted", "frequent")
 WORDS = {"wanted": "the digit that was asked for", "frequent": "the most frequent digit"}

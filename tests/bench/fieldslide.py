@@ -82,7 +82,9 @@ def labelled_tiles() -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def write_field_slide(path: Path, folder: Path, *, edge_px: int = 16_384, seed: int = 0) -> FieldSlide:
+def write_field_slide(
+    path: Path, folder: Path, *, edge_px: int = 16_384, seed: int = 0, most: int = _COPIES
+) -> FieldSlide:
     """Return the slide that was written.
 
     Parameters
@@ -95,13 +97,15 @@ def write_field_slide(path: Path, folder: Path, *, edge_px: int = 16_384, seed: 
         Of level 0; a multiple of 1,024.
     seed : int
         Another seed, another section and other places.
+    most : int
+        Most copies of a tile, for small slides.
 
     Returns
     -------
     FieldSlide
         The same for the same arguments.
     """
-    placed, kinds, example = _arrange(folder, edge_px, seed)
+    placed, kinds, example = _arrange(folder, edge_px, seed, most)
     coarse = np.zeros((edge_px // FACTOR, edge_px // FACTOR, 3), np.uint8)
     shape = Shape(y=edge_px, x=edge_px)
     with tifffile.TiffWriter(path) as tiff:
@@ -124,7 +128,9 @@ def _read(path: Path) -> Pixels:
     return pixels
 
 
-def _arrange(folder: Path, edge_px: int, seed: int) -> tuple[list[tuple[int, int, Pixels]], npt.NDArray[np.uint8], Box]:
+def _arrange(
+    folder: Path, edge_px: int, seed: int, most: int
+) -> tuple[list[tuple[int, int, Pixels]], npt.NDArray[np.uint8], Box]:
     """Return pieces with their places, the map of kinds, and the example box."""
     cells = edge_px // CELL_PX
     inside = _section(edge_px, seed)
@@ -136,10 +142,10 @@ def _arrange(folder: Path, edge_px: int, seed: int) -> tuple[list[tuple[int, int
     off = iter([plot for plot, share in zip(plots, filled, strict=True) if share == 0])
     many = _read(folder / "high-nuclei-score-level0.png")
     pieces = [("example", many[:, : many.shape[1] // 2])]
-    pieces += [("nuclei", _turned(many[:, many.shape[1] // 2 :], turn)) for turn in range(_COPIES)]
+    pieces += [("nuclei", _turned(many[:, many.shape[1] // 2 :], turn)) for turn in range(min(_COPIES, most))]
     for kind, name, copies in _TILES:
         piece = _stroke(_read(folder / name)) if kind == "pen" else _read(folder / name)
-        pieces += [(kind, _turned(piece, turn)) for turn in range(copies)]
+        pieces += [(kind, _turned(piece, turn)) for turn in range(min(copies, most))]
     placed, example = [], Box(y=0, x=0, height=0, width=0)
     for kind, piece in pieces:
         plot = next(off if kind in ("blank", "pen") else on, None)
@@ -183,7 +189,7 @@ def _strips(
     """Yield rows of tiles of level 0 and fill `coarse` with their means."""
     edge_px = len(kinds) * CELL_PX
     whole = Tissue(shape=Shape(y=8 * edge_px, x=8 * edge_px), seed=seed, mpp=MPP)
-    block = min(2048, edge_px)
+    block = edge_px // 8
     tissue = whole.paint(Box(y=4 * edge_px, x=4 * edge_px, height=block, width=block))
     # mirrored, so that copies meet without a seam
     wide = np.pad(tissue, ((0, 0), (0, max(0, edge_px - block)), (0, 0)), mode="symmetric")

@@ -10,14 +10,17 @@ import numpy.typing as npt
 import torch
 
 import tilestream as ts
+from tests.bench import fieldencoder
 from tests.bench.platecanvas import EDGE_PX, PATCH_PX, SIZES_PX, Canvas, Pixels, draw
 from tests.bench.tokenreader import NONE, Tokens
 from tilestream.fovea import Fovea, fixations_of
 from tilestream.kernels.gather import gather
 from tilestream.kernels.mip import mip
-from tilestream.models.handcrafted import handcrafted
 from tilestream.plan.tokens import plan_tokens
-from tilestream.types import Batch, ScoreMap, Shape
+from tilestream.pyramid import Pyramid
+from tilestream.relevance.query import likeness, map_of, unit_vectors
+from tilestream.relevance.standard import Standard
+from tilestream.types import ScoreMap, Shape
 
 BUDGET = 85
 """Nodes of the tree down to level 2."""
@@ -56,41 +59,32 @@ def coarse_vectors(pixels: Pixels) -> Vectors:
     picture = mip(pixels.transpose(2, 0, 1), threads=1)[COARSE_LEVEL - 1]
     edge = picture.shape[1] // CELL_PX
     tiles = picture.reshape(3, edge, CELL_PX, edge, CELL_PX).transpose(1, 3, 0, 2, 4).reshape(-1, 3, CELL_PX, CELL_PX)
-    n = len(tiles)
-    batch = Batch(
-        pixels=tiles, valid=None, valid_share=np.ones(n, np.float32), rows=np.arange(n),
-        tile_yx=np.zeros((n, 2), np.int64),
-    )  # fmt: skip
-    return handcrafted(rgb=True)(batch).reshape(edge, edge, -1)
+    return fieldencoder.canvas(tiles).reshape(edge, edge, -1)
 
 
-def example_of(canvas: Canvas) -> tuple[Vectors, Vectors, Vectors]:
-    """Return an example's unit vector, and the mean and deviation of its canvas, by which vectors are standardised."""
-    vectors = coarse_vectors(canvas.pixels)
-    mean, std = vectors.mean(axis=(0, 1)), vectors.std(axis=(0, 1)) + np.float32(1e-6)
+def example_of(canvas: Canvas) -> Vectors:
+    """Return the vector of the tile on which the wanted digit of a canvas stands."""
     y, x = (int(value) // (CELL_PX << COARSE_LEVEL) for value in canvas.centre_yx)
-    unit = (vectors[y, x] - mean) / std
-    return unit / np.linalg.norm(unit), mean, std
+    return coarse_vectors(canvas.pixels)[y, x]
 
 
-def query_map(canvas: Canvas, example: tuple[Vectors, Vectors, Vectors]) -> ScoreMap:
-    """Return how much each tile of the coarse level resembles an example."""
-    unit, mean, std = example
-    vectors = (coarse_vectors(canvas.pixels) - mean) / std
-    values = (vectors @ unit) / np.linalg.norm(vectors, axis=2).clip(1e-6)
-    cell = float(CELL_PX << COARSE_LEVEL)
-    return ScoreMap(
-        name="query", values=values.astype(np.float32), valid=np.ones(values.shape, np.bool_), cell_yx=(cell, cell),
+def query_map(canvas: Canvas, example: Vectors) -> ScoreMap:
+    """Return how much each tile of the coarse level resembles an example: what `Query` does, without opening a file."""
+    vectors = coarse_vectors(canvas.pixels)
+    edge = len(vectors)
+    standard = Standard.of(vectors.reshape(edge * edge, -1))
+    wanted = unit_vectors(standard(example), what="example")
+    values = likeness(standard(vectors.reshape(edge * edge, -1)), wanted).reshape(edge, edge)
+    return map_of(
+        "query", values, np.ones((edge, edge), np.bool_), cell_yx=(float(CELL_PX << COARSE_LEVEL),) * 2,
         shape=Shape(y=EDGE_PX, x=EDGE_PX),
     )  # fmt: skip
 
 
-def squares_of(canvas: Canvas, fixation_yx: tuple[float, float] | None) -> npt.NDArray[np.int64]:
+def squares_of(pyr: Pyramid, fixation_yx: tuple[float, float] | None) -> npt.NDArray[np.int64]:
     """Return the tokens of a canvas, `(85, 4)`: level, y, x, size; the same for all without a fixation."""
     fovea = None if fixation_yx is None else Fovea(fixations_yx=(fixation_yx,), e0_px=E0_PX)
-    plan = plan_tokens(
-        ts.open_pyramid(canvas.pixels), budget=BUDGET, count="nodes", patch_px=PATCH_PX, fovea=fovea
-    )  # fmt: skip
+    plan = plan_tokens(pyr, budget=BUDGET, count="nodes", patch_px=PATCH_PX, fovea=fovea)
     assert len(plan) == BUDGET
     return plan.tokens
 
@@ -120,7 +114,8 @@ def sample(
     canvases, found, uniform = [], np.zeros(n, np.bool_), None
     for index in range(n):
         canvas = draw(rng, SIZES_PX[index % len(SIZES_PX)], numbers)
-        uniform = squares_of(canvas, None) if uniform is None else uniform
+        pyr = ts.open_pyramid(canvas.pixels)
+        uniform = squares_of(pyr, None) if uniform is None else uniform
         (looked,) = fixations_of(query_map(canvas, examples[canvas.size_px]), 1)
         y, x = chance.uniform(0, EDGE_PX, 2)
         fixations = {"query": looked, "random": (float(y), float(x)), "told": canvas.centre_yx}
@@ -129,7 +124,7 @@ def sample(
         levels = [canvas.pixels.transpose(2, 0, 1)]
         levels += mip(levels[0], threads=1)[:DEEPEST]
         for way in WAYS:
-            chosen = uniform if way == "uniform" else squares_of(canvas, fixations[way])
+            chosen = uniform if way == "uniform" else squares_of(pyr, fixations[way])
             squares[way][index], shows[way][index] = chosen, shown_in(canvas, chosen)
             pixels[way][index] = gather(levels, chosen, patch_px=PATCH_PX, threads=1) + 0.5
         canvases.append((canvas.labels[0], canvas.frequent, canvas.size_px))

@@ -121,7 +121,7 @@ def accuracy(
     torch.manual_seed(seed)
     x, log_area, labels = train
     mean, std = x.mean(dim=(0, 1)), x.std(dim=(0, 1)) + 1e-3
-    x, batch, draw = (x - mean) / std, 64, torch.Generator().manual_seed(seed)
+    x, batch, draw = (x - mean) / std, min(64, len(x)), torch.Generator().manual_seed(seed)
     reader = Reader(x.shape[2])
     optimiser, schedule = _optimiser(reader, 5e-3, epochs * (len(x) // batch))
     for _ in range(epochs):
