@@ -95,6 +95,26 @@ def test_tokens_on_texels_are_copied(on: Answer, order: str, patch: int) -> None
     assert_array_equal(got[0], levels[1][:1, 1:4, 0:3])
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_copies_are_to_the_bit_what_means_are(channels: int, dtype: str) -> None:
+    """A token that reaches out of the image is not copied; what both see is the same, infinity and NaN included."""
+    noise = np.random.default_rng(1)
+    level = noise.integers(0, 256, (9, 10, channels)).astype(dtype)
+    if dtype == "float32":
+        level = level / np.float32(7) - 20
+        level[1, 2], level[3, 4] = np.inf, np.nan
+    for array in (np.moveaxis(level, 2, 0), np.ascontiguousarray(np.moveaxis(level, 2, 0))):
+        for half in ("float32", "float16"):
+            tokens = np.array([[0, 0, 0, 5], [0, -1, -1, 5], [0, 4, 5, 5], [0, 5, 6, 5]], np.float64)
+            mean, std = noise.random(channels).tolist(), (noise.random(channels) + 0.5).tolist()
+            whole, out, last, far = gather(
+                [array], tokens, patch_px=5, mean=mean, std=std, scale=0.1, dtype=half, threads=1
+            )
+            assert_array_equal(out[:, 1:, 1:], whole[:, :-1, :-1])
+            assert_array_equal(far[:, :-1, :-1], last[:, 1:, 1:])
+
+
 def test_far_tokens_keep_their_place(on: Answer) -> None:
     noise = np.random.default_rng(0)
     row = noise.integers(0, 256, 1_000_001, np.uint8)
