@@ -12,6 +12,8 @@ from tilestream.models.headed import as_params, packed
 from tilestream.pipelines.embedder import TileEmbedder
 from tilestream.pipelines.encoder import encoder_spec
 from tilestream.pipelines.encoders import EncoderChoice
+from tilestream.pipelines.keys import is_remote
+from tilestream.plan.marked import Marked
 from tilestream.pyramid import Pyramid
 from tilestream.relevance import Relevance, Term
 from tilestream.relevance.grammar import Maker
@@ -38,7 +40,7 @@ def relevance_of(
     ----------
     text : str
         Terms with their weights, see `tilestream.relevance.grammar`. `query:` is followed by what is looked for, see
-        `examples_of`; `scorer:` by the file of a trained scorer.
+        `examples_of`; `mask:` by `tissue` or the file of a mask or outlines; `scorer:` by the file of a trained scorer.
     encoders : sequence of EncoderChoice
         Encoders of the run, for terms that compare vectors: texts need one with a text tower, and the first that has
         one is taken; other queries take the first; a scorer of vectors takes the one that it was trained on.
@@ -64,8 +66,19 @@ def makers_of(encoders: Sequence[EncoderChoice], *, where: str = "all") -> Mappi
     """Return what makes the terms that need more than an image, by name."""
     return {
         "query": partial(_query, encoders=encoders, where=where),
+        "mask": _mask,
         "scorer": partial(_scorer, encoders=encoders, where=where),
     }
+
+
+def _mask(argument: str | None) -> Term:
+    file = "" if argument is None else argument.removeprefix("file://")
+    if not file or not (file == "tissue" or is_remote(file) or Path(file).exists()):
+        raise ConfigError.of(
+            "term `mask`", got=f"`{file}`, which is not there" if file else "nothing behind it",
+            expected="`mask:tissue`, or the path or URL of a mask image or GeoJSON file", do="Check the path.",
+        )  # fmt: skip
+    return Marked(where=file)
 
 
 def examples_of(text: str) -> tuple[tuple[Example, ...], tuple[Example, ...]]:

@@ -20,6 +20,7 @@ from tilestream.errors import ConfigError, SourceError
 from tilestream.pipelines.embedder import TileEmbedder, corners_of
 from tilestream.pipelines.encoders import EncoderChoice
 from tilestream.pipelines.relevance import examples_of, relevance_of, scoring_spec
+from tilestream.plan.marked import Marked
 from tilestream.relevance.query import Place
 from tilestream.stream.batches import stream_tiles
 from tilestream.stream.work import make_stage
@@ -36,6 +37,21 @@ def test_terms_that_need_only_the_image_come_by_name():
     assert found.normalise == "rank"
     with pytest.raises(ConfigError, match="entropy"):
         relevance_of("entrpy")
+
+
+def test_masks_come_by_name_and_must_be_there(tmp_path):
+    (tmp_path / "area.geojson").touch()
+    found = relevance_of(f"mask:tissue:2,mask:{tmp_path}/area.geojson,entropy")
+    assert found.terms["mask:tissue"] == Marked(where="tissue")
+    assert found.weights["mask:tissue"] == 2
+    assert relevance_of("mask:s3://bucket/mask.tif").terms["mask"].where == "s3://bucket/mask.tif"
+    for text, told in (
+        ("mask", "nothing behind it"),
+        ("mask:0.5", "nothing behind it"),
+        ("mask:/no/such.tif", "not there"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            relevance_of(text)
 
 
 @pytest.fixture(autouse=True)

@@ -212,13 +212,13 @@ def test_recipe_names_all_that_decides():
     assert term_recipe(found) == found.recipe
 
 
-@pytest.mark.parametrize("term", [lambda pyr: None, Fixed(None)])
+@pytest.mark.parametrize("term", [lambda pyr: None, Fixed(None), Fixed(None).__call__])
 def test_a_term_that_nobody_could_find_again_has_no_recipe(term):
     with pytest.raises(ConfigError, match="a function at the top of a module"):
         term_recipe(term)
 
 
-@pytest.mark.parametrize("recipe", [{"x": object()}, {"x": float("nan")}, [1]])
+@pytest.mark.parametrize("recipe", [{"x": object()}, {"x": float("nan")}, [1], {"weight": 1}])
 def test_a_recipe_is_json(recipe):
     class Odd:
         def __call__(self, pyr):

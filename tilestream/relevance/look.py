@@ -21,7 +21,7 @@ from tilestream.kernels.companding import (
 )
 from tilestream.pyramid import Pyramid
 from tilestream.pyramid.coarse import Coarse, mask_level, read_coarse
-from tilestream.types import Array, ImageInfo, ScoreMap, cells_of
+from tilestream.types import Array, ImageInfo, ScoreMap, Shape, cells_of
 
 Mask = npt.NDArray[np.bool_]
 
@@ -191,15 +191,10 @@ class Look:
         """
         scale_y, scale_x = self.coarse.level.scale_yx
         cell_yx = scale_y * cell_px, scale_x * cell_px
-        rows, columns = cells_of(self.info.shape, cell_yx).yx
-        # A format may say of its levels that they are a little larger or smaller than they are: then the last row of
-        # cells, of which less than a pixel was seen, is the one before it.
-        y, x = (np.minimum(np.arange(n), have - 1) for n, have in zip((rows, columns), values.shape, strict=True))
-        known = valid[np.ix_(y, x)]
-        scores = np.where(known, values[np.ix_(y, x)], 0).astype(np.float32)
+        cells = fitted(values, self.info.shape, cell_yx), fitted(valid, self.info.shape, cell_yx)
         return ScoreMap(
-            name=name, values=scores, valid=known, cell_yx=cell_yx, shape=self.info.shape, floor=floor,
-            notes=(*self.notes, *notes),
+            name=name, values=np.where(cells[1], cells[0], 0).astype(np.float32), valid=cells[1], cell_yx=cell_yx,
+            shape=self.info.shape, floor=floor, notes=(*self.notes, *notes),
         )  # fmt: skip
 
 
@@ -224,6 +219,31 @@ def _table(dtype: str, per_octave: int) -> tuple[npt.NDArray[np.float32], int]:
     """Return the unrounded code of every value of a 16-bit type, and the lowest value."""
     limits = np.iinfo(dtype)
     return _unrounded(np.arange(limits.min, limits.max + 1, dtype=dtype), per_octave), int(limits.min)
+
+
+def fitted(cells: npt.NDArray[Any], shape: Shape, cell_yx: tuple[float, float]) -> npt.NDArray[Any]:
+    """Return cells of a level as many as those that cover the image.
+
+    A format may say of its levels that they are a little larger or smaller than they are: then the last row of cells,
+    of which less than a pixel was seen, is the one before it.
+
+    Parameters
+    ----------
+    cells : ndarray
+        `(y, x)`.
+    shape : Shape
+        Size of the image at level 0.
+    cell_yx : tuple of float
+        Edges of a cell in pixels of level 0.
+
+    Returns
+    -------
+    ndarray
+        `(y, x)` as a `ScoreMap` has it.
+    """
+    rows, columns = cells_of(shape, cell_yx).yx
+    y, x = (np.minimum(np.arange(n), have - 1) for n, have in zip((rows, columns), cells.shape, strict=True))
+    return cells[np.ix_(y, x)]
 
 
 def seen(valid: Mask, cell_px: int) -> Mask:

@@ -92,7 +92,7 @@ class Relevance:
     def recipe(self) -> dict[str, Any]:
         """Return what its maps are a function of besides the image; JSON values."""
         terms = {
-            name: {"weight": self.shares[name], **term_recipe(term)}
+            name: {**term_recipe(term), "weight": self.shares[name]}
             for name, term in self.terms.items()
             if self.shares[name]
         }

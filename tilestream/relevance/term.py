@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from types import MethodType
 from typing import Any, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 from tilestream.errors import ConfigError
@@ -92,7 +93,7 @@ def term_recipe(term: object) -> dict[str, Any]:
     if own is not None:
         return _as_json(own, term)
     module, name = getattr(term, "__module__", None), getattr(term, "__qualname__", "<")
-    if module in (None, "__main__") or "<" in name:
+    if module in (None, "__main__") or "<" in name or isinstance(term, MethodType):  # which has an object behind it
         raise ConfigError.of(
             f"term {term!r}",
             got="no `recipe`, and no place in a module that another process could import it from",
@@ -109,9 +110,9 @@ def _as_json(recipe: object, term: object) -> dict[str, Any]:
         raise ConfigError.of(
             f"`recipe` of {term!r}", got=str(error), expected="a mapping of JSON values", do="Leave out what is none."
         ) from error
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or "weight" in found:
         raise ConfigError.of(
-            f"`recipe` of {term!r}", got=type(recipe).__name__, expected="a mapping of JSON values",
-            do="Give names to its parts.",
+            f"`recipe` of {term!r}", got=repr(recipe), expected="a mapping of JSON values, none called `weight`",
+            do="Give other names to its parts.",
         )  # fmt: skip
     return found
