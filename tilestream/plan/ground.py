@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -175,7 +175,9 @@ def square_grid(area: Shape, patch_px: int) -> TileGrid:
     return TileGrid(area=area, tile_px=patch_px, step_px=patch_px)
 
 
-def lay_ground(pyr: Pyramid, squares: Squares) -> Ground:
+def lay_ground(
+    pyr: Pyramid, squares: Squares, *, steps: Callable[[Sequence[int]], tuple[int, ...]] | None = None
+) -> Ground:
     """Return the tree of squares over an image.
 
     Parameters
@@ -184,6 +186,8 @@ def lay_ground(pyr: Pyramid, squares: Squares) -> Ground:
         The image.
     squares : Squares
         Which of them may become tokens.
+    steps : callable, optional
+        From all token levels, ascending, to those that are used.
 
     Returns
     -------
@@ -204,14 +208,15 @@ def lay_ground(pyr: Pyramid, squares: Squares) -> Ground:
         needs_mpp=squares.needs_mpp,
         tolerance=squares.tolerance,
     )
-    steps, side = _steps(squares, choice.level.shape)
-    levels = tuple(token_level(pyr.info, choice.level, depth) for depth in range(steps[-1] + 1))
-    finest = square_grid(levels[steps[0]].shape, squares.patch_px)
+    every, side = _steps(squares, choice.level.shape)
+    used = every if steps is None else steps(every)
+    levels = tuple(token_level(pyr.info, choice.level, depth) for depth in range(used[-1] + 1))
+    finest = square_grid(levels[used[0]].shape, squares.patch_px)
     selection, notes = None, choice.notes
     wanted = np.ones(finest.shape.yx, np.bool_)
     if squares.where != "all":
-        selection = _selection(pyr, squares, levels[steps[0]])
-        wanted = _wanted(selection, levels[steps[0]], finest, squares.min_share)
+        selection = _selection(pyr, squares, levels[used[0]])
+        wanted = _wanted(selection, levels[used[0]], finest, squares.min_share)
         notes += selection.notes
         if selection.mask.any() and not wanted.any():
             notes += ("no token of which enough is selected",)
@@ -220,7 +225,7 @@ def lay_ground(pyr: Pyramid, squares: Squares) -> Ground:
         choice=choice,
         levels=levels,
         squares=squares,
-        tree=TokenTree.over(wanted, levels=steps, side=side),
+        tree=TokenTree.over(wanted, levels=used, side=side),
         super_tile_px=super_tile_edge(squares.patch_px, super_tile_px=squares.super_tile_px),
         selection=selection,
         notes=notes,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -21,12 +22,15 @@ from tilestream.types import ScoreMap
 __all__ = ["TokenPlan", "plan_tokens"]
 
 Count = Literal["leaves", "nodes"]
+Policy = Literal["founding"]
+FOUNDING = (128, 256)
+"""Tokens from which on the founding documents add medium and fine levels."""
 
 
 def plan_tokens(  # noqa: PLR0913 - the public call: each option of a plan is one keyword
     pyr: Pyramid,
     *,
-    budget: int,
+    budget: int | None = None,
     relevance: ScoreMap | Callable[[Pyramid], ScoreMap] | None = None,
     fovea: Fovea | None = None,
     patch_px: int = 16,
@@ -35,6 +39,8 @@ def plan_tokens(  # noqa: PLR0913 - the public call: each option of a plan is on
     branching: int | None = None,
     max_level: int | None = None,
     levels: Sequence[int] | None = None,
+    level_budgets: Mapping[int, int] | None = None,
+    policy: Policy | None = None,
     where: str | Selection = "all",
     min_share: float | None = None,
     super_tile_px: int | None = None,
@@ -48,7 +54,8 @@ def plan_tokens(  # noqa: PLR0913 - the public call: each option of a plan is on
     pyr : Pyramid
         The image.
     budget : int
-        Most tokens; at least as many as the coarsest level has wanted squares, unless there is one level only.
+        Most tokens; at least as many as the coarsest level has wanted squares, unless `levels` is a single one. Left
+        out with `level_budgets`.
     relevance : ScoreMap or callable, optional
         How much each place matters, at least 0, or what says so of the image; None = everything alike.
     fovea : Fovea, optional
@@ -66,7 +73,14 @@ def plan_tokens(  # noqa: PLR0913 - the public call: each option of a plan is on
         Coarsest token level; by default the first at which one square covers the image.
     levels : sequence of int, optional
         Token levels, evenly spaced: (0, 2, 4). A single one, (0,), asks for the `budget` squares of that level with the
-        most relevance mass and for nothing else.
+        most relevance mass and for nothing else: so many tiles at an encoder's own resolution, chosen by a coarse look.
+    level_budgets : Mapping, optional
+        Most tokens of each level: {0: 100, 2: 50} asks for the 50 squares of level 2 with the most relevance mass and
+        for the 100 best of level 0 that lie inside these. All of them are tokens; nothing else is read.
+    policy : str, optional
+        `founding`: levels by budget as this project's founding documents have it: the coarser third of the levels below
+        128 tokens, two thirds below 256, all above. They give no measurement for it, and no plan of it is worth more
+        than the one without, which may choose the same tokens; it is here to be compared with.
     where : str or Selection
         `all`, `tissue`, a file, or a selection: squares with less of it than `min_share` are no tokens, and a coarse
         square is one only if a finest one inside it is.
@@ -103,7 +117,7 @@ def plan_tokens(  # noqa: PLR0913 - the public call: each option of a plan is on
         needs_mpp=needs_mpp,
         branching=branching,
         max_level=max_level,
-        levels=levels,
+        levels=levels if level_budgets is None else tuple(level_budgets),
         where=where,
         min_share=min_share,
         super_tile_px=super_tile_px,
@@ -111,23 +125,75 @@ def plan_tokens(  # noqa: PLR0913 - the public call: each option of a plan is on
     if fovea is not None:
         _require(fovea, "fovea", Fovea, "ts.Fovea(fixations_yx=(y, x), e0_px=…)")
         fovea.require_inside(pyr.info.shape)
+    _require_sense(count, policy, level_budgets, budget=budget, levels=levels)
+    ground = lay_ground(pyr, squares, steps=founding_levels(budget) if policy == "founding" else None)
+    seen = _seen(pyr, ground, relevance)
+    mass = masses(ground.tree, seen.mass)
+    if level_budgets is not None or (levels is not None and len(ground.tree.levels) == 1):
+        if fovea is not None:
+            mass = tuple(one * fall for one, fall in zip(mass, _falloff(ground, fovea, finest=True), strict=True))
+        counts = {ground.tree.levels[0]: budget} if level_budgets is None else level_budgets
+        return _plan(ground, seen, *_best(ground, mass, counts), is_cut=False)
+    gains = gains_of(ground.tree, mass)
+    if fovea is not None:
+        gains = [gain * fall for gain, fall in zip(gains, _falloff(ground, fovea), strict=True)]
+    splits = cut(ground.tree, gains, ground.require_budget(budget), nodes=count == "nodes")
+    nodes, leaves = nodes_of(ground.tree, splits)
+    return _plan(ground, seen, nodes if count == "nodes" else leaves, leaves)
+
+
+def founding_levels(budget: object) -> Callable[[Sequence[int]], tuple[int, ...]]:
+    """Return which of all levels the policy of the founding documents allows: see `plan_tokens`.
+
+    Parameters
+    ----------
+    budget : int
+        Most tokens.
+
+    Returns
+    -------
+    callable
+        From all levels, ascending, to those allowed; thirds are rounded up, so that the coarsest is always there.
+    """
+
+    def allowed(levels: Sequence[int]) -> tuple[int, ...]:
+        thirds = 3 if not isinstance(budget, int) or budget >= FOUNDING[1] else 2 if budget >= FOUNDING[0] else 1
+        return tuple(levels[len(levels) - -(-thirds * len(levels) // 3) :])
+
+    return allowed
+
+
+def _require_sense(
+    count: str, policy: str | None, level_budgets: Mapping[int, int] | None, *, budget: object, levels: object
+) -> None:
+    """Refuse options that contradict each other."""
     if count not in ("leaves", "nodes"):
         raise ConfigError.of("`count`", got=repr(count), expected="`leaves` or `nodes`", do="Say what counts.")
-    ground = lay_ground(pyr, squares)
-    tree, seen = ground.tree, _seen(pyr, ground, relevance)
-    mass = masses(tree, seen.mass)
-    single = levels is not None and len(tree.levels) == 1
-    falloff = None if fovea is None else _falloff(ground, fovea, single=single)
-    if single:
-        most = ground.require_budget(budget, least=1)
-        chosen = (best(mass[0] if falloff is None else mass[0] * falloff[0], most),)
-        return _plan(ground, seen, chosen, chosen, is_cut=False)
-    gains = gains_of(tree, mass)
-    if falloff is not None:
-        gains = [gain * one for gain, one in zip(gains, falloff, strict=True)]
-    splits = cut(tree, gains, ground.require_budget(budget), nodes=count == "nodes")
-    nodes, leaves = nodes_of(tree, splits)
-    return _plan(ground, seen, nodes if count == "nodes" else leaves, leaves)
+    if policy not in (None, "founding"):
+        raise ConfigError.of("`policy`", got=repr(policy), expected="`founding` or none", do="Correct it.")
+    if level_budgets is not None and (budget is not None or levels is not None or policy is not None):
+        raise ConfigError.of(
+            "`level_budgets`",
+            got=f"{dict(level_budgets)} with budget={budget}, levels={levels}, policy={policy}",
+            expected="neither of them, since it says both",
+            do="Leave out the others.",
+        )
+    if policy is not None and levels is not None:
+        raise ConfigError.of("`policy`", got=f"levels={levels}", expected="no `levels`", do="Leave out one of them.")
+
+
+def _best(
+    ground: Ground, mass: Sequence[Mass], counts: Mapping[int, object]
+) -> tuple[tuple[Mask, ...], tuple[Mask, ...]]:
+    """Return the best nodes of each grid inside those of the next coarser, and which have none inside them."""
+    tree = ground.tree
+    chosen: list[Mask] = []
+    for grid in range(len(tree.levels) - 1, -1, -1):
+        most = ground.require_budget(counts[tree.levels[grid]], least=1)
+        inside = tree.below(chosen[0], grid) if chosen else tree.wanted[grid]
+        chosen.insert(0, best(np.where(inside, mass[grid], 0.0), most))
+    leaves = [chosen[0], *(one & (pooled(finer, tree.side) == 0) for finer, one in pairwise(chosen))]
+    return tuple(chosen), tuple(leaves)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -182,20 +248,19 @@ def _require(value: object, name: str, kind: Any, expected: str) -> None:
         )
 
 
-def _falloff(ground: Ground, fovea: Fovea, *, single: bool) -> list[Mass]:
-    """Return 2^-L of the nodes of each grid from the second on, or of the only one; L is the level asked for."""
+def _falloff(ground: Ground, fovea: Fovea, *, finest: bool = False) -> list[Mass]:
+    """Return 2^-L of the nodes of each grid from the second on, or from the first; L is the level asked for."""
     tree, (height, width) = ground.tree, ground.tree.wanted[0].shape
     leaf_px, (scale_y, scale_x) = ground.squares.patch_px << tree.levels[0], ground.levels[0].scale_yx
-    if single:  # squares are the nodes above their quarters, in pixels half as large
+    found: list[Mass] = []
+    if finest:  # the finest squares are the nodes above their quarters, in pixels half as large
         halved = fovea.scaled((scale_y / 2, scale_x / 2))
-        gains = halved.gains((2 * height, 2 * width), leaf_px=leaf_px, levels=1)
-        return [gains[0].astype(np.float64) / 2]
-    gap = tree.side.bit_length() - 1
-    gains = fovea.scaled((scale_y, scale_x)).gains(
-        (height, width), leaf_px=leaf_px, levels=max(1, gap * (len(tree.levels) - 1))
-    )
-    steps = range(1, len(tree.levels))
-    return [gains[gap * step - 1].astype(np.float64) / tree.side**step for step in steps]
+        found.append(halved.gains((2 * height, 2 * width), leaf_px=leaf_px, levels=1)[0].astype(np.float64) / 2)
+    gap, steps = tree.side.bit_length() - 1, len(tree.levels) - 1
+    if steps:
+        gains = fovea.scaled((scale_y, scale_x)).gains((height, width), leaf_px=leaf_px, levels=gap * steps)
+        found += [gains[gap * step - 1].astype(np.float64) / tree.side**step for step in range(1, steps + 1)]
+    return found
 
 
 def _plan(

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilestream.grid import Ints
+from tilestream.kernels.allocate import EXACT_CELLS
 from tilestream.kernels.quadtree import codes_cpu, exponent_of
 from tilestream.kernels.settle import Forest, cut_forest
 
@@ -28,8 +29,6 @@ Mask = npt.NDArray[np.bool_]
 Mass = npt.NDArray[np.float64]
 _SUM_BITS, _FREE_BITS = 61, 7
 """Sums of whole gains stay below 2^61, and so do 2^7 times one: a chain of splits that cost nothing counts for one."""
-EXACT_CELLS = 1 << 18
-"""Of the table with which the last of a budget is spent optimally, see `kernels.allocate`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
