@@ -124,8 +124,8 @@ class TileEmbedder:
         return self._texts[key]
 
     def _plan(self, pyr: Pyramid, stage: Stage, where: str) -> TilePlan:
-        px = stage.contract.px
-        return plan_coarse(pyr, stage, reduce=self.reduce or coarse_reduction(max(pyr.info.shape.yx), px), where=where)
+        reduce = self.reduce or coarse_reduction(max(pyr.info.shape.yx), stage.contract.px)
+        return plan_coarse(pyr, stage.contract, reduce=reduce, where=where)
 
     def _vectors(self, pyr: Pyramid, plan: TilePlan, stage: Stage) -> TileVectors:
         return vectors_of_plan(pyr, plan, stage, name="query", dim=len(stage.output_names(pyr.info)))

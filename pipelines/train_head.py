@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,13 +10,11 @@ from typing import Any
 import numpy as np
 
 from tilestream import __version__
-from tilestream.codecs.checksums import checksum
-from tilestream.codecs.durable import explained, read_if_there, write_durable
-from tilestream.codecs.metadata import encode_json
+from tilestream.codecs.durable import write_durable
 from tilestream.errors import ConfigError
 from tilestream.models.head import BagLevel, HeadRecord, save_head
 from tilestream.pipelines.train_cohort import TrainingSet, planned_folds, training_set
-from tilestream.pipelines.train_folder import held
+from tilestream.pipelines.train_folder import claimed
 from tilestream.pipelines.train_folds import Fold
 from tilestream.pipelines.train_plot import head_picture
 from tilestream.pipelines.train_results import (
@@ -36,7 +31,6 @@ from tilestream.torch.train_head import Epoch, Examples, HeadSettings, HeadTrain
 
 MEAN_FIRST = frozenset({"mean", "simlp"})
 """Aggregators that begin with the mean of a bag: of all tiles it stands in the store."""
-RECIPE = "recipe.json"
 MODEL, METRICS, EPOCHS, PREDICTIONS, PICTURE = (
     "model.safetensors",
     "metrics.json",
@@ -135,7 +129,7 @@ def run_head(config: HeadConfig, *, on_event: Hear = lambda _: None) -> HeadOutc
     plan = planned_folds(data, folds=config.folds, seed=config.settings.seed)
     on_event(data)
     recipe = _recipe(config, data)
-    with _claimed(config, recipe) as digest:
+    with claimed(config.out, recipe, resume=config.resume) as digest:
         trainer = _Trainer(config, data, digest, on_event, total=len(plan))
         results = tuple(trainer.train(number, fold) for number, fold in enumerate(plan))
         document = _document(config, data, results)
@@ -159,44 +153,6 @@ def _recipe(config: HeadConfig, data: TrainingSet) -> dict[str, Any]:
             )
         ],
     }
-
-
-@contextmanager
-def _claimed(config: HeadConfig, recipe: dict[str, Any]) -> Iterator[str]:
-    """Hold the folder for this training and yield the digest of its recipe."""
-    out, state = config.out, config.out / "state"
-    with held(out):
-        if not config.resume and state.is_dir():
-            with explained(state):
-                shutil.rmtree(state)
-        text = encode_json(recipe)
-        known = read_if_there(state / RECIPE)
-        if known is not None and known != text:
-            raise ConfigError.of(
-                f"`{out}`",
-                got=f"another training: {_difference(known, recipe)}",
-                expected="the same slides, labels and options",
-                do="Take another --out, or --no-resume to train anew there.",
-            )
-        write_durable(state / RECIPE, text)
-        yield checksum(text)
-
-
-def _difference(known: bytes, recipe: dict[str, Any]) -> str:
-    """Return what differs between two recipes, for a message."""
-    try:
-        before: dict[str, Any] = json.loads(known)
-        old, new = (
-            {**{k: v for k, v in one.items() if k != "settings"}, **one["settings"]} for one in (before, recipe)
-        )
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return "of an unknown kind"
-    names = [name for name in new if json.dumps(old.get(name)) != json.dumps(new[name])]
-    short = [
-        f"{name} {old.get(name)} there, {new[name]} here" if not isinstance(new[name], list | dict) else name
-        for name in names
-    ]
-    return "; ".join(short) or "of an unknown kind"
 
 
 class _Trainer:

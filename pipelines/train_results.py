@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from tilestream.pipelines.train_scores import Area
 from tilestream.torch.train_dino import DinoEpoch
+from tilestream.torch.train_head import Epoch
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -139,6 +140,12 @@ def dino_csv(epochs: Sequence[DinoEpoch]) -> bytes:
     """Return the epochs of a training without labels as CSV."""
     rows = [(one.epoch, *map(repr, (one.loss, one.spread, one.sharpness, one.usage))) for one in epochs]
     return _csv(("epoch", "loss", "spread", "sharpness", "usage"), rows)
+
+
+def scorer_csv(epochs: Sequence[Epoch]) -> bytes:
+    """Return the losses of the epochs of a scorer as CSV."""
+    rows = [(one.epoch, repr(one.train_loss), repr(one.val_loss), int(one.is_best)) for one in epochs]
+    return _csv(("epoch", "train_loss", "val_loss", "is_best"), rows)
 
 
 def as_json(document: Mapping[str, Any]) -> bytes:

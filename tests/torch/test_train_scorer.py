@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import tilestream as ts
+from tests.madebags import key_instances
 from tilestream.errors import ConfigError, SourceError, StageError
 from tilestream.models.scorer import load_scorer, read_scorer
 from tilestream.pipelines.train_scores import auc
@@ -62,6 +63,18 @@ def test_from_labels_of_bags_alone_it_learns_where_to_look(method):
     others, _, keys = key_bags(20, seed=1)
     ranks = [int((scorer(bag.tiles) > scorer(bag.tiles)[key]).sum()) for bag, key in zip(others, keys, strict=True)]
     assert np.mean(np.asarray(ranks) < 4) > 0.85  # by chance 0.1
+
+
+@pytest.mark.parametrize("method", ["attention", "topk"])
+def test_a_vector_that_stands_out_is_not_told_from_where_it_is_not_looked(method):
+    # scores brought to one spread by bag tell of it without that it is ever chosen: it then has the lowest
+    made = key_instances(16, tiles=12, dim=4, key=20, seed=2)
+    bags = [ts.torch.ScorerBag(tiles=bag.astype(np.float32)) for bag in made]
+    settings = ScorerSettings(method=method, epochs=30, k=4, lr=0.01, seed=2)
+    scorer = ts.torch.train_scorer_on_bags(bags, np.arange(16) % 2, settings=settings)
+    for bag in key_instances(20, tiles=12, dim=4, key=20, seed=102)[1::2]:
+        scores = scorer(bag.astype(np.float32))
+        assert (scores > scores[bag[:, 1].argmax()]).sum() <= 1
 
 
 @pytest.mark.parametrize("method", ["attention", "topk"])

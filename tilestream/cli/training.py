@@ -13,7 +13,9 @@ from rich.console import Console
 
 from tilestream.cli import options as opt
 from tilestream.cli import trainoptions as train
+from tilestream.cli.encoding import RandomWeights, Weights, encoder_choices
 from tilestream.cli.lines import print_line
+from tilestream.cli.scoring import print_scorer, told_of_scorer
 from tilestream.cli.stopping import AGAIN, guarded, print_json, same_command
 from tilestream.cli.words import counted, duration
 from tilestream.errors import ConfigError
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from tilestream.pipelines.train_head import HeadOutcome
     from tilestream.pipelines.train_results import FoldResult
 
+TABLES = (".csv", ".tsv", ".txt")
+"""How names of tables of labels end."""
 COLLAPSED = 0.05
 """Spread or evenness below which vectors say nothing."""
 NEEDED = {"torch": "torch", "safetensors": "torch", "matplotlib": "train"}
@@ -150,15 +154,73 @@ def dino(
             print_dino(outcome, seconds=time.monotonic() - started)
 
 
-def require_packages() -> None:
-    """Raise `ConfigError` when a package that training needs is not installed."""
-    missing = {name: extra for name, extra in NEEDED.items() if find_spec(name) is None}
+@app.command()
+def scorer(
+    source: train.Examples,
+    labels: train.Marks,
+    out: opt.Out,
+    encoder: train.ScorerEncoder = None,
+    weights: Weights = None,
+    random_weights: RandomWeights = None,
+    tile: train.ScorerTile = 32,
+    reduce: train.Reduce = None,
+    mpp: train.ScorerMpp = None,
+    where: train.ScorerWhere = "all",
+    method: train.Method = "attention",
+    k: train.Looked = 8,
+    width: train.Width = 32,
+    epochs: train.ScorerEpochs = 30,
+    lr: train.LearningRate = 3e-3,
+    weight_decay: train.WeightDecay = 1e-2,
+    batch: train.ScorerBatch = 64,
+    held_out: train.HeldOut = 0.2,
+    seed: train.Seed = 0,
+    memory: train.Kept = None,
+    resume: opt.Resume = True,
+    as_json: opt.Json = False,
+) -> None:
+    """Train what tells where to look closely: on parts of images that are marked, or on classes of slides."""
+    started = time.monotonic()
+    with guarded(as_json=as_json, stopped=lambda: f"{AGAIN}: {same_command()}") as stop:
+        require_packages("torch")
+        from tilestream.pipelines.scorer_examples import TileChoice
+        from tilestream.pipelines.train_scorer import ScorerConfig, run_scorer
+        from tilestream.torch.train_scorer import ScorerSettings
+
+        is_table = labels.suffix.lower() in TABLES
+        chosen = None
+        if encoder is not None and (not is_table or weights or random_weights is not None):
+            (chosen,) = encoder_choices([encoder], weights=weights, random_weights=random_weights)
+        steps: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "batch": batch, "epochs": epochs, "seed": seed}
+        steps |= {"method": method, "k": k, "width": width, "held_out": held_out}
+        config = ScorerConfig(
+            source=source,
+            labels=labels,
+            out=out,
+            encoder=encoder,
+            tiles=TileChoice(px=tile, reduce=reduce, mpp=mpp, where=where, encoder=chosen),
+            settings=ScorerSettings(**steps),
+            keep_bytes=memory or free_memory() // 4,
+            resume=resume,
+        )
+        with told_of_scorer(quiet=as_json, epochs=epochs) as hear:
+            outcome = run_scorer(config, on_event=stop.checked(hear))
+        if as_json:
+            print_json({"status": "done", "out": str(outcome.out), **outcome.document})
+        else:
+            print_scorer(outcome, seconds=time.monotonic() - started)
+
+
+def require_packages(*extras: str) -> None:
+    """Raise `ConfigError` when a package that training needs is not installed; of all extras unless some are named."""
+    wanted = {name: extra for name, extra in NEEDED.items() if not extras or extra in extras}
+    missing = {name: extra for name, extra in wanted.items() if find_spec(name) is None}
     if missing:
         raise ConfigError.of(
             "training",
             got=f"no package {', '.join(f'`{name}`' for name in missing)}",
             expected="it installed",
-            do="pip install -e '.[train]'.",
+            do=f"pip install -e '.[{extras[0] if extras else 'train'}]'.",
         )
 
 

@@ -176,3 +176,103 @@ Momentum = Annotated[
         rich_help_panel=TRAINING,
     ),
 ]
+Examples = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SOURCE",
+        show_default=False,
+        help="Folder of features that `tilestream embed` was given as --out, for slides with a class; or an image or a "
+        "folder of images, of which parts are marked.",
+    ),
+]
+Marks = Annotated[
+    Path,
+    typer.Option(
+        "--labels",
+        metavar="CSV|FILE|DIR",
+        show_default=False,
+        help="Table with the columns slide and label; or a mask or GeoJSON file of what matters in the image, or a "
+        "folder that has one named after each image.",
+    ),
+]
+ScorerEncoder = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder",
+        metavar="NAME",
+        show_default=False,
+        help="Of features: which, where the folder holds several sets. Of images: whose vectors are learned from, as "
+        "`embed` takes it (default: the pixels).",
+        rich_help_panel=CHOICES,
+    ),
+]
+ScorerTile = Annotated[
+    int, typer.Option("--tile", metavar="PX", min=8, help="Edge of a tile of pixels.", rich_help_panel=CHOICES)
+]
+Reduce = Annotated[
+    float | None,
+    typer.Option(
+        "--reduce",
+        metavar="N",
+        min=1,
+        help="How much coarser than level 0 tiles are seen (default: 8, unless --mpp says it).",
+        rich_help_panel=CHOICES,
+    ),
+]
+ScorerMpp = Annotated[
+    float | None,
+    typer.Option(
+        "--mpp",
+        metavar="X",
+        help="Micrometres per pixel of tiles, on images that state theirs.",
+        rich_help_panel=CHOICES,
+    ),
+]
+ScorerWhere = Annotated[
+    str,
+    typer.Option(
+        "--where",
+        metavar="all|tissue|FILE",
+        help="Which tiles of images are learned from.",
+        rich_help_panel=CHOICES,
+    ),
+]
+Method = Annotated[
+    str,
+    typer.Option(
+        "--method",
+        metavar="attention|topk",
+        help="With classes of slides: whether tiles are drawn by attention, or are the best under a little noise.",
+        rich_help_panel=TRAINING,
+    ),
+]
+Looked = Annotated[
+    int,
+    typer.Option("--k", metavar="N", min=1, help="With classes of slides: tiles that count.", rich_help_panel=TRAINING),
+]
+ScorerEpochs = Annotated[int, typer.Option("--epochs", metavar="N", min=1, help="Epochs.", rich_help_panel=TRAINING)]
+ScorerBatch = Annotated[
+    int,
+    typer.Option(
+        "--batch",
+        metavar="N",
+        min=2,
+        help="Tiles of a step, half of them marked; of slides an eighth of that.",
+        rich_help_panel=TRAINING,
+    ),
+]
+Width = Annotated[
+    int,
+    typer.Option("--width", metavar="N", min=1, help="Values between the layers.", rich_help_panel=TRAINING),
+]
+HeldOut = Annotated[
+    float,
+    typer.Option(
+        "--held-out",
+        metavar="X",
+        min=0,
+        max=0.9,
+        help="Share that it does not learn from, by which the best epoch is chosen.",
+        rich_help_panel=TRAINING,
+    ),
+]

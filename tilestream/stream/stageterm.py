@@ -22,7 +22,7 @@ from tilestream.relevance.term import Group
 from tilestream.stream.batches import iter_batches, new_outcome
 from tilestream.stream.supply import usable_cores
 from tilestream.stream.work import make_stage
-from tilestream.types import Array, Batch, ScoreMap, Stage, StageSpec, SuperTile
+from tilestream.types import Array, Batch, ScoreMap, Stage, StageContract, StageSpec, SuperTile
 
 UNIT_TILES = 8
 """Tiles along an edge of what one thread reads at once."""
@@ -95,7 +95,7 @@ class StageTerm:
                 expected="one number a tile",
                 do="Take a stage of one output, such as `entropy`, or train one: `tilestream train scorer`.",
             )
-        plan = plan_coarse(pyr, stage, reduce=self.reduce, mpp=self.mpp, where=self.where)
+        plan = plan_coarse(pyr, stage.contract, reduce=self.reduce, mpp=self.mpp, where=self.where)
         found = vectors_of_plan(pyr, plan, stage, name=self.name, dim=1)
         return map_of(
             self.name,
@@ -118,7 +118,7 @@ def _without_paths(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plan_coarse(
-    pyr: Pyramid, stage: Stage, *, reduce: float | None = None, mpp: float | None = None, where: str = "all"
+    pyr: Pyramid, contract: StageContract, *, reduce: float | None = None, mpp: float | None = None, where: str = "all"
 ) -> TilePlan:
     """Return the tiles of a coarse level that a stage is asked about.
 
@@ -126,8 +126,8 @@ def plan_coarse(
     ----------
     pyr : Pyramid
         The image.
-    stage : Stage
-        Its contract says how large tiles are, and at which resolution where nothing else does.
+    contract : StageContract
+        Of the stage: how large tiles are, and at which resolution where nothing else says so.
     reduce : float, optional
         Pixels of level 0 along the edge of a pixel of the plan.
     mpp : float, optional
@@ -145,7 +145,7 @@ def plan_coarse(
     ConfigError
         When the image has no such resolution, or `where` cannot be read.
     """
-    contract, info = stage.contract, pyr.info
+    info = pyr.info
     tile_px, edge = contract.px, contract.px * UNIT_TILES
     if reduce is None or (mpp is not None and info.mpp is not None):
         wanted, needs_mpp = mpp or target_mpp(contract, info), contract.needs_mpp or mpp is not None

@@ -16,7 +16,7 @@ from tilestream.models.scorer import ScorerNetwork, Standardised
 from tilestream.torch.chance import mixed_seed
 from tilestream.torch.perturbed import perturbed_top_k
 from tilestream.torch.sampling import sampled_sum
-from tilestream.torch.scorer_examples import ScorerBag, moments
+from tilestream.torch.scorer_examples import Bag, Tiles, moments
 
 Method: TypeAlias = Literal["attention", "topk"]
 """How tiles are chosen while bags are learned from: drawn by attention, or the best k under a little noise."""
@@ -109,7 +109,7 @@ class BagObjective:
     ----------
     scorer : ScorerNetwork
         Learns where to look.
-    bags : sequence of ScorerBag
+    bags : sequence of Bag
         Images.
     labels : ndarray of int64
         `(n,)` class of each, from 0.
@@ -123,7 +123,7 @@ class BagObjective:
         self,
         scorer: ScorerNetwork,
         *,
-        bags: Sequence[ScorerBag],
+        bags: Sequence[Bag],
         labels: npt.NDArray[np.int64],
         held_out: npt.NDArray[np.bool_],
         choice: BagChoice,
@@ -142,9 +142,9 @@ class BagObjective:
         """Return what looks closely, standardised by a few tiles of each bag."""
         rng, seen = np.random.default_rng(0), []
         for number in self._train.tolist():
-            count = len(self._bags[number].tiles)
-            rows = np.sort(rng.choice(count, min(count, self._choice.k), replace=False))
-            seen.append(self._closely(self._bags[number], rows))
+            tiles = self._bags[number].tiles
+            rows = np.sort(rng.choice(len(tiles), min(len(tiles), self._choice.k), replace=False))
+            seen.append(self._closely(self._bags[number], tiles, rows))
         samples = np.concatenate(seen)
         eyes = Standardised("pixels" if samples.ndim == 4 else "vectors", samples.shape[1], width)
         eyes.standardise(*moments(samples))
@@ -171,30 +171,29 @@ class BagObjective:
 
     def _loss(self, number: int, chance: torch.Generator) -> Tensor:
         bag, choice = self._bags[number], self._choice
-        scores = self._networks["scorer"](_tensor(bag.tiles))  # n
+        tiles = bag.tiles
+        scores = self._networks["scorer"](_tensor(tiles))  # n
         k = min(choice.k, len(scores))
         if choice.method == "attention":
             log_p = F.log_softmax(scores, 0)
-            seen = sampled_sum(log_p, k, lambda rows: self._look(bag, rows), chance)
+            seen = sampled_sum(log_p, k, lambda rows: self._look(bag, tiles, rows), chance)
             spread = choice.entropy * (log_p.exp() * log_p).sum()  # minus the entropy: attention stays open at first
         else:
-            # in units of their own spread, so that the noise means the same for all bags
-            scores = (scores - scores.mean()) / (scores.std(correction=0) + 1e-6)
             shares = perturbed_top_k(scores, k, sigma=choice.sigma, draws=choice.draws, generator=chance)
             rows = torch.nonzero(shares.detach())[:, 0]
-            seen, spread = (shares[rows] / k) @ self._look(bag, rows), torch.zeros(())
+            seen, spread = (shares[rows] / k) @ self._look(bag, tiles, rows), torch.zeros(())
         found = self._networks["classifier"](seen)[None]
         return F.cross_entropy(found, self._labels[number][None]) * self._weights[self._labels[number]] + spread
 
-    def _look(self, bag: ScorerBag, rows: Tensor) -> Tensor:
+    def _look(self, bag: Bag, tiles: Tiles, rows: Tensor) -> Tensor:
         """Return the features of tiles in the order of their numbers here, decoded in ascending order."""
         ascending, place = torch.sort(rows)
-        seen = self._networks["features"](_tensor(self._closely(bag, ascending.numpy())))
+        seen = self._networks["features"](_tensor(self._closely(bag, tiles, ascending.numpy())))
         return torch.empty_like(seen).index_copy(0, place, seen)
 
     @staticmethod
-    def _closely(bag: ScorerBag, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        return bag.tiles[rows] if bag.look is None else bag.look(rows)
+    def _closely(bag: Bag, tiles: Tiles, rows: npt.NDArray[np.int64]) -> Tiles:
+        return np.asarray(tiles[rows] if bag.look is None else bag.look(rows))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +211,8 @@ class BagChoice:
     entropy: float = 0.01
     """Weight of the entropy of attention, which keeps it from closing before anything is known."""
     sigma: float = 0.5
-    """Noise on scores, in units of their standard deviation over a bag."""
+    """Noise on scores as the network gives them. They are not brought to one spread by bag: the scores of tiles that
+    are never looked at would then tell the classes apart."""
     draws: int = 100
     """Draws of noise."""
 

@@ -17,11 +17,23 @@ from tilestream.errors import ConfigError, StageError
 from tilestream.models.runners import one_torch_thread
 from tilestream.models.scorer import Scorer, ScorerNetwork, ScorerRecord
 from tilestream.torch.chance import mixed_seed, own_chance
-from tilestream.torch.scorer_examples import SEEN, ScorerBag, held_out_of, moments, require_bags, require_tiles, some_of
+from tilestream.torch.scorer_examples import (
+    SEEN,
+    Bag,
+    held_out_of,
+    moments,
+    require_bags,
+    require_tiles,
+    some_of,
+    spread_over,
+)
 from tilestream.torch.scorer_objectives import BagChoice, BagObjective, Method, Objective, TileObjective
 from tilestream.torch.train_head import Epoch
 
 Tiles: TypeAlias = npt.NDArray[Any]
+EVEN = 0.01
+"""Factor on the first scores where bags are learned from: a scorer that looks away by chance from what decides would
+never hear of it."""
 _EXPECTED = {"held_out": "a share below 1", "method": "`attention` or `topk`"}
 
 
@@ -48,7 +60,7 @@ class ScorerSettings:
     entropy: float = 0.01
     """Attention: weight of its entropy."""
     sigma: float = 0.5
-    """Top-k: noise on scores, in units of their standard deviation over a bag."""
+    """Top-k: noise on scores."""
     draws: int = 100
     """Top-k: draws of noise."""
     seed: int = 0
@@ -81,10 +93,11 @@ class Kept:
     """What tells this training from all others; a state of another one is not gone on with."""
 
 
-def train_scorer(
+def train_scorer(  # noqa: PLR0913 - the public call: each is given by name
     tiles: Tiles,
     labels: npt.ArrayLike,
     *,
+    groups: npt.ArrayLike | None = None,
     settings: ScorerSettings | None = None,
     about: Mapping[str, Any] | None = None,
     hear: Callable[[Epoch], None] | None = None,
@@ -98,6 +111,8 @@ def train_scorer(
         `(n, d)` vectors, or `(n, c, h, w)` pixels as they are stored, of the coarse level that it will be asked about.
     labels : array_like
         `(n,)` True or 1 for tiles that matter; shares in 0 to 1 will do too.
+    groups : array_like, optional
+        `(n,)` number of the image of each tile; of five images or more whole ones are held out.
     settings : ScorerSettings, optional
         How.
     about : Mapping, optional
@@ -137,14 +152,15 @@ def train_scorer(
     require_tiles(tiles, known)
     with own_chance(), one_torch_thread():
         network = _new(tiles, settings, about)
-        held_out = held_out_of(known > 0.5, settings.held_out, seed=settings.seed)
+        images = None if groups is None else np.asarray(groups, np.int64)
+        held_out = held_out_of(known > 0.5, settings.held_out, seed=settings.seed, groups=images)
         objective = TileObjective(network, tiles=tiles, labels=known, held_out=held_out, batch=settings.batch)
         course = _fitted(objective, settings, hear, kept)
         return _finished(network, tiles, course, settings, about, "tiles")
 
 
 def train_scorer_on_bags(
-    bags: Sequence[ScorerBag],
+    bags: Sequence[Bag],
     labels: npt.ArrayLike,
     *,
     settings: ScorerSettings | None = None,
@@ -157,7 +173,7 @@ def train_scorer_on_bags(
     Parameters
     ----------
     bags : sequence of ScorerBag
-        Images: all tiles of a coarse level, and how to look at a few of them closely.
+        Images, or anything with the same attributes: all tiles of a coarse level, and how to look closely at a few.
     labels : array_like
         `(n,)` class of each, numbers from 0.
     settings : ScorerSettings, optional
@@ -191,6 +207,8 @@ def train_scorer_on_bags(
     with own_chance(), one_torch_thread():
         seen = some_of(bags)
         network = _new(seen, settings, about)
+        with torch.no_grad():
+            network.output.weight.mul_(EVEN)
         choice = BagChoice(
             method=settings.method,
             k=settings.k,
@@ -297,8 +315,7 @@ def _new(tiles: Tiles, settings: ScorerSettings, about: Mapping[str, Any] | None
     """Return a network whose parameters follow from the seed, standardised by some of the tiles."""
     torch.manual_seed(mixed_seed((settings.seed, 0)))
     network = ScorerNetwork(_record(tiles, settings, about, {}))
-    rows = np.linspace(0, len(tiles) - 1, min(len(tiles), SEEN)).astype(np.int64)
-    network.input.standardise(*moments(tiles[rows]))
+    network.input.standardise(*moments(spread_over(tiles, SEEN)))
     return network
 
 
