@@ -59,7 +59,7 @@ def test_text_that_cannot_be_read(text, told):
         ("query:x", "Relevance\\(terms=\\{'query': …\\}\\)"),
         ("no.such:name", "No module named 'no'"),
         ("tilestream.relevance:nothing", "no attribute 'nothing'"),
-        ("tests.relevance:CONSTANT", "tests.relevance"),
+        ("tilestream:nothing", "no attribute `nothing`"),
     ],
 )
 def test_terms_that_there_are_not(text, told):

@@ -132,7 +132,9 @@ def _made(term: TermText, makers: Mapping[str, Maker]) -> Term:
     try:
         found = resolve(term.text, table=RELEVANCE_TERMS, group=GROUP)
     except ConfigError as error:
-        if term.argument is None or "." in term.name:
+        cause = error.__cause__
+        no_module = isinstance(cause, ModuleNotFoundError) and cause.name == term.name
+        if "." in term.name or not no_module:
             raise
         # `entrpy:x` may be a module, but is more likely a slip
         raise unknown_name(term.name, sorted({*RELEVANCE_TERMS, *makers})) from error
