@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +26,9 @@ from tilestream.types import Box, StageSpec
 BOX, FILE = "box=", "file="
 OWN_UNITS = ("handcrafted",)
 """Encoders whose values have units of their own: queries standardise them by image."""
+FINE_PX = 32
+"""Edge of the tiles of these at a coarse level, where no other is asked for: 256 px of them would show no more than
+where the tissue is."""
 
 
 def relevance_of(
@@ -147,16 +151,20 @@ def scoring_spec(text: str, pyr: Pyramid, *, encoders: Sequence[EncoderChoice] =
             expected="one term that a stage computes: `query:…` or `scorer:FILE`",
             do="Leave the others out, or plan from the coarse look alone.",
         )
-    spec = _query_spec(term, pyr) if isinstance(term, Query) else term.spec
+    spec = _query_spec(term, pyr, encoders) if isinstance(term, Query) else term.spec
     named = StageSpec(target=spec.target, params={**spec.params, "name": "relevance"})
     return make_stage(named).for_image(pyr.info)
 
 
-def _query_spec(term: Query, pyr: Pyramid) -> StageSpec:
+def _query_spec(term: Query, pyr: Pyramid, encoders: Sequence[EncoderChoice]) -> StageSpec:
+    # the tiles of a walk are those of the encoder, which may be larger than those of a map
+    assert isinstance(term.embedder, TileEmbedder)
+    params = next(one.params for one in encoders if one.name == term.embedder.encoder)
+    term = replace(term, embedder=replace(term.embedder, params=params))
     standard = term.standard(pyr) if term.standardise else None
     wanted, unwanted = term.sides(pyr, standard)
     assert isinstance(term.embedder, TileEmbedder)
-    params = {
+    parts = {
         "encoder": as_params(term.embedder.spec),
         "wanted": packed(wanted),
         "unwanted": packed(unwanted),
@@ -164,8 +172,8 @@ def _query_spec(term: Query, pyr: Pyramid) -> StageSpec:
         "combine": term.combine,
     }
     if standard is not None:
-        params["standard"] = [packed(standard.mean), packed(standard.std)]
-    return StageSpec(target="query", params=params)
+        parts["standard"] = [packed(standard.mean), packed(standard.std)]
+    return StageSpec(target="query", params=parts)
 
 
 def _example(part: str, text: str) -> Example:
@@ -204,8 +212,10 @@ def _query(argument: str | None, *, encoders: Sequence[EncoderChoice], where: st
         )
     embedders = [TileEmbedder(encoder=one.name, params=one.params, where=where) for one in encoders]
     if not any(words) or any(not word for word in words):
-        own_units = encoders[0].name in OWN_UNITS
-        return Query(embedder=embedders[0], wanted=wanted, unwanted=unwanted, standardise=own_units)
+        own_units, first = encoders[0].name in OWN_UNITS, embedders[0]
+        if own_units:
+            first = replace(first, params={"tile_px": FINE_PX, **first.params})
+        return Query(embedder=first, wanted=wanted, unwanted=unwanted, standardise=own_units)
     for embedder in embedders:
         if embedder.has_texts:
             return Query(embedder=embedder, wanted=wanted, unwanted=unwanted)

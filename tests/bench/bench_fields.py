@@ -52,8 +52,8 @@ ABSENT = "made of real images that are not here: set TILESTREAM_DATA"
 
 def example_query(box: Box, *, scene: bool, standardise: bool = True, where: str = "all") -> Query:
     """Return the query for what resembles a box, by `handcrafted` vectors in cells of a tile of level 0."""
-    encoder = f"tests.bench.fieldencoder:{'scene' if scene else 'slide'}"
-    embedder = TileEmbedder(encoder=encoder, reduce=4.0 if scene else 8.0, where=where)
+    tile_px, reduce = (16, 4.0) if scene else (32, 8.0)
+    embedder = TileEmbedder(encoder="handcrafted", params={"tile_px": tile_px}, reduce=reduce, where=where)
     return Query(embedder=embedder, wanted=(box,), standardise=standardise)
 
 

@@ -10,17 +10,17 @@ import numpy.typing as npt
 import torch
 
 import tilestream as ts
-from tests.bench import fieldencoder
 from tests.bench.platecanvas import EDGE_PX, PATCH_PX, SIZES_PX, Canvas, Pixels, draw
 from tests.bench.tokenreader import NONE, Tokens
 from tilestream.fovea import Fovea, fixations_of
 from tilestream.kernels.gather import gather
 from tilestream.kernels.mip import mip
+from tilestream.models.handcrafted import handcrafted
 from tilestream.plan.tokens import plan_tokens
 from tilestream.pyramid import Pyramid
 from tilestream.relevance.query import likeness, map_of, unit_vectors
 from tilestream.relevance.standard import Standard
-from tilestream.types import ScoreMap, Shape
+from tilestream.types import Batch, ScoreMap, Shape
 
 BUDGET = 85
 """Nodes of the tree down to level 2."""
@@ -59,7 +59,12 @@ def coarse_vectors(pixels: Pixels) -> Vectors:
     picture = mip(pixels.transpose(2, 0, 1), threads=1)[COARSE_LEVEL - 1]
     edge = picture.shape[1] // CELL_PX
     tiles = picture.reshape(3, edge, CELL_PX, edge, CELL_PX).transpose(1, 3, 0, 2, 4).reshape(-1, 3, CELL_PX, CELL_PX)
-    return fieldencoder.canvas(tiles).reshape(edge, edge, -1)
+    n = len(tiles)
+    batch = Batch(
+        pixels=tiles, valid=None, valid_share=np.ones(n, np.float32), rows=np.arange(n),
+        tile_yx=np.zeros((n, 2), np.int64),
+    )  # fmt: skip
+    return handcrafted(rgb=True, tile_px=CELL_PX)(batch).reshape(edge, edge, -1)
 
 
 def example_of(canvas: Canvas) -> Vectors:

@@ -65,7 +65,7 @@ def test_the_query_is_that_of_the_library():
 
     one, other = (draw(np.random.default_rng(seed), 24, split(0)[0]) for seed in (1, 2))
     example = example_of(one)
-    embedder = TileEmbedder(encoder="tests.bench.fieldencoder:canvas", reduce=8.0)
+    embedder = TileEmbedder(encoder="handcrafted", params={"tile_px": 4}, reduce=8.0)
     found = Query(embedder=embedder, wanted=(example,), standardise=True)(ts.open_pyramid(other.pixels))
     ours = query_map(other, example)
     assert found.cell_yx == ours.cell_yx

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
+from tilestream.errors import ConfigError
 from tilestream.kernels.stain import HED
 from tilestream.models.handcrafted import UNMIXING, handcrafted
 from tilestream.types import Batch, Channel, ImageInfo, Level, Shape
@@ -198,3 +199,13 @@ def test_tiles_that_differ_have_vectors_that_differ(shared_data):
     for name in ("hematoxylin", "luma_gradient_0", "G_entropy", "G_std"):
         many, few, none = (row[name] for row in rows.values())
         assert many > few > none, name
+
+
+def test_it_asks_for_tiles_of_any_size_and_describes_them_alike():
+    batch = batch_of(noise((3, 3, 32, 32)))
+    small = handcrafted(rgb=True, tile_px=32)
+    assert small.contract.px == 32
+    assert small(batch).tobytes() == handcrafted(rgb=True)(batch).tobytes()
+    for wrong in (3, 32.0, True):
+        with pytest.raises(ConfigError, match="`tile_px` of `handcrafted`"):
+            handcrafted(tile_px=wrong)

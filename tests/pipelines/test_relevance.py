@@ -250,8 +250,9 @@ def test_vectors_of_handcrafted_are_standardised_in_maps_and_for_single_tiles_al
     query = 'query:"box=0,512,256,256"'
     term = relevance_of(query, encoders=(HANDCRAFTED,)).terms["query"]
     assert term.standardise
+    assert term(image).cell_yx == (64.0, 64.0)  # tiles of 32 px, reduced by 2: 16 of them along the longer edge
     assert not relevance_of(query, encoders=(COLOURS,)).terms["query"].standardise
-    scores = replace(term, embedder=replace(term.embedder, reduce=1.0))(image)
+    scores = replace(term, embedder=replace(term.embedder, params={}, reduce=1.0))(image)
     assert np.unravel_index(scores.values.argmax(), scores.values.shape) == (0, 2)
     assert scores.values.min() < 0 < scores.values.max()  # without it all of them are above 0.9
     spec = scoring_spec(query, image, encoders=(HANDCRAFTED,))

@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tilestream.errors import ConfigError
 from tilestream.kernels.companding import compand
 from tilestream.kernels.descriptors import SCALES, DescriptorSums, descriptors
 from tilestream.kernels.entropy import BINS, entropy
@@ -48,6 +49,12 @@ STRUCTURE_VALUES = ("gradient", "coherence", "laplacian")
 
 STAINS = ("hematoxylin", "eosin", "dab")
 """Stains that optical density is split into."""
+
+TILE_PX = 256
+"""Edge of a tile unless another is asked for."""
+
+LEAST_PX = 4
+"""Smallest edge of a tile: coarser scales of its structure have no pixel below that."""
 
 DENSITY_UNIT = 2.0**-32
 """Step of the integer optical densities, so that their sum over a histogram is exact."""
@@ -70,11 +77,20 @@ class HandcraftedStage:
     """Whether the channels are red, green, blue; None = three channels of 8 bits are."""
     brightfield: bool = False
     """Whether a sample means transmitted light, so that 8-bit red, green, blue have an optical density."""
+    tile_px: int = TILE_PX
+    """Edge of the tiles that it asks for; it describes tiles of any."""
+
+    def __post_init__(self) -> None:
+        if type(self.tile_px) is not int or self.tile_px < LEAST_PX:
+            raise ConfigError.of(
+                "`tile_px` of `handcrafted`", got=repr(self.tile_px), expected=f"a whole number of at least {LEAST_PX}",
+                do="Fewer pixels have no statistics.",
+            )  # fmt: skip
 
     @property
     def contract(self) -> StageContract:
         """Return that tiles of 256 px at 0.5 µm/px are meant, and that native resolution will do."""
-        return StageContract(name="handcrafted", px=256, mpp=0.5)
+        return StageContract(name="handcrafted", px=self.tile_px, mpp=0.5)
 
     def for_image(self, image: ImageInfo) -> StageSpec:
         """Return how workers make the stage for one image.
@@ -97,6 +113,7 @@ class HandcraftedStage:
                 "value_range": None if self.value_range is None else list(self.value_range),
                 "rgb": rgb,
                 "brightfield": rgb and image.dtype == np.uint8 and image.modality == "brightfield",
+                **({} if self.tile_px == TILE_PX else {"tile_px": self.tile_px}),
             },
         )
 
@@ -198,7 +215,10 @@ def _densities(sums: DescriptorSums) -> Values:
 
 
 def handcrafted(
-    value_range: Sequence[float] | None = None, rgb: bool | None = None, brightfield: bool = False
+    value_range: Sequence[float] | None = None,
+    rgb: bool | None = None,
+    brightfield: bool = False,
+    tile_px: int = TILE_PX,
 ) -> HandcraftedStage:
     """Return the stage of named statistics.
 
@@ -210,6 +230,8 @@ def handcrafted(
         Whether the channels are red, green, blue; by default three channels of 8 bits are.
     brightfield : bool
         Whether 8-bit red, green, blue are transmitted light, so that they have an optical density.
+    tile_px : int
+        Edge of the tiles that it asks for.
 
     Returns
     -------
@@ -217,4 +239,4 @@ def handcrafted(
         Call `for_image` to let an image decide about the last two.
     """
     limits = None if value_range is None else (float(value_range[0]), float(value_range[1]))
-    return HandcraftedStage(value_range=limits, rgb=rgb, brightfield=brightfield)
+    return HandcraftedStage(value_range=limits, rgb=rgb, brightfield=brightfield, tile_px=tile_px)
