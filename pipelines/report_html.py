@@ -182,7 +182,8 @@ def image_line(row: InputRow) -> list[str]:
         line.append(row.format)
     if row.tile_px is not None:
         at = "" if row.plan_mpp is None else f" at {resolution(row.plan_mpp)}"
-        line.append(f"tiles of {row.tile_px} px{at}")
+        coarser = " and coarser" if sum(n > 0 for n in row.tokens.values()) > 1 else ""
+        line.append(f"tiles of {row.tile_px} px{at}{coarser}")
     return line
 
 
