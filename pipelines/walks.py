@@ -26,6 +26,7 @@ from tilestream.pyramid.pyramid import Pyramid
 from tilestream.relevance.query import Query
 from tilestream.sinks.features import SCALARS, FeatureSink
 from tilestream.stream.stageterm import StageTerm
+from tilestream.stream.work import make_stage
 from tilestream.types import Receipt, StageSpec
 
 if TYPE_CHECKING:
@@ -122,7 +123,16 @@ class WalkCut:
     def _scorer(self) -> StageSpec:
         if self._terms == DEFAULT_RELEVANCE:
             return ENTROPY
-        return scoring_spec(self._terms, self.pyramid, encoders=self.config.encoders)
+        spec = scoring_spec(self._terms, self.pyramid, encoders=self.config.encoders)
+        outputs = len(make_stage(spec).output_names(self.pyramid.info))
+        if outputs != 1:
+            raise ConfigError.of(
+                f"scorer `{self._terms}`",
+                got=f"{outputs} numbers a tile",
+                expected="one number a tile, by which it is opened or not",
+                do="Take a stage of one output.",
+            )
+        return spec
 
 
 def require_scorer(terms: str, *, encoders: Sequence[EncoderChoice]) -> None:

@@ -15,6 +15,9 @@ from typer.testing import CliRunner
 
 from tests.madecohort import made_cohort as made_cohort
 from tilestream.cli import app
+from tilestream.testing.scene import write_scene
+from tilestream.testing.slide import write_slide
+from tilestream.types import Shape
 
 FOLDERS = ("slides", "satellite", "zarr")
 """Folders of real images of which every input is readable."""
@@ -89,3 +92,13 @@ def everything(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> R
     """All real slides, scenes and stores, with the damaged files."""
     folders = [shared_data / name for name in (*FOLDERS, "broken")]
     return run_embed_command(*folders, out=tmp_path_factory.mktemp("everything"))
+
+
+@pytest.fixture(scope="session")
+def four_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two small slides and two small scenes of several levels, by themselves in a folder."""
+    folder = tmp_path_factory.mktemp("four")
+    for seed in (1, 2):
+        write_slide(folder / f"slide{seed}.svs", Shape(y=700 + 200 * seed, x=1100), seed=seed, tile_px=64)
+        write_scene(folder / f"scene{seed}.tif", Shape(y=700, x=500 + 200 * seed), seed=seed)
+    return folder

@@ -15,22 +15,10 @@ import tifffile
 import xarray as xr
 
 from tests.pipelines.conftest import Embed, Run, run_embed_command
-from tilestream.testing.scene import write_scene
-from tilestream.testing.slide import write_slide
-from tilestream.types import Shape
+from tilestream.cache.blocks import forget_blocks
 
 BUDGET = 80
 CUT = ("--tile", 32, "--super-tile", 512, "--cluster", "threads:2")
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two slides and two scenes of several levels."""
-    folder = tmp_path_factory.mktemp("images")
-    for seed in (1, 2):
-        write_slide(folder / f"slide{seed}.svs", Shape(y=700 + 200 * seed, x=1100), seed=seed, tile_px=128)
-        write_scene(folder / f"scene{seed}.tif", Shape(y=700, x=500 + 200 * seed), seed=seed)
-    return folder
 
 
 class Counted:
@@ -53,12 +41,12 @@ class Counted:
 
 
 @pytest.fixture(scope="module")
-def counted(images: Path) -> Iterator[Counted]:
+def counted(four_images: Path) -> Iterator[Counted]:
     """What is read of the images from the start of a run on; what finds the inputs has looked at their heads before."""
     from tilestream.pipelines import embed as module
 
     with pytest.MonkeyPatch.context() as patch:
-        found, run = Counted(images, patch), module.run_embed
+        found, run = Counted(four_images, patch), module.run_embed
 
         def counting(*arguments: Any, **options: Any) -> Any:
             found.counts = True
@@ -69,9 +57,10 @@ def counted(images: Path) -> Iterator[Counted]:
 
 
 @pytest.fixture(scope="module")
-def run(images: Path, counted: Counted, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(four_images: Path, counted: Counted, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The four images under a budget."""
-    found = run_embed_command(images, "--budget", BUDGET, *CUT, out=tmp_path_factory.mktemp("budget") / "out")
+    forget_blocks()  # what other tests have decoded would not be read again
+    found = run_embed_command(four_images, "--budget", BUDGET, *CUT, out=tmp_path_factory.mktemp("budget") / "out")
     counted.counts = False
     assert found.exit_code == 0, found.stderr
     return found
@@ -85,11 +74,11 @@ def tiles(run: Run, key: str) -> xr.Dataset:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="names of open files are read there")
-def test_the_report_says_what_was_read(images: Path, run: Run, counted: Counted) -> None:
+def test_the_report_says_what_was_read(four_images: Path, run: Run, counted: Counted) -> None:
     assert counted.nbytes == {key: row["bytes_read"] for key, row in run.rows.items()}
     assert set(run.rows) == set(KEYS)
     for key, row in run.rows.items():
-        assert row["image_bytes"] == (images / key).stat().st_size
+        assert row["image_bytes"] == (four_images / key).stat().st_size
         assert row["byte_share"] == pytest.approx(counted.nbytes[key] / row["image_bytes"], abs=1e-6)
         assert BUDGET - 3 < row["tiles"] <= BUDGET
         assert sum(row["tokens"].values()) == row["tiles"]
@@ -146,10 +135,10 @@ def test_the_slide_is_a_mean_by_valid_area(run: Run, key: str) -> None:
     assert int(tree["slide"].handcrafted_n_ok) == ok.sum()
 
 
-def test_a_budget_for_all_tiles_of_one_level_gives_the_slide_of_all_tiles(images: Path, embed: Embed) -> None:
-    plain = embed(images / "scene1.tif", *CUT, out="plain")
+def test_a_budget_for_all_tiles_of_one_level_gives_the_slide_of_all_tiles(four_images: Path, embed: Embed) -> None:
+    plain = embed(four_images / "scene1.tif", *CUT, out="plain")
     # around a point everything matters somewhat; the entropy leaves out what has none
-    less = embed(images / "scene1.tif", *CUT, "--budget", 10_000, "--levels", 0, "--fovea", "9,9", out="less")
+    less = embed(four_images / "scene1.tif", *CUT, "--budget", 10_000, "--levels", 0, "--fovea", "9,9", out="less")
     one, two = plain.tree("scene1.tif"), less.tree("scene1.tif")
     for name in ("handcrafted", "handcrafted_std"):
         np.testing.assert_array_equal(one["slide"][name].values, two["slide"][name].values)
@@ -158,12 +147,12 @@ def test_a_budget_for_all_tiles_of_one_level_gives_the_slide_of_all_tiles(images
     assert "region" not in two
 
 
-def test_another_number_of_threads_changes_no_bit(images: Path, run: Run, embed: Embed) -> None:
-    again = embed(images, "--budget", BUDGET, *CUT[:4], "--cluster", "threads:1", "--batch", 5)
+def test_another_number_of_threads_changes_no_bit(four_images: Path, run: Run, embed: Embed) -> None:
+    again = embed(four_images, "--budget", BUDGET, *CUT[:4], "--cluster", "threads:1", "--batch", 5)
     assert again.stores() == run.stores()
 
 
-def test_another_budget_is_another_recipe(images: Path, run: Run) -> None:
+def test_another_budget_is_another_recipe(four_images: Path, run: Run) -> None:
     for options, named in (
         (("--budget", BUDGET + 1), "plan.tokens.budget"),
         (("--budget", BUDGET, "--fovea", "300,300"), "plan.tokens.fovea"),
@@ -171,13 +160,13 @@ def test_another_budget_is_another_recipe(images: Path, run: Run) -> None:
         (("--budget", BUDGET, "--levels", "0,2"), "plan.tokens.levels"),
         ((), "plan.tokens"),
     ):
-        refused = run_embed_command(images / "slide1.svs", *options, *CUT, out=run.out)
+        refused = run_embed_command(four_images / "slide1.svs", *options, *CUT, out=run.out)
         assert refused.exit_code == 3
         assert named in refused.rows["slide1.svs"]["reason"]
 
 
-def test_a_fovea_is_where_tiles_are_fine(images: Path, embed: Embed) -> None:
-    run = embed(images / "slide1.svs", "--budget", BUDGET, "--fovea", "600,400,100", "--where", "all", *CUT)
+def test_a_fovea_is_where_tiles_are_fine(four_images: Path, embed: Embed) -> None:
+    run = embed(four_images / "slide1.svs", "--budget", BUDGET, "--fovea", "600,400,100", "--where", "all", *CUT)
     tile = tiles(run, "slide1.svs")
     centre_y, centre_x = (tile[axis].values + tile["size"].values / 2 for axis in "yx")
     away = np.hypot(centre_y - 600, centre_x - 400)
@@ -207,13 +196,19 @@ def test_a_slide_of_glass_is_done_without_tokens(tmp_path: Path, embed: Embed) -
         (("--budget", 9, "--halo", 8), "a halo is of one size"),
         (("--budget", 9, "--region", 64), "lie on no grid"),
         (("--budget", 9, "--whole-regions"), "lie on no grid"),
+        (("--budget", 9, "--where", "PATCHES"), "patches that another program has cut"),
+        (("--budget", 9, "--region-stage", "tests.models.gridstages:corner_weighted"), "lie on no common grid"),
         (("--budget", 9, "--relevance", "entrpy"), "entropy"),
         (("--budget", 9, "--relevance", "entropy:0"), "weight"),
         (("--budget", 9, "--relevance", 'query:"mitosis"'), "quer"),
     ],
 )
-def test_refused_before_an_image_is_open(images: Path, embed: Embed, options: tuple[object, ...], said: str) -> None:
-    run = embed(images, *options)
+def test_refused_before_an_image_is_open(
+    four_images: Path, embed: Embed, options: tuple[object, ...], said: str
+) -> None:
+    patches = four_images.parent / "patches.h5"
+    patches.touch()
+    run = embed(four_images, *(patches if option == "PATCHES" else option for option in options))
     assert run.exit_code == 2
     assert said in run.stderr
     assert not (run.out / "report.json").exists()
@@ -224,9 +219,11 @@ def test_refused_before_an_image_is_open(images: Path, embed: Embed, options: tu
     [
         (("--budget", 3, "--levels", "0,1"), "wanted squares of the coarsest level"),
         (("--budget", 9, "--fovea", "600,99999"), "fixation"),
+        (("--budget", 9, "--relevance", "tests.pipelines.bags:nan_map"), "not finite"),
+        (("--budget", 9, "--relevance", "tests.pipelines.bags:flat_map"), "an array `(y, x)`"),
     ],
 )
-def test_refused_for_an_image(images: Path, embed: Embed, options: tuple[object, ...], said: str) -> None:
-    run = embed(images / "slide1.svs", *options, "--tile", 32)
+def test_refused_for_an_image(four_images: Path, embed: Embed, options: tuple[object, ...], said: str) -> None:
+    run = embed(four_images / "slide1.svs", *options, "--tile", 32)
     assert run.exit_code == 3
     assert said in run.rows["slide1.svs"]["reason"]

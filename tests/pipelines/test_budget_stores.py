@@ -19,20 +19,9 @@ from tilestream.cli import app
 from tilestream.errors import ConfigError
 from tilestream.pipelines.exchange import exchange_config, run_exchange
 from tilestream.pipelines.train_bags import TileBags
-from tilestream.testing.scene import write_scene
-from tilestream.testing.slide import write_slide
-from tilestream.types import Shape
 
 BUDGET = 40
 CUT = ("--tile", 32, "--where", "all", "--cluster", "threads:2")
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("images")
-    write_slide(folder / "slide.svs", Shape(y=600, x=700), seed=4, tile_px=64)
-    write_scene(folder / "scene.tif", Shape(y=500, x=700), seed=4)
-    return folder
 
 
 def walk(image: Path, out: Path) -> Run:
@@ -43,13 +32,13 @@ def walk(image: Path, out: Path) -> Run:
 
 
 @pytest.fixture(scope="module")
-def run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return walk(images / "slide.svs", tmp_path_factory.mktemp("slide") / "out")
+def run(four_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return walk(four_images / "slide1.svs", tmp_path_factory.mktemp("slide") / "out")
 
 
 @pytest.fixture(scope="module")
-def scene(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return walk(images / "scene.tif", tmp_path_factory.mktemp("scene") / "out")
+def scene(four_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return walk(four_images / "scene1.tif", tmp_path_factory.mktemp("scene") / "out")
 
 
 def tiles(run: Run, key: str) -> xr.Dataset:
@@ -62,18 +51,18 @@ def invoke(*words: object) -> tuple[int, str]:
 
 
 def test_a_cohort_knows_the_size_of_each_tile(run: Run) -> None:
-    cohort = ts.open_cohort(run.out).sel(slide="slide.svs")
-    tile = tiles(run, "slide.svs")
+    cohort = ts.open_cohort(run.out).sel(slide="slide1.svs")
+    tile = tiles(run, "slide1.svs")
     for name in ("x", "y", "size", "level", "relevance", "opened", "handcrafted"):
         np.testing.assert_array_equal(cohort[name].values, tile[name].values)
     # a box takes the tiles whose centres lie in it, a point all that hold it: an opened one and its finer ones
     size = tile["size"].values
     centre_y, centre_x = tile.y.values + size / 2, tile.x.values + size / 2
-    box = ts.open_cohort(run.out).sel(slide="slide.svs", y=slice(0, 300), x=slice(100, 400))
+    box = ts.open_cohort(run.out).sel(slide="slide1.svs", y=slice(0, 300), x=slice(100, 400))
     inside = (centre_y < 300) & (centre_x >= 100) & (centre_x < 400)
     assert 0 < inside.sum() < len(inside)
     np.testing.assert_array_equal(box.y.values, tile.y.values[inside])
-    point = ts.open_cohort(run.out).sel(slide="slide.svs", y=310, x=333)
+    point = ts.open_cohort(run.out).sel(slide="slide1.svs", y=310, x=333)
     holds = (
         (tile.y.values <= 310) & (tile.y.values + size > 310) & (tile.x.values <= 333) & (tile.x.values + size > 333)
     )
@@ -82,15 +71,17 @@ def test_a_cohort_knows_the_size_of_each_tile(run: Run) -> None:
 
 
 def test_bags_hold_leaves(run: Run) -> None:
-    bags, tile = TileBags(dataset=ts.open_cohort(run.out), encoder="handcrafted"), tiles(run, "slide.svs")
+    bags, tile = TileBags(dataset=ts.open_cohort(run.out), encoder="handcrafted"), tiles(run, "slide1.svs")
     leaf = (tile.handcrafted_status.values == 0) & (tile.opened.values == 0)
     assert bags.size(0) == leaf.sum() < len(leaf)
     np.testing.assert_array_equal(bags.read(0), tile.handcrafted.values[leaf])
 
 
-def test_tiles_and_tokens_are_two_feature_sets(images: Path, run: Run, embed: Embed) -> None:
-    mixed = embed(images / "slide.svs", *CUT)
-    again = run_embed_command(images / "slide.svs", "--budget", BUDGET, *CUT, "--tile", 64, out=mixed.out / "less")
+def test_tiles_and_tokens_are_two_feature_sets(four_images: Path, run: Run, embed: Embed) -> None:
+    mixed = embed(four_images / "slide1.svs", *CUT)
+    again = run_embed_command(
+        four_images / "slide1.svs", "--budget", BUDGET, *CUT, "--tile", 64, out=mixed.out / "less"
+    )
     assert again.exit_code == 0
     with pytest.raises(ConfigError, match="coarser under a budget"):
         ts.open_cohort(mixed.out)
@@ -110,17 +101,17 @@ def test_folders_of_one_size_refuse_them(run: Run, to: str, tmp_path: Path) -> N
 
 
 def test_parquet_has_sizes_and_what_was_opened(run: Run, tmp_path: Path) -> None:
-    assert export(run, "parquet", tmp_path)["slide.svs"].status == "done"
-    table, tile = parquet.read_table(tmp_path / "slide.svs.tiles.parquet").to_pydict(), tiles(run, "slide.svs")
+    assert export(run, "parquet", tmp_path)["slide1.svs"].status == "done"
+    table, tile = parquet.read_table(tmp_path / "slide1.svs.tiles.parquet").to_pydict(), tiles(run, "slide1.svs")
     np.testing.assert_array_equal(table["size"], tile["size"].values)
     np.testing.assert_array_equal(table["opened"], tile.opened.values > 0)
     np.testing.assert_array_equal(np.array(table["relevance"], np.float32), tile.relevance.values)
 
 
 def test_geoparquet_has_squares_of_each_size(scene: Run, tmp_path: Path) -> None:
-    assert export(scene, "geoparquet", tmp_path)["scene.tif"].status == "done"
-    table, tile = parquet.read_table(tmp_path / "scene.tif.geo.parquet").to_pydict(), tiles(scene, "scene.tif")
-    affine = scene.tree("scene.tif").attrs["image"]["affine"]
+    assert export(scene, "geoparquet", tmp_path)["scene1.tif"].status == "done"
+    table, tile = parquet.read_table(tmp_path / "scene1.tif.geo.parquet").to_pydict(), tiles(scene, "scene1.tif")
+    affine = scene.tree("scene1.tif").attrs["image"]["affine"]
     areas = shapely.area(shapely.from_wkb(table["geometry"]))
     np.testing.assert_allclose(areas, tile["size"].values ** 2 * abs(affine[0] * affine[4]), rtol=1e-9)
     centres = shapely.get_coordinates(shapely.centroid(shapely.from_wkb(table["geometry"])))
@@ -128,9 +119,9 @@ def test_geoparquet_has_squares_of_each_size(scene: Run, tmp_path: Path) -> None
 
 
 def test_objects_of_qupath_are_leaves(run: Run, tmp_path: Path) -> None:
-    assert export(run, "geojson", tmp_path)["slide.svs"].status == "done"
-    features = json.loads((tmp_path / "slide.svs.tiles.geojson").read_text())["features"]
-    tile = tiles(run, "slide.svs")
+    assert export(run, "geojson", tmp_path)["slide1.svs"].status == "done"
+    features = json.loads((tmp_path / "slide1.svs.tiles.geojson").read_text())["features"]
+    tile = tiles(run, "slide1.svs")
     leaf = tile.opened.values == 0
     boxes = [shapely.geometry.shape(feature["geometry"]) for feature in features]
     np.testing.assert_allclose(shapely.area(boxes), tile["size"].values[leaf] ** 2)
@@ -140,12 +131,12 @@ def test_objects_of_qupath_are_leaves(run: Run, tmp_path: Path) -> None:
 
 def test_anndata_holds_leaves_with_their_sizes(run: Run, tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py")
-    row = export(run, "anndata", tmp_path)["slide.svs"]
+    row = export(run, "anndata", tmp_path)["slide1.svs"]
     assert row.status == "done"
     assert any("in whose place finer ones were read" in note for note in row.notes)
-    tile = tiles(run, "slide.svs")
+    tile = tiles(run, "slide1.svs")
     leaf = (tile.opened.values == 0) & (tile.handcrafted_status.values == 0)
-    with h5py.File(tmp_path / "slide.svs.handcrafted.h5ad") as file:
+    with h5py.File(tmp_path / "slide1.svs.handcrafted.h5ad") as file:
         np.testing.assert_array_equal(file["obs/size"][:], tile["size"].values[leaf])
         np.testing.assert_array_equal(file["X"][:], tile.handcrafted.values[leaf])
         centres = np.stack([tile.x.values, tile.y.values], 1) + tile["size"].values[:, None] / 2
@@ -153,12 +144,12 @@ def test_anndata_holds_leaves_with_their_sizes(run: Run, tmp_path: Path) -> None
 
 
 def test_spatialdata_has_squares_of_each_size(run: Run, tmp_path: Path) -> None:
-    assert export(run, "spatialdata", tmp_path)["slide.svs"].status == "done"
-    store = tmp_path / "slide.svs.spatialdata.zarr"
+    assert export(run, "spatialdata", tmp_path)["slide1.svs"].status == "done"
+    store = tmp_path / "slide1.svs.spatialdata.zarr"
     assert zarr.open_group(store, mode="r").attrs["tile_spec"] == {}
     table = parquet.read_table(next(store.rglob("*.parquet"))).to_pydict()
     areas = shapely.area(shapely.from_wkb(table["geometry"]))
-    np.testing.assert_allclose(areas, tiles(run, "slide.svs")["size"].values ** 2)
+    np.testing.assert_allclose(areas, tiles(run, "slide1.svs")["size"].values ** 2)
 
 
 def test_what_needs_a_grid_refuses_them(run: Run, tmp_path: Path) -> None:
@@ -167,12 +158,18 @@ def test_what_needs_a_grid_refuses_them(run: Run, tmp_path: Path) -> None:
     assert "tiles of several sizes" in said
 
 
-def test_an_aggregator_gets_leaves(images: Path, run: Run, embed: Embed) -> None:
+def test_an_aggregator_gets_leaves(four_images: Path, run: Run, embed: Embed) -> None:
     less = embed(
-        images / "slide.svs", "--budget", BUDGET, "--progressive", *CUT, "--slide-stage", "tests.pipelines.bags:summed"
+        four_images / "slide1.svs",
+        "--budget",
+        BUDGET,
+        "--progressive",
+        *CUT,
+        "--slide-stage",
+        "tests.pipelines.bags:summed",
     )
     assert less.exit_code == 0, less.stderr
-    tile, slide = tiles(less, "slide.svs"), less.tree("slide.svs")["slide"]
+    tile, slide = tiles(less, "slide1.svs"), less.tree("slide1.svs")["slide"]
     leaf = (tile.opened.values == 0) & (tile.handcrafted_status.values == 0)
     np.testing.assert_allclose(slide.handcrafted.values, tile.handcrafted.values[leaf].sum(0), rtol=1e-4, atol=1e-4)
-    np.testing.assert_array_equal(slide.handcrafted_mean.values, run.tree("slide.svs")["slide"].handcrafted.values)
+    np.testing.assert_array_equal(slide.handcrafted_mean.values, run.tree("slide1.svs")["slide"].handcrafted.values)

@@ -8,26 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import xarray as xr
 
 from tests.pipelines.conftest import Embed, Run, run_embed_command
+from tilestream.cache.blocks import forget_blocks
+from tilestream.pipelines import walks
+from tilestream.pipelines.encoder import encoder_spec
 from tilestream.pyramid import keeping
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
-from tilestream.testing.scene import write_scene
-from tilestream.testing.slide import write_slide
-from tilestream.types import Array, Block, Level, Region, Shape
+from tilestream.types import Array, Block, Level, Region
 
 BUDGET = 60
 OPTIONS = ("--budget", BUDGET, "--progressive", "--tile", 32, "--where", "all", "--cluster", "threads:2")
-KEYS = ("slide.svs", "scene.tif")
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("images")
-    write_slide(folder / "slide.svs", Shape(y=1400, x=1600), seed=4, tile_px=64)
-    write_scene(folder / "scene.tif", Shape(y=900, x=800), seed=4)
-    return folder
+KEYS = ("slide1.svs", "scene1.tif")
 
 
 Blocks = set[tuple[int, int, int]]
@@ -58,8 +52,11 @@ def decoded() -> Iterator[dict[str, Blocks]]:
 
 
 @pytest.fixture(scope="module")
-def run(images: Path, decoded: dict[str, Blocks], tmp_path_factory: pytest.TempPathFactory) -> Run:
-    found = run_embed_command(images, *OPTIONS, out=tmp_path_factory.mktemp("walk") / "out")
+def run(four_images: Path, decoded: dict[str, Blocks], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    forget_blocks()  # what other tests have decoded would not be decoded again
+    found = run_embed_command(
+        *(four_images / key for key in KEYS), *OPTIONS, out=tmp_path_factory.mktemp("walk") / "out"
+    )
     assert found.exit_code == 0, found.stderr
     return found
 
@@ -69,8 +66,8 @@ def tiles(run: Run, key: str) -> xr.Dataset:
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_only_what_was_opened_is_decoded(images: Path, run: Run, decoded: dict[str, Blocks], key: str) -> None:
-    tile, pyramid = tiles(run, key), open_pyramid(str(images / key))
+def test_only_what_was_opened_is_decoded(four_images: Path, run: Run, decoded: dict[str, Blocks], key: str) -> None:
+    tile, pyramid = tiles(run, key), open_pyramid(str(four_images / key))
     row = run.rows[key]
     assert BUDGET - 10 < row["tiles"] <= BUDGET
     allowed: Blocks = set()
@@ -118,7 +115,7 @@ def test_children_lie_under_what_is_opened(run: Run, key: str) -> None:
         here = edges == edge
         is_open = tile.opened.values[here] > 0
         if is_open.any() and not is_open.all():
-            assert score[here][is_open].min() >= score[here][~is_open].max()
+            assert score[here][is_open].min() >= np.nanmax(score[here][~is_open])
     np.testing.assert_array_equal(score, tile.entropy.values)
 
 
@@ -134,10 +131,14 @@ def test_the_slide_is_made_of_leaves(run: Run, key: str) -> None:
     assert sum(depth["leaves"] for depth in tree.attrs["plan"]["depths"]) == (tile.opened.values == 0).sum()
 
 
-def test_another_order_changes_no_bit(images: Path, run: Run, embed: Embed) -> None:
-    again = embed(images, *OPTIONS[:-2], "--cluster", "threads:1", "--batch", 5, "--super-tile", 256)
+def test_another_order_changes_no_bit(four_images: Path, run: Run, embed: Embed) -> None:
+    again = embed(
+        *(four_images / key for key in KEYS), *OPTIONS[:-2], "--cluster", "threads:1", "--batch", 5, "--super-tile", 256
+    )
     assert again.stores() != run.stores()  # another cut into units is another recipe
-    again = embed(images, *OPTIONS[:-2], "--cluster", "threads:1", "--batch", 5, out="again")
+    again = embed(
+        *(four_images / key for key in KEYS), *OPTIONS[:-2], "--cluster", "threads:1", "--batch", 5, out="again"
+    )
     assert again.stores() == run.stores()
 
 
@@ -151,7 +152,54 @@ def test_another_order_changes_no_bit(images: Path, run: Run, embed: Embed) -> N
         (("--budget", 9, "--progressive", "--super-tile", 4096), 3, "in its receipt"),
     ],
 )
-def test_refused(images: Path, embed: Embed, options: tuple[object, ...], code: int, said: str) -> None:
-    run = embed(images / "slide.svs", *options, "--tile", 32)
+def test_refused(four_images: Path, embed: Embed, options: tuple[object, ...], code: int, said: str) -> None:
+    run = embed(four_images / "slide1.svs", *options, "--tile", 32)
     assert run.exit_code == code
-    assert said in (run.stderr if code == 2 else run.rows["slide.svs"]["reason"])
+    assert said in (run.stderr if code == 2 else run.rows["slide1.svs"]["reason"])
+
+
+def scored_by(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tiles of walks be scored by a callable of the tests, whatever the relevance is."""
+    spec = encoder_spec(f"tests.pipelines.bags:{name}", {"name": "relevance"}, tile_px=32)
+    monkeypatch.setattr(walks, "DEFAULT_RELEVANCE", "")
+    monkeypatch.setattr(walks, "require_scorer", lambda *_, **__: None)
+    monkeypatch.setattr(walks, "scoring_spec", lambda *_, **__: spec)
+
+
+def test_a_scorer_leads_the_walk(four_images: Path, embed: Embed, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored_by("mean_score", monkeypatch)
+    run = embed(four_images / "slide1.svs", *OPTIONS, "--relevance", "entropy")
+    tile = tiles(run, "slide1.svs")
+    assert tile.relevance.values.min() > 1
+    assert tile.opened.values.any()
+    assert "relevance" in run.rows["slide1.svs"]["seconds"]
+
+
+def test_tiles_without_a_score_stay_closed(four_images: Path, embed: Embed, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored_by("some_nan", monkeypatch)
+    run = embed(four_images / "slide1.svs", *OPTIONS, "--relevance", "entropy")
+    tile = tiles(run, "slide1.svs")
+    unknown = np.isnan(tile.relevance.values)
+    assert unknown.any()
+    assert not tile.opened.values[unknown].any()
+    assert run.rows["slide1.svs"]["tiles_failed"] == unknown.sum()
+    assert (tile.handcrafted_status.values == 0).all()  # the encoder has done them all the same
+
+
+@pytest.mark.parametrize(("name", "said"), [("nan_score", "not finite"), ("two_scores", "one number a tile")])
+def test_what_is_no_scorer_is_refused(
+    name: str, said: str, four_images: Path, embed: Embed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored_by(name, monkeypatch)
+    run = embed(four_images / "slide1.svs", *OPTIONS, "--relevance", "entropy")
+    assert run.exit_code == 3
+    assert said in run.rows["slide1.svs"]["reason"]
+
+
+def test_glass_is_done_without_tokens(tmp_path: Path, embed: Embed) -> None:
+    glass = np.full((700, 900, 3), 244, np.uint8)
+    tifffile.imwrite(tmp_path / "glass.tif", glass, tile=(128, 128), photometric="rgb", compression="jpeg")
+    run = embed(tmp_path / "glass.tif", "--budget", BUDGET, "--progressive", "--tile", 32)
+    (row,) = run.rows.values()
+    assert (run.exit_code, row["status"], row["tiles"]) == (0, "done", 0)
+    assert any("tissue" in note for note in row["notes"])
