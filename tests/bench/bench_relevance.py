@@ -67,9 +67,7 @@ def rows() -> list[dict[str, Any]]:
     )
     every = Relevance.of("entropy,gradient,residual,itti")
     (whole,) = rates([_work(lambda: every(pyr), mpx)], rounds=5)
-    note = (
-        "from an array in memory: the read, four terms, normalised and added up; larger images have no larger picture"
-    )
+    note = "from an array in memory: read, four terms, normalised and added up; a larger image has no larger picture"
     return [
         entropy_row(image),
         make_row("relevance: term gradient", ours, "Mpx/s", rival=("cv2.Sobel twice, and its mean", theirs)),

@@ -21,6 +21,8 @@ Group: TypeAlias = Literal["information", "saliency", "query", "scorer"]
 class Term(Protocol):
     """Any callable from an image to a map of scores at a coarse level, such as a function of a user's.
 
+    An array `(y, x)` of numbers will do for a map whose cells are equal parts of the image and all valid.
+
     Optional attributes are `recipe`, a mapping of JSON values that says all that its maps are a function of besides the
     image, and `group`; a function without them is known by its module and name, and is a query.
     """
