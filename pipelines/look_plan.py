@@ -27,6 +27,9 @@ from tilestream.pyramid.pyramid import Pyramid
 if TYPE_CHECKING:
     from tilestream.pipelines.embed import EmbedConfig
 
+LEAST_SHARE = 0.0005
+"""Of an image, below which the legend says nothing of what is not read: it would stand there as 0.0 %."""
+
 
 def run_plan(
     cohort: Cohort, config: EmbedConfig, *, on_row: Callable[[LookRow], None] = lambda row: None
@@ -236,7 +239,7 @@ def draw_plan(
         )
         for row in levels
     ]
-    if plan.selection is not None or not plan.is_cut:
+    if sum(row["area_share"] for row in levels) < 1 - LEAST_SHARE:
         legend.append(Swatch(colour=swatch(COLOURLESS), words=("not read",)))
     if not len(plan):
         words = replace(words, warning="nothing of this image is selected: no token")

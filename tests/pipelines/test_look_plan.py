@@ -63,6 +63,23 @@ def test_what_is_said_of_levels_adds_up(slide, tmp_path):
     assert f"{row.facts['tokens']} tokens of 64 px" in row.words
 
 
+def test_what_is_wanted_everywhere_has_no_legend_of_what_is_not_read(slide, tmp_path):
+    figures = []
+    for where, white in (("all", None), ("mask", 1.0), ("part", 0.5)):
+        mask = tmp_path / f"{where}.png"
+        if white is not None:
+            wanted = np.zeros((120, 150), np.uint8)
+            wanted[:, : int(150 * white)] = 255
+            mask.write_bytes(imagecodecs.png_encode(wanted))
+        config = config_of(tmp_path / where, where="all" if white is None else str(mask))
+        (row,) = run([slide], config).rows
+        assert row.status == "done", row.reason
+        figures.append(imagecodecs.png_decode(Path(row.outputs[0]).read_bytes()))
+    whole, masked, part = figures
+    np.testing.assert_array_equal(whole, masked)
+    assert whole.shape != part.shape
+
+
 def test_a_slide_without_tissue_has_no_token_and_says_so(tmp_path):
     from PIL import Image
 
