@@ -17,7 +17,7 @@ from tests.bench.bench_allocate import fastest_ms
 from tests.bench.bench_entropy import tissue
 from tests.bench.table import at_least, make_row, rates
 from tests.fovea.trace import gaze_trace
-from tests.plan.build import blank
+from tests.plan.build import described
 from tilestream.fovea import Fovea, GazeMove, GazeStream, LevelsInMemory, LevelsOfPyramid, Normalising, TokenPixels
 from tilestream.fovea.pixels import Fetch
 from tilestream.kernels import mip
@@ -234,7 +234,7 @@ def plan_rows() -> list[dict[str, Any]]:
     """Return how long plans of 131,072² take that look at one place."""
     fovea = Fovea(fixations_yx=(70000, 60000), e0_px=2048, max_level=9)
     shape = Shape(y=WIDE_PX, x=WIDE_PX)
-    pyramid = blank(shape)
+    pyramid = described(WIDE_PX, WIDE_PX)
     count = len(fovea.tokens(shape, patch_px=256))
     alone = fastest_ms(lambda: fovea.tokens(shape, patch_px=256))
     planned = fastest_ms(lambda: plan_tokens(pyramid, budget=2620, fovea=fovea, patch_px=256))

@@ -39,6 +39,12 @@ def blank(shape: Shape, **fields: Any) -> Pyramid:
     return pyramid(np.broadcast_to(np.uint8(0), shape.yx), **fields)
 
 
+def described(height_px: int, width_px: int, *, scales: tuple[float, ...] = (1,), **fields: Any) -> Pyramid:
+    """An image of which there is only a description: no pixel of a large one is made, nor looked at for a digest."""
+    known = info(height_px, width_px, scales=scales, **fields)
+    return pyramid(np.zeros((1, 1), np.uint8), levels=known.levels, mpp_yx=known.mpp_yx, content=known.content)
+
+
 def blobs(shape: Shape, area: Shape, *, seed: int = 0, cell: int = 3) -> Selection:
     """A selection with pieces, holes and corners that touch."""
     small = np.random.default_rng(seed).random((-(-shape.y // cell), -(-shape.x // cell))) > 0.5

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.plan.build import blank, info
-from tests.plan.test_tokens import described, grounds, scores_of, wanted_pixels
+from tests.plan.build import blank, described, info
+from tests.plan.test_tokens import grounds, scores_of, wanted_pixels
 from tilestream.errors import ConfigError
 from tilestream.fovea import Fovea
 from tilestream.plan import plan_tiles, plan_tokens

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.plan.build import blank, blobs, info, pyramid
+from tests.plan.build import blank, blobs, described
 from tests.strategies import shapes
 from tilestream.errors import ConfigError
 from tilestream.fovea import Fovea
@@ -14,12 +14,6 @@ from tilestream.plan import plan_tokens
 from tilestream.pyramid import open_pyramid
 from tilestream.stream.batches import stream_tiles
 from tilestream.types import Plan, Receipt, ScoreMap, Shape
-
-
-def described(height_px, width_px, *, scales=(1,), **fields):
-    """An image of which there is only a description."""
-    known = info(height_px, width_px, scales=scales, **fields)
-    return pyramid(np.zeros((1, 1), np.uint8), levels=known.levels, mpp_yx=known.mpp_yx, content=known.content)
 
 
 def scores_of(shape, *, seed=0, cell=13.5, holes=0.3):

@@ -162,10 +162,15 @@ def best(mass: Mass, budget: int) -> Mask:
     ndarray of bool
         `(y, x)`; of equal ones (in float32) those of the smaller Morton code.
     """
-    y, x = np.nonzero(mass > 0)
-    order = np.lexsort((codes_cpu(y, x), -mass[y, x].astype(np.float32)))[:budget]
-    chosen = np.zeros(mass.shape, np.bool_)
-    chosen[y[order], x[order]] = True
+    rounded = mass.astype(np.float32)
+    some = int(np.count_nonzero(rounded > 0))
+    if some <= budget:
+        return np.asarray(rounded > 0)
+    least = np.partition(rounded, rounded.size - budget, axis=None)[rounded.size - budget]
+    chosen: Mask = np.asarray(rounded > least)
+    y, x = np.nonzero(rounded == least)
+    first = np.argsort(codes_cpu(y, x))[: budget - int(np.count_nonzero(chosen))]
+    chosen[y[first], x[first]] = True
     return chosen
 
 
