@@ -191,6 +191,15 @@ def test_tokens_of_a_plan_at_another_resolution(slide) -> None:
     assert_array_equal(found.pixels, same.pixels)
 
 
+@pytest.mark.parametrize("sizes", [(), (64, 16), (64, 32, 15), (65, 32)])
+def test_levels_that_are_no_halves_are_refused(sizes) -> None:
+    with pytest.raises(ConfigError, match=r"`levels` of `LevelsInMemory`.*mip"):
+        LevelsInMemory([np.zeros((3, size, size), np.uint8) for size in sizes], HOW)
+    grey = LevelsInMemory([np.full((65, 65), 51, np.uint8), np.full((33, 33), 102, np.uint8)], Normalising())
+    found = grey(np.array([[0, 0, 0, 8], [1, 48, 48, 16]], np.int64), 8)
+    assert_allclose(found.pixels[:, 0, 0, 0], (0.2, 0.4), rtol=1e-6)
+
+
 def test_damage_is_told_and_the_rest_is_seen(slide) -> None:
     from dataclasses import replace
 

@@ -66,19 +66,24 @@ class LevelsInMemory:
     Parameters
     ----------
     levels : sequence of ndarray
-        `(c, y, x)` each, level 0 first, sizes rounded up; `[a, *tilestream.kernels.mip(a)]`.
+        `(c, y, x)` or `(y, x)` each, level 0 first, sizes rounded up; `[a, *tilestream.kernels.mip(a)]`.
     normalising : Normalising
         What becomes of samples.
     threads : int, optional
         Most CPU threads, by default all cores.
+
+    Raises
+    ------
+    ConfigError
+        When a level is not half as wide as the one before: tokens would show other places.
     """
 
     def __init__(self, levels: Sequence[Array], normalising: Normalising, *, threads: int | None = None) -> None:
-        self._levels = list(levels)
+        self._levels = _halved(levels)
         self._ratios = [2.0**level for level in range(len(self._levels))]
         self._normalising = normalising
         self._threads = threads
-        self.channels = int(levels[0].shape[0]) if levels and levels[0].ndim == 3 else 1
+        self.channels = int(levels[0].shape[0]) if levels[0].ndim == 3 else 1
 
     def __call__(self, tokens: Tokens, patch_px: int) -> SeenTokens:
         """Return tokens; beyond the image's edge its nearest pixels."""
@@ -88,6 +93,18 @@ class LevelsInMemory:
             out_share=share, threads=self._threads,
         )  # fmt: skip
         return SeenTokens(pixels=pixels, share=share, damage={})
+
+
+def _halved(levels: Sequence[Array]) -> list[Array]:
+    """Return levels of which each is half as wide as the one before, rounded up."""
+    sizes = [tuple(level.shape[-2:]) for level in levels]
+    expected = [tuple(-(-edge >> level) for edge in sizes[0]) for level in range(len(sizes))] if sizes else []
+    if not sizes or sizes != expected:
+        raise ConfigError.of(
+            "`levels` of `LevelsInMemory`", got=f"sizes {sizes}", expected=f"{expected or 'level 0 at least'}",
+            do="Make them with `tilestream.kernels.mip`, or read a file through `LevelsOfPyramid`.",
+        )  # fmt: skip
+    return list(levels)
 
 
 class LevelsOfPyramid:
