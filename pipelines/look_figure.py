@@ -51,6 +51,15 @@ def swatch(colour: npt.NDArray[np.uint8] | tuple[int, int, int]) -> Pixels:
     return square
 
 
+def box_swatch(ink: int) -> Pixels:
+    """Return an outline as `mark_boxes` draws it, for a legend."""
+    square = np.full((SWATCH_PX, SWATCH_PX, 3), 255 - ink, np.uint8)
+    square[2:-2, 2:-2] = ink
+    square[4:-4, 4:-4] = COLOURLESS
+    square[[0, -1]] = square[:, [0, -1]] = SOFT
+    return square
+
+
 def hatch_swatches(ground: Ground) -> list[Swatch]:
     """Return what the hatches mean, as far as there are such in a picture."""
     found = []

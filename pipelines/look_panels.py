@@ -12,7 +12,7 @@ from tilestream.pipelines.report_colours import heat_rgba
 from tilestream.pyramid.display import display_pixels, hatch
 from tilestream.pyramid.frame import Frame
 from tilestream.pyramid.pyramid import Pyramid
-from tilestream.types import ScoreMap
+from tilestream.types import Box, ScoreMap
 
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -208,6 +208,37 @@ def mark_fixations(pixels: Pixels, ground: Ground, fixations_yx: Sequence[tuple[
         for arm, half, ink in ((12, 2, 0), (11, 1, 255)):
             for rows, columns in ((half, arm), (arm, half)):
                 pixels[max(0, y - rows) : y + rows + 1, max(0, x - columns) : x + columns + 1] = ink
+
+
+def mark_boxes(pixels: Pixels, ground: Ground, boxes: Sequence[Box], *, ink: int) -> None:
+    """Draw the outlines of places, white (255) with a black rim or black (0) with a white one.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8
+        Picture of the image; written to.
+    ground : Ground
+        Where its pixels lie.
+    boxes : sequence of Box
+        Places, in pixels of level 0.
+    ink : int
+        Of the inner line.
+    """
+    height, width = pixels.shape[:2]
+    for box in boxes:
+        (y, x), (y_stop, x_stop) = (
+            (round(at) for at in ground.frame.to_picture(corner))
+            for corner in ((box.y, box.x), (box.y_stop, box.x_stop))
+        )
+        y_stop, x_stop = max(y_stop, y + LEAST_OUTLINE_PX), max(x_stop, x + LEAST_OUTLINE_PX)
+        for reach, colour in ((2, 255 - ink), (1, ink)):
+            outer = np.zeros((height, width), np.bool_)
+            rows, columns = (slice(max(0, low), max(0, high)) for low, high in (
+                (y - reach, y_stop + reach), (x - reach, x_stop + reach),
+            ))  # fmt: skip
+            outer[rows, columns] = True
+            outer[max(0, y) : max(0, y_stop), max(0, x) : max(0, x_stop)] = False
+            pixels[outer] = colour
 
 
 def level_colours(levels: int) -> Pixels:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,22 @@ from tilestream.pipelines.look_figure import (
     COLOURLESS,
     Swatch,
     Words,
+    box_swatch,
     compose,
     hatch_swatches,
     png_of,
     ramp,
     swatch,
 )
-from tilestream.pipelines.look_panels import Ground, Mask, map_panel
+from tilestream.pipelines.look_panels import Ground, Mask, Pixels, map_panel, mark_boxes
 from tilestream.pipelines.relevance import relevance_of
 from tilestream.pyramid.pyramid import Pyramid
-from tilestream.relevance import Relevance
+from tilestream.relevance import Relevance, Term
+from tilestream.relevance.grammar import parse_terms
+from tilestream.relevance.query import Query
 from tilestream.sinks.ome import CellGrid
 from tilestream.sinks.raster import FORMAT, write_raster
-from tilestream.types import ScoreMap, Shape
+from tilestream.types import Box, ScoreMap, Shape
 
 RAMP_PX = 320
 
@@ -88,16 +91,17 @@ def _look(entry: Entry, pyramid: Pyramid, relevance: Relevance, config: Relevanc
     whole, maps = relevance.seen(pyramid)
     ground = Ground.of(pyramid)
     is_seen = something(ground, maps)
-    words = ", ".join(f"{name} {100 * share:.0f} %" for name, share in relevance.shares.items() if share)
+    texts = {**{name: name for name in maps}, **{one.name: one.text for one in parse_terms(config.terms)}}
+    words = ", ".join(f"{100 * relevance.shares[name]:.0f} % {texts[name]}" for name in maps)
     wanted = {"": whole, **({f".{name}": one for name, one in maps.items()} if config.each else {})}
     outputs = []
     for part, scores in wanted.items():
         name = scores.name if not part else part[1:]
         place = config.out / f"{entry.key}{_safe(part)}.relevance"
         own = relevance.recipe if not part else relevance.recipe["terms"][name]
-        figure = draw_map(
-            ground, scores, is_seen, title=f"{Path(entry.key).name}: {name}", words=words if not part else name
-        )
+        title = Words(title=f"{Path(entry.key).name}: {name}", facts=(texts[name] if part else words,))
+        terms = [relevance.terms[name]] if part else list(relevance.terms.values())
+        figure = draw_map(ground, scores, is_seen, words=title, examples=examples_on_image(terms))
         outputs += [Path(f"{place}.png"), Path(f"{place}.zarr")]
         write_durable(outputs[-2], png_of(figure, recipe=json.dumps(own, sort_keys=True)))
         store_map(outputs[-1], pyramid, scores, name=name, recipe=own)
@@ -142,7 +146,9 @@ def something(ground: Ground, maps: Mapping[str, ScoreMap]) -> Mask:
     return seen
 
 
-def draw_map(ground: Ground, scores: ScoreMap, seen: Mask, *, title: str, words: str) -> Any:
+def draw_map(
+    ground: Ground, scores: ScoreMap, seen: Mask, *, words: Words, examples: Sequence[Sequence[Box]] = ((), ())
+) -> Pixels:
     """Return the figure of a score map, `(y, x, 3)` of uint8.
 
     Parameters
@@ -153,10 +159,10 @@ def draw_map(ground: Ground, scores: ScoreMap, seen: Mask, *, title: str, words:
         The map.
     seen : ndarray of bool
         `(y, x)` of the picture, where there is anything to see.
-    title : str
-        The image and what is shown.
-    words : str
-        What it was made of.
+    words : Words
+        The image, what is shown, and what it was made of.
+    examples : pair of sequence of Box
+        Places that were named: what is looked for, and what it is to be told from.
 
     Returns
     -------
@@ -168,10 +174,31 @@ def draw_map(ground: Ground, scores: ScoreMap, seen: Mask, *, title: str, words:
     legend = hatch_swatches(ground)
     if (~seen & ~ground.unknown).any():
         legend.append(Swatch(colour=swatch(COLOURLESS), words=("nothing to see: even areas, such as glass",)))
-    facts = (words,) if scores.absolute else (f"{words}, in its own unit",)
+    for boxes, ink, what in zip(examples, (255, 0), ("example", "example of what it is not"), strict=True):
+        mark_boxes(panels[0], ground, boxes, ink=ink)
+        legend += [Swatch(colour=box_swatch(ink), words=(what,))] if boxes else []
+    facts = words.facts if scores.absolute else (*words.facts[:-1], f"{words.facts[-1]}, in its own unit")
     warning = "" if scores.values.any() else "nothing stands out in this image"
-    shown = Words(title=title, facts=facts, warning=warning)
-    return compose(ground, panels, shown, bar=ramp(limits, width_px=RAMP_PX), legend=legend)
+    words = replace(words, facts=facts, warning=warning)
+    return compose(ground, panels, words, bar=ramp(limits, width_px=RAMP_PX), legend=legend)
+
+
+def examples_on_image(terms: Sequence[Term]) -> tuple[list[Box], list[Box]]:
+    """Return the places on the image itself that queries name.
+
+    Parameters
+    ----------
+    terms : sequence of Term
+        Terms of a relevance.
+
+    Returns
+    -------
+    wanted, unwanted : list of Box
+        In pixels of level 0.
+    """
+    queries = [term for term in terms if isinstance(term, Query)]
+    wanted = [one for query in queries for one in query.wanted if isinstance(one, Box)]
+    return wanted, [one for query in queries for one in query.unwanted if isinstance(one, Box)]
 
 
 def shown_limits(scores: ScoreMap) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,13 +12,14 @@ from PIL import Image
 import tilestream as ts
 from tilestream.pipelines.attend_figure import recipe_of
 from tilestream.pipelines.look_figure import PAPER, Swatch, Words, compose, hatch_swatches, png_of, ramp, swatch
-from tilestream.pipelines.look_panels import Ground, level_colours, map_panel, mark_fixations, token_panel
+from tilestream.pipelines.look_panels import Ground, level_colours, map_panel, mark_boxes, mark_fixations, token_panel
 from tilestream.pyramid.display import DAMAGED
-from tilestream.types import ScoreMap, Shape
+from tilestream.types import Box, ScoreMap, Shape
 
 
 def ground_of(height=300, width=400, value=128):
-    return Ground.of(ts.open_pyramid(np.full((height, width, 3), value, np.uint8)))
+    ground = Ground.of(ts.open_pyramid(np.zeros((height, width, 3), np.uint8)))
+    return replace(ground, pixels=np.full_like(ground.pixels, value))
 
 
 def scores_of(values, valid=None, cell_px=100.0, shape=(300, 400)):
@@ -92,7 +94,26 @@ def test_a_fixation_is_seen_on_black_and_white_and_at_the_edge():
         y, x = (int(at) for at in ground.frame.to_picture((150, 200)))
         around = pixels[y - 12 : y + 13, x - 12 : x + 13]
         assert {0, 255} <= set(np.unique(around).tolist())
-        assert (pixels != ground.pixels).any(axis=-1)[:12, :12].any() or value == 0
+        assert (pixels != ground.pixels)[:12, :12].any()
+
+
+@pytest.mark.parametrize("ink", [0, 255])
+def test_a_place_is_outlined_on_any_ground_and_its_inside_stays(ink):
+    for value in (0, 255):
+        ground = ground_of(value=value)
+        pixels = ground.pixels.copy()
+        boxes = [
+            Box(y=100, x=200, height=50, width=80),
+            Box(y=299, x=399, height=1, width=1),
+            Box(y=-9, x=-9, height=5, width=5),
+        ]
+        mark_boxes(pixels, ground, boxes, ink=ink)
+        assert (pixels[100:150, 200:280] == value).all()
+        assert (pixels[[99, 150], 200:280] == ink).all()
+        assert (pixels[98:152, [198, 281]] == 255 - ink).all()
+        changed = (pixels != ground.pixels).any(axis=-1)
+        assert changed[290:].any()
+        assert not changed[:90].any()
 
 
 def test_what_is_damaged_is_hatched_in_both_pictures_and_named(shared_data):

@@ -12,12 +12,16 @@ import tilestream as ts
 from tilestream.errors import ConfigError, OutputError
 from tilestream.pipelines.attend_figure import bar_px, recipe_of
 from tilestream.pipelines.cohort import read_cohort
-from tilestream.pipelines.look_relevance import RelevanceConfig, run_relevance
+from tilestream.pipelines.encoders import EncoderChoice
+from tilestream.pipelines.look_figure import Words
+from tilestream.pipelines.look_panels import Ground
+from tilestream.pipelines.look_relevance import RelevanceConfig, draw_map, examples_on_image, run_relevance
+from tilestream.pipelines.relevance import relevance_of
 from tilestream.relevance import Relevance
 from tilestream.sources.discovery import find_inputs
 from tilestream.testing.scene import write_scene
 from tilestream.testing.slide import write_slide
-from tilestream.types import Shape
+from tilestream.types import Box, Shape
 
 
 def run(paths, out, terms="entropy,gradient", **options):
@@ -104,6 +108,25 @@ def test_what_is_not_ours_is_left_alone(slide, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="a file of that name"):
         run([slide], tmp_path / "file")
+
+
+def test_examples_of_a_query_are_outlined_and_named(slide, tmp_path):
+    terms = 'entropy,query:"box=400,300,256,200;-box=0,0,90,80"'
+    handcrafted = (EncoderChoice(name="handcrafted"),)
+    wanted, unwanted = examples_on_image(list(relevance_of(terms, encoders=handcrafted).terms.values()))
+    assert wanted == [Box(y=400, x=300, height=256, width=200)]
+    assert unwanted == [Box(y=0, x=0, height=90, width=80)]
+    (row,) = run([slide], tmp_path, terms=terms, encoders=handcrafted).rows
+    assert row.status == "done", row.reason
+    pyramid = ts.open_pyramid(slide)
+    scores = Relevance.of("entropy")(pyramid)
+    parts = Ground.of(pyramid), scores, np.ones((1, 1), np.bool_)
+    with_boxes, bare = (
+        draw_map(*parts, words=Words(title="made.svs", facts=("entropy",)), examples=examples)
+        for examples in ((wanted, unwanted), ((), ()))
+    )
+    assert with_boxes.shape[0] == bare.shape[0] + 2 * 22  # two rows of the legend
+    assert (with_boxes[: bare.shape[0]] != bare).any()
 
 
 def test_unknown_terms_are_refused_before_an_image_is_open(slide, tmp_path):
