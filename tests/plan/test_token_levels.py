@@ -196,3 +196,15 @@ def test_tokens_of_levels_that_are_not_stored_come_with_a_note():
     assert any("are reduced 64 times from level 0" in note for note in plan.notes)
     stored = described(8000, 6000, scales=tuple(2.0**level for level in range(8)))
     assert not plan_tokens(stored, budget=5, patch_px=64).notes
+
+
+def test_tokens_between_stored_levels_come_with_a_note_that_names_better_ones():
+    fours = described(8000, 6000, scales=(1.0, 4.0, 16.0, 64.0))
+    (note,) = plan_tokens(fours, budget=300, patch_px=64).notes
+    assert "up to 4 times the pixels" in note
+    assert "`--levels 0,2,4,6`" in note
+    chosen = plan_tokens(fours, budget=300, patch_px=64, levels=(0, 2, 4, 6))
+    assert not chosen.notes
+    assert chosen.pixels_read(fours) < plan_tokens(fours, budget=300, patch_px=64).pixels_read(fours) / 2
+    # beyond the coarsest stored level there is nothing to name
+    assert not plan_tokens(described(8000, 6000, scales=(1.0, 2.0, 4.0, 8.0, 16.0, 32.0)), budget=5, patch_px=64).notes

@@ -25,6 +25,10 @@ MOST_LEVEL = 40
 """Highest token level; an image of 2^40 pixels along an edge has it."""
 
 
+EVEN = 1.01
+"""Up to this ratio to the finest tokens a level counts as read like them: sizes of levels are rounded."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Squares:
     """Which squares of an image may become tokens."""
@@ -134,7 +138,7 @@ class Ground:
             scores=scores,
             share=share,
             selection=self.selection,
-            notes=self.notes + note_of_reduced(self.levels, used),
+            notes=self.notes + notes_of_reduced(self.levels, used),
         )
 
     def require_budget(self, budget: object, *, least: int | None = None) -> int:
@@ -232,8 +236,8 @@ def lay_ground(
     )
 
 
-def note_of_reduced(levels: Sequence[PlanLevel], used: Sequence[int]) -> tuple[str, ...]:
-    """Return a note where tokens are reduced from much finer levels, which costs as much as reading these.
+def notes_of_reduced(levels: Sequence[PlanLevel], used: Sequence[int]) -> tuple[str, ...]:
+    """Return notes where tokens are reduced from finer levels, of which more pixels are read than tokens see.
 
     Parameters
     ----------
@@ -245,17 +249,29 @@ def note_of_reduced(levels: Sequence[PlanLevel], used: Sequence[int]) -> tuple[s
     Returns
     -------
     tuple of str
-        None or one.
+        One where levels far coarser than any that is stored are used; one where levels between stored ones are, and
+        evenly spaced ones are stored.
     """
-    costly = [level for level in used if max(levels[level].ratio_yx) > COARSE * max(levels[0].ratio_yx)]
-    if not costly:
-        return ()
-    worst = max(costly)
-    times = float(max(levels[worst].ratio_yx))
-    return (
-        f"tokens of level {worst} are reduced {times:g} times from level {levels[worst].stored}, the coarsest that is "
-        "stored: reading them costs as many pixels as that has; `ingest` writes all levels",
-    )
+    ratios = [float(max(level.ratio_yx)) / float(max(levels[0].ratio_yx)) for level in levels]
+    found: tuple[str, ...] = ()
+    costly = [level for level in used if ratios[level] > COARSE]
+    if costly:
+        worst = max(costly)
+        found += (
+            f"tokens of level {worst} are reduced {float(max(levels[worst].ratio_yx)):g} times from level "
+            f"{levels[worst].stored}, the coarsest that is stored: reading them costs as many pixels as that has; "
+            "`ingest` writes all levels",
+        )
+    between = [level for level in used if ratios[level] > EVEN and levels[level].stored < levels[-1].stored]
+    stored = [level for level, ratio in enumerate(ratios) if ratio <= EVEN]
+    if between and len({after - before for before, after in pairwise(stored)}) == 1:
+        most = max(ratios[level] for level in between)
+        names, text = ", ".join(map(str, between)), ",".join(map(str, stored))
+        found += (
+            f"tokens of level {names} are reduced from finer levels that are stored: up to {most * most:.3g} times the "
+            f"pixels that they see are read for them; with `--levels {text}` each is read as it is stored",
+        )
+    return found
 
 
 def _steps(squares: Squares, area: Shape) -> tuple[tuple[int, ...], int]:
