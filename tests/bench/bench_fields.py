@@ -10,156 +10,77 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 import tilestream as ts
-from tests.bench.fieldscene import TILE_PX as SCENE_TILE_PX
-from tests.bench.fieldscene import CloudMosaic, scenes, write_cloud_mosaic
-from tests.bench.fieldscores import (
-    BUDGETS,
-    Found,
-    Scores,
-    bytes_of,
-    chosen,
-    judge,
-    judge_random,
-    read_tiles,
-    tile_scores,
-    uniform_scores,
-)  # fmt: skip
+from tests.bench.fieldjudge import SlideResult, judge_cloud, judge_slide, tissue_tiles
+from tests.bench.fieldplot import plot
+from tests.bench.fieldscene import scenes, write_cloud_mosaic
+from tests.bench.fieldscores import BUDGETS, Found, bytes_of, chosen, percents, read_tiles, tile_scores
 from tests.bench.fieldslide import TILE_PX, FieldSlide, labelled_tiles, write_field_slide
 from tests.bench.table import make_row
-from tilestream.pipelines.embedder import TileEmbedder
-from tilestream.plan.tissue import select_tissue
-from tilestream.pyramid import Pyramid
-from tilestream.pyramid.coarse import mask_level, read_coarse
-from tilestream.relevance import Relevance, regrid
-from tilestream.relevance.query import Query
-from tilestream.types import Box, ScoreMap
+from tilestream.plan.tokens import plan_tokens
+from tilestream.relevance import Relevance
 
 AT = 1
 """Which of `BUDGETS` a row is about; its note has all."""
-TERMS = ("entropy", "gradient", "residual", "itti")
-TISSUE_SHARE = 0.1
-"""Share of a tile that must be tissue, as plans have it."""
+TREE_LEVELS = (0, 2, 4)
+"""Token levels of the tree: those that the slide stores."""
 ABSENT = "made of real images that are not here: set TILESTREAM_DATA"
 
-
-def example_query(box: Box, *, scene: bool, standardise: bool = True, where: str = "all") -> Query:
-    """Return the query for what resembles a box, by `handcrafted` vectors in cells of a tile of level 0."""
-    tile_px, reduce = (16, 4.0) if scene else (32, 8.0)
-    embedder = TileEmbedder(encoder="handcrafted", params={"tile_px": tile_px}, reduce=reduce, where=where)
-    return Query(embedder=embedder, wanted=(box,), standardise=standardise)
+Rows = list[dict[str, Any]]
 
 
-def brightness(pyr: Pyramid) -> ScoreMap:
-    """Return how bright each place is at the coarse level: the rival that needs no method; its negative is darkness."""
-    coarse = read_coarse(pyr, mask_level(pyr.info))
-    assert coarse.pixels is not None
-    values = coarse.pixels.astype(np.float32).mean(axis=2) / 255
-    return ScoreMap(
-        name="brightness", values=np.where(coarse.valid, values, 0), valid=coarse.valid,
-        cell_yx=coarse.level.scale_yx, shape=pyr.info.shape,
-    )  # fmt: skip
-
-
-def slide_scores(pyr: Pyramid, slide: FieldSlide) -> dict[str, Scores]:
-    """Return the scores of the tiles of the slide by name."""
-    maps = Relevance.of(",".join(TERMS)).maps(pyr)
-    bright = brightness(pyr)
-    maps["darkness"] = replace(bright, values=1 - bright.values)
-    maps["like a box, raw"] = example_query(slide.example, scene=False, standardise=False)(pyr)
-    maps["like a box"] = example_query(slide.example, scene=False)(pyr)
-    weights = {"entropy": 0.25, "itti": 0.25, "like a box": 0.5}
-    known = {name: (lambda _, name=name: maps[name]) for name in weights}  # none is computed twice
-    maps["entropy, itti and like a box"] = Relevance(terms=known, weights=weights)(pyr)
-    return {name: tile_scores(found, TILE_PX) for name, found in maps.items()}
-
-
-def tissue_tiles(pyr: Pyramid) -> npt.NDArray[np.bool_]:
-    """Return which tiles of level 0 hold tissue, as plans select them."""
-    selection = select_tissue(pyr)
-    mask = ScoreMap(
-        name="tissue", values=selection.mask.astype(np.float32), valid=np.ones(selection.mask.shape, np.bool_),
-        cell_yx=selection.scale_yx, shape=pyr.info.shape,
-    )  # fmt: skip
-    return np.asarray(regrid(mask, (float(TILE_PX), float(TILE_PX))).values >= TISSUE_SHARE)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SlideResult:
-    """What scores find in the slide."""
-
-    everywhere: dict[str, Found]
-    """By name, all tiles allowed."""
-    in_tissue: dict[str, Found]
-    """By name, tiles without tissue last."""
-    random: Found
-    """Mean of draws."""
-    uniform: Found
-    """Spread evenly."""
-
-
-def judge_slide(pyr: Pyramid, slide: FieldSlide) -> SlideResult:
-    """Return what scores find in the slide, with and without its mask of tissue."""
-    target, tissue = slide.shares("nuclei"), tissue_tiles(pyr)
-    others = {kind: slide.shares(kind) for kind in ("pen", "pen on tissue", "glass", "blank")}
-    scores = slide_scores(pyr, slide)
-    masked = {name: np.where(tissue, one, -np.inf) for name, one in scores.items()}
-    return SlideResult(
-        everywhere={name: judge(name, one, target, others=others) for name, one in scores.items()},
-        in_tissue={name: judge(name, one, target, others=others) for name, one in masked.items()},
-        random=judge_random(target)[0],
-        uniform=judge("even", uniform_scores(target.shape), target),
-    )
-
-
-def slide_rows(folder: Path, tiles: Path, *, edge_px: int = 16_384) -> list[dict[str, Any]]:
-    """Return a row a score, one of pens, and one of what is read.
-
-    Parameters
-    ----------
-    folder : Path
-        For the slide.
-    tiles : Path
-        The labelled tiles.
-    edge_px : int
-        Of the slide.
-
-    Returns
-    -------
-    list of dict
-        Rows.
-    """
-    slide = write_field_slide(folder / "fields.svs", tiles, edge_px=edge_px)
-    pyr = ts.open_pyramid(slide.path)
-    result = judge_slide(pyr, slide)
-    what = f"nuclei in a slide of {edge_px}²"
+def slide_rows(result: SlideResult) -> Rows:
+    """Return a row a score, and one of pens."""
     found = [
         make_row(
-            f"{what}, {name}, {BUDGETS[AT]:.0%} of the tiles", one.enrichment[AT], "× chance",
+            f"nuclei in a slide, {name}, {100 * BUDGETS[AT]:.0f} % of the tiles", one.enrichment[AT], "times chance",
             rival=("tiles at random, 20 draws", result.random.enrichment[AT]),
-            note=f"{_recalls(one)}; pen {_percents(one.others['pen'])}, without the mask of tissue recall "
-            f"{_percents(result.everywhere[name].recall)} and pen {_percents(result.everywhere[name].others['pen'])}",
+            note=f"{_recalls(one)}; pen {percents(one.others['pen'])}; without the mask of tissue recall "
+            f"{percents(result.everywhere[name].recall)}, pen {percents(result.everywhere[name].others['pen'])}",
         )
         for name, one in result.in_tissue.items()
     ]  # fmt: skip
     worst = max(one.others["pen"][at] for one in result.in_tissue.values() for at in range(len(BUDGETS)))
-    unmasked = {name: one.others["pen"][0] for name, one in result.everywhere.items()}
-    found.append(
-        make_row(
-            "pen among the tiles chosen in tissue, the worst of all scores and budgets", 100 * worst, "%",
-            bar=(0.0, 1.0),
-            note="without the mask of tissue, of the best 1 %: "
-            + ", ".join(f"{name} {100 * share:.0f} %" for name, share in unmasked.items()),
-        )
-    )  # fmt: skip
-    return [*found, reading_row(slide)]
+    first = ", ".join(f"{name} {100 * one.others['pen'][0]:.0f} %" for name, one in result.everywhere.items())
+    note = f"without that mask, of the best 1 % of the tiles: {first}"
+    name = "pen among the tiles chosen in tissue, the worst of all scores and budgets"
+    return [*found, make_row(name, 100 * worst, "%", bar=(0.0, 1.0), note=note)]
+
+
+def tree_rows(slide: FieldSlide, terms: str = "entropy,itti") -> Rows:
+    """Return what a tree of tokens reads of the nuclei at level 0, beside the best tiles without a tree."""
+    pyr, target, pen = ts.open_pyramid(slide.path), slide.shares("nuclei"), slide.shares("pen")
+    relevance = Relevance.of(terms)(pyr)
+    found = []
+    for budget in BUDGETS[1:]:
+        tokens = round(budget * target.size)
+        recalls, notes = [], []
+        for levels in (TREE_LEVELS, (0,)):
+            plan = plan_tokens(
+                pyr, budget=tokens, relevance=relevance, patch_px=TILE_PX, where="tissue", levels=levels
+            )  # fmt: skip
+            fine = plan.tokens[plan.tokens[:, 0] == 0]
+            mask = np.zeros(target.shape, np.bool_)
+            mask[fine[:, 1] // TILE_PX, fine[:, 2] // TILE_PX] = True
+            recalls.append(100 * float(target[mask].sum() / target.sum()))
+            read = 100 * plan.pixels_read(pyr) / pyr.info.shape.area
+            counts = f"{len(plan)} tokens, {len(fine)} of level 0, {read:.1f} % of the pixels"
+            notes.append(f"{counts}, {pen[mask].sum():.1f} tiles of pen")
+        found.append(
+            make_row(
+                f"nuclei in a slide, a tree of {tokens} tokens by {terms} in tissue", recalls[0], "% read at level 0",
+                rival=("the best tiles, no tree", recalls[1]),
+                note=f"levels {TREE_LEVELS}: {notes[0]}; without: {notes[1]}. A tree also covers all other tissue",
+            )
+        )  # fmt: skip
+    return found
 
 
 def reading_row(slide: FieldSlide, budget: float = 0.1) -> dict[str, Any]:
@@ -183,74 +104,74 @@ def reading_row(slide: FieldSlide, budget: float = 0.1) -> dict[str, Any]:
     held = int(slide.tile_bytes[mask].sum())
     if counted["tiles"] != held:
         raise RuntimeError(f"{counted['tiles']} bytes were read, the chosen tiles have {held} in the file")
+    share, looked = (100 * n / counted["all"] for n in (counted["look"] + counted["tiles"], counted["look"]))
     return make_row(
-        f"look, choose and read {budget:.0%} of a slide, one thread", mask.size / ours, "tiles of the slide/s",
+        f"look, choose and read {100 * budget:.0f} % of a slide, one thread", mask.size / ours, "tiles of the slide/s",
         rival=("read all", mask.size / full),
-        note=f"entropy and itti in tissue; {100 * (counted['look'] + counted['tiles']) / counted['all']:.1f} % of the "
-        f"bytes of level 0 ({100 * counted['look'] / counted['all']:.1f} % to look): rich tiles have more bytes than "
-        f"others; {ours:.2f} s against {full:.2f} s",
+        note=f"entropy and itti in tissue, two looks; {share:.1f} % of the bytes of level 0 ({looked:.1f} % to look): "
+        f"rich tiles have more bytes than others; {ours:.2f} s against {full:.2f} s",
     )  # fmt: skip
 
 
-def cloud_scores(pyr: Pyramid, mosaic: CloudMosaic) -> dict[str, Scores]:
-    """Return the scores of the tiles of the mosaic by name."""
-    maps: dict[str, ScoreMap] = {
-        "like a box": example_query(mosaic.example, scene=True)(pyr),
-        "like a box, raw": example_query(mosaic.example, scene=True, standardise=False)(pyr),
-        "brightness": brightness(pyr),
-        **Relevance.of(",".join(TERMS)).maps(pyr),
-    }
-    return {name: tile_scores(found, SCENE_TILE_PX) for name, found in maps.items()}
-
-
-def judge_cloud(pyr: Pyramid, mosaic: CloudMosaic) -> Mapping[str, dict[str, Found]]:
-    """Return what scores find by area that is scored: the scene alone, and with the ice of Blue Marble."""
-    scores = cloud_scores(pyr, mosaic)
-    areas = {"the scene": mosaic.scene, "the scene and ice": mosaic.scene | mosaic.marble}
-    results = {}
-    for area, wanted in areas.items():
-        results[area] = {name: judge(name, one, mosaic.cloud, wanted=wanted) for name, one in scores.items()}
-        results[area]["random"] = judge_random(mosaic.cloud, wanted=wanted)[0]
-        even = uniform_scores(mosaic.cloud.shape)
-        results[area]["even"] = judge("even", even, mosaic.cloud, wanted=wanted)
-    return results
-
-
-def cloud_rows(folder: Path, data: Path) -> list[dict[str, Any]]:
+def cloud_rows(found: Mapping[str, Mapping[str, Found]]) -> Rows:
     """Return a row for each area and score, beside a threshold of brightness."""
-    mosaic = write_cloud_mosaic(folder / "mosaic.tif", data)
-    pyr = ts.open_pyramid(mosaic.path)
-    found = []
-    for area, results in judge_cloud(pyr, mosaic).items():
-        bright = results.pop("brightness")
-        for name, one in results.items():
-            found.append(
-                make_row(
-                    f"cloud in {area}, {name}, {BUDGETS[AT]:.0%} of the tiles", one.enrichment[AT], "× chance",
-                    rival=("brightness", bright.enrichment[AT]),
-                    note=f"{_recalls(one)}; brightness {_percents(bright.recall)}",
-                )
-            )  # fmt: skip
-    return found
+    return [
+        make_row(
+            f"cloud in {area}, {name}, {100 * BUDGETS[AT]:.0f} % of the tiles", one.enrichment[AT], "times chance",
+            rival=("brightness", results["brightness"].enrichment[AT]),
+            note=f"{_recalls(one)}; brightness {percents(results['brightness'].recall)}",
+        )
+        for area, results in found.items()
+        for name, one in results.items()
+        if name != "brightness"
+    ]  # fmt: skip
 
 
 def _recalls(found: Found) -> str:
     budgets = "/".join(f"{100 * budget:.0f}" for budget in BUDGETS)
-    return f"recall at {budgets} %: {_percents(found.recall)}; median place {100 * found.rank:.1f} %"
+    return f"recall at {budgets} %: {percents(found.recall)}; median place {100 * found.rank:.1f} %"
 
 
-def _percents(shares: tuple[float, ...]) -> str:
-    return "/".join(f"{100 * share:.0f}" for share in shares) + " %"
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fields:
+    """All that is measured; None where the images are not there."""
+
+    slide: SlideResult | None
+    """Scores of the slide."""
+    reading: Rows
+    """Trees, and what is read."""
+    cloud: Mapping[str, Mapping[str, Found]] | None
+    """Scores of the mosaic by area."""
 
 
-def rows() -> list[dict[str, Any]]:
-    """Return the rows of this benchmark; none of what is made of real images that are not there."""
+@cache
+def _everything() -> Fields:
     tiles, data = labelled_tiles(), scenes()
-    found = []
-    with TemporaryDirectory() as folder:
-        for what, source, measure in (("slide", tiles, slide_rows), ("mosaic", data, cloud_rows)):
-            if source is None:
-                print(f"fields: the {what} is {ABSENT}")
-            else:
-                found += measure(Path(folder), source)
-    return found
+    for what, source in (("slide", tiles), ("mosaic", data)):
+        if source is None:
+            print(f"fields: the {what} is {ABSENT}")
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        slide = None if tiles is None else write_field_slide(folder / "fields.svs", tiles)
+        mosaic = None if data is None else write_cloud_mosaic(folder / "mosaic.tif", data)
+        return Fields(
+            slide=None if slide is None else judge_slide(ts.open_pyramid(slide.path), slide),
+            reading=[] if slide is None else [*tree_rows(slide), reading_row(slide)],
+            cloud=None if mosaic is None else judge_cloud(ts.open_pyramid(mosaic.path), mosaic),
+        )
+
+
+def rows() -> Rows:
+    """Return the rows of this benchmark; none of what is made of real images that are not there."""
+    found = _everything()
+    slide = [] if found.slide is None else slide_rows(found.slide)
+    return [*slide, *found.reading, *([] if found.cloud is None else cloud_rows(found.cloud))]
+
+
+def draw(folder: Path) -> list[Path]:
+    """Write the plot of recall over budget, and return its path; nothing where the images are not there."""
+    found = _everything()
+    if found.slide is None or found.cloud is None:
+        return []
+    folder.mkdir(parents=True, exist_ok=True)
+    return [plot(found.slide, found.cloud, folder / "fields.png")]

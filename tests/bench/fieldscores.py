@@ -152,3 +152,8 @@ def read_tiles(pyr: Pyramid, mask: npt.NDArray[np.bool_], tile_px: int) -> int:
         box = Box(y=int(iy) * tile_px, x=int(ix) * tile_px, height=int(height), width=int(width))
         area += pyr.read(box).shape[1] * box.width
     return area
+
+
+def percents(shares: tuple[float, ...]) -> str:
+    """Return shares as text: `1/20/99 %`."""
+    return "/".join(f"{100 * share:.0f}" for share in shares) + " %"

@@ -59,7 +59,7 @@ def test_what_is_said_to_lie_in_the_slide_lies_there(slide):
 
 
 def test_pens_and_glass_are_ignored_and_nuclei_are_found(slide):
-    from tests.bench.bench_fields import judge_slide
+    from tests.bench.fieldjudge import judge_slide
 
     result = judge_slide(ts.open_pyramid(slide.path), slide)
     for found in result.in_tissue.values():
@@ -73,14 +73,17 @@ def test_pens_and_glass_are_ignored_and_nuclei_are_found(slide):
 
 
 def test_bytes_that_are_read_are_those_of_the_chosen_tiles(slide):
-    from tests.bench.bench_fields import reading_row
+    from tests.bench.bench_fields import reading_row, tree_rows
 
     row = reading_row(slide)  # raises where they are not
     assert row["value"] > 0
+    *_, most = tree_rows(slide)
+    assert most["value"] > 60  # % of the nuclei, with a fifth of the tokens
+    assert most["note"].count(" 0.0 tiles of pen") == 2
 
 
 def test_cloud_is_found_by_an_example_from_the_other_side(shared_data, tmp_path):
-    from tests.bench.bench_fields import judge_cloud
+    from tests.bench.fieldjudge import judge_cloud
     from tests.bench.fieldscene import CUT, EXAMPLE_PX, write_cloud_mosaic
 
     mosaic = write_cloud_mosaic(tmp_path / "mosaic.tif", shared_data, height=960)
