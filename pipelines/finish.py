@@ -161,7 +161,7 @@ class FinishImage:
             + sum(drawn.get("bytes_read", 0) for drawn in (self.planned, meter.counts)),
             "image_bytes": self.image_bytes,
             "image_px": info.shape.area,
-            "tokens": {str(number): depth.tokens for number, depth in enumerate(plan.depths)},
+            "tokens": {str(number): depth.tokens for number, depth in enumerate(plan.depths) if depth.tokens},
             "pixels_decoded": decoded_px((self.planned, meter.counts, *(receipt.counts for receipt in receipts))),
             "seconds": {"plan": self.plan_s, **add_seconds(receipts)},
             "supertiles_total": len(receipts),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import log2
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from tilestream.errors import ConfigError
 from tilestream.fovea import Fovea
 from tilestream.pipelines.cutting import AllUnits, Kept
-from tilestream.pipelines.encoders import Encoders
+from tilestream.pipelines.encoders import Encoders, Geometry
 from tilestream.pipelines.relevance import relevance_of
 from tilestream.plan.ground import square_grid
 from tilestream.plan.levels import choose_level
@@ -35,6 +36,8 @@ DEFAULT_RELEVANCE = "entropy"
 no words, is the same on slides and scenes, and finds texture, which is not always what a question is about."""
 FOVEA_TOKENS = 8
 """Radius of the fovea in edges of the finest tokens, unless it is given: 2,048 px for tokens of 256."""
+MOST_STEP = 3
+"""Most halvings from one level of tokens to the next: a token is split into 64 then."""
 COARSE_LOOK = 4
 """A coarse look that is reduced by more than this from what is stored decodes many times its own pixels."""
 
@@ -52,7 +55,7 @@ class TokenChoice:
     e0_px: float | None = None
     """Radius of the fovea, level-0 pixels; None = eight of the finest tokens."""
     levels: tuple[int, ...] | None = None
-    """Levels of tokens, the finest is 0; None = all from 0 on."""
+    """Levels of tokens, the finest is 0; None = from 0 on in steps of those that the image stores."""
     is_progressive: bool = False
     """Whether what is read next is decided by what was seen, level by level."""
 
@@ -88,6 +91,7 @@ class TokenCut:
         return {
             "tokens": {
                 "budget": choice.budget,
+                "branching": branching_of(self.image, self.encoders.geometry, choice),
                 "relevance": None if self._relevance is None else dict(self._relevance.recipe),
                 "fovea": None if fovea is None else dict(fovea.recipe),
                 "levels": levels,
@@ -125,6 +129,7 @@ class TokenCut:
             patch_px=geometry.px,
             mpp=geometry.mpp,
             levels=self.choice.levels,
+            branching=branching_of(self.image, geometry, self.choice),
             where=where,
             super_tile_px=self.config.super_tile_px,
             needs_mpp=geometry.needs_mpp,
@@ -180,6 +185,33 @@ class TokenCut:
             f"the coarse look is reduced {times:g} times from level {look.stored}, all of which is decoded for it, "
             "since the image stores none coarser; `ingest` writes all levels",
         )
+
+
+def branching_of(image: ImageInfo, geometry: Geometry, choice: TokenChoice) -> int | None:
+    """Return into how many tokens one is split, None where levels are stated.
+
+    Parameters
+    ----------
+    image : ImageInfo
+        The image.
+    geometry : Geometry
+        Resolution of the finest tokens.
+    choice : TokenChoice
+        Says levels, where the user has.
+
+    Returns
+    -------
+    int or None
+        4, 16 or 64: as many as the next stored level is coarser. Slides often store every second level. Tokens of a
+        level between two are reduced from the finer one, at four times the pixels, and save none.
+    """
+    if choice.levels is not None:
+        return None
+    base = choose_level(image, mpp=geometry.mpp, needs_mpp=geometry.needs_mpp).level
+    edges = [max(level.scale_yx) / max(base.scale_yx) for level in image.levels[base.stored + 1 :]]
+    steps = [round(log2(edge)) for edge in edges if edge > 1]
+    halvings = min(MOST_STEP, max(1, steps[0] if steps else 1))
+    return 1 << 2 * halvings
 
 
 def facts_of(plan: TokenPlan) -> PlanFacts:

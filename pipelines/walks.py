@@ -15,6 +15,7 @@ from tilestream.pipelines.relevance import relevance_of, scoring_spec
 from tilestream.pipelines.tokens import (
     DEFAULT_RELEVANCE,
     TokenChoice,
+    branching_of,
     facts_of,
     notes_of_encoders,
     require_areas,
@@ -54,6 +55,7 @@ class WalkCut:
         return {
             "tokens": {
                 "budget": self.choice.budget,
+                "branching": branching_of(self.pyramid.info, self.encoders.geometry, self.choice),
                 "relevance": {"stage": "entropy"} if terms == DEFAULT_RELEVANCE else dict(scorer),
                 "fovea": None,
                 "levels": None if levels is None else list(levels),
@@ -89,6 +91,7 @@ class WalkCut:
             patch_px=geometry.px,
             mpp=geometry.mpp,
             levels=self.choice.levels,
+            branching=branching_of(pyramid.info, geometry, self.choice),
             where=where,
             super_tile_px=self.config.super_tile_px,
             needs_mpp=geometry.needs_mpp,

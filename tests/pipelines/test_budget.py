@@ -227,3 +227,11 @@ def test_refused_for_an_image(four_images: Path, embed: Embed, options: tuple[ob
     run = embed(four_images / "slide1.svs", *options, "--tile", 32)
     assert run.exit_code == 3
     assert said in run.rows["slide1.svs"]["reason"]
+
+
+def test_levels_are_in_steps_of_those_that_are_stored(run: Run) -> None:
+    """The slides store every second level, the scenes all."""
+    for key, row in run.rows.items():
+        is_slide = key.endswith(".svs")
+        assert run.tree(key).attrs["recipe"]["plan"]["tokens"]["branching"] == (16 if is_slide else 4)
+        assert any(int(level) % 2 for level in row["tokens"]) != is_slide

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,13 +102,13 @@ def test_children_lie_under_what_is_opened(run: Run, key: str) -> None:
     at = np.stack([tile.y.values, tile.x.values], 1)
     opened = {(edge, *yx) for edge, yx, is_open in zip(edges, at.tolist(), tile.opened.values, strict=True) if is_open}
     assert opened
-    coarsest = edges.max()
-    size = tile["size"].values
-    parents = {
-        (edge * 2, y // (2 * own) * 2 * own, x // (2 * own) * 2 * own)
-        for edge, own, (y, x) in zip(edges, size, at.tolist(), strict=True)
-        if edge < coarsest
-    }
+    size, steps = tile["size"].values, np.unique(edges).tolist()
+    above = dict(itertools.pairwise(steps))  # of each edge the next larger one
+    parents = set()
+    for edge, own, (y, x) in zip(edges.tolist(), size.tolist(), at.tolist(), strict=True):
+        if edge in above:
+            around = own * above[edge] / edge
+            parents.add((above[edge], y // around * around, x // around * around))
     assert parents == opened
     # what was opened scored at least as much as what was not, level by level
     score = tile.relevance.values

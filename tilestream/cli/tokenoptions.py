@@ -48,8 +48,9 @@ TokenLevels = Annotated[
     typer.Option(
         "--levels",
         metavar="0,2,…",
-        help="Which levels of tiles may be read, with --budget, each half as fine as the one before (default: all); a "
-        "single one takes the N tiles of it that matter most and nothing else.",
+        help="Which levels of tiles may be read, with --budget, each half as fine as the one before (default: those "
+        "that the image stores, and coarser ones); a single one takes the N tiles of it that matter most, and nothing "
+        "else.",
         rich_help_panel=PANEL,
     ),
 ]

@@ -26,7 +26,7 @@ def walked(slide: Path, client: Client, tmp_path_factory: pytest.TempPathFactory
     (row,) = embed(client, slide, out, **OPTIONS).rows
     assert row.status == "done"
     assert 100 < row.tiles <= 150
-    assert all(row.tokens.values())
+    assert len(row.tokens) == 4  # every second level, as the slide stores them
     with xr.open_datatree(out / f"{slide.name}.features.zarr", engine="zarr") as tree:
         opened = tree["tile"]["opened"].values > 0
         edges = np.rint(tree["tile"]["size"].values / 64).astype(int)
