@@ -24,7 +24,19 @@ DEEPEST = 40
 
 @dataclass(frozen=True, kw_only=True)
 class Fovea:
-    """One or many fixations, and how detail falls off around them: L(e) = log2(1 + e/e0) unless the law is another."""
+    """One or many fixations, and how detail falls off around them: L(e) = log2(1 + e/e0) unless the law is another.
+
+    Examples
+    --------
+    >>> from tilestream.fovea import px_per_degree_of
+    >>> from tilestream.types import Shape
+    >>> fovea = Fovea(fixations_yx=(512, 512), e0_px=45, max_level=4)
+    >>> len(fovea.tokens(Shape(y=1024, x=1024), patch_px=16))
+    268
+    >>> eye = Fovea.of_degrees((512, 512), px_per_degree=px_per_degree_of(distance_mm=600, pixel_mm=0.25))
+    >>> round(eye.e0_px, 1)
+    39.7
+    """
 
     fixations_yx: tuple[tuple[float, float], ...]
     """Points looked at as y, x in level-0 pixels; e is the distance to the nearest. A single pair is taken, too."""

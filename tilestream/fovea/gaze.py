@@ -51,6 +51,17 @@ class GazeStream:
         In levels: a token stays until the level that its place asks for is that far beyond it.
     predictor : GazePredictor, optional
         Foresees where a gaze goes; by default nothing is foreseen.
+
+    Examples
+    --------
+    >>> from tilestream.types import Shape
+    >>> fovea = Fovea(fixations_yx=(512, 512), e0_px=45, max_level=4)
+    >>> stream = GazeStream(fovea, Shape(y=1024, x=1024), patch_px=16, predictor=GazePredictor())
+    >>> len(stream.move((512, 512), 0.0).new)
+    268
+    >>> move = stream.move((530, 560), 0.016)
+    >>> len(move.tokens), len(move.new), len(move.ahead)
+    (268, 25, 22)
     """
 
     def __init__(
