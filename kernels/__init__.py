@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tilestream.kernels.blend_sums import blend_sums as blend_sums
     from tilestream.kernels.coarser_histograms import coarser_histograms as coarser_histograms
     from tilestream.kernels.companding import compand as compand
+    from tilestream.kernels.cosines import cosines as cosines
     from tilestream.kernels.coverage import coverage as coverage
     from tilestream.kernels.coverage import covered_area as covered_area
     from tilestream.kernels.descriptors import DescriptorSums as DescriptorSums
@@ -85,6 +86,7 @@ _HOMES = {
     "blend_sums": "blend_sums",
     "coarser_histograms": "coarser_histograms",
     "compand": "companding",
+    "cosines": "cosines",
     "coverage": "coverage",
     "covered_area": "coverage",
     "descriptors": "descriptors",

@@ -108,6 +108,20 @@ def prefetch(typing: Any, run: Any, k: Any) -> Any:
 
 
 @_intrinsic
+def widened(typing: Any, stored: Any) -> Any:
+    """Return a number as float32: a float32, or the float16 of 16 bits; for the CPU, which does eight in a step."""
+    if stored == types.float32:
+        return stored(stored), lambda context, builder, signature, arguments: arguments[0]
+    if stored != types.uint16:
+        return None
+
+    def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fpext(builder.bitcast(arguments[0], ir.HalfType()), ir.FloatType())
+
+    return types.float32(stored), lower
+
+
+@_intrinsic
 def floor(typing: Any, x: Any) -> Any:
     """Return the largest whole number that is not above x, as a float of the type of x on every target."""
     if not isinstance(x, types.Float):
@@ -154,6 +168,14 @@ for floats NVVM refuses for compute capability 10.0 and above (numba-cuda 0.30: 
 def cpu_kernel(function: F) -> F:
     """Return the serial CPU form: free of the GIL, kept on disk, division by zero as in NumPy."""
     return cast("F", _kept_on_disk(njit, nogil=True, error_model="numpy")(function))
+
+
+def cpu_sum_kernel(function: F) -> F:
+    """Return the serial CPU form of a long sum: as `cpu_kernel`, but the compiler may add up in the order of vectors.
+
+    It is thirty times faster so. The order follows from the machine, never from bands or threads.
+    """
+    return cast("F", _kept_on_disk(njit, nogil=True, error_model="numpy", fastmath={"reassoc", "nsz"})(function))
 
 
 def _kept_on_disk(jit: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]:

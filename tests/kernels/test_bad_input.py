@@ -35,6 +35,7 @@ GOOD = {
     "blend_sums": {"like": TILES, "shape_yx": (16, 16)},
     "coarser_histograms": {"histograms": np.ones((3, 5, 4, 16), np.uint32)},
     "compand": {"pixels": TILES},
+    "cosines": {"vectors": np.ones((5, 4), np.float32), "units": np.ones((2, 4), np.float32)},
     "coverage": {"mask": np.ones((16, 16), np.bool_), "tiles_yx": (AXIS, AXIS)},
     "descriptors": {"pixels": TILES, "rgb": True},
     "entropy": {"counts": np.ones((3, 64), np.int64)},

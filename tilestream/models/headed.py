@@ -195,7 +195,7 @@ def query(  # noqa: PLR0913 - what a recipe says of a query
         params, scaled = {**params, "standard": list(standard)}, Standard(mean=mean, std=std)
     return headed(
         encoder,
-        lambda vectors: likeness(scaled(vectors), ours, others, combine=combine),
+        lambda vectors: likeness(scaled(vectors), ours, others, combine=combine, threads=1),
         name=name,
         digest=digest,
         made_by=StageSpec(target="query", params=params),

@@ -20,6 +20,7 @@ from typing import Any, Literal, Protocol, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
+from tilestream import kernels
 from tilestream.errors import ConfigError
 from tilestream.pyramid import Pyramid
 from tilestream.relevance.standard import Standard
@@ -211,7 +212,12 @@ class Query:
 
 
 def likeness(
-    vectors: npt.NDArray[Any], wanted: Vectors, unwanted: Vectors | None = None, *, combine: Combine = "max"
+    vectors: npt.NDArray[Any],
+    wanted: Vectors,
+    unwanted: Vectors | None = None,
+    *,
+    combine: Combine = "max",
+    threads: int | None = None,
 ) -> Vectors:
     """Return how much vectors resemble what is wanted, less what is not: s of the formula above.
 
@@ -225,6 +231,8 @@ def likeness(
         `(m, d)` unit vectors.
     combine : {"max", "mean"}
         How several cosines become one.
+    threads : int, optional
+        Most CPU threads; by default all cores.
 
     Returns
     -------
@@ -237,13 +245,13 @@ def likeness(
         When a vector is not finite.
     """
     join = np.max if combine == "max" else np.mean
-    found = join(cosines(vectors, wanted), axis=1)
+    found = join(cosines(vectors, wanted, threads=threads), axis=1)
     if unwanted is not None and len(unwanted):
-        found = found - join(cosines(vectors, unwanted), axis=1)
+        found = found - join(cosines(vectors, unwanted, threads=threads), axis=1)
     return np.asarray(found, np.float32)
 
 
-def cosines(vectors: npt.NDArray[Any], units: Vectors) -> Vectors:
+def cosines(vectors: npt.NDArray[Any], units: Vectors, *, threads: int | None = None) -> Vectors:
     """Return the cosine of each of many vectors with each of a few.
 
     Parameters
@@ -252,27 +260,21 @@ def cosines(vectors: npt.NDArray[Any], units: Vectors) -> Vectors:
         `(n, d)` floats of any length, float16 as they are stored too.
     units : ndarray of float32
         `(k, d)` of length 1.
+    threads : int, optional
+        Most CPU threads; by default all cores.
 
     Returns
     -------
     ndarray of float32
-        `(n, k)`, with sums in float32 that do not depend on the other vectors; 0 for a vector without direction.
+        `(n, k)`, each from its own vector alone; 0 for a vector without direction.
 
     Raises
     ------
     ConfigError
         When a vector is not finite.
     """
-    found = np.empty((len(vectors), len(units)), np.float32)
-    for first in range(0, len(vectors), _BLOCK):
-        block = np.asarray(vectors[first : first + _BLOCK], np.float32)
-        # products summed row by row: a matrix product may add up in another order for another number of rows
-        lengths = np.sqrt(np.square(block).sum(axis=1))
-        for place, unit in enumerate(units):
-            dots = (block * unit).sum(axis=1)
-            found[first : first + len(block), place] = np.divide(
-                dots, lengths, out=np.zeros_like(dots), where=lengths != 0
-            )
+    stored = vectors if vectors.dtype in (np.float16, np.float32) else np.asarray(vectors, np.float32)
+    found = np.asarray(kernels.cosines(stored, np.ascontiguousarray(units, np.float32), threads=threads))
     bad = int(np.count_nonzero(~np.isfinite(found).all(axis=1)))
     if bad:
         raise _refused(
@@ -282,10 +284,6 @@ def cosines(vectors: npt.NDArray[Any], units: Vectors) -> Vectors:
             "Check the encoder and its weights.",
         )
     return np.clip(found, -1, 1, out=found)
-
-
-_BLOCK = 256
-"""Vectors that are compared together, so that they stay in the cache."""
 
 
 def map_of(  # noqa: PLR0913 - what a map is made of, each by name
