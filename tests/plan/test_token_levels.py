@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 
 from tests.plan.build import blank, described, info
 from tests.plan.test_tokens import grounds, scores_of, wanted_pixels
+from tests.strategies import shapes
 from tilestream.errors import ConfigError
 from tilestream.fovea import Fovea
+from tilestream.kernels.taps import MAX_TERM
 from tilestream.plan import plan_tiles, plan_tokens
+from tilestream.plan.levels import choose_level
 from tilestream.plan.tokens import founding_levels
 from tilestream.pyramid.tokenlevels import token_level
 from tilestream.types import PlanLevel, ScoreMap, Shape
@@ -178,6 +181,24 @@ def test_levels_are_read_from_the_coarsest_that_is_fine_enough():
     assert levels[4].shape == Shape(y=626, x=1251)
     assert abs(levels[4].ratio_yx[1] * 16.01 / 16 - 1) < 1e-3
     assert all(level.scale_yx == (2.0**depth, 2.0**depth) for depth, level in enumerate(levels))
+
+
+@given(
+    shape=shapes(min_px=500, max_px=300_000), mpp=st.sampled_from([None, 0.37, 0.5, 1.0, 2.0]),
+    steps=st.lists(st.sampled_from([2.0, 4.0, 2.0003, 4.0012, 3.97, 2.5]), max_size=5),
+)  # fmt: skip
+def test_ratios_of_levels_can_be_resampled_by_and_hit_the_place(shape, mpp, steps):
+    scales = np.cumprod([1.0, *steps])
+    known = info(*shape.yx, scales=tuple(scales[min(shape.yx) / scales > 4].tolist()), mpp_yx=(0.2527, 0.2531))
+    base = choose_level(known, mpp=mpp).level
+    for depth in range(12):
+        level = token_level(known, base, depth)
+        for axis, ratio in enumerate(level.ratio_yx):
+            assert max(ratio.numerator, ratio.denominator) <= MAX_TERM
+            stored, finest = known.levels[level.stored], known.levels[base.stored]
+            if depth:  # to a stored pixel, since sizes were rounded, or to a hundredth of its own
+                exact = float(base.ratio_yx[axis]) * finest.scale_yx[axis] * 2**depth / stored.scale_yx[axis]
+                assert abs(float(ratio) - exact) * level.shape.yx[axis] <= 1.05 + 0.01 * exact
 
 
 def test_a_plan_at_another_resolution_halves_that():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from tilestream.kernels.taps import MAX_TERM
 from tilestream.types import ImageInfo, PlanLevel, Shape
 
 FINE = 0.005
@@ -29,7 +30,8 @@ def token_level(info: ImageInfo, base: PlanLevel, depth: int) -> PlanLevel:
     Returns
     -------
     PlanLevel
-        Its pixels are exactly 2**depth of the base's wide, so that tokens of different levels lie side by side.
+        Its pixels are 2**depth of the base's wide, so that tokens of different levels lie side by side; where that is
+        no ratio that can be resampled by, to a hundredth of a pixel at the far edge.
     """
     if depth == 0:
         return base
@@ -48,10 +50,17 @@ def token_level(info: ImageInfo, base: PlanLevel, depth: int) -> PlanLevel:
     )
     return PlanLevel(
         stored=stored.index,
-        ratio_yx=(base.ratio_yx[0] * edge / step_y, base.ratio_yx[1] * edge / step_x),
+        ratio_yx=(_within(base.ratio_yx[0] * edge / step_y), _within(base.ratio_yx[1] * edge / step_x)),
         shape=Shape(y=-(-base.shape.y // edge), x=-(-base.shape.x // edge)),
         scale_yx=scale_yx,
     )
+
+
+def _within(ratio: Fraction) -> Fraction:
+    """Return the ratio, or the nearest that `kernels.resample` takes: terms of at most 2^15."""
+    if max(ratio.numerator, ratio.denominator) <= MAX_TERM:
+        return ratio
+    return ratio.limit_denominator(int(MAX_TERM / max(float(ratio), 1.0)) - 1)
 
 
 def _times(own: float, of: float, length_px: int) -> Fraction:
