@@ -125,6 +125,7 @@ class LevelsOfPyramid:
         self._normalising = normalising
         finest = pyramid.levels[0]
         self._base = base or PlanLevel(stored=0, shape=finest.shape, scale_yx=finest.scale_yx)
+        self._levels: list[PlanLevel] = []
         self.channels = len(pyramid.channels)
 
     def __call__(self, tokens: Tokens, patch_px: int) -> SeenTokens:
@@ -142,7 +143,9 @@ class LevelsOfPyramid:
         return SeenTokens(pixels=batch, share=share, damage=damage)
 
     def _level(self, depth: int) -> PlanLevel:
-        return token_level(self._pyramid.info, self._base, depth)
+        while len(self._levels) <= depth:
+            self._levels.append(token_level(self._pyramid.info, self._base, len(self._levels)))
+        return self._levels[depth]
 
     def _rectangles(self, tokens: Tokens, patch_px: int) -> list[Rectangle]:
         """Return what is read in one go: resampling a token of 16 px costs ten times what its pixels do."""
