@@ -108,7 +108,17 @@ def plan_tokens(  # noqa: PLR0913 - the public call: each option of a plan is on
     Notes
     -----
     What a split is worth, and why nothing is read where the relevance is 0 or unknown: `tilestream.plan.tree`. Ties go
-    to the coarser square, then to the smaller Morton code.
+    to the coarser square, then to the smaller Morton code. Inside a finest square, relevance and selection are taken to
+    be independent: its mass is its mean relevance times its selected area.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tilestream as ts
+    >>> pyr = ts.open_pyramid(np.zeros((4096, 4096), np.uint8))
+    >>> plan = ts.plan_tokens(pyr, budget=273, count="nodes", branching=16, patch_px=256)
+    >>> np.unique(plan.tokens[:, 0], return_counts=True)[1].tolist()
+    [256, 16, 1]
     """
     squares = Squares(
         patch_px=patch_px,

@@ -88,6 +88,15 @@ def read_tokens(
     ------
     ConfigError
         When there is not one number a channel, or a type is none of samples.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tilestream as ts
+    >>> pyr = ts.open_pyramid(np.zeros((100, 100), np.uint8))
+    >>> batch = ts.read_tokens(pyr, ts.plan_tokens(pyr, budget=7), mean=0.5, std=0.5)
+    >>> batch.pixels.shape, float(batch.pixels.min())
+    ((7, 1, 16, 16), -1.0)
     """
     how = _how(pyr, mean=mean, std=std, scale=scale, dtype=dtype)
     return _read(pyr, plan, range(len(plan)), how)
