@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -18,10 +19,15 @@ from tilestream.pipelines.encoder import encoder_spec, require_output
 from tilestream.pipelines.recipe import stage_recipe
 from tilestream.plan.tiles import TilePlan
 from tilestream.pyramid import Pyramid, open_pyramid
+from tilestream.registry import weights_stamp
 from tilestream.relevance.query import TileVectors, Vectors
 from tilestream.stream.stageterm import coarse_reduction, plan_coarse, vectors_of_plan
 from tilestream.stream.work import make_stage
 from tilestream.types import Array, Batch, Box, PlanLevel, Shape, Stage, StageSpec
+
+MOST_TEXTS = 4096
+"""Texts whose vectors a process keeps, so that it loads a tower once for all images."""
+_encoded: dict[tuple[tuple[str, str, tuple[int, int] | None], str], Vectors] = {}
 
 OFF = 1.05
 """How much coarser than an encoder's own resolution is worth a note."""
@@ -39,7 +45,6 @@ class TileEmbedder:
     """Pixels of level 0 along the edge of a pixel that it sees; None = 8, less on images of few tiles."""
     where: str = "all"
     """Which tiles are looked at: `all`, `tissue`, or the path of a mask or GeoJSON file."""
-    _texts: dict[tuple[str, ...], Vectors] = field(default_factory=dict, repr=False)
 
     @cached_property
     def spec(self) -> StageSpec:
@@ -118,10 +123,15 @@ class TileEmbedder:
 
     def texts(self, words: Sequence[str]) -> Vectors:
         """Return the vectors `(k, d)` of texts; `ConfigError` for an encoder that knows images only."""
-        key = tuple(words)
-        if key not in self._texts:
-            self._texts[key] = encode_texts(self.spec, words)
-        return self._texts[key]
+        spec = self.spec
+        owner = spec.target, json.dumps(dict(spec.params), sort_keys=True), weights_stamp(spec.params)
+        missing = list(dict.fromkeys(word for word in words if (owner, word) not in _encoded))
+        if missing:
+            found = encode_texts(spec, missing)
+            if len(_encoded) > MOST_TEXTS:
+                _encoded.clear()
+            _encoded.update({(owner, word): np.array(row) for word, row in zip(missing, found, strict=True)})
+        return np.stack([_encoded[owner, word] for word in words])
 
     def _plan(self, pyr: Pyramid, stage: Stage, where: str) -> TilePlan:
         reduce = self.reduce or coarse_reduction(max(pyr.info.shape.yx), stage.contract.px)

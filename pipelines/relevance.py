@@ -218,6 +218,7 @@ def _query(argument: str | None, *, encoders: Sequence[EncoderChoice], where: st
         return Query(embedder=first, wanted=wanted, unwanted=unwanted, standardise=own_units)
     for embedder in embedders:
         if embedder.has_texts:
+            embedder.texts(words)  # all at once, and what is wrong with the tower is told before an image is open
             return Query(embedder=embedder, wanted=wanted, unwanted=unwanted)
     raise image_only(embedders[0].encoder, words)
 

@@ -104,6 +104,23 @@ def test_the_first_encoder_with_texts_is_asked_and_else_the_first():
     assert term.embedder.encoder == "handcrafted"
 
 
+def test_texts_are_encoded_once_for_all_images(monkeypatch):
+    asked = []
+    pair = sys.modules["colours"].pair
+    encode = pair.encode_text
+    monkeypatch.setattr(pair, "encode_text", lambda words: (asked.append(words), encode(words))[1])
+    monkeypatch.setattr("tilestream.pipelines.embedder._encoded", {})
+    for _ in range(2):
+        for seed in range(2):
+            relevance_of('query:"red; green; -dark"', encoders=(COLOURS,))(pyramid(mosaic() + np.uint8(seed)))
+    assert asked == [["red", "green", "dark"]]
+
+
+def test_what_is_wrong_with_a_text_is_told_before_an_image_is_open():
+    with pytest.raises(ConfigError, match=r"KeyError.*blue"):
+        relevance_of('query:"blue"', encoders=(COLOURS,))
+
+
 def test_examples_lie_in_files_and_on_other_images(tmp_path):
     np.save(tmp_path / "v.npy", np.array([3.0, 0, 0]))
     tifffile.imwrite(tmp_path / "picture.tif", np.full((40, 64, 3), (250, 0, 0), np.uint8), tile=(16, 16))

@@ -205,10 +205,16 @@ def test_vectors_of_another_length_are_refused():
 def test_files_that_hold_something_else_say_what_to_do(name, tmp_path):
     (tmp_path / name).write_bytes(b"nothing of the kind")
     with pytest.raises(ConfigError, match="one array"):
-        Query(embedder=Table(), wanted=[tmp_path / name]).vectors()
+        Query(embedder=Table(), wanted=[tmp_path / name])
+
+
+@pytest.mark.parametrize(("vectors", "told"), [(np.zeros(4), "zeros"), (np.full(4, np.nan), "not finite")])
+def test_vectors_of_a_file_that_mean_nothing_are_refused_at_once(vectors, told, tmp_path):
+    with pytest.raises(ConfigError, match=f"q.npy.*{told}"):
+        Query(embedder=Table(), wanted=[save(tmp_path / "q.npy", vectors)], standardise=True)
 
 
 def test_a_file_of_several_arrays_names_them(tmp_path):
     np.savez(tmp_path / "q.npz", a=np.ones(4), b=np.ones(4))
     with pytest.raises(ConfigError, match="a, b"):
-        Query(embedder=Table(), wanted=[tmp_path / "q.npz"]).vectors()
+        Query(embedder=Table(), wanted=[tmp_path / "q.npz"])

@@ -370,6 +370,8 @@ def _require(example: object) -> None:
         raise _refused(f"example `{example}` of a query", "no such file", "a file", "Check the path.")
     if isinstance(example, np.ndarray):
         unit_vectors(example, what="vectors of a query")
+    if isinstance(example, Path) and is_vector_file(example):
+        unit_vectors(read_vectors(example), what=f"`{example}`")
     if not isinstance(example, str | Path | Box | Place | np.ndarray):
         expected = "a text, a path, a box, a `Place`, or vectors"
         raise _refused("example of a query", f"a {type(example).__name__}", expected, "Give one of these.")

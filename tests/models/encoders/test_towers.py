@@ -51,6 +51,8 @@ def test_open_clip_encodes_texts_as_the_library_does(folder):
     with torch.inference_mode():
         expected = model.encode_text(open_clip.SimpleTokenizer(context_length=12)(words))
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+    alone = encode_texts(library_spec(f"open_clip:{folder}", {}), words[1:])
+    assert alone[0].tobytes() == found[1].tobytes()  # whatever other texts there are
     random = [encode_texts(library_spec(f"open_clip:{folder}", {"random_weights": seed}), words) for seed in (1, 1, 2)]
     np.testing.assert_array_equal(random[0], random[1])
     assert not np.array_equal(random[0], random[2])

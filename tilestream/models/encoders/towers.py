@@ -152,6 +152,7 @@ def _open_clip(params: Mapping[str, Any], words: Sequence[str]) -> npt.NDArray[A
     import torch
 
     from tilestream.models.encoders.openclip_models import tokenizer
+    from tilestream.models.singly import singly
 
     document, seed = params["record"], params.get("random_weights")
     record, weights = record_of(document, what="the encoder's record"), Weights(place=params.get("weights"), seed=seed)
@@ -162,4 +163,4 @@ def _open_clip(params: Mapping[str, Any], words: Sequence[str]) -> npt.NDArray[A
     folder: Path | None = weights.folder(record)
     tokens = tokenizer(record, folder, may_download=weights.may_download)(list(words))
     with torch.inference_mode(), one_torch_thread():
-        return to_numpy(network.encode_text(tokens))
+        return to_numpy(singly(network.encode_text, tokens))  # whatever other texts there are
