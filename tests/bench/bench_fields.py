@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 import tilestream as ts
+from tests.bench.fieldembed import embed_rows
 from tests.bench.fieldjudge import SlideResult, judge_cloud, judge_slide, tissue_tiles
 from tests.bench.fieldplot import plot
 from tests.bench.fieldscene import scenes, write_cloud_mosaic
@@ -139,7 +140,7 @@ class Fields:
     slide: SlideResult | None
     """Scores of the slide."""
     reading: Rows
-    """Trees, and what is read."""
+    """Trees, what is read, and runs under a budget."""
     cloud: Mapping[str, Mapping[str, Found]] | None
     """Scores of the mosaic by area."""
 
@@ -156,7 +157,7 @@ def _everything() -> Fields:
         mosaic = None if data is None else write_cloud_mosaic(folder / "mosaic.tif", data)
         return Fields(
             slide=None if slide is None else judge_slide(ts.open_pyramid(slide.path), slide),
-            reading=[] if slide is None else [*tree_rows(slide), reading_row(slide)],
+            reading=[] if slide is None else [*tree_rows(slide), reading_row(slide), *embed_rows(slide, folder)],
             cloud=None if mosaic is None else judge_cloud(ts.open_pyramid(mosaic.path), mosaic),
         )
 

@@ -16,7 +16,11 @@ canvases, weights and order; differences are tested in pairs by seed (Student).
 from __future__ import annotations
 
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache, partial
+from multiprocessing import get_context
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -28,6 +32,7 @@ from tests.bench.fixations import BUDGET, WAYS, Sample, Way, sample
 from tests.bench.platecanvas import SIZES_PX, split
 from tests.bench.table import make_row
 from tests.bench.tokenreader import accuracy, describe, train_encoder
+from tilestream.stream.supply import usable_cores
 
 SEEDS = 5
 TRAIN, TEST = 900, 450
@@ -36,6 +41,8 @@ CLAIM = 0.03
 ENCODER_STEPS, EPOCHS = 1500, 30
 Question: TypeAlias = Literal["wanted", "frequent"]
 QUESTIONS: tuple[Question, ...] = ("wanted", "frequent")
+Shares: TypeAlias = dict[tuple[Question, Way], npt.NDArray[np.float64]]
+"""Of canvases that are read right, by size of the digits."""
 WORDS = {"wanted": "the digit that was asked for", "frequent": "the most frequent digit"}
 
 
@@ -60,7 +67,9 @@ class Outcome:
         return float(gains.mean()), spread, p
 
 
-def measure(*, seeds: int = SEEDS, train: int = TRAIN, test: int = TEST, effort: float = 1.0) -> Outcome:
+def measure(
+    *, seeds: int = SEEDS, train: int = TRAIN, test: int = TEST, effort: float = 1.0, processes: int = 1
+) -> Outcome:
     """Return what readers of equal tokens get right.
 
     Parameters
@@ -71,18 +80,21 @@ def measure(*, seeds: int = SEEDS, train: int = TRAIN, test: int = TEST, effort:
         Canvases of each; multiples of three.
     effort : float
         Of the training, as a share of `ENCODER_STEPS` and `EPOCHS`.
+    processes : int
+        Seeds that run at once; changes nothing but the time.
 
     Returns
     -------
     Outcome
         The same for the same arguments and versions, up to rounding.
     """
-    start, threads = time.perf_counter(), torch.get_num_threads()
-    torch.set_num_threads(1)  # networks of this size are slower with more
-    try:
-        runs = [_measure(seed, train, test, effort) for seed in range(seeds)]
-    finally:
-        torch.set_num_threads(threads)
+    start = time.perf_counter()
+    run = partial(_measure, train=train, test=test, effort=effort)
+    if processes == 1:
+        runs = [run(seed) for seed in range(seeds)]
+    else:
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            runs = list(pool.map(run, range(seeds)))
     keys = [(question, way) for question in QUESTIONS for way in WAYS]
     return Outcome(
         right={key: np.stack([right[key] for right, _ in runs]) for key in keys},
@@ -91,9 +103,16 @@ def measure(*, seeds: int = SEEDS, train: int = TRAIN, test: int = TEST, effort:
     )
 
 
-def _measure(
-    seed: int, train: int, test: int, effort: float
-) -> tuple[dict[tuple[Question, Way], npt.NDArray[np.float64]], npt.NDArray[np.float64]]:
+def _measure(seed: int, *, train: int, test: int, effort: float) -> tuple[Shares, npt.NDArray[np.float64]]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # networks of this size are slower with more
+    try:
+        return _of_seed(seed, train, test, effort)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _of_seed(seed: int, train: int, test: int, effort: float) -> tuple[Shares, npt.NDArray[np.float64]]:
     learn, judge = split(seed)
     seen = sample(train, learn, seed=10_000 + 100 * seed)
     new = sample(test, judge, seed=20_000 + 100 * seed, examples_from=learn)
@@ -145,6 +164,37 @@ def _row(outcome: Outcome, question: Question, way: Way, size: int | None) -> di
     )  # fmt: skip
 
 
+@cache
+def _everything() -> Outcome:
+    return measure(processes=min(SEEDS, usable_cores()))
+
+
 def rows() -> list[dict[str, Any]]:
     """Return the rows of this benchmark."""
-    return claim_rows(measure())
+    return claim_rows(_everything())
+
+
+def draw(folder: Path) -> list[Path]:
+    """Write the plot of what is read right by size of the digits, and return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return [plot(_everything(), folder / "fixation.png")]
+
+
+def plot(outcome: Outcome, path: Path) -> Path:
+    """Draw shares of canvases that are read right, a panel a question; bars are deviations over seeds."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    for panel, question in zip(figure.subplots(1, len(QUESTIONS)), QUESTIONS, strict=True):
+        for number, way in enumerate(WAYS):
+            right = 100 * outcome.right[question, way]
+            spread = right.std(axis=0, ddof=1) if len(right) > 1 else None
+            at = np.arange(len(SIZES_PX)) + 0.2 * (number - 1.5)
+            name = way if way == "uniform" else f"fovea, {way}"
+            panel.bar(at, right.mean(axis=0), 0.19, yerr=spread, label=name, color=("0.6", "C0", "C3", "C2")[number])
+        panel.axhline(10, color="0.8", linewidth=1, zorder=0)
+        panel.set_xticks(range(len(SIZES_PX)), [f"{size} px" for size in SIZES_PX])
+        panel.set(title=WORDS[question], xlabel="edge of the digits, on 512 px", ylabel="read right, %", ylim=(0, 100))
+    figure.axes[1].legend(fontsize=8, loc="upper left")
+    figure.savefig(path, dpi=100)
+    return path

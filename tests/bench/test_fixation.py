@@ -72,8 +72,8 @@ def test_the_query_is_that_of_the_library():
     np.testing.assert_allclose(found.values, ours.values, atol=1e-5)
 
 
-def test_training_runs_and_the_verdict_is_that_of_a_paired_test():
-    from tests.bench.bench_fixation import QUESTIONS, Outcome, claim_rows, measure
+def test_training_runs_and_the_verdict_is_that_of_a_paired_test(tmp_path):
+    from tests.bench.bench_fixation import QUESTIONS, Outcome, claim_rows, measure, plot
     from tests.bench.fixations import WAYS
 
     outcome = measure(seeds=1, train=36, test=18, effort=0.03)
@@ -88,5 +88,6 @@ def test_training_runs_and_the_verdict_is_that_of_a_paired_test():
     rows = claim_rows(Outcome(right=right, found=uniform, seconds=1.0))
     assert all("+ 3 points holds" in row["note"] for row in rows)
     right = {key: values[:1] for key, values in right.items()}
+    assert plot(outcome, tmp_path / "plot.png").stat().st_size > 10_000
     once = claim_rows(Outcome(right=right, found=uniform[:1], seconds=1.0))
     assert all("not tested" in row["note"] for row in once)
