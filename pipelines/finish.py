@@ -122,7 +122,7 @@ class FinishImage:
         step_yx = [plan.grid.step_px * scale for scale in plan.level.scale_yx]
         origin_yx = [start * scale for start, scale in zip(plan.grid.origin_yx, plan.level.scale_yx, strict=True)]
         picture = make_picture(
-            display_pixels(thumbnail, self.pyramid.channels),
+            display_pixels(thumbnail, self.pyramid.channels, kind=self.pyramid.kind),
             cells,
             shape=info.shape,
             cells_yxhw=(origin_yx[0], origin_yx[1], cell_yx[0] * step_yx[0], cell_yx[1] * step_yx[1]),

@@ -180,7 +180,7 @@ class MapFinish(FinishStore):
         channel = channels[0]
         values = region.pixels[0] * np.float32(channel.scale) + np.float32(channel.offset)
         cells = np.where(region.valid, values, np.float32("nan"))
-        thumbnail = display_pixels(pyramid.thumbnail(THUMBNAIL_PX), pyramid.channels)
+        thumbnail = display_pixels(pyramid.thumbnail(THUMBNAIL_PX), pyramid.channels, kind=pyramid.kind)
         picture = make_picture(thumbnail, cells, shape=image.shape, mpp=image.mpp)
         replace(picture, heat_label=channel.name, heat_channels=len(channels)).save(journal.path / PICTURE)
 

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from tests.pipelines.recording import Described, Recording
 from tilestream.errors import ConfigError
 from tilestream.pipelines.attend_figure import recipe_of
 from tilestream.pipelines.cohort import read_cohort
 from tilestream.pipelines.embed import EmbedConfig, run_embed
-from tilestream.pipelines.look_figure import WARN
+from tilestream.pipelines.look_figure import LINE_PX, WARN
 from tilestream.pipelines.look_plan import run_plan
 from tilestream.pipelines.tokens import TokenChoice
+from tilestream.pyramid import Pyramid
 from tilestream.testing.slide import write_slide
 from tilestream.types import Shape
 
@@ -64,7 +66,7 @@ def test_what_is_said_of_levels_adds_up(slide, tmp_path):
 
 
 def test_what_is_wanted_everywhere_has_no_legend_of_what_is_not_read(slide, tmp_path):
-    figures = []
+    figures, levels = [], []
     for where, white in (("all", None), ("mask", 1.0), ("part", 0.5)):
         mask = tmp_path / f"{where}.png"
         if white is not None:
@@ -75,9 +77,10 @@ def test_what_is_wanted_everywhere_has_no_legend_of_what_is_not_read(slide, tmp_
         (row,) = run([slide], config).rows
         assert row.status == "done", row.reason
         figures.append(imagecodecs.png_decode(Path(row.outputs[0]).read_bytes()))
+        levels.append(len(row.facts["levels"]))
     whole, masked, part = figures
     np.testing.assert_array_equal(whole, masked)
-    assert whole.shape != part.shape
+    assert part.shape[0] - whole.shape[0] == LINE_PX * (levels[2] + 1 - levels[0])  # a row a level, and one more
 
 
 def test_a_slide_without_tissue_has_no_token_and_says_so(tmp_path):
@@ -101,6 +104,21 @@ def test_what_one_image_cannot_meet_stops_no_other(slide, tmp_path):
     assert outcome.exit_code() == 3
     (row,) = run([slide], config_of(tmp_path / "out", budget=2, levels=(0, 1))).rows
     assert "the wanted squares of the coarsest level" in row.reason
+
+
+def test_of_a_large_slide_only_coarse_levels_are_read(monkeypatch, tmp_path):
+    """4.3 Gpx, of which a thousandth is decoded."""
+    source = Recording(Described(1 << 16, levels=8))
+    monkeypatch.setattr("tilestream.pipelines.look.open_pyramid", lambda url: Pyramid(source=source, cache_bytes=0))
+    (tmp_path / "large.svs").write_bytes(b"")
+    config = config_of(tmp_path / "out", budget=500, tile_px=256, where="tissue", relevance="entropy,gradient")
+    (row,) = run([tmp_path / "large.svs"], config).rows
+    assert row.status == "done", row.reason
+    assert {level for level, _, _ in source.blocks} == {5, 6}  # 8 µm a pixel, and the picture of 720 px
+    assert len(source.blocks) * 512**2 < 2**32 / 500
+    assert row.facts["tokens"] <= 500
+    assert row.facts["full_tokens"] > 4_000
+    assert row.facts["share"] < 0.13
 
 
 def test_without_a_budget_there_is_no_plan(slide, tmp_path):

@@ -52,6 +52,20 @@ def test_the_box_of_a_rectangle_is_the_smallest_that_holds_it(corner_yx, step_yx
         assert 0 <= last - (corner + step * ends) < 1
 
 
+def test_numbers_of_numpy_give_the_same_places():
+    """An odd scale has a denominator of 2^52: an int64 inside a fraction would overflow without a word."""
+    frame = Frame(corner_yx=(Fraction(7), Fraction(7)), step_yx=(Fraction(4.000243), Fraction(4.000243)))
+    numbers = {"y": 30_000, "x": 41_000, "height": 500, "width": 700}
+    assert frame.box_of(Box(**{name: np.int64(value) for name, value in numbers.items()})) == frame.box_of(
+        Box(**numbers)
+    )
+    assert frame.to_level0((np.float32(0.5), np.int64(3))) == frame.to_level0((0.5, 3))
+    assert frame.to_picture((np.int64(90_000), np.float32(1))) == frame.to_picture((90_000, 1))
+    pyramid = open_pyramid(np.zeros((300, 400), np.uint8))
+    given, plain = (Box(y=kind(3), x=kind(5), height=kind(200), width=kind(300)) for kind in (np.int64, int))
+    assert pyramid.crop(given, 77).frame == pyramid.crop(plain, 77).frame
+
+
 def test_a_pixel_shows_what_lies_where_the_frame_says():
     ramp = np.add.outer(np.arange(200.0) * 1000, np.arange(300.0)).astype(np.float32)
     shown = open_pyramid(ramp).crop(Box(y=20, x=50, height=120, width=200), 50)

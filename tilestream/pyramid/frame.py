@@ -39,7 +39,10 @@ class Frame:
         tuple of float
             Level-0 pixels from the image's corner; exact before it is rounded to floats.
         """
-        y, x = (corner + step * Fraction(at) for corner, step, at in zip(self.corner_yx, self.step_yx, yx, strict=True))
+        y, x = (
+            corner + step * Fraction(float(at))
+            for corner, step, at in zip(self.corner_yx, self.step_yx, yx, strict=True)
+        )
         return float(y), float(x)
 
     def to_picture(self, yx: YX) -> YX:
@@ -56,7 +59,8 @@ class Frame:
             Pixels from the picture's upper left corner.
         """
         y, x = (
-            (Fraction(at) - corner) / step for corner, step, at in zip(self.corner_yx, self.step_yx, yx, strict=True)
+            (Fraction(float(at)) - corner) / step
+            for corner, step, at in zip(self.corner_yx, self.step_yx, yx, strict=True)
         )
         return float(y), float(x)
 
@@ -74,8 +78,9 @@ class Frame:
             Of level 0.
         """
         (y, x), (step_y, step_x) = self.corner_yx, self.step_yx
-        top, left = math.floor(y + step_y * area.y), math.floor(x + step_x * area.x)
-        bottom, right = math.ceil(y + step_y * area.y_stop), math.ceil(x + step_x * area.x_stop)
+        # int: numbers of NumPy would overflow inside fractions
+        top, left = math.floor(y + step_y * int(area.y)), math.floor(x + step_x * int(area.x))
+        bottom, right = math.ceil(y + step_y * int(area.y_stop)), math.ceil(x + step_x * int(area.x_stop))
         return Box(y=top, x=left, height=bottom - top, width=right - left)
 
     def enlarged(self, times: int) -> Frame:

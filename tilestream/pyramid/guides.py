@@ -81,6 +81,16 @@ def guided_crop(pyramid: Pyramid, box: Box, out_px: int = 1024, *, unit: Unit = 
     -----
     The pattern is that of GIANT (arXiv 2511.19652): a model that sees a picture with axes answers with a box of level
     0, which is the next picture. What was not measured is hatched, what is damaged cross-hatched.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tilestream.pyramid import open_pyramid
+    >>> pyramid = open_pyramid(np.zeros((3000, 4000, 3), np.uint8))
+    >>> seen = guided_crop(pyramid, pyramid.levels[0].box, 512)
+    >>> closer = guided_crop(pyramid, Box(y=1000, x=2000, height=500, width=500), 512)  # as read off the axes
+    >>> closer.caption
+    'rows 1000 to 1500 and columns 2000 to 2500 of level 0; read from level 0; a pixel is 1.089 x 1.089 px of level 0'
     """
     unit_yx = _units_per_px(pyramid, unit)
     if out_px < LEAST_PX:

@@ -74,7 +74,8 @@ def crop(pyramid: Pyramid, box: Box, out_px: int) -> Crop:
     scale_y, scale_x = (Fraction(scale) for scale in view.scale_yx)
     ratio_y, ratio_x = view.ratio_yx
     whole = Frame(corner_yx=(Fraction(0), Fraction(0)), step_yx=(scale_y, scale_x))
-    frame = Frame(corner_yx=(inside.y * scale_y, inside.x * scale_x), step_yx=(scale_y * ratio_y, scale_x * ratio_x))
+    corner_yx = int(inside.y) * scale_y, int(inside.x) * scale_x
+    frame = Frame(corner_yx=corner_yx, step_yx=(scale_y * ratio_y, scale_x * ratio_x))
     return Crop(
         pixels=region.pixels,
         valid=region.valid,
