@@ -63,33 +63,35 @@ def square(edge_px: int = EDGE_PX) -> Pixels:
     return np.moveaxis(np.ascontiguousarray(tissue(2048)[:edge_px, :edge_px]), 2, 0)
 
 
-def relevance_gains(level_1: Pixels) -> list[Batch]:
+def relevance_gains(level_1: Any, *, stream: int = 0) -> list[Any]:
     """Return what splitting each node is worth: the entropy of what it covers of level 1, one channel, times 2^level.
 
-    A tile of level 1 is a node that can be split: finer entropies would decide nothing.
+    A tile of level 1 is a node that can be split: finer entropies would decide nothing. Arrays are on the host or a
+    device, here and below.
     """
-    entropy: Batch = tile_entropy(level_1[1], tile_px=PATCH_PX)
-    means = [entropy, *mip(entropy, levels=LEVELS - 1)]
-    return [mean * np.float32(2.0**level) for level, mean in enumerate(means, 1)]
+    entropy = tile_entropy(level_1[1], tile_px=PATCH_PX, stream=stream)
+    means = [entropy, *mip(entropy, levels=LEVELS - 1, stream=stream)]
+    return [mean * 2.0**level for level, mean in enumerate(means, 1)]
 
 
-def cut_of(gains: Sequence[Batch]) -> npt.NDArray[np.int64]:
-    """Return the tokens of the budget."""
-    leaves: npt.NDArray[np.int64] = allocate(gains, BUDGET, leaf_px=PATCH_PX).leaves
-    return leaves
+def cut_of(gains: Sequence[Any], *, stream: int = 0) -> Any:
+    """Return the tokens of the budget, `(n, 4)`."""
+    return allocate(gains, BUDGET, leaf_px=PATCH_PX, stream=stream).leaves
 
 
-def read_tokens(levels: Sequence[Pixels], tokens: npt.NDArray[np.int64]) -> Batch:
+def read_tokens(levels: Sequence[Any], tokens: Any, *, dtype: str = "float32", stream: int = 0) -> Any:
     """Return tokens, normalised."""
     ratios = [2.0**level for level in range(len(levels))]
-    found: Batch = gather(levels, tokens, patch_px=PATCH_PX, mean=MEAN, std=STD, scale=1 / 255, ratios=ratios)
-    return found
+    return gather(
+        levels, tokens, patch_px=PATCH_PX, mean=MEAN, std=STD, scale=1 / 255, ratios=ratios, dtype=dtype, stream=stream
+    )
 
 
-def read_less(image: Pixels) -> Batch:
+def read_less(image: Any, *, dtype: str = "float32", stream: int = 0) -> Any:
     """Return the tokens that matter, from the pixels on: levels, relevance, cut, gather."""
-    levels = [image, *mip(image, levels=LEVELS)]
-    return read_tokens(levels, cut_of(relevance_gains(levels[1])))
+    levels = [image, *mip(image, levels=LEVELS, stream=stream)]
+    tokens = cut_of(relevance_gains(levels[1], stream=stream), stream=stream)
+    return read_tokens(levels, tokens, dtype=dtype, stream=stream)
 
 
 def read_all(image: Pixels) -> Batch:
