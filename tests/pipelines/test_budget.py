@@ -16,6 +16,9 @@ import xarray as xr
 
 from tests.pipelines.conftest import Embed, Run, run_embed_command
 from tilestream.cache.blocks import forget_blocks
+from tilestream.pipelines.cohort import read_cohort
+from tilestream.pipelines.embed import EmbedConfig, run_embed
+from tilestream.pipelines.tokens import TokenChoice
 
 BUDGET = 80
 CUT = ("--tile", 32, "--super-tile", 512, "--cluster", "threads:2")
@@ -90,6 +93,26 @@ def test_the_report_says_what_was_read(four_images: Path, run: Run, counted: Cou
     page = (run.out / "report.html").read_text()
     assert "of the image</td>" in page
     assert "× coarser" in page
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="names of open files are read there")
+def test_it_says_so_of_real_images_too(shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in (
+        "slides/OS-1-detail.ome.tif",
+        "slides/OS-2-ndpi.ome.tif",
+        "satellite/cogeo.tif",
+        "satellite/RGB.byte.tif",
+    ):
+        (folder / Path(name).name).write_bytes((shared_data / name).read_bytes())
+    counted = Counted(folder, monkeypatch)
+    cohort = read_cohort([str(folder)])
+    counted.counts = True
+    config = EmbedConfig(out=tmp_path / "out", tile_px=64, cluster="threads:2", tokens=TokenChoice(budget=40))
+    rows = run_embed(cohort, config).rows
+    assert {row.path: row.bytes_read for row in rows} == counted.nbytes
+    assert all(37 < row.tiles <= 40 for row in rows)
 
 
 @pytest.mark.parametrize("key", KEYS)
