@@ -118,6 +118,8 @@ def test_a_record_like_all_others() -> None:
     assert ts.Fovea(**json.loads(json.dumps(fovea.recipe))) == fovea
     with pytest.raises(FrozenInstanceError):
         fovea.e0_px = 4  # type: ignore[misc]
+    counted = ts.Fovea(fixations_yx=((1, 2), (3, 4)), e0_px=np.float32(5), max_level=np.int64(3))
+    assert json.loads(json.dumps(counted.recipe)) == {**fovea.recipe, "max_level": 3}
     assert fovea.depth(Shape(y=1, x=1), patch_px=16) == 0
     assert fovea.depth(Shape(y=16, x=17), patch_px=16) == 1
     assert len(fovea.tokens(Shape(y=5, x=9), patch_px=16)) == 1
@@ -163,7 +165,7 @@ def test_a_fixation_outside_is_refused_everywhere(y, x, told) -> None:
     assert ts.Fovea(fixations_yx=(20, 40), e0_px=1).levels(shape).shape == (20, 40), "the far corner is in the image"
 
 
-@pytest.mark.parametrize(("leaf_px", "levels"), [(0, 2), (float("nan"), 2), (4, 0), (4, 41), (4, 2.0)])
+@pytest.mark.parametrize(("leaf_px", "levels"), [(0, 2), (float("nan"), 2), (4, 0), (4, 41), (4, 2.5)])
 def test_gains_of_no_tree_are_refused(leaf_px, levels) -> None:
     with pytest.raises(ConfigError, match=r"`(leaf_px|levels)` of `Fovea\.gains`"):
         ts.Fovea(**GOOD).gains((5, 10), leaf_px, levels)

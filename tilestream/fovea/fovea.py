@@ -13,6 +13,7 @@ import numpy.typing as npt
 from tilestream.errors import ConfigError
 from tilestream.fovea.degrees import positive
 from tilestream.fovea.laws import LAWS, PRESETS, Law, level_at, reach_of
+from tilestream.kernels.checks import whole
 from tilestream.kernels.fovea import HYSTERESIS, fovea_gains, fovea_levels
 from tilestream.kernels.fovea_tree import fovea_tokens
 from tilestream.types import Shape
@@ -53,12 +54,9 @@ class Fovea:
         if self.law not in LAWS:
             presets = f"{list(LAWS)}; the presets {list(PRESETS)} are for `Fovea.of_degrees`"
             raise ConfigError.of("`law` of `Fovea`", got=repr(self.law), expected=f"one of {presets}", do="Choose one.")
-        deepest = self.max_level
-        if deepest is not None and (type(deepest) is not int or not 0 <= deepest <= DEEPEST):
-            raise ConfigError.of(
-                "`max_level` of `Fovea`", got=repr(deepest), expected=f"a whole number from 0 to {DEEPEST}, or None",
-                do="Correct it.",
-            )  # fmt: skip
+        if self.max_level is not None:
+            deepest = whole("Fovea", "max_level", self.max_level, least=0, most=DEEPEST)
+            object.__setattr__(self, "max_level", deepest)
 
     @classmethod
     def of_degrees(
@@ -205,10 +203,7 @@ class Fovea:
             When a fixation is outside of the grid, or a number is not positive.
         """
         leaf_px = positive("leaf_px", leaf_px, "`Fovea.gains`")
-        if type(levels) is not int or not 1 <= levels <= DEEPEST:
-            raise ConfigError.of(
-                "`levels` of `Fovea.gains`", got=repr(levels), expected=f"from 1 to {DEEPEST}", do="Correct the number."
-            )
+        levels = whole("Fovea.gains", "levels", levels, least=1, most=DEEPEST)
         self.require_inside(Shape(y=ceil(leaf_grid[0] * leaf_px), x=ceil(leaf_grid[1] * leaf_px)))
         if self.law == "inverse-linear":
             fixations = np.array(self.fixations_yx, np.float32)
@@ -266,13 +261,7 @@ class Fovea:
 
     def depth(self, shape: Shape, *, patch_px: int) -> int:
         """Return the level of the roots: `max_level`, or the one at which a token holds the whole image."""
-        if type(patch_px) is not int or patch_px < 1:
-            raise ConfigError.of(
-                "`patch_px` of `Fovea`",
-                got=repr(patch_px),
-                expected="a whole number of at least 1 px",
-                do="Correct it.",
-            )
+        patch_px = whole("Fovea", "patch_px", patch_px, least=1)
         return (-(-max(shape.yx) // patch_px) - 1).bit_length() if self.max_level is None else self.max_level
 
     def _gains_of(self, leaf_grid: tuple[int, int], leaf_px: float, level: int, levels: int) -> Field:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from tilestream.errors import ConfigError
 from tilestream.fovea.degrees import positive
+from tilestream.kernels.checks import whole
 from tilestream.types import ScoreMap
 
 INHIBITION_SHARE = 1 / 6
@@ -39,10 +40,7 @@ def fixations_of(scores: ScoreMap, n: int, *, inhibition_px: float | None = None
     ConfigError
         When nothing in the map is valid, or a number is not positive.
     """
-    if type(n) is not int or n < 1:
-        raise ConfigError.of(
-            "`n` of `fixations_of`", got=repr(n), expected="a whole number of at least 1", do="Raise it."
-        )
+    n = whole("fixations_of", "n", n, least=1)
     if inhibition_px is None:
         inhibition_px = max(1.0, INHIBITION_SHARE * min(scores.shape.yx))
     radius_px = positive("inhibition_px", inhibition_px, "`fixations_of`")
