@@ -1,4 +1,6 @@
+import pickle
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -131,3 +133,24 @@ def test_tokens_are_streamed_at_their_level():
             if part.shape[1:] == (size, size):
                 mean = part.reshape(3, 16, 2**level, 16, 2**level).mean(axis=(2, 4))
                 assert np.abs(pixels - mean).max() <= 0.5
+
+
+def test_digests_tell_plans_apart():
+    pyr = blank(Shape(y=128, x=128))
+    plans = [
+        plan_tokens(pyr, budget=20, **options)
+        for options in (
+            {},
+            {"count": "nodes"},
+            {"patch_px": 8},
+            {"super_tile_px": 32},
+            {"relevance": scores_of(pyr.info.shape, holes=0.0)},
+            {"relevance": scores_of(pyr.info.shape, seed=1, holes=0.0)},
+            {"levels": (0,)},
+        )
+    ]
+    assert len({plan.digest for plan in plans}) == len(plans)
+    again = pickle.loads(pickle.dumps(plan_tokens(pyr, budget=20)))
+    assert again.digest == plans[0].digest
+    assert [unit.key for unit in replace(again, begin_at=0.5).start()] != []
+    assert replace(again, begin_at=0.5).digest == again.digest

@@ -61,7 +61,7 @@ class TokenPlan:
 
     @cached_property
     def digest(self) -> str:
-        """Return the hex digest of all that decides tokens, rows and units."""
+        """Return the hex digest of all that decides tokens, rows, units and what is known of them."""
         known = {
             "format": FORMAT,
             "image": self.image,
@@ -74,6 +74,7 @@ class TokenPlan:
         digest = blake2b(text.encode(), digest_size=16)
         digest.update(self.tokens.astype("<i8").tobytes())
         digest.update(np.packbits(self.is_leaf).tobytes())
+        digest.update(self.scores.astype("<f4").tobytes())  # stored beside the features
         if self.share is not None:
             digest.update(self.share.astype("<f4").tobytes())
         return digest.hexdigest()
