@@ -66,3 +66,12 @@ def test_what_cannot_be_is_refused(depth: int, keep: tuple[float, ...]) -> None:
 
     with pytest.raises(ValueError, match=r"each needs one|falling shares"):
         staged(network(depth), tokens(), keep=keep)
+
+
+def test_all_pixels_are_decoded_before_a_token_is_dropped(tmp_path) -> None:
+    from tests.bench.bench_staged import staged_rows
+
+    decoded, pace = staged_rows(tmp_path, rounds=1)
+    assert decoded["value"] == 100
+    assert decoded["rival_value"] < 80
+    assert pace["value"] > 0
