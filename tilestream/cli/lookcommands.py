@@ -10,7 +10,7 @@ import typer
 from tilestream.cli import encoding
 from tilestream.cli import options as opt
 from tilestream.cli import tokenoptions as less
-from tilestream.cli.stopping import AGAIN, guarded, print_json, same_command
+from tilestream.cli.stopping import guarded, print_json, same_command
 
 Terms = Annotated[
     str,
@@ -26,6 +26,10 @@ Each = Annotated[
     bool,
     typer.Option("--each", help="Draw and store every term by itself too, in its own unit."),
 ]
+
+
+def _stopped() -> str:
+    return f"What is written is whole; the same command makes all of it anew: {same_command()}"
 
 
 def relevance(
@@ -44,7 +48,7 @@ def relevance(
 ) -> None:
     """Show how much each part of slides and scenes matters, from a coarse look: PNG over the image, and a raster."""
     started = time.monotonic()
-    with guarded(as_json=as_json, stopped=lambda: f"What is written is whole. {AGAIN}: {same_command()}") as stop:
+    with guarded(as_json=as_json, stopped=_stopped) as stop:
         from tilestream.cli.looking import look_document, looking, print_looks
         from tilestream.pipelines.cohort import read_cohort
         from tilestream.pipelines.look_relevance import RelevanceConfig, run_relevance
@@ -93,7 +97,7 @@ def plan(
     Only a coarse look is read.
     """
     started = time.monotonic()
-    with guarded(as_json=as_json, stopped=lambda: f"What is written is whole. {AGAIN}: {same_command()}") as stop:
+    with guarded(as_json=as_json, stopped=_stopped) as stop:
         from tilestream.cli.looking import look_document, looking, print_looks
         from tilestream.pipelines.cohort import read_cohort
         from tilestream.pipelines.look_plan import run_plan
