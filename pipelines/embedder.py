@@ -77,7 +77,7 @@ class TileEmbedder:
         plan = self._plan(pyr, stage, self.where)
         found = self._vectors(pyr, plan, stage)
         own, seen = stage.contract.mpp, None if pyr.mpp is None else pyr.mpp * max(plan.level.scale_yx)
-        if own is None or seen is None or seen <= own * OFF:
+        if not stage.contract.needs_mpp or own is None or seen is None or seen <= own * OFF:
             return found
         note = f"query: `{stage.contract.name}` was made for {own:g} um/px and sees {seen:.3g} um/px here"
         return TileVectors(vectors=found.vectors, known=found.known, cell_yx=found.cell_yx, notes=(*found.notes, note))

@@ -60,6 +60,11 @@ def test_a_query_is_the_likeness_of_the_encoders_vectors():
     assert other.contract.weights != stage.contract.weights
 
 
+def test_a_query_of_nothing_says_who_makes_it():
+    with pytest.raises(ConfigError, match=r"--relevance query:"):
+        make_stage(StageSpec(target="query"))
+
+
 def test_vectors_come_back_to_the_bit():
     vectors = np.random.default_rng(0).normal(size=(3, 7)).astype(np.float32)
     assert unpacked(packed(vectors), 7).tobytes() == vectors.tobytes()

@@ -92,6 +92,14 @@ def test_no_more_tiles_are_looked_at_than_were_chosen(method):
     assert all(len(rows) <= most and (np.diff(rows) > 0).all() for rows in asked)
 
 
+def test_a_bag_of_many_tiles_teaches_the_same_in_parts(monkeypatch):
+    bags, labels, _ = key_bags(6)
+    whole = ts.torch.train_scorer_on_bags(bags, labels, settings=replace(BAGS, epochs=3))
+    monkeypatch.setattr("tilestream.torch.scorer_objectives.KEPT", 7)
+    parts = ts.torch.train_scorer_on_bags(bags, labels, settings=replace(BAGS, epochs=3))
+    np.testing.assert_allclose(parts(bags[0].tiles), whole(bags[0].tiles), atol=1e-3)
+
+
 def bits(scorer) -> dict[str, bytes]:
     return {name: values.numpy().tobytes() for name, values in scorer.network.state_dict().items()}
 

@@ -37,7 +37,7 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
-    help="Train on the features that `tilestream embed` has stored.",
+    help="Train on the features that `tilestream embed` has stored, or on images of which parts are marked.",
 )
 
 

@@ -150,10 +150,10 @@ def as_params(spec: StageSpec) -> dict[str, Any]:
 
 def query(  # noqa: PLR0913 - what a recipe says of a query
     *,
-    encoder: Mapping[str, Any],
-    wanted: str,
+    encoder: Mapping[str, Any] | None = None,
+    wanted: str = "",
     unwanted: str = "",
-    dim: int,
+    dim: int = 0,
     combine: Combine = "max",
     standard: tuple[str, str] | None = None,
     name: str = "query",
@@ -183,8 +183,15 @@ def query(  # noqa: PLR0913 - what a recipe says of a query
     Raises
     ------
     ConfigError
-        When the vectors cannot be read, or are not those of the encoder.
+        When there is nothing to find, the vectors cannot be read, or they are not those of the encoder.
     """
+    if encoder is None or not wanted or dim < 1:
+        raise ConfigError.of(
+            "stage `query`",
+            got="nothing to find",
+            expected="an encoder, and vectors of what is wanted",
+            do='A query makes it: write --relevance query:"…", or `Query` in Python.',
+        )
     ours, others = unpacked(wanted, dim), unpacked(unwanted, dim) if unwanted else None
     ours = unit_vectors(ours, what="vectors of a query")
     digest = blake2b(f"{wanted} {unwanted} {combine} {standard}".encode(), digest_size=16).hexdigest()

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from tilestream.models.scorer import ScorerNetwork, Standardised
 from tilestream.torch.chance import mixed_seed
@@ -20,6 +21,8 @@ from tilestream.torch.scorer_examples import Bag, Tiles, moments
 
 Method: TypeAlias = Literal["attention", "topk"]
 """How tiles are chosen while bags are learned from: drawn by attention, or the best k under a little noise."""
+KEPT = 1024
+"""Most tiles of a bag for which the backward pass finds kept what the forward pass has made."""
 
 
 class Objective(Protocol):
@@ -172,7 +175,7 @@ class BagObjective:
     def _loss(self, number: int, chance: torch.Generator) -> Tensor:
         bag, choice = self._bags[number], self._choice
         tiles = bag.tiles
-        scores = self._networks["scorer"](_tensor(tiles))  # n
+        scores = self._scores(tiles)  # n
         k = min(choice.k, len(scores))
         if choice.method == "attention":
             log_p = F.log_softmax(scores, 0)
@@ -184,6 +187,16 @@ class BagObjective:
             seen, spread = (shares[rows] / k) @ self._look(bag, tiles, rows), torch.zeros(())
         found = self._networks["classifier"](seen)[None]
         return F.cross_entropy(found, self._labels[number][None]) * self._weights[self._labels[number]] + spread
+
+    def _scores(self, tiles: Tiles) -> Tensor:
+        """Return the scores `[n]` of all tiles of a bag; of many at once the backward pass computes what it needs anew.
+
+        What is kept for it would else be some thousand values a pixel, of every tile of an image.
+        """
+        scorer, parts = self._networks["scorer"], range(0, len(tiles), KEPT)
+        if len(parts) == 1 or not torch.is_grad_enabled():
+            return torch.cat([scorer(_tensor(tiles[first : first + KEPT])) for first in parts])
+        return torch.cat([checkpoint(scorer, _tensor(tiles[k : k + KEPT]), use_reentrant=False) for k in parts])
 
     def _look(self, bag: Bag, tiles: Tiles, rows: Tensor) -> Tensor:
         """Return the features of tiles in the order of their numbers here, decoded in ascending order."""
