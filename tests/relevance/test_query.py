@@ -91,6 +91,10 @@ def test_what_cannot_be_standardised_says_why():
         Query(embedder=Table(), wanted=["a"], standardise=True).vectors()
     with pytest.raises(ConfigError, match="4 values each"):
         Query(embedder=Table(), wanted=[np.ones(3)], standardise=True)(PYR)
+    alone = np.zeros((3, 5), bool)
+    alone[1, 2] = True
+    with pytest.raises(ConfigError, match="the very mean of all tiles"):
+        Query(embedder=Table(known=alone), wanted=[TILES[1, 2]], standardise=True)(PYR)
 
 
 def test_a_tile_of_which_nothing_is_known_is_not_valid():

@@ -188,7 +188,7 @@ class Query:
         what = f"`{example}`" if isinstance(example, Path) else f"example {_described(example)} of a query"
         found, is_place = self._seen(example, pyr, what)
         if standard is not None:
-            found = standard(found, what=what)
+            found = standard.of_example(found, what=what)
         units = unit_vectors(found, what=what)
         return unit_vectors(units.astype(np.float64).mean(axis=0), what=what) if is_place else units
 

@@ -67,3 +67,15 @@ class Standard:
                 do="Make them with the same encoder.",
             )
         return np.asarray((found - self.mean) / self.std, np.float32)
+
+    def of_example(self, vectors: npt.NDArray[Any], *, what: str) -> Vectors:
+        """Return vectors of an example; `ConfigError` too where one is the mean, and so resembles nothing."""
+        found = self(vectors, what=what)
+        if not found.any(axis=1).all():
+            raise ConfigError.of(
+                what,
+                got="the very mean of all tiles",
+                expected="something that differs from the rest of the image",
+                do="Choose another place, or an image of more than one tile.",
+            )
+        return found
