@@ -79,7 +79,7 @@ def test_what_is_not_measured_and_what_is_damaged_can_be_told_apart(shared_data)
     flat = guided.pixels[guided.area.slices_yx].reshape(-1, 3).astype(np.int64) @ (1 << 16, 1 << 8, 1)
     colours = {(code >> 16, code >> 8 & 255, code & 255) for code in np.unique(flat).tolist()}
     assert {*UNMEASURED, *DAMAGED} <= colours
-    assert "1 damaged blocks (cross-hatched)" in guided.caption
+    assert "damaged blocks: 1 (cross-hatched)" in guided.caption
     assert "was not measured (hatched)" in guided.caption
 
 

@@ -139,9 +139,9 @@ def caption_of(shown: Crop) -> str:
         f"a pixel is {scale_y:.4g} x {scale_x:.4g} px of level 0" + ("" if shown.mpp is None else _um(shown.mpp)),
     ]
     if not shown.valid.all():
-        parts.append(f"{1 - shown.valid.mean():.1%} was not measured (hatched)")
+        parts.append(f"{100 * (1 - shown.valid.mean()):.1f} % was not measured (hatched)")
     if shown.damage:
-        parts.append(f"{len(shown.damage)} damaged blocks (cross-hatched)")
+        parts.append(f"damaged blocks: {len(shown.damage)} (cross-hatched)")
     return "; ".join(parts)
 
 
