@@ -10,6 +10,7 @@ from pathlib import Path
 from tilestream.errors import ConfigError
 from tilestream.models.encoders.towers import image_only
 from tilestream.models.headed import as_params, packed
+from tilestream.models.scorerstage import record_of_scorer
 from tilestream.pipelines.embedder import TileEmbedder
 from tilestream.pipelines.encoder import encoder_spec
 from tilestream.pipelines.encoders import EncoderChoice
@@ -224,8 +225,6 @@ def _query(argument: str | None, *, encoders: Sequence[EncoderChoice], where: st
 
 
 def _scorer(argument: str | None, *, encoders: Sequence[EncoderChoice], where: str) -> Term:
-    from tilestream.models.scorer import read_scorer
-
     if argument is None:
         raise ConfigError.of(
             "term `scorer`",
@@ -233,7 +232,7 @@ def _scorer(argument: str | None, *, encoders: Sequence[EncoderChoice], where: s
             expected="what `tilestream train scorer` has written",
             do="Write scorer:FILE.",
         )
-    record = read_scorer(argument)
+    record = record_of_scorer(argument)
     params: dict[str, object] = {"weights": str(Path(argument).absolute())}
     if record.takes == "vectors":
         params["encoder"] = as_params(_encoder_of(argument, record.encoder, record.features, encoders))

@@ -227,6 +227,12 @@ def test_a_scorer_in_a_file_is_a_term_of_its_own_weight(scorer):
         relevance_of("scorer:nowhere.safetensors")
 
 
+def test_a_scorer_without_torch_says_what_to_install(scorer, monkeypatch):
+    monkeypatch.setattr("tilestream.models.scorerstage.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"\[torch\]"):
+        relevance_of(f"scorer:{scorer}")
+
+
 def test_a_scorer_of_vectors_takes_the_encoder_that_it_was_trained_on(tmp_path):
     vectors = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
     about = {"encoder": "pair_encode_image", "downsample": 1.0}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,7 @@ def scorer(
             do="Name it: `scorer:FILE` among the terms of --relevance.",
         )
     path = str(Path(weights).absolute())
+    record_of_scorer(path)
     scorer, found = _loaded(path, weights_digest({"weights": path}) or "")
     if digest is not None and digest != found:
         raise ConfigError.of(
@@ -87,6 +89,38 @@ def scorer(
             do=f"Name it with --encoder {record.encoder or 'NAME'}, and its weights.",
         )
     return headed(encoder, scorer, name=name, digest=found, made_by=spec, dim=record.inputs)
+
+
+def record_of_scorer(weights: str) -> ScorerRecord:
+    """Return what a file says of its scorer.
+
+    Parameters
+    ----------
+    weights : str
+        The file.
+
+    Returns
+    -------
+    ScorerRecord
+        What it may be given.
+
+    Raises
+    ------
+    ConfigError
+        When torch is not installed.
+    SourceError
+        When the file is none of a scorer.
+    """
+    if find_spec("torch") is None or find_spec("safetensors") is None:
+        raise ConfigError.of(
+            f"scorer `{weights}`",
+            got="no package `torch` or `safetensors`",
+            expected="them installed",
+            do="pip install -e '.[torch]'.",
+        )
+    from tilestream.models.scorer import read_scorer
+
+    return read_scorer(weights)
 
 
 def _contract(record: ScorerRecord, name: str, digest: str) -> StageContract:
