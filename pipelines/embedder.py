@@ -20,7 +20,8 @@ from tilestream.pipelines.recipe import stage_recipe
 from tilestream.plan.tiles import TilePlan
 from tilestream.pyramid import Pyramid, open_pyramid
 from tilestream.registry import weights_stamp
-from tilestream.relevance.query import TileVectors, Vectors
+from tilestream.relevance.likeness import Vectors
+from tilestream.relevance.query import TileVectors
 from tilestream.stream.stageterm import coarse_reduction, plan_coarse, vectors_of_plan
 from tilestream.stream.work import make_stage
 from tilestream.types import Array, Batch, Box, PlanLevel, Shape, Stage, StageSpec

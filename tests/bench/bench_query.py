@@ -11,7 +11,7 @@ import torch
 
 from tests.bench.bench_allocate import fastest_ms
 from tests.bench.table import at_least, make_row, rates
-from tilestream.relevance.query import cosines
+from tilestream.relevance.likeness import cosines
 
 ROWS, DIM = 1_000_000, 512
 BAR_MS = 150.0

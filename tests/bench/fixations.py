@@ -18,7 +18,8 @@ from tilestream.kernels.mip import mip
 from tilestream.models.handcrafted import handcrafted
 from tilestream.plan.tokens import plan_tokens
 from tilestream.pyramid import Pyramid
-from tilestream.relevance.query import likeness, map_of, unit_vectors
+from tilestream.relevance.likeness import likeness, unit_vectors
+from tilestream.relevance.query import map_of
 from tilestream.relevance.standard import Standard
 from tilestream.types import Batch, ScoreMap, Shape
 

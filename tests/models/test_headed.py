@@ -12,7 +12,7 @@ import tilestream as ts
 from tests.plan.build import info
 from tilestream.errors import ConfigError, SourceError, StageError
 from tilestream.models.headed import packed, unpacked
-from tilestream.relevance.query import likeness, unit_vectors
+from tilestream.relevance.likeness import likeness, unit_vectors
 from tilestream.stream.work import make_stage
 from tilestream.torch.train_scorer import ScorerSettings
 from tilestream.types import Batch, Channel, StageSpec

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from tilestream.errors import ConfigError
 from tilestream.registry import STAGES, resolve
-from tilestream.relevance.query import Combine, likeness, unit_vectors
+from tilestream.relevance.likeness import Combine, likeness, unit_vectors
 from tilestream.relevance.standard import Standard
 from tilestream.types import Array, Batch, DeviceStage, ImageInfo, Pending, Stage, StageContract, StageSpec
 

@@ -1,6 +1,6 @@
 """Where an image shows what was asked for: cosine of each tile's vector with those of texts, pictures or places.
 
-    s(t) = C_i cos(v_t, w_i) - C_j cos(v_t, u_j)
+    s(t) = C_i cos(v_t, w_i) - C_j cos(v_t, u_j)        see `tilestream.relevance.likeness`
 
 w are the vectors that are wanted, u those that are not; C is the largest, or the mean. Without u the second part is
 missing. With texts on both sides it is the margin by which a two-tower model prefers one of them, which leaves out what
@@ -20,15 +20,12 @@ from typing import Any, Literal, Protocol, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
-from tilestream import kernels
 from tilestream.errors import ConfigError
-from tilestream.pyramid import Pyramid
+from tilestream.pyramid import Pyramid, open_pyramid
+from tilestream.relevance.likeness import Combine, Vectors, likeness, unit_vectors
 from tilestream.relevance.standard import Standard
 from tilestream.relevance.vectorfile import is_vector_file, read_vectors
 from tilestream.types import Box, ScoreMap, Shape, cells_of
-
-Vectors: TypeAlias = npt.NDArray[np.float32]
-Combine: TypeAlias = Literal["max", "mean"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +182,7 @@ class Query:
 
     def _side_of(self, example: Example, pyr: Pyramid | None, standard: Standard | None) -> Vectors:
         """Return the unit vectors of one example."""
-        what = f"`{example}`" if isinstance(example, Path) else f"example {_described(example)} of a query"
+        what = _named(example)
         found, is_place = self._seen(example, pyr, what)
         if standard is not None:
             found = standard.of_example(found, what=what)
@@ -203,87 +200,10 @@ class Query:
         if isinstance(example, Path) and example.suffix.lower() not in OUTLINES:
             return self.embedder.picture(example), False
         if isinstance(example, Place):
-            from tilestream.pyramid.pyramid import open_pyramid
-
             return self.embedder.place(open_pyramid(example.image), example.box), True
         if pyr is None:
             raise _refused(what, "no image that it lies on", "an image", "Give it: `query.vectors(pyr)`.")
         return self.embedder.place(pyr, example), True
-
-
-def likeness(
-    vectors: npt.NDArray[Any],
-    wanted: Vectors,
-    unwanted: Vectors | None = None,
-    *,
-    combine: Combine = "max",
-    threads: int | None = None,
-) -> Vectors:
-    """Return how much vectors resemble what is wanted, less what is not: s of the formula above.
-
-    Parameters
-    ----------
-    vectors : ndarray
-        `(n, d)` floats of any length.
-    wanted : ndarray of float32
-        `(k, d)` unit vectors.
-    unwanted : ndarray of float32, optional
-        `(m, d)` unit vectors.
-    combine : {"max", "mean"}
-        How several cosines become one.
-    threads : int, optional
-        Most CPU threads; by default all cores.
-
-    Returns
-    -------
-    ndarray of float32
-        `(n,)`, each from its own vector alone; 0 for a vector without direction.
-
-    Raises
-    ------
-    ConfigError
-        When a vector is not finite.
-    """
-    join = np.max if combine == "max" else np.mean
-    found = join(cosines(vectors, wanted, threads=threads), axis=1)
-    if unwanted is not None and len(unwanted):
-        found = found - join(cosines(vectors, unwanted, threads=threads), axis=1)
-    return np.asarray(found, np.float32)
-
-
-def cosines(vectors: npt.NDArray[Any], units: Vectors, *, threads: int | None = None) -> Vectors:
-    """Return the cosine of each of many vectors with each of a few.
-
-    Parameters
-    ----------
-    vectors : ndarray
-        `(n, d)` floats of any length, float16 as they are stored too.
-    units : ndarray of float32
-        `(k, d)` of length 1.
-    threads : int, optional
-        Most CPU threads; by default all cores.
-
-    Returns
-    -------
-    ndarray of float32
-        `(n, k)`, each from its own vector alone; 0 for a vector without direction.
-
-    Raises
-    ------
-    ConfigError
-        When a vector is not finite.
-    """
-    stored = vectors if vectors.dtype in (np.float16, np.float32) else np.asarray(vectors, np.float32)
-    found = np.asarray(kernels.cosines(stored, np.ascontiguousarray(units, np.float32), threads=threads))
-    bad = int(np.count_nonzero(~np.isfinite(found).all(axis=1)))
-    if bad:
-        raise _refused(
-            "vectors of tiles",
-            f"{bad:,} of {len(vectors):,} that are not finite",
-            "finite ones",
-            "Check the encoder and its weights.",
-        )
-    return np.clip(found, -1, 1, out=found)
 
 
 def map_of(  # noqa: PLR0913 - what a map is made of, each by name
@@ -329,39 +249,6 @@ def map_of(  # noqa: PLR0913 - what a map is made of, each by name
     return ScoreMap(name=name, values=values, valid=valid, cell_yx=cell_yx, shape=shape, notes=notes, absolute=absolute)
 
 
-def unit_vectors(vectors: npt.NDArray[Any], *, what: str) -> Vectors:
-    """Return vectors of length 1.
-
-    Parameters
-    ----------
-    vectors : ndarray
-        `(d,)` or `(k, d)`.
-    what : str
-        Whose they are, for messages.
-
-    Returns
-    -------
-    ndarray of float32
-        `(k, d)`.
-
-    Raises
-    ------
-    ConfigError
-        When there is none, one is zero or not finite, or they are of another shape.
-    """
-    found = np.atleast_2d(np.asarray(vectors))
-    if found.ndim != 2 or not found.size or found.dtype.kind not in "fiu":
-        expected = "numbers (d,) or (k, d)"
-        raise _refused(what, f"{found.dtype} {np.shape(vectors)}", expected, "Give one vector, or several in rows.")
-    found = found.astype(np.float64)
-    lengths = np.sqrt(np.square(found).sum(axis=1, keepdims=True))
-    if not np.isfinite(lengths).all():
-        raise _refused(what, "values that are not finite", "finite ones", "Make the vectors anew.")
-    if not lengths.all():
-        raise _refused(what, "a vector of zeros", "vectors with a direction", "Leave it out.")
-    return np.asarray(found / lengths, np.float32)
-
-
 def _require(example: object) -> None:
     """Raise `ConfigError` for what can be no example, before anything is computed."""
     if isinstance(example, str) and not example.strip():
@@ -377,17 +264,30 @@ def _require(example: object) -> None:
         raise _refused("example of a query", f"a {type(example).__name__}", expected, "Give one of these.")
 
 
+def _named(example: Example) -> str:
+    """Return what an example is called in messages."""
+    if isinstance(example, str):
+        return f"text `{example}` of a query"
+    if isinstance(example, Path):
+        return f"`{example}`"
+    if isinstance(example, np.ndarray):
+        return "vectors of a query"
+    return "box of a query" if isinstance(example, Box) else f"box of a query on `{example.image}`"
+
+
 def _described(example: Example) -> Any:
-    """Return an example as JSON values that tell it from all others; a file by its content."""
+    """Return an example as JSON values that tell it from all others; a file or an image by its content."""
     if isinstance(example, str):
         return {"text": example}
     if isinstance(example, Path):
         return {"file": _digest(example.read_bytes())}
     if isinstance(example, np.ndarray):
         return {"vectors": _digest(np.ascontiguousarray(example, "<f4").tobytes())}
-    box, image = (example.box, example.image) if isinstance(example, Place) else (example, None)
-    corners = [box.y, box.x, box.height, box.width]
-    return {"box": corners, "level": box.level} | ({} if image is None else {"image": image})
+    box = example.box if isinstance(example, Place) else example
+    corners = {"box": [box.y, box.x, box.height, box.width], "level": box.level}
+    if not isinstance(example, Place):
+        return corners
+    return {**corners, "image": open_pyramid(example.image).fingerprint}
 
 
 def _digest(data: bytes) -> str:
