@@ -76,7 +76,7 @@ def test_training_runs_and_the_verdict_is_that_of_a_paired_test(tmp_path):
     from tests.bench.bench_fixation import QUESTIONS, Outcome, claim_rows, measure, plot
     from tests.bench.fixations import WAYS
 
-    outcome = measure(seeds=1, train=36, test=18, effort=0.03)
+    outcome = measure(seeds=1, train=18, test=9, effort=0.02)
     assert all(((right >= 0) & (right <= 1)).all() for right in outcome.right.values())
     uniform = np.array([[0.5, 0.5, 0.5], [0.6, 0.6, 0.6], [0.4, 0.4, 0.4]])
     better = np.array([0.05, 0.06, 0.04])[:, None]
