@@ -176,8 +176,8 @@ class _Check:
         encoders = encoders_for(config, pyramid.info)
         where = entry.mask or config.where
         # finding tissue would read pixels; patches that are listed are known
-        cut = TileCut(encoders=encoders, config=config)
-        plan = cut.plan(pyramid, where=where if is_patch_file(where) else "all")
+        cut = TileCut(encoders=encoders, config=config, where=where if is_patch_file(where) else "all")
+        plan = cut.plan(pyramid)
         project_run(pyramid, plan, encoders, config, self.machine).require(self.machine.memory_bytes, entry.key)
         forecast = forecast_run(entry.url, plan, encoders, config, pyramid=pyramid, machine=self.machine)
         notes = (*row.notes, *plan.notes)

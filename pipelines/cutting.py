@@ -29,7 +29,7 @@ class Cut(Protocol[P]):
     def recipe(self) -> Mapping[str, Any]:
         """Return what it is made of besides tiles and where, as JSON values; empty where that is all."""
 
-    def plan(self, pyramid: Pyramid, *, where: str) -> P:
+    def plan(self, pyramid: Pyramid) -> P:
         """Return the plan of an image."""
 
     def kept(self, plan: P) -> Kept:
@@ -89,21 +89,21 @@ class TileCut:
     """Say tile edge, resolution and regions."""
     config: EmbedConfig
     """The options."""
+    where: str
+    """`tissue`, `all`, or a mask or GeoJSON file."""
 
     @property
     def recipe(self) -> Mapping[str, Any]:
         """Return nothing: tile edge, resolution and where say it all."""
         return {}
 
-    def plan(self, pyramid: Pyramid, *, where: str) -> TilePlan:
+    def plan(self, pyramid: Pyramid) -> TilePlan:
         """Return the tiles of one image.
 
         Parameters
         ----------
         pyramid : Pyramid
             The image.
-        where : str
-            `tissue`, `all`, or a mask or GeoJSON file.
 
         Returns
         -------
@@ -116,7 +116,7 @@ class TileCut:
             tile_px=geometry.px,
             mpp=geometry.mpp,
             halo_px=self.config.halo_px,
-            where=where,
+            where=self.where,
             super_tile_px=self.config.super_tile_px,
             region_px=chains.region_px,
             whole_regions=chains.whole_regions,

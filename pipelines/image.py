@@ -81,7 +81,7 @@ def chosen(pyramid: Pyramid, entry: Entry, config: EmbedConfig | IngestConfig | 
     )
 
 
-def cut_for(config: EmbedConfig, encoders: Encoders, pyramid: Pyramid) -> Cut[Any]:
+def cut_for(config: EmbedConfig, encoders: Encoders, pyramid: Pyramid, *, where: str) -> Cut[Any]:
     """Return how an image is cut for a run.
 
     Parameters
@@ -92,6 +92,8 @@ def cut_for(config: EmbedConfig, encoders: Encoders, pyramid: Pyramid) -> Cut[An
         Say tile edge and resolution.
     pyramid : Pyramid
         The image.
+    where : str
+        `tissue`, `all`, or a mask or GeoJSON file.
 
     Returns
     -------
@@ -99,10 +101,10 @@ def cut_for(config: EmbedConfig, encoders: Encoders, pyramid: Pyramid) -> Cut[An
         Into tiles, or into tokens where there is a budget.
     """
     if config.tokens is None:
-        return TileCut(encoders=encoders, config=config)
+        return TileCut(encoders=encoders, config=config, where=where)
     if config.tokens.is_progressive:
-        return WalkCut(choice=config.tokens, encoders=encoders, config=config, pyramid=pyramid)
-    return TokenCut(choice=config.tokens, encoders=encoders, config=config, image=pyramid.info)
+        return WalkCut(choice=config.tokens, encoders=encoders, config=config, where=where, pyramid=pyramid)
+    return TokenCut(choice=config.tokens, encoders=encoders, config=config, where=where, image=pyramid.info)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,12 +138,12 @@ class ImageJob:
         stamps = stamps_of(pyramid.source)
         pyramid = chosen(pyramid, self.entry, config)
         encoders = encoders_for(config, pyramid.info)
-        cut = cut_for(config, encoders, pyramid)
+        cut = cut_for(config, encoders, pyramid, where=self._where)
         recipe = self._recipe(pyramid, encoders, cut)
         journal = Journal(root=places.journal, recipe=digest(recipe))
         if (summary := self._finished(journal)) is not None:
             return summary
-        plan = cut.plan(pyramid, where=self._where)
+        plan = cut.plan(pyramid)
         self._require_memory(pyramid, cut.alike(plan), encoders)
         kept = cut.kept(plan)
         encoders.require(pyramid.info, kept.facts.grid)

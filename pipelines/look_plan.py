@@ -67,8 +67,9 @@ def run_plan(
 def _look(entry: Entry, pyramid: Pyramid, config: EmbedConfig) -> Looked:
     assert config.tokens is not None
     where = entry.mask or config.where
-    cut = TokenCut(choice=config.tokens, encoders=encoders_for(config, pyramid.info), config=config, image=pyramid.info)
-    plan = cut.plan(pyramid, where=where)
+    encoders = encoders_for(config, pyramid.info)
+    cut = TokenCut(choice=config.tokens, encoders=encoders, config=config, where=where, image=pyramid.info)
+    plan = cut.plan(pyramid)
     forecast = forecast_tokens(entry.url, pyramid, plan)
     ground = Ground.of(pyramid)
     levels = level_rows(plan, pyramid)

@@ -166,10 +166,10 @@ def restage(root: Path, key: str, config: RestageConfig) -> Restaged:
         When the store cannot be read, stages do not fit, or the place is taken by another recipe.
     """
     stored = StoredFeatures.open(root, key)
-    if stored.is_mixed:
+    if "depths" in stored.plan:
         raise ConfigError.of(
             f"`{key}`",
-            got="tiles of several sizes, since a budget has decided what was read",
+            got="tiles that a budget has chosen, of several sizes or by themselves",
             expected="tiles side by side, which regions are made of",
             do="Embed it without --budget; or with --budget and the --slide-stage that is wanted.",
         )

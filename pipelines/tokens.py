@@ -64,11 +64,6 @@ class TokenChoice:
         """Return the terms of the relevance as text, None where all places matter alike."""
         return self.relevance or (None if self.fixations_yx else DEFAULT_RELEVANCE)
 
-    @property
-    def is_mixed(self) -> bool:
-        """Return whether tokens of several resolutions are asked for."""
-        return self.levels is None or len(self.levels) > 1
-
 
 @dataclass(frozen=True, kw_only=True)
 class TokenCut:
@@ -80,6 +75,8 @@ class TokenCut:
     """Say tile edge and resolution of the finest tokens."""
     config: EmbedConfig
     """The options."""
+    where: str
+    """`tissue`, `all`, or a mask or GeoJSON file."""
     image: ImageInfo
     """The image."""
 
@@ -99,15 +96,13 @@ class TokenCut:
             }
         }
 
-    def plan(self, pyramid: Pyramid, *, where: str) -> TokenPlan:
+    def plan(self, pyramid: Pyramid) -> TokenPlan:
         """Return the tokens of one image.
 
         Parameters
         ----------
         pyramid : Pyramid
             The image.
-        where : str
-            `tissue`, `all`, or a mask or GeoJSON file.
 
         Returns
         -------
@@ -119,7 +114,7 @@ class TokenCut:
         ConfigError
             When the budget is smaller than the coarsest level, a fixation lies outside, or `where` lists patches.
         """
-        require_areas(where)
+        require_areas(self.where)
         geometry = self.encoders.geometry
         return plan_tokens(
             pyramid,
@@ -130,7 +125,7 @@ class TokenCut:
             mpp=geometry.mpp,
             levels=self.choice.levels,
             branching=branching_of(self.image, geometry, self.choice),
-            where=where,
+            where=self.where,
             super_tile_px=self.config.super_tile_px,
             needs_mpp=geometry.needs_mpp,
         )
@@ -157,7 +152,11 @@ class TokenCut:
     @cached_property
     def _relevance(self) -> Relevance | None:
         terms = self.choice.terms
-        return None if terms is None else relevance_of(terms, encoders=self.config.encoders)
+        if terms is None:
+            return None
+        # a model is not asked about glass; a file may select places that are no tissue, and has another path elsewhere
+        where = "tissue" if self.where == "tissue" else "all"
+        return relevance_of(terms, encoders=self.config.encoders, where=where)
 
     @cached_property
     def _fovea(self) -> Fovea | None:

@@ -44,6 +44,8 @@ class WalkCut:
     """Say tile edge and resolution of the finest tokens."""
     config: EmbedConfig
     """The options."""
+    where: str
+    """`tissue`, `all`, or a mask or GeoJSON file."""
     pyramid: Pyramid
     """The image, on which examples of a query lie."""
 
@@ -63,15 +65,13 @@ class WalkCut:
             }
         }
 
-    def plan(self, pyramid: Pyramid, *, where: str) -> WalkPlan:
+    def plan(self, pyramid: Pyramid) -> WalkPlan:
         """Return the walk through one image, at its start.
 
         Parameters
         ----------
         pyramid : Pyramid
             The image.
-        where : str
-            `tissue`, `all`, or a mask or GeoJSON file.
 
         Returns
         -------
@@ -83,7 +83,7 @@ class WalkCut:
         ConfigError
             When the budget is smaller than the coarsest level, or `where` lists patches.
         """
-        require_areas(where)
+        require_areas(self.where)
         geometry = self.encoders.geometry
         return plan_walk(
             pyramid,
@@ -92,7 +92,7 @@ class WalkCut:
             mpp=geometry.mpp,
             levels=self.choice.levels,
             branching=branching_of(pyramid.info, geometry, self.choice),
-            where=where,
+            where=self.where,
             super_tile_px=self.config.super_tile_px,
             needs_mpp=geometry.needs_mpp,
         )

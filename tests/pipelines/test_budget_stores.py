@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import shapely
@@ -100,6 +101,22 @@ def test_folders_of_one_size_refuse_them(run: Run, to: str, tmp_path: Path) -> N
         assert "--to parquet" in row.reason
 
 
+@pytest.mark.parametrize("to", ["trident", "clam"])
+def test_the_best_tiles_of_one_level_are_tiles_like_others(
+    four_images: Path, embed: Embed, to: str, tmp_path: Path
+) -> None:
+    best = embed(four_images / "slide1.svs", "--budget", 7, "--levels", 0, *CUT)
+    assert export(best, to, tmp_path / "exported")["slide1.svs"].status == "done"
+    (patches,) = (tmp_path / "exported").rglob("patches/*.h5")
+    with h5py.File(patches) as file:
+        xy = file["coords"][:]
+    tile = tiles(best, "slide1.svs")
+    np.testing.assert_array_equal(xy, np.stack([tile.x.values, tile.y.values], 1))
+    assert len(xy) == 7
+    assert set(tile["size"].values) == {32}
+    assert ts.open_cohort(best.out)["size"].dims == ("slide",)
+
+
 def test_parquet_has_sizes_and_what_was_opened(run: Run, tmp_path: Path) -> None:
     assert export(run, "parquet", tmp_path)["slide1.svs"].status == "done"
     table, tile = parquet.read_table(tmp_path / "slide1.svs.tiles.parquet").to_pydict(), tiles(run, "slide1.svs")
@@ -130,7 +147,6 @@ def test_objects_of_qupath_are_leaves(run: Run, tmp_path: Path) -> None:
 
 
 def test_anndata_holds_leaves_with_their_sizes(run: Run, tmp_path: Path) -> None:
-    h5py = pytest.importorskip("h5py")
     row = export(run, "anndata", tmp_path)["slide1.svs"]
     assert row.status == "done"
     assert any("in whose place finer ones were read" in note for note in row.notes)
@@ -155,7 +171,7 @@ def test_spatialdata_has_squares_of_each_size(run: Run, tmp_path: Path) -> None:
 def test_what_needs_a_grid_refuses_them(run: Run, tmp_path: Path) -> None:
     code, said = invoke("regions", run.out, "--out", tmp_path / "regions", "--region-stage", "mean")
     assert code == 3, said
-    assert "tiles of several sizes" in said
+    assert "tiles that a budget has chosen" in said
 
 
 def test_an_aggregator_gets_leaves(four_images: Path, run: Run, embed: Embed) -> None:

@@ -50,7 +50,7 @@ def test_forecast_bounds_the_run(slide: Path, tmp_path: Path) -> None:
     (row,) = outcome.rows
     assert 0 < row.tiles <= forecast.tiles == 5 * 9
     assert forecast.read_bytes is not None
-    assert 0 < row.bytes_read <= forecast.read_bytes * 1.5  # finding tissue reads the coarse levels too
+    assert 0 < row.bytes_read <= forecast.read_bytes * 2.5  # tissue and thumbnail of one so small are of level 0 too
     assert forecast.units == 1
     assert forecast.seconds > 0
 

@@ -102,8 +102,8 @@ class StoredFeatures:
 
     @property
     def is_mixed(self) -> bool:
-        """Return whether it holds tokens, whose sizes differ; see `sizes_yx`."""
-        return "depths" in self.plan
+        """Return whether it holds tokens of several sizes, or of another than the finest; see `sizes_yx`."""
+        return any(depth["tokens"] for depth in self.plan.get("depths", ())[1:])
 
     @property
     def size_yx(self) -> tuple[float, float]:
