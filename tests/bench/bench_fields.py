@@ -48,6 +48,9 @@ def slide_rows(result: SlideResult) -> Rows:
         )
         for name, one in result.in_tissue.items()
     ]  # fmt: skip
+    even, chance = result.uniform, ("tiles at random, 20 draws", result.random.enrichment[AT])
+    name = f"nuclei in a slide, spread evenly, {100 * BUDGETS[AT]:.0f} % of the tiles"
+    found.append(make_row(name, even.enrichment[AT], "times chance", rival=chance, note=_recalls(even)))
     worst = max(one.others["pen"][at] for one in result.in_tissue.values() for at in range(len(BUDGETS)))
     first = ", ".join(f"{name} {100 * one.others['pen'][0]:.0f} %" for name, one in result.everywhere.items())
     note = f"without that mask, of the best 1 % of the tiles: {first}"

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from tests.bench.fieldscene import TILE_PX as SCENE_TILE_PX
 from tests.bench.fieldscene import CloudMosaic
-from tests.bench.fieldscores import Found, Scores, judge, judge_random, tile_scores, uniform_scores
+from tests.bench.fieldscores import Found, Scores, judge, judge_even, judge_random, tile_scores
 from tests.bench.fieldslide import TILE_PX, FieldSlide
 from tilestream.pipelines.embedder import TileEmbedder
 from tilestream.plan.tissue import select_tissue
@@ -77,7 +77,7 @@ class SlideResult:
     random: Found
     """Mean of draws."""
     uniform: Found
-    """Spread evenly."""
+    """Mean of tiles that are spread evenly."""
 
 
 def judge_slide(pyr: Pyramid, slide: FieldSlide) -> SlideResult:
@@ -90,7 +90,7 @@ def judge_slide(pyr: Pyramid, slide: FieldSlide) -> SlideResult:
         everywhere={name: judge(name, one, target, others=others) for name, one in scores.items()},
         in_tissue={name: judge(name, one, target, others=others) for name, one in masked.items()},
         random=judge_random(target)[0],
-        uniform=judge("even", uniform_scores(target.shape), target),
+        uniform=judge_even(target),
     )
 
 
@@ -113,6 +113,5 @@ def judge_cloud(pyr: Pyramid, mosaic: CloudMosaic) -> Mapping[str, dict[str, Fou
     for area, wanted in areas.items():
         results[area] = {name: judge(name, one, mosaic.cloud, wanted=wanted) for name, one in scores.items()}
         results[area]["random"] = judge_random(mosaic.cloud, wanted=wanted)[0]
-        even = uniform_scores(mosaic.cloud.shape)
-        results[area]["even"] = judge("even", even, mosaic.cloud, wanted=wanted)
+        results[area]["even"] = judge_even(mosaic.cloud, wanted=wanted)
     return results

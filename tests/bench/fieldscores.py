@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,25 +115,36 @@ def judge_random(
     target: npt.NDArray[np.float64], *, seeds: int = 20, wanted: npt.NDArray[np.bool_] | None = None
 ) -> tuple[Found, tuple[float, ...]]:
     """Return the mean over seeds of what tiles drawn at random find, and the standard deviation of its recalls."""
-    draws = [
-        judge("random", np.random.default_rng(seed).random(target.shape), target, wanted=wanted)
-        for seed in range(seeds)
-    ]
+    return _mean("random", [np.random.default_rng(seed).random(target.shape) for seed in range(seeds)], target, wanted)
+
+
+def judge_even(
+    target: npt.NDArray[np.float64], *, phases: int = 20, wanted: npt.NDArray[np.bool_] | None = None
+) -> Found:
+    """Return the mean over starts of what tiles spread evenly over the image find."""
+    scores = [even_scores(target.shape, phase / phases) for phase in range(phases)]
+    return _mean("even", scores, target, wanted)[0]
+
+
+def _mean(
+    name: str, scores: Sequence[Scores], target: npt.NDArray[np.float64], wanted: npt.NDArray[np.bool_] | None
+) -> tuple[Found, tuple[float, ...]]:
+    draws = [judge(name, one, target, wanted=wanted) for one in scores]
     recalls = np.array([draw.recall for draw in draws])
     rank = float(np.mean([draw.rank for draw in draws]))
-    mean = Found(name="random", recall=tuple(recalls.mean(axis=0).tolist()), others={}, rank=rank)
+    mean = Found(name=name, recall=tuple(recalls.mean(axis=0).tolist()), others={}, rank=rank)
     return mean, tuple(recalls.std(axis=0, ddof=1).tolist())
 
 
-def uniform_scores(shape: tuple[int, int]) -> Scores:
-    """Return scores that choose tiles evenly over a grid, at any budget: a Kronecker sequence along a Hilbert-free row.
+def even_scores(shape: tuple[int, ...], phase: float = 0.0) -> Scores:
+    """Return scores that choose tiles evenly over a grid, whatever the budget: a Kronecker sequence in two dimensions.
 
-    The place of tile (y, x) is the fractional part of y·a + x·b with the plastic number's a and b, whose best `k` are
+    The score of tile (y, x) is the fractional part of y·a + x·b with the plastic number's a and b, whose best `k` are
     spread as evenly as any `k` (M. Roberts, "The unreasonable effectiveness of quasirandom sequences", 2018).
     """
     plastic = 1.32471795724474602596
     y, x = np.indices(shape)
-    scores: Scores = (0.5 + y / plastic + x / plastic**2) % 1.0
+    scores: Scores = (phase + y / plastic + x / plastic**2) % 1.0
     return scores
 
 

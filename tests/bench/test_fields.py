@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tilestream as ts
-from tests.bench.fieldscores import BUDGETS, chosen, judge, judge_random, read_tiles, uniform_scores
+from tests.bench.fieldscores import BUDGETS, chosen, even_scores, judge, judge_even, judge_random, read_tiles
 from tilestream.types import Box
 
 
@@ -28,7 +28,8 @@ def test_a_perfect_score_finds_all_that_fits_and_chance_finds_the_budget():
     chance, spread = judge_random(target, seeds=200)
     assert all(abs(one - b) < 4 * s / 200**0.5 for one, b, s in zip(chance.recall, BUDGETS, spread, strict=True))
     assert abs(chance.rank - 0.5) < 0.05
-    even = chosen(uniform_scores((40, 50)), 0.05)
+    assert judge_even(target, phases=200).recall == pytest.approx(BUDGETS, abs=0.03)
+    even = chosen(even_scores((40, 50)), 0.05)
     assert even.sum() == 100
     assert even[:20].sum() == pytest.approx(50, abs=4)
     assert even[:, :25].sum() == pytest.approx(50, abs=4)
