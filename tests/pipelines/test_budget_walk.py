@@ -204,3 +204,23 @@ def test_glass_is_done_without_tokens(tmp_path: Path, embed: Embed) -> None:
     (row,) = run.rows.values()
     assert (run.exit_code, row["status"], row["tiles"]) == (0, "done", 0)
     assert any("tissue" in note for note in row["notes"])
+
+
+def test_one_damaged_block_does_not_hide_the_image(tmp_path: Path, embed: Embed) -> None:
+    """It lies under a tile of each level, the one that covers the whole image among them."""
+    pixels = np.random.default_rng(0).integers(0, 200, (1024, 1024, 3), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, tile=(128, 128), photometric="rgb", compression="jpeg")
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        start, nbytes = (int(found[9]) for found in (tiff.pages.first.dataoffsets, tiff.pages.first.databytecounts))
+    with (tmp_path / "a.tif").open("r+b") as file:
+        file.seek(start + nbytes // 2)
+        file.write(bytes(nbytes - nbytes // 2))
+    run = embed(tmp_path / "a.tif", "--budget", 120, "--progressive", "--tile", 64, "--where", "all")
+    tile = tiles(run, "a.tif")
+    damaged = tile.status.values == 1
+    assert damaged[0]
+    assert tile.opened.values[0]
+    assert np.isnan(tile.relevance.values[damaged]).all()
+    leaf = tile.opened.values == 0
+    seen = (tile["size"].values[leaf & ~damaged] ** 2).sum() / 1024**2
+    assert 0.9 < seen < 1

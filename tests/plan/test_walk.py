@@ -179,6 +179,17 @@ def test_a_walk_is_a_plan_and_knows_its_tokens_so_far():
     assert len(as_plan) == 16
 
 
+def test_a_damaged_square_counts_as_the_median_of_its_level():
+    plan = plan_walk(blank(Shape(y=128, x=128)), budget=30, patch_px=16, where="all", max_level=2)
+    scores = (0.1, None, 0.4, 0.3)
+    plan.after(Receipt(key="T2-y0-x0", recipe="", outputs={}, tiles=4, scores=scores, damaged={"cut": (1,)}))
+    assert plan.opened.tolist()[:4] == [False, True, True, True]
+    assert np.isnan(plan.scores[1])
+    alone = plan_walk(blank(Shape(y=128, x=128)), budget=30, patch_px=16, where="all", max_level=3)
+    opened = alone.after(Receipt(key="T3-y0-x0", recipe="", outputs={}, tiles=1, scores=(None,), damaged={"cut": (0,)}))
+    assert [unit.key for unit in opened] == ["T2-y0-x0"]
+
+
 @pytest.mark.parametrize("scores", [(), (0.5,), (0.5,) * 5])
 def test_a_receipt_without_a_score_a_tile_is_refused(scores):
     plan = plan_walk(blank(Shape(y=128, x=128)), budget=30, patch_px=16, where="all", max_level=2)

@@ -8,8 +8,10 @@ opened, and their children are the tokens of the next level.
              square: a beam of even width, and what a level cannot use goes to the finer ones
     order    by score, the highest first, then by Morton code, until the children of the next one no longer fit
 
-A square that is damaged, empty or failed has no score and stays closed. What is open is a function of the receipts
-since `start()` as a set: neither their order nor repetitions make a difference.
+A square that is empty, or on which a stage has failed, has no score and stays closed. A damaged one counts as much as
+the median of its level: one block that cannot be decoded hides how much there is in the rest of the square, which for
+the coarsest ones is most of the image. What is open is a function of the receipts since `start()` as a set: neither
+their order nor repetitions make a difference.
 """
 
 from __future__ import annotations
@@ -52,6 +54,8 @@ class _Step:
     """Row of the first of them in the walk."""
     scores: npt.NDArray[np.float64]
     """`(n,)` NaN where nothing is known."""
+    damaged: npt.NDArray[np.bool_]
+    """`(n,)` whether a token could not be decoded."""
     opened: npt.NDArray[np.bool_]
     """`(n,)` whether the children of a token are tokens."""
     missing: dict[str, range]
@@ -69,7 +73,7 @@ class WalkPlan:
     begin_at: float = 0.0
     """Share of the way along each level's curve at which units begin, for runs that share the work."""
     _steps: list[_Step] = field(default_factory=list)
-    _receipts: dict[str, tuple[float | None, ...]] = field(default_factory=dict)
+    _receipts: dict[str, Receipt] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.start()
@@ -168,7 +172,9 @@ class WalkPlan:
         """
         if receipt.key in self._receipts:
             return []
-        self._receipts[receipt.key] = receipt.scores
+        self._receipts[receipt.key] = Receipt(  # all that it takes of it
+            key=receipt.key, recipe="", outputs={}, tiles=receipt.tiles, damaged=receipt.damaged, scores=receipt.scores
+        )
         opened: list[SuperTile] = []
         self._take(receipt.key)
         while self._steps and not self._steps[-1].missing:
@@ -203,7 +209,8 @@ class WalkPlan:
         step = self._steps[-1] if self._steps else None
         if step is None or key not in step.missing or key not in self._receipts:
             return
-        rows, scores = step.missing[key], self._receipts[key]
+        rows, receipt = step.missing[key], self._receipts[key]
+        scores = receipt.scores
         if len(scores) != len(rows):
             raise StageError.of(
                 f"receipt of unit {key}",
@@ -214,6 +221,8 @@ class WalkPlan:
         del step.missing[key]
         found = np.array([np.nan if score is None else score for score in scores], np.float64)
         step.scores[rows.start : rows.stop] = np.where(np.isfinite(found), found, np.nan)
+        for damaged in receipt.damaged.values():
+            step.damaged[np.asarray(damaged, np.int64) - step.first_row] = True
 
     def _open(self) -> list[SuperTile]:
         """Open squares of the last level, all of which are seen, and return the units of their children."""
@@ -223,8 +232,11 @@ class WalkPlan:
         tree, left = self.ground.tree, self.budget - len(self)
         limit = min(left, max(left // step.grid, tree.side**2))
         y, x = (np.ascontiguousarray(one) for one in (step.plan.tokens[:, 1:3] // step.plan.tokens[:, 3:]).T)
-        known = np.flatnonzero(~np.isnan(step.scores))
-        order = known[np.lexsort((codes_cpu(y, x)[known], -step.scores[known]))]
+        scores = step.scores.copy()
+        hidden = step.damaged & np.isnan(scores)
+        scores[hidden] = 0.0 if np.isnan(scores).all() else np.nanmedian(scores)
+        known = np.flatnonzero(~np.isnan(scores))
+        order = known[np.lexsort((codes_cpu(y, x)[known], -scores[known]))]
         cost = np.cumsum(tree.children[step.grid - 1][y[order], x[order]])
         chosen = order[: np.searchsorted(cost, limit, side="right")]
         if not len(chosen):
@@ -249,6 +261,7 @@ class WalkPlan:
                 plan=plan,
                 first_row=first_row,
                 scores=unknown,
+                damaged=np.zeros(n, np.bool_),
                 opened=np.zeros(n, np.bool_),
                 missing={unit.key: unit.rows for unit in units},
             )
