@@ -68,9 +68,13 @@ class TileEmbedder:
         """Return whether it has a tower of texts, as far as its name tells."""
         return has_text_tower(self.spec)
 
-    def stage(self, pyr: Pyramid) -> Stage:
-        """Return the encoder made for an image."""
-        return make_stage(make_stage(self.spec).for_image(pyr.info))
+    def stage(self, pyr: Pyramid, *, searched: Pyramid | None = None) -> Stage:
+        """Return the encoder made for an image, or for the one that is searched where both have the same samples.
+
+        A picture that was cut from a slide does not say in which light it was taken, and the slide does.
+        """
+        alike = searched is not None and _samples(searched) == _samples(pyr)
+        return make_stage(make_stage(self.spec).for_image((searched if searched and alike else pyr).info))
 
     def tiles(self, pyr: Pyramid) -> TileVectors:
         """Return the vectors of an image's tiles at a coarse level."""
@@ -83,13 +87,13 @@ class TileEmbedder:
         note = f"query: `{stage.contract.name}` was made for {own:g} um/px and sees {seen:.3g} um/px here"
         return TileVectors(vectors=found.vectors, known=found.known, cell_yx=found.cell_yx, notes=(*found.notes, note))
 
-    def place(self, pyr: Pyramid, where: Box | Path) -> Vectors:
+    def place(self, pyr: Pyramid, where: Box | Path, *, searched: Pyramid | None = None) -> Vectors:
         """Return the vectors `(k, d)` of the tiles in a box of level 0, or inside an outline, at the coarse level.
 
         A box smaller than a tile is seen by one tile around its centre; a larger one is covered by tiles that overlap
         as little as they must. The tiles lie where the box is, not on the grid of the image's tiles.
         """
-        stage = self.stage(pyr)
+        stage = self.stage(pyr, searched=searched)
         if isinstance(where, Path):
             found = self._vectors(pyr, self._plan(pyr, stage, str(where)), stage)
             if not found.known.any():
@@ -104,10 +108,10 @@ class TileEmbedder:
         corners = corners_of(where, pyr.info.shape, plan.level, stage.contract.px)
         return self._read(pyr, plan.level, corners, stage)
 
-    def picture(self, path: Path) -> Vectors:
+    def picture(self, path: Path, *, searched: Pyramid | None = None) -> Vectors:
         """Return the vector `(1, d)` of a whole picture: its central square, as one tile."""
         pyr = open_pyramid(str(path))
-        stage, shape = self.stage(pyr), pyr.info.shape
+        stage, shape = self.stage(pyr, searched=searched), pyr.info.shape
         edge = stage.contract.px
         if min(shape.yx) < edge:
             raise ConfigError.of(
@@ -164,6 +168,10 @@ class TileEmbedder:
             tile_yx=corners.astype(np.int64),
         )
         return np.asarray(stage(batch), np.float32)
+
+
+def _samples(pyr: Pyramid) -> tuple[object, ...]:
+    return pyr.dtype, pyr.kind, tuple(channel.name for channel in pyr.channels)
 
 
 def corners_of(box: Box, shape: Shape, level: PlanLevel, tile_px: int) -> npt.NDArray[np.int64]:

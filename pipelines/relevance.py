@@ -188,7 +188,7 @@ def _example(part: str, text: str) -> Example:
                 f"query `{text}`",
                 got=f"`{part}`",
                 expected="four whole numbers of level-0 pixels: first row, first column, height, width",
-                do='Write them with commas, such as query:"box=4096,0,512,512".',
+                do="Write them with commas, such as query:box=4096,0,512,512.",
             ) from error
         return Place(image=image, box=box) if image else box
     return Path(part.removeprefix(FILE)) if part.startswith(FILE) else part
@@ -200,7 +200,7 @@ def _query(argument: str | None, *, encoders: Sequence[EncoderChoice], where: st
             "term `query`",
             got="nothing behind it",
             expected="what to find",
-            do='Write query:"lymphocytes", query:"box=Y,X,HEIGHT,WIDTH" or query:"file=vectors.npy".',
+            do="Write query:lymphocytes, query:box=Y,X,HEIGHT,WIDTH or query:file=PATH.",
         )
     wanted, unwanted = examples_of(argument)
     words = [one for one in (*wanted, *unwanted) if isinstance(one, str)]

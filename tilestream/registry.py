@@ -113,7 +113,7 @@ def resolve(target: str, *, table: Mapping[str, str], group: str) -> Any:
     return found
 
 
-def unknown_name(target: str, names: Sequence[str]) -> ConfigError:
+def unknown_name(target: str, names: Sequence[str], *, hint: str = "") -> ConfigError:
     """Return the error for a name that nothing has.
 
     Parameters
@@ -122,6 +122,8 @@ def unknown_name(target: str, names: Sequence[str]) -> ConfigError:
         What was given.
     names : sequence of str
         What there is.
+    hint : str
+        What else may be meant, as a sentence.
 
     Returns
     -------
@@ -134,7 +136,7 @@ def unknown_name(target: str, names: Sequence[str]) -> ConfigError:
         f"`{target}`",
         got="an unknown name",
         expected=f"one of {list(names)} or `module:callable`",
-        do=f"{meant} the spelling, or give the module that holds it.",
+        do=f"{meant} the spelling, or give the module that holds it. {hint}".rstrip(),
     )
 
 

@@ -131,6 +131,16 @@ def test_examples_lie_in_files_and_on_other_images(tmp_path):
         assert (best(f'query:"{example}"', COLOURS) == RED).all()
 
 
+def test_examples_without_a_stated_light_are_seen_in_that_of_the_image(tmp_path):
+    """Handcrafted vectors of transmitted light are longer; a picture cut from a slide does not say what it shows."""
+    tifffile.imwrite(tmp_path / "picture.tif", np.full((40, 64, 3), (200, 20, 20), np.uint8), photometric="rgb")
+    slide = pyramid(mosaic(), modality="brightfield")
+    for example in ("file=picture.tif", "box=0,0,32,64@picture.tif"):
+        text = f'query:"{example}"'.replace("picture.tif", str(tmp_path / "picture.tif"))
+        found = relevance_of(text, encoders=(HANDCRAFTED,), normalise="none").maps(slide)["query"]
+        assert found.valid.any()
+
+
 def test_examples_are_read_from_text():
     assert examples_of("a, b; - c;box=1,2,3,4;-file=x.npy;box=1,2,3,4@s.svs") == (
         ("a, b", Box(y=1, x=2, height=3, width=4), Place(image="s.svs", box=Box(y=1, x=2, height=3, width=4))),

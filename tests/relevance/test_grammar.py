@@ -16,6 +16,10 @@ from tilestream.relevance import Entropy, Gradient, Relevance, TermText, parse_t
         ("query:'it\\'s':1", [("query", "it's", 1.0)]),
         ("query:nests of tumour", [("query", "nests of tumour", None)]),
         ('query:"12"', [("query", "12", None)]),
+        (
+            "query:box=0, 16,32,32;-box=9,9,4,4:2,entropy",
+            [("query", "box=0, 16,32,32;-box=9,9,4,4", 2.0), ("entropy", None, None)],
+        ),
         ("query:12", [("query", None, 12.0)]),
         ('query:"grade:3":4', [("query", "grade:3", 4.0)]),
         ("mask:https://host:8080/a.tif:0.3", [("mask", "https://host:8080/a.tif", 0.3)]),
@@ -49,9 +53,11 @@ def test_text_that_cannot_be_read(text, told):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("entrpy", "Did you mean `entropy`"),
+        ("entropy,entrpy", r"\['entropy'.*Did you mean `entropy`"),
         ("entrpy:x", "Did you mean `entropy`"),
         ("Entropy", "Did you mean `entropy`"),
+        ("entropy:0.5,1", "`0.5,1` behind it"),
+        ("mitoses, atypical", "quotes that the shell leaves"),
         ("entropy:x", "`x` behind it"),
         ("entropy:nan", "`nan` behind it"),
         ("entropy:-1", "at least 0"),

@@ -30,11 +30,11 @@ class Table:
     def tiles(self, pyr):
         return TileVectors(vectors=TILES, known=self.known, cell_yx=(10.0, 10.0), notes=("told",))
 
-    def place(self, pyr, where):
+    def place(self, pyr, where, *, searched=None):
         self.asked.append((pyr.info.shape.yx, where))
         return np.array([[2.0, 0, 0, 0], [0, 5, 0, 0]])
 
-    def picture(self, path):
+    def picture(self, path, *, searched=None):
         return np.array([[0, 0, 3.0, 0]])
 
     def texts(self, words):

@@ -17,8 +17,7 @@ Terms = Annotated[
     typer.Option(
         "--relevance",
         metavar="TERM[:WEIGHT],…",
-        help='What matters: entropy, gradient, residual, itti, mask:FILE, query:"words", scorer:FILE or '
-        "module:callable, with weights behind a colon.",
+        help=f"What matters: one or several of {less.TERMS}",
         rich_help_panel=opt.CHOICES,
     ),
 ]

@@ -14,6 +14,15 @@ if TYPE_CHECKING:
 
 PANEL = "Reading less"
 
+TERMS = (
+    "entropy, gradient, residual, itti, mask:FILE (mask:tissue), query:WHAT, scorer:FILE (see `train scorer`) "
+    "or module:callable, with weights behind a colon. WHAT is words, for an encoder that knows texts; "
+    "box=Y,X,HEIGHT,WIDTH, a place that shows it in pixels of level 0 (@IMAGE behind it: on that one); or file=PATH, a "
+    "picture, vectors (.npy) or an outline (.geojson). Several with ; between them, what is not wanted with - before "
+    """it, and words with a comma in quotes of their own: 'query:"mitoses, atypical; -fat"'."""
+)
+"""What `--relevance` takes, behind which one it takes by default."""
+
 Budget = Annotated[
     int | None,
     typer.Option(
@@ -28,8 +37,7 @@ RelevanceTerms = Annotated[
     typer.Option(
         "--relevance",
         metavar="TERM[:WEIGHT],…",
-        help='What matters, with --budget: entropy (default), gradient, residual, itti, mask:FILE, query:"words", '
-        "scorer:FILE or module:callable, with weights behind a colon.",
+        help=f"What matters, with --budget; entropy where nothing is said. One or several of {TERMS}",
         rich_help_panel=PANEL,
     ),
 ]
@@ -62,7 +70,7 @@ Progressive = Annotated[
         "--progressive",
         help="With --budget, decide level by level: coarse tiles are read, those that score highest are read more "
         "finely, and N counts all that are read. --relevance is then one term that scores a tile: entropy, "
-        'query:"words" or scorer:FILE.',
+        "query:WHAT or scorer:FILE.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -124,12 +132,17 @@ def token_choice(
             do="Leave one of them out.",
         )
     points, e0_px = _fixations(fovea or [])
+    if points:
+        from tilestream.fovea import Fovea
+
+        Fovea(fixations_yx=points, e0_px=1.0 if e0_px is None else e0_px)  # refuses what is wrong for any image
+    chosen = None if levels is None else _levels(levels)
     return TokenChoice(
         budget=budget,
         relevance=relevance,
         fixations_yx=points,
         e0_px=e0_px,
-        levels=None if levels is None else _levels(levels),
+        levels=chosen,
         is_progressive=progressive,
     )
 
@@ -162,12 +175,15 @@ def _fixations(texts: list[str]) -> tuple[tuple[tuple[float, float], ...], float
 
 
 def _levels(text: str) -> tuple[int, ...]:
+    from tilestream.plan.ground import listed_levels
+
     try:
-        return tuple(int(part) for part in text.split(","))
+        found = tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise ConfigError.of(
             "`--levels`", got=f"`{text}`", expected="whole numbers with commas", do="Write them as 0,2,4."
         ) from error
+    return listed_levels(found)[0]
 
 
 def require_tokens(config: EmbedConfig) -> None:

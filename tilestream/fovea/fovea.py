@@ -137,7 +137,7 @@ class Fovea:
                 swapped = "; y goes first" if 0 <= x <= shape.y and 0 <= y <= shape.x else ""
                 raise ConfigError.of(
                     "fixation of `Fovea`",
-                    got=f"y {y:g}, x {x:g}",
+                    got=f"y {y:.10g}, x {x:.10g}",
                     expected=f"y from 0 to {shape.y} and x from 0 to {shape.x}, in pixels of level 0{swapped}",
                     do="Look into the image.",
                 )

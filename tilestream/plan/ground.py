@@ -297,17 +297,40 @@ def _side(branching: int) -> int:
     return side
 
 
-def _listed(squares: Squares) -> tuple[tuple[int, ...], int]:
-    levels = tuple(sorted(int(level) for level in squares.levels or ()))
+def listed_levels(wanted: Sequence[int]) -> tuple[tuple[int, ...], int]:
+    """Return token levels that are asked for one by one, ascending, and the children of a node along an axis.
+
+    Parameters
+    ----------
+    wanted : sequence of int
+        In any order.
+
+    Returns
+    -------
+    levels : tuple of int
+        Ascending.
+    side : int
+        2 to the power of their distance; 2 for a single one.
+
+    Raises
+    ------
+    ConfigError
+        When there are none, one is there twice, or they are not evenly spaced.
+    """
+    levels = tuple(sorted(int(level) for level in wanted))
     gaps = {after - before for before, after in pairwise(levels)}
     if not levels or len(gaps) > 1 or 0 in gaps or levels[0] < 0 or levels[-1] > MOST_LEVEL:
         raise ConfigError.of(
             "`levels` (`--levels`)",
-            got=list(squares.levels or ()),
-            expected="different levels of at least 0, evenly spaced, such as 0, 2, 4",
+            got=list(wanted),
+            expected=f"different levels from 0 to {MOST_LEVEL}, evenly spaced, such as 0, 2, 4",
             do="Name the first, the last and all between at one distance.",
         )
-    side = 1 << (gaps.pop() if gaps else 1)
+    return levels, 1 << (gaps.pop() if gaps else 1)
+
+
+def _listed(squares: Squares) -> tuple[tuple[int, ...], int]:
+    levels, side = listed_levels(squares.levels or ())
     if squares.max_level is not None or squares.branching not in (None, side * side):
         raise ConfigError.of(
             "`levels` (`--levels`)",

@@ -3,13 +3,13 @@ r"""Terms and weights as text: what `--relevance` takes.
     terms     term {"," term}
     term      name [":" argument] [":" weight]
     name      `entropy`, `gradient`, `residual`, `itti`; `module:callable`; what the caller makes: `query`, `mask`, …
-    argument  text up to the next comma, or any text in " or ', with \ before such a sign inside
+    argument  text up to the next comma that no number follows, or any text in " or ', with \ before such a sign inside
     weight    a number
 
 `entropy`; `entropy:0.5,residual:0.25`; `query:"mitoses, atypical":0.5,entropy`; `mask:tissue.geojson`;
-`mypackage.scores:vessels:2`. Where no term has a weight, they are those of `Relevance`; where some have one, that of
-the others is 1. What follows the last colon of a term is its weight where it is a number, so an argument that ends
-with `:` and a number is put in quotes.
+`query:box=0,0,512,512` (shells take quotes away, and no name begins with a digit); `mypackage.scores:vessels:2`. Where
+no term has a weight, they are those of `Relevance`; where some have one, that of the others is 1. What follows the last
+colon of a term is its weight where it is a number, so an argument that ends with `:` and a number is put in quotes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ GROUP = "tilestream.relevance_terms"
 NEEDING = "mask", "query", "scorer"
 """Terms that need a file or a model, which whoever wires layers together makes."""
 
+_SHELL = """Words with commas need quotes that the shell leaves: 'query:"a, b"'."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NUMBER_NEXT = re.compile(r",\s*[+-]?\d")
 _QUOTES = "\"'"
 
 
@@ -134,10 +136,11 @@ def _made(term: TermText, makers: Mapping[str, Maker]) -> Term:
     except ConfigError as error:
         cause = error.__cause__
         no_module = isinstance(cause, ModuleNotFoundError) and cause.name == term.name
-        if "." in term.name or not no_module:
+        is_slip = no_module if term.argument is not None else cause is None
+        if "." in term.name or not is_slip:
             raise
         # `entrpy:x` may be a module, but is more likely a slip
-        raise unknown_name(term.name, sorted({*RELEVANCE_TERMS, *makers})) from error
+        raise unknown_name(term.name, sorted({*RELEVANCE_TERMS, *makers}), hint=_SHELL) from error
     made: Term = found() if isinstance(found, type) else found
     return made
 
@@ -153,7 +156,8 @@ def _term(fields: list[tuple[str, bool]], text: str) -> TermText:
         weight = float(rest.pop()[0])
     argument = ":".join(part for part, _ in rest) if rest else None
     if argument == "":
-        raise _bad(text, f"nothing behind `{name}:`", "an argument or a weight", "Leave the colon out.")
+        do = f"Write it behind `{name}:`, or leave the colon out."
+        raise _bad(text, f"nothing behind `{name}:`", "an argument or a weight", do)
     return TermText(name=name, argument=argument, weight=weight)
 
 
@@ -178,7 +182,7 @@ def _field(text: str, at: int) -> tuple[str, bool, int]:
     if at < len(text) and text[at] in _QUOTES:
         return _quoted(text, at)
     end = at
-    while end < len(text) and text[end] not in ",:":
+    while end < len(text) and text[end] != ":" and (text[end] != "," or _NUMBER_NEXT.match(text, end)):
         end += 1
     return text[at:end].strip(), False, end
 

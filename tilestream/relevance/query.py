@@ -70,11 +70,14 @@ class Embedder(Protocol):
     def tiles(self, pyr: Pyramid) -> TileVectors:
         """Return the vectors of an image's tiles at a coarse level."""
 
-    def place(self, pyr: Pyramid, where: Box | Path) -> Vectors:
-        """Return the vectors `(k, d)` of the tiles in a box of level 0, or inside an outline, at that coarse level."""
+    def place(self, pyr: Pyramid, where: Box | Path, *, searched: Pyramid | None = None) -> Vectors:
+        """Return the vectors `(k, d)` of the tiles in a box of level 0, or inside an outline, at that coarse level.
 
-    def picture(self, path: Path) -> Vectors:
-        """Return the vector `(1, d)` of a whole picture."""
+        With the image that is searched, where that is another one, they are what its tiles are compared with.
+        """
+
+    def picture(self, path: Path, *, searched: Pyramid | None = None) -> Vectors:
+        """Return the vector `(1, d)` of a whole picture, to compare tiles of the image that is searched with."""
 
     def texts(self, words: Sequence[str]) -> Vectors:
         """Return the vectors `(k, d)` of texts."""
@@ -198,9 +201,9 @@ class Query:
         if isinstance(example, Path) and is_vector_file(example):
             return read_vectors(example), False
         if isinstance(example, Path) and example.suffix.lower() not in OUTLINES:
-            return self.embedder.picture(example), False
+            return self.embedder.picture(example, searched=pyr), False
         if isinstance(example, Place):
-            return self.embedder.place(open_pyramid(example.image), example.box), True
+            return self.embedder.place(open_pyramid(example.image), example.box, searched=pyr), True
         if pyr is None:
             raise _refused(what, "no image that it lies on", "an image", "Give it: `query.vectors(pyr)`.")
         return self.embedder.place(pyr, example), True

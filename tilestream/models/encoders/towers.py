@@ -74,7 +74,7 @@ def image_only(name: str, words: Sequence[str]) -> ConfigError:
         got=f"encoder `{name}`, which knows images only",
         expected="one that was trained on images and texts together",
         do=f"Name such a one with --encoder: open_clip:NAME, or module:pair with `{IMAGES}` and `{TEXTS}`; or give "
-        'vectors that were made elsewhere, query:"file=FILE.npy", or a place, query:"box=Y,X,HEIGHT,WIDTH".',
+        "vectors that were made elsewhere, query:file=FILE.npy, or a place, query:box=Y,X,HEIGHT,WIDTH.",
     )
 
 
