@@ -5,6 +5,8 @@ try:
 except ImportError as error:
     raise ImportError("`tilestream.torch` needs torch: pip install -e '.[torch]'") from error
 
+from tilestream.models.scorer import Scorer as Scorer
+from tilestream.models.scorer import load_scorer as load_scorer
 from tilestream.torch.dataset import TileDataset as TileDataset
 from tilestream.torch.records import PlannedImage as PlannedImage
 from tilestream.torch.records import TileBatch as TileBatch
@@ -15,10 +17,12 @@ from tilestream.torch.train_scorer import train_scorer_on_bags as train_scorer_o
 
 __all__ = [
     "PlannedImage",
+    "Scorer",
     "ScorerBag",
     "ScorerSettings",
     "TileBatch",
     "TileDataset",
+    "load_scorer",
     "train_scorer",
     "train_scorer_on_bags",
 ]
