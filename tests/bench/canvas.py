@@ -1,9 +1,9 @@
 """Canvases of a gigapixel with digits that matter among many that do not, and a question for each 4096² of it.
 
-The ground is cloudy noise. In its cells of 128 px lie digits of 72 to 104 px, one in eleven cells; in two of three
+The ground is cloudy noise. In its cells of 128 px lie digits of 80 to 112 px, one in eleven cells; in two of three
 fields of 4096² one to three of them are of the two classes that matter. All digits are hatched, along y or along x,
 with a period of about two pixels: at half resolution that is gone. The question of a field is whether it holds digits
-that matter, and which way those are hatched. So where to look is seen from afar, as far as digits of 5 px can be told
+that matter, and which way those are hatched. So where to look is seen from afar, as far as digits of 6 px can be told
 apart, and the answer is in the finest pixels alone, as with glands and their nuclei, or fields and what grows there.
 
 Digits that matter and others are drawn from the same sizes, contrasts, hatchings and places; their histograms of ink
@@ -34,7 +34,7 @@ CONTRAST = (45.0, 75.0)
 PERIOD_PX = (2.1, 2.3)
 HATCH = 0.6
 """How much the hatching modulates the ink."""
-VARIANTS = {"train": 3, "tune": 4, "test": 3}
+VARIANTS = {"train": 4, "tune": 4, "test": 3}
 """Drawings of each digit."""
 GROUND = 110
 _PERIODS = (1536, 1875)
@@ -86,6 +86,8 @@ class Canvas:
     """Width in fields."""
     density: float = DENSITY
     """Share of cells with a digit that does not matter."""
+    most_targets: int = MOST_TARGETS
+    """Most digits that matter in a field; one at least, unless it has none."""
     all_classes: bool = False
     """Whether every digit is of any class, those that matter included: for training on labels of tiles."""
 
@@ -116,7 +118,7 @@ class Canvas:
         for row in range(self.rows):
             for column in range(self.columns):
                 answer = int(self.answers[row, column])
-                wanted = 0 if self.all_classes or answer == NONE else int(rng.integers(1, MOST_TARGETS + 1))
+                wanted = 0 if self.all_classes or answer == NONE else int(rng.integers(1, self.most_targets + 1))
                 others = int(rng.binomial(side * side, self.density))
                 cells = rng.choice(side * side, size=min(wanted + others, side * side), replace=False)
                 for index, cell in enumerate(cells):
@@ -139,7 +141,7 @@ class Canvas:
         else:
             digit = int(rng.choice([d for d in range(10) if d not in self.targets]))
         glyph = bank[digit][int(rng.integers(len(bank[digit])))]
-        room = CELL_PX - len(glyph.ink)
+        room = CELL_PX - glyph.edge
         state = int(rng.integers(1, 3))
         return Placed(
             glyph=glyph,
@@ -155,7 +157,7 @@ class Canvas:
     @property
     def ratio(self) -> float:
         """Return the share of the image that digits that matter cover, their boxes counted."""
-        return sum(len(p.glyph.ink) ** 2 for p in self.placed if p.matters) / (self.shape[0] * self.shape[1])
+        return sum(p.glyph.edge**2 for p in self.placed if p.matters) / (self.shape[0] * self.shape[1])
 
     def field_rows(self, row: int) -> Bytes:
         """Return one row of fields, `(4096, width)` grey levels."""
@@ -183,7 +185,7 @@ class Canvas:
 
 def _ink(out: Bytes, digit: Placed, y: int) -> None:
     """Draw a digit into a band."""
-    edge = len(digit.glyph.ink)
+    edge = digit.glyph.edge
     wave = 1 + HATCH * np.sin(2 * np.pi * np.arange(edge) / digit.period_px + digit.phase)
     hatch = wave[:, None] if digit.state == ALONG_Y else wave[None, :]
     part = out[y : y + edge, digit.x : digit.x + edge]

@@ -9,16 +9,18 @@ construction, a thin one as much as a fat zero.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-SIZES_PX = (72, 104)
+SIZES_PX = (80, 112)
 """Least and most edge of a drawing, both included."""
 TURN_DEGREES = 10.0
 """Most that a drawing is turned, either way."""
+DIGIT_PX, PAD_PX, MARGIN_PX = 8, 2, 0.4
+"""Edge of a digit, what is put around it to work on, and the margin that a drawing shows, in its pixels."""
 PAPER_SHARE, FULL_SHARE = 0.74, 0.80
 """Ranks below the first have no ink, those above the second all of it."""
 PARTS = ("train", "tune", "test")
@@ -30,14 +32,21 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Glyph:
-    """A drawing."""
+    """A drawing, made when its ink is first asked for."""
 
-    ink: Floats
-    """`(edge, edge)`, 0 to 1."""
     digit: int
     """What it shows, 0 to 9."""
     source: int
     """Number of the digit in the data set."""
+    edge: int
+    """Of the drawing, px."""
+    degrees: float
+    """By how much it is turned."""
+
+    @cached_property
+    def ink(self) -> Floats:
+        """Return `(edge, edge)`, 0 to 1."""
+        return draw(digits()[0][self.source], self.edge, degrees=self.degrees)
 
 
 @cache
@@ -85,17 +94,23 @@ def draw(image: Floats, edge: int, *, degrees: float = 0.0) -> Floats:
     ndarray of float32
         0 to 1; its sorted values are `ink_of(edge)`.
     """
-    padded = np.pad(image, 2)
+    turned = ndimage.rotate(np.pad(image, PAD_PX), degrees, reshape=False, order=3, mode="nearest")
     # ranks of flat paper would be noise: what is nearer to the strokes comes first
-    shape = ndimage.gaussian_filter(padded, 0.5) + 0.05 * ndimage.gaussian_filter(padded, 2.0)
-    offset = ((np.arange(edge) + 0.5) / edge - 0.5) * 8.8  # a margin of 0.4 px of the digit
-    y, x = np.meshgrid(offset, offset, indexing="ij")
-    turn = np.deg2rad(degrees)
-    at = np.stack([y * np.cos(turn) - x * np.sin(turn), y * np.sin(turn) + x * np.cos(turn)]) + 5.5
-    values = ndimage.map_coordinates(shape, at, order=3, mode="nearest")
+    shape = ndimage.gaussian_filter(turned, 0.5) + 0.05 * ndimage.gaussian_filter(turned, 2.0)
+    across = enlarging(edge)
+    values = across @ shape @ across.T
+    levels = np.rint((values - values.min()) / (np.ptp(values) + 1e-9) * 65535).astype(np.uint16)
     ink = np.empty(edge * edge, np.float32)
-    ink[np.argsort(values, axis=None, kind="stable")] = ink_of(edge)
+    ink[np.argsort(levels, axis=None, kind="stable")] = ink_of(edge)
     return ink.reshape(edge, edge)
+
+
+@cache
+def enlarging(edge: int) -> Floats:
+    """Return `(edge, 12)`: by it a row of a padded digit becomes one of a drawing, by cubic splines."""
+    at = ((np.arange(edge) + 0.5) / edge - 0.5) * (DIGIT_PX + 2 * MARGIN_PX) + (DIGIT_PX - 1) / 2 + PAD_PX
+    units = np.eye(DIGIT_PX + 2 * PAD_PX)
+    return np.stack([ndimage.map_coordinates(unit, at[None], order=3, mode="nearest") for unit in units], 1)
 
 
 @cache
@@ -105,7 +120,7 @@ def glyphs(seed: int, part: str, variants: int) -> tuple[tuple[Glyph, ...], ...]
     Sizes of a class are evenly spaced and dealt out at random: a few hundred sizes drawn for each class would differ
     between classes, and be used so often that it shows.
     """
-    images, classes = digits()
+    classes = digits()[1]
     rng = np.random.default_rng((seed, PARTS.index(part), variants))
     found = []
     for digit in range(10):
@@ -114,7 +129,7 @@ def glyphs(seed: int, part: str, variants: int) -> tuple[tuple[Glyph, ...], ...]
         turns = rng.uniform(-TURN_DEGREES, TURN_DEGREES, len(sources))
         found.append(
             tuple(
-                Glyph(ink=draw(images[source], int(edge), degrees=float(turn)), digit=digit, source=int(source))
+                Glyph(digit=digit, source=int(source), edge=int(edge), degrees=float(turn))
                 for source, edge, turn in zip(sources, edges, turns, strict=True)
             )
         )

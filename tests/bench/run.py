@@ -129,13 +129,17 @@ def main() -> None:
     unknown = set(options.names) - set(modules())
     if unknown:
         parser.error(f"no benchmark called {', '.join(sorted(unknown))}; there are: {', '.join(modules())}")
-    about, rows = facts(), []
+    about, rows, pictures = facts(), [], []
     for name in options.names or modules():
         start = time.perf_counter()
-        rows += importlib.import_module(f"tests.bench.bench_{name}").rows()
+        module = importlib.import_module(f"tests.bench.bench_{name}")
+        rows += module.rows()
+        pictures += module.draw(options.results) if hasattr(module, "draw") else []
         print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
     path = write(rows, about, options.results)
     print("\n" + path.read_text() + f"\nwritten to {path} and {path.with_suffix('.json').name}")
+    for picture in pictures:
+        print(f"drawn: {picture}")
     missed = [row["name"] for row in rows if row["ok"] is False]
     if missed:
         raise SystemExit(f"below the bar: {'; '.join(missed)}")

@@ -1,0 +1,50 @@
+"""What the digits are promised to show, on a small canvas with more of them, at 70 % of the bars."""
+
+import pytest
+
+from tests.bench.baselines import BUDGETS, FULL, LEARNED, THUMBNAIL, lattice
+from tests.bench.bench_digits import digits_rows, summary_of
+from tests.bench.digits_seed import Size
+from tests.bench.digits_table import Summary, markdown, write
+from tests.bench.test_ratios import SHARE
+
+pytest.importorskip("sklearn")
+SMALL = Size(test=(2, 2), tune=(2, 2), train=(2, 2), most_targets=20, epochs=4, scorer_epochs=8)
+
+
+@pytest.fixture(scope="module")
+def summary() -> Summary:
+    return summary_of([0], SMALL, processes=1)
+
+
+@pytest.mark.slow
+def test_bars_are_held(summary: Summary) -> None:
+    rows = [row for row in digits_rows(summary, share=SHARE) if row["ok"] is not None]
+    assert len(rows) == 4
+    assert [row for row in rows if not row["ok"]] == []
+
+
+@pytest.mark.slow
+def test_what_knows_nothing_finds_what_chance_finds(summary: Summary) -> None:
+    for share in BUDGETS:
+        for way in ("uniform", "random"):
+            assert abs(summary.of(way, share, "recall").mean - share) < 0.15
+        assert summary.of(LEARNED, share, "recall").mean > summary.of("entropy", share, "recall").mean
+    assert summary.of(FULL, 1.0, "pixels").mean == 1.0
+    assert summary.of(THUMBNAIL, 0.0, "pixels").mean < 0.005
+
+
+@pytest.mark.slow
+def test_table_and_plot_are_written(summary: Summary, tmp_path) -> None:
+    pytest.importorskip("matplotlib")
+    paths = write(summary, tmp_path / "results", "About.")
+    assert all(path.stat().st_size for path in paths)
+    assert markdown(summary).count("\n") == 1 + 2 + len(summary.ways) * len(BUDGETS)
+
+
+def test_a_lattice_spreads_any_number_of_cells() -> None:
+    scores = lattice((16, 16))
+    for count, apart in ((4, 8), (16, 4), (64, 2)):
+        chosen = scores >= sorted(scores.ravel())[-count]
+        blocks = chosen.reshape(16 // apart, apart, 16 // apart, apart).sum((1, 3))
+        assert (blocks == 1).all()
