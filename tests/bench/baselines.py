@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +19,21 @@ Term = Callable[[Pyramid], ScoreMap]
 
 BUDGETS = (0.01, 0.05, 0.10, 0.20)
 """Shares of the tiles of level 0."""
-LEARNED, FULL, THUMBNAIL = "learned scorer", "full pass", "thumbnail only"
+LEARNED, FROM_FIELDS = "learned scorer", "learned scorer, field labels"
+FULL, THUMBNAIL, STAGED = "full pass", "thumbnail only", "staged dropping"
 FLAT, TREE = "", ", quadtree"
 """What is added to the name of a way whose tiles are the best ones, or the leaves of a tree."""
 SALIENCY = ("entropy", "gradient", "residual", "itti")
 """Terms that know nothing of what is looked for."""
 
 
-def terms(scorer: Path, *, tile_px: int, seed: int) -> dict[str, Term]:
+def terms(scorers: Mapping[str, Path], *, tile_px: int, seed: int) -> dict[str, Term]:
     """Return what says where to look, by name.
 
     Parameters
     ----------
-    scorer : Path
-        A trained scorer.
+    scorers : Mapping
+        Files of trained scorers by name.
     tile_px : int
         Edge of the tiles that are chosen, in pixels of level 0.
     seed : int
@@ -43,7 +44,7 @@ def terms(scorer: Path, *, tile_px: int, seed: int) -> dict[str, Term]:
     dict
         Callables from an image to a map of scores.
     """
-    found: dict[str, Term] = {LEARNED: relevance_of(f"scorer:{scorer}")}
+    found: dict[str, Term] = {name: relevance_of(f"scorer:{file}") for name, file in scorers.items()}
     found |= {name: Relevance.of(name) for name in SALIENCY}
 
     def random(pyr: Pyramid) -> ScoreMap:
@@ -75,6 +76,11 @@ def tree_plan(pyr: Pyramid, relevance: Term | ScoreMap, *, share: float, tile_px
 
 
 PLANNERS = {FLAT: flat_plan, TREE: tree_plan}
+
+
+def planners_of(way: str) -> tuple[str, ...]:
+    """Return by which plans a way is tried."""
+    return (FLAT, TREE) if way == LEARNED else (FLAT,)
 
 
 def budget_of(pyr: Pyramid, share: float, tile_px: int) -> int:

@@ -1,9 +1,9 @@
 """Canvases of a gigapixel with digits that matter among many that do not, and a question for each 4096² of it.
 
-The ground is cloudy noise. In its cells of 128 px lie digits of 80 to 112 px, one in eleven cells; in two of three
+The ground is cloudy noise. In its cells of 128 px lie digits of 100 to 124 px, one in eleven cells; in two of three
 fields of 4096² one to three of them are of the two classes that matter. All digits are hatched, along y or along x,
 with a period of about two pixels: at half resolution that is gone. The question of a field is whether it holds digits
-that matter, and which way those are hatched. So where to look is seen from afar, as far as digits of 6 px can be told
+that matter, and which way those are hatched. So where to look is seen from afar, as far as digits of 7 px can be told
 apart, and the answer is in the finest pixels alone, as with glands and their nuclei, or fields and what grows there.
 
 Digits that matter and others are drawn from the same sizes, contrasts, hatchings and places; their histograms of ink
@@ -29,12 +29,12 @@ of digits that is blind to classes finds 0.4 of those that matter in a tenth of 
 MOST_TARGETS = 3
 NONE, ALONG_Y, ALONG_X = range(3)
 """Answers: no digit that matters, hatched along y, hatched along x."""
-CONTRAST = (45.0, 75.0)
+CONTRAST = (60.0, 95.0)
 """Least and most grey levels by which ink is brighter than the ground."""
 PERIOD_PX = (2.1, 2.3)
-HATCH = 0.6
+HATCH = 0.5
 """How much the hatching modulates the ink."""
-VARIANTS = {"train": 4, "tune": 4, "test": 3}
+VARIANTS = {"train": 6, "tune": 4, "test": 3}
 """Drawings of each digit."""
 GROUND = 110
 _PERIODS = (1536, 1875)
@@ -196,7 +196,7 @@ def _noise(period: int, rng: np.random.Generator) -> Bytes:
     """Return periodic noise of amplitude 1/f, stronger here and weaker there, with a little of a sensor's on top."""
     clouds = _filtered(rng, period, 1.0)
     strength = np.exp(0.5 * _filtered(rng, period, 2.0))
-    noise = 9 * clouds * strength + 2 * rng.standard_normal((period, period), np.float32)
+    noise = 8 * clouds * strength + 2 * rng.standard_normal((period, period), np.float32)
     half = GROUND / 2 - 1
     return np.rint(half * np.tanh(noise / half) + GROUND / 2).astype(np.uint8)
 

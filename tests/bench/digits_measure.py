@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tests.bench.baselines import BUDGETS, FLAT, FULL, LEARNED, PLANNERS, THUMBNAIL, TREE, Term, fine_tiles, terms
+from tests.bench.baselines import BUDGETS, FLAT, FULL, PLANNERS, STAGED, THUMBNAIL, Term, fine_tiles, planners_of, terms
 from tests.bench.canvas_file import BLOCK_PX
 from tests.bench.contestants import one_core
 from tests.bench.digits_answers import accuracy
 from tests.bench.digits_counted import Counted, CountedSource, Place
-from tests.bench.digits_reader import CELLS, Reader, cell_labels, evidence_of
-from tests.bench.digits_seed import Prepared, coarse_evidence, read_all, reader_of
+from tests.bench.digits_fields import dropping_order, longest_kept
+from tests.bench.digits_reader import CELLS, Reader, Seen, cell_labels, look_at
+from tests.bench.digits_seed import Prepared, coarse_evidence, read_all
 from tilestream.plan.tokenplan import TokenPlan
 from tilestream.pyramid.pyramid import Pyramid
 from tilestream.stream.batches import stream_tiles
@@ -73,9 +74,9 @@ class Bench:
         return cls(
             prepared=prepared,
             file=Counted(prepared.file),
-            reader=reader_of(prepared.weights),
+            reader=prepared.network("reader"),
             matters=labels.by_tile(labels.matters).sum((1, 2)).reshape(rows, columns),
-            ways=terms(prepared.scorer, tile_px=BLOCK_PX, seed=prepared.seed),
+            ways=terms(prepared.scorers, tile_px=BLOCK_PX, seed=prepared.seed),
         )
 
     def row(
@@ -105,10 +106,11 @@ def measure(prepared: Prepared) -> list[Measured]:
     try:
         with one_core():
             _warm_up(bench)
-            evidence, found = _full(bench)
-            found.append(_thumbnail(bench))
+            seen, full = _full(bench)
+            found = [full, _thumbnail(bench)]
             for name in bench.ways:
-                found += _way(bench, name, evidence)
+                found += _way(bench, name, seen.evidence)
+            found += _staged(bench, seen, full)
     finally:
         torch.set_num_threads(threads)
     return found
@@ -123,17 +125,32 @@ def _warm_up(bench: Bench) -> None:
     bench.file.path.read_bytes()
 
 
-def _full(bench: Bench) -> tuple[Floats, list[Measured]]:
+def _full(bench: Bench) -> tuple[Seen, Measured]:
     start = time.perf_counter()
     pyramid, source = bench.file.open()
-    evidence = read_all(pyramid, bench.reader, bench.prepared.test.targets)
+    seen = read_all(pyramid, bench.reader, bench.prepared.test.targets)
     seconds = time.perf_counter() - start
     everything = np.ones(bench.matters.shape, np.bool_)
-    return evidence, [bench.row(FULL, 1.0, evidence, everything, source.asked, seconds)]
+    return seen, bench.row(FULL, 1.0, seen.evidence, everything, source.asked, seconds)
+
+
+def _staged(bench: Bench, seen: Seen, full: Measured) -> list[Measured]:
+    """Return what staged dropping keeps of the tiles that the full pass has read: all are decoded for it."""
+    network = bench.prepared.network("staged")
+    start = time.perf_counter()
+    scores = dropping_order(network, seen.features)
+    seconds = (full.seconds or np.nan) + time.perf_counter() - start
+    blocks = [(0, int(iy), int(ix)) for iy, ix in np.ndindex(bench.matters.shape)]
+    return [
+        bench.row(
+            STAGED, share, seen.evidence, longest_kept(scores, share), blocks, seconds if share == TIMED else None
+        )
+        for share in BUDGETS
+    ]
 
 
 def _thumbnail(bench: Bench) -> Measured:
-    reader = reader_of(bench.prepared.thumbnail)
+    reader = bench.prepared.network("thumbnail")
     start = time.perf_counter()
     pyramid, source = bench.file.open()
     evidence = coarse_evidence(pyramid, reader, bench.prepared.test.targets)
@@ -148,7 +165,7 @@ def _way(bench: Bench, name: str, evidence: Floats) -> list[Measured]:
     pyramid, source = bench.file.open()
     scores = bench.ways[name](pyramid)
     looked = list(source.asked)
-    for planner in (FLAT, TREE) if name == LEARNED else (FLAT,):
+    for planner in planners_of(name):
         for share in BUDGETS:
             plan = PLANNERS[planner](pyramid, scores, share=share, tile_px=BLOCK_PX)
             read = fine_tiles(plan, bench.matters.shape)
@@ -177,7 +194,8 @@ def _look(bench: Bench, pyramid: Pyramid, plan: TokenPlan) -> Floats:
     for batch in stream_tiles(pyramid, plan, batch=64, reuse=True):
         if fine[batch.rows[0]]:
             at = batch.tile_yx // BLOCK_PX
-            found[at[:, 0], at[:, 1]] = evidence_of(bench.reader, batch.pixels, bench.prepared.test.targets)
+            seen = look_at(bench.reader, batch.pixels, bench.prepared.test.targets)
+            found[at[:, 0], at[:, 1]] = seen.evidence
     return found
 
 

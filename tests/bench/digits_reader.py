@@ -22,6 +22,8 @@ CELLS = BLOCK_PX // CELL_PX
 """Cells along the edge of a tile."""
 EMPTY = 10
 """Class of a cell without a digit."""
+FEATURES = 128
+"""Values that the last layer gives for a cell."""
 MEAN, SPREAD = 110.0, 25.0
 BATCH = 64
 
@@ -47,7 +49,7 @@ class Reader(nn.Module):
             nn.Conv2d(32, 64, 3, padding=1),
             nn.ReLU(),
         )
-        self.output = nn.Conv2d(128, EMPTY + 2, 1)
+        self.output = nn.Conv2d(FEATURES, EMPTY + 2, 1)
 
     def planes(self, tiles: Tensor) -> Tensor:
         """Return `(n, 3, 64, 64)`."""
@@ -58,14 +60,14 @@ class Reader(nn.Module):
             return F.avg_pool2d(found, edge // PLANE_PX)
         return F.interpolate(found, size=(PLANE_PX, PLANE_PX), mode="bilinear")
 
-    def read(self, planes: Tensor) -> Tensor:
-        """Return logits of planes."""
+    def pooled(self, planes: Tensor) -> Tensor:
+        """Return what there is in each cell of planes, at most and on average, `(n, 128, cells, cells)`."""
         maps = self.layers(planes)
-        return self.output(torch.cat([F.adaptive_max_pool2d(maps, CELLS), F.adaptive_avg_pool2d(maps, CELLS)], 1))
+        return torch.cat([F.adaptive_max_pool2d(maps, CELLS), F.adaptive_avg_pool2d(maps, CELLS)], 1)
 
     def forward(self, tiles: Tensor) -> Tensor:
         """Return logits of tiles."""
-        return self.read(self.planes(tiles))
+        return self.output(self.pooled(self.planes(tiles)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +132,7 @@ def train_reader(tiles: Bytes, labels: CellLabels, *, seed: int, epochs: int) ->
     order = torch.cat([torch.randperm(len(tiles)) for _ in range(epochs)])
     for step in range(steps):
         rows = order[step * BATCH : (step + 1) * BATCH]
-        logits = reader.read(planes[rows] * (0.9 + 0.2 * torch.rand(len(rows), 1, 1, 1)))
+        logits = reader.output(reader.pooled(planes[rows] * (0.9 + 0.2 * torch.rand(len(rows), 1, 1, 1))))
         here = states[rows] >= 0
         loss = F.cross_entropy(logits[:, : EMPTY + 1], classes[rows], weight=weight)
         loss = loss + F.binary_cross_entropy_with_logits(logits[:, EMPTY + 1][here], states[rows][here].float())
@@ -141,14 +143,23 @@ def train_reader(tiles: Bytes, labels: CellLabels, *, seed: int, epochs: int) ->
     return reader.eval()
 
 
-def evidence_of(reader: Reader, tiles: Bytes, targets: tuple[int, int]) -> Floats:
-    """Return `(n, 2)`: how much each tile speaks for digits that matter, hatched along y and along x.
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What the classifier says of tiles."""
 
-    It is -Σ log(1 - p) over the cells, p the probability of such a digit: evidence of tiles adds up to that of a field.
-    """
+    evidence: Floats
+    """`(…, 2)` how much each speaks for digits that matter, hatched along y and along x: -Σ log(1 - p) over its cells,
+    p the probability of such a digit. So evidence of tiles adds up to that of a field."""
+    features: Floats
+    """`(…, 128)` what the last layer saw, the largest of its cells."""
+
+
+def look_at(reader: Reader, tiles: Bytes, targets: tuple[int, int]) -> Seen:
+    """Return what the classifier says of tiles `(n, 1, edge, edge)`."""
     with torch.inference_mode():
-        logits = reader(torch.from_numpy(np.ascontiguousarray(tiles)))
+        pooled = reader.pooled(reader.planes(torch.from_numpy(np.ascontiguousarray(tiles))))
+        logits = reader.output(pooled)
         matters = logits[:, : EMPTY + 1].softmax(1)[:, list(targets)].sum(1)
         along_x = logits[:, EMPTY + 1].sigmoid()
         both = torch.stack([matters * (1 - along_x), matters * along_x], 1).clamp(max=1 - 1e-4)
-        return np.asarray((-torch.log1p(-both)).sum((2, 3)), np.float32)
+        return Seen(evidence=(-torch.log1p(-both)).sum((2, 3)).numpy(), features=pooled.amax((2, 3)).numpy())

@@ -6,7 +6,7 @@ canvas, and thresholds come from the tune canvas.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,30 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tests.bench.baselines import BUDGETS, FLAT, FULL, LEARNED, PLANNERS, THUMBNAIL, TREE, Term, fine_tiles, terms
+from tests.bench.baselines import (
+    BUDGETS,
+    FROM_FIELDS,
+    FULL,
+    LEARNED,
+    PLANNERS,
+    STAGED,
+    THUMBNAIL,
+    fine_tiles,
+    planners_of,
+    terms,
+)
 from tests.bench.canvas import MOST_TARGETS, Canvas
 from tests.bench.canvas_file import BLOCK_PX, write_canvas
 from tests.bench.digits_answers import best_threshold
-from tests.bench.digits_reader import CELLS, Reader, cell_labels, evidence_of, train_reader
+from tests.bench.digits_fields import (
+    FieldTransformer,
+    compose,
+    dropping_order,
+    longest_kept,
+    train_on_fields,
+    train_transformer,
+)
+from tests.bench.digits_reader import CELLS, FEATURES, Reader, Seen, cell_labels, look_at, train_reader
 from tilestream.plan.tiles import plan_tiles
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.stream.batches import stream_tiles
@@ -42,7 +61,7 @@ class Size:
 
     test: tuple[int, int] = (8, 8)
     """Rows and columns of the test canvas in fields of 4096²."""
-    tune: tuple[int, int] = (4, 8)
+    tune: tuple[int, int] = (6, 8)
     """Of the tune canvas."""
     train: tuple[int, int] = (4, 4)
     """Of the train canvas, in which every second cell holds a digit of any class."""
@@ -50,8 +69,12 @@ class Size:
     """Most digits that matter in a field of tune and test canvas."""
     epochs: int = 6
     """Of the classifier."""
-    scorer_epochs: int = 10
-    """Of the scorer."""
+    scorer_epochs: int = 12
+    """Of the scorer that learns from labels of tiles."""
+    fields: int = 120
+    """Fields whose answers the other one learns from; the transformer gets four times as many."""
+    field_epochs: int = 8
+    """Of these two."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,14 +87,19 @@ class Prepared:
     """The canvas that is asked about."""
     file: Path
     """It."""
-    scorer: Path
-    """Scorer of coarse tiles."""
-    weights: dict[str, Any]
-    """Of the classifier of fine tiles."""
-    thumbnail: dict[str, Any]
-    """Of the same network, trained on the coarse level."""
+    scorers: dict[str, Path]
+    """Scorers of coarse tiles by what they learned from."""
+    weights: dict[str, dict[str, Any]]
+    """Of the classifier of fine tiles, `reader`; of the same network trained on the coarse level, `thumbnail`; and of
+    the transformer that drops tokens, `staged`."""
     thresholds: dict[Choice, float]
     """Least evidence of a field for an answer other than none, chosen on the tune canvas for each way and budget."""
+
+    def network(self, name: str) -> Any:
+        """Return a trained network of `weights`."""
+        network = FieldTransformer() if name == "staged" else Reader()
+        network.load_state_dict(self.weights[name])
+        return network.eval()
 
 
 def prepare(seed: int, folder: Path, size: Size) -> Prepared:
@@ -110,38 +138,53 @@ def prepare(seed: int, folder: Path, size: Size) -> Prepared:
     )
     files = {c.part: write_canvas(folder / f"{c.part}-{seed}.tif", c, threads=1) for c in (train, tune, test)}
     known = open_pyramid(files["train"], cache_bytes=0)
-    labels = cell_labels(train)
-    reader = train_reader(_tiles(known, 0), labels, seed=seed, epochs=size.epochs)
-    coarse = train_reader(_tiles(known, COARSE), labels, seed=seed, epochs=size.epochs)
-    scorer = folder / f"scorer-{seed}.safetensors"
-    learn_where_to_look(known, train, seed=seed, epochs=size.scorer_epochs).save(scorer)
+    labels, fine, coarse = cell_labels(train), _tiles(known, 0), _tiles(known, COARSE)
+    reader = train_reader(fine, labels, seed=seed, epochs=size.epochs)
+    thumbnail = train_reader(coarse, labels, seed=seed, epochs=size.epochs)
+    seen = look_at_all(reader, fine, train.targets)
+    scorers = {name: folder / f"scorer-{seed}-{i}.safetensors" for i, name in enumerate((LEARNED, FROM_FIELDS))}
+    learn_where_to_look(known, train, seed=seed, epochs=size.scorer_epochs).save(scorers[LEARNED])
+    settings = {"seed": seed, "epochs": size.field_epochs, "k": 16, "held_out": 0.1}
+    few = compose(labels, count=size.fields, seed=seed)
+    train_on_fields(few, coarse, seen.evidence, settings=settings).save(scorers[FROM_FIELDS])
+    many = compose(labels, count=4 * size.fields, seed=seed)
+    transformer = train_transformer(many, seen.features, seed=seed, epochs=size.field_epochs)
     files["train"].unlink()
-    ways = terms(scorer, tile_px=BLOCK_PX, seed=seed)
-    return Prepared(
+    prepared = Prepared(
         seed=seed,
         test=replace(test),  # without its drawings
         file=files["test"],
-        scorer=scorer,
-        weights=reader.state_dict(),
-        thumbnail=coarse.state_dict(),
-        thresholds=_thresholds(open_pyramid(files["tune"], cache_bytes=0), tune, (reader, coarse), ways),
+        scorers=scorers,
+        weights={
+            "reader": reader.state_dict(),
+            "thumbnail": thumbnail.state_dict(),
+            "staged": transformer.state_dict(),
+        },
+        thresholds={},
     )
+    prepared.thresholds.update(_thresholds(open_pyramid(files["tune"], cache_bytes=0), tune, prepared))
+    files["tune"].unlink()
+    return prepared
 
 
-def _thresholds(
-    pyramid: Pyramid, tune: Canvas, readers: tuple[Reader, Reader], ways: Mapping[str, Term]
-) -> dict[Choice, float]:
-    evidence = read_all(pyramid, readers[0], tune.targets)
-    found: dict[Choice, float] = {(FULL, 1.0): best_threshold(evidence, tune.answers)}
-    found[THUMBNAIL, 0.0] = best_threshold(coarse_evidence(pyramid, readers[1], tune.targets), tune.answers)
-    for name, way in ways.items():
+def _thresholds(pyramid: Pyramid, tune: Canvas, prepared: Prepared) -> dict[Choice, float]:
+    seen = read_all(pyramid, prepared.network("reader"), tune.targets)
+    found: dict[Choice, float] = {}
+
+    def choose(way: str, share: float, read: npt.NDArray[np.bool_] | bool, evidence: Floats = seen.evidence) -> None:
+        found[way, share] = best_threshold(np.where(np.asarray(read)[..., None], evidence, 0), tune.answers)
+
+    choose(FULL, 1.0, True)
+    choose(THUMBNAIL, 0.0, True, coarse_evidence(pyramid, prepared.network("thumbnail"), tune.targets))
+    kept = dropping_order(prepared.network("staged"), seen.features)
+    for share in BUDGETS:
+        choose(STAGED, share, longest_kept(kept, share))
+    for name, way in terms(prepared.scorers, tile_px=BLOCK_PX, seed=prepared.seed).items():
         scores = way(pyramid)
-        for planner in (FLAT, TREE) if name == LEARNED else (FLAT,):
+        for planner in planners_of(name):
             for share in BUDGETS:
-                chosen = fine_tiles(
-                    PLANNERS[planner](pyramid, scores, share=share, tile_px=BLOCK_PX), evidence.shape[:2]
-                )
-                found[name + planner, share] = best_threshold(evidence * chosen[..., None], tune.answers)
+                plan = PLANNERS[planner](pyramid, scores, share=share, tile_px=BLOCK_PX)
+                choose(name + planner, share, fine_tiles(plan, seen.evidence.shape[:2]))
     return found
 
 
@@ -164,29 +207,34 @@ def learn_where_to_look(pyramid: Pyramid, canvas: Canvas, *, seed: int, epochs: 
     return train_scorer(np.concatenate(tiles), np.concatenate(labels), settings=settings, about=about)
 
 
-def reader_of(weights: dict[str, Any]) -> Reader:
-    """Return a trained classifier."""
-    reader = Reader()
-    reader.load_state_dict(weights)
-    return reader.eval()
+def look_at_all(reader: Reader, tiles: Bytes, targets: tuple[int, int]) -> Seen:
+    """Return what the classifier says of tiles, batch by batch."""
+    found = [look_at(reader, tiles[i : i + 64], targets) for i in range(0, len(tiles), 64)]
+    return Seen(
+        evidence=np.concatenate([one.evidence for one in found]),
+        features=np.concatenate([one.features for one in found]),
+    )
 
 
-def read_all(pyramid: Pyramid, reader: Reader, targets: tuple[int, int]) -> Floats:
-    """Return the evidence of all fine tiles, `(y, x, 2)`: the full pass."""
+def read_all(pyramid: Pyramid, reader: Reader, targets: tuple[int, int]) -> Seen:
+    """Return what all fine tiles say, `(y, x, …)`: the full pass."""
     plan = plan_tiles(pyramid, tile_px=BLOCK_PX, where="all")
-    found = np.zeros((*plan.grid.shape.yx, 2), np.float32)
+    grid = plan.grid.shape.yx
+    found = Seen(evidence=np.zeros((*grid, 2), np.float32), features=np.zeros((*grid, FEATURES), np.float32))
     for batch in stream_tiles(pyramid, plan, batch=64, reuse=True):
-        at = batch.tile_yx // BLOCK_PX
-        found[at[:, 0], at[:, 1]] = evidence_of(reader, batch.pixels, targets)
+        y, x = (batch.tile_yx // BLOCK_PX).T
+        seen = look_at(reader, batch.pixels, targets)
+        found.evidence[y, x], found.features[y, x] = seen.evidence, seen.features
     return found
 
 
 def coarse_evidence(pyramid: Pyramid, reader: Reader, targets: tuple[int, int]) -> Floats:
     """Return what the coarse level alone says of each tile, `(y, x, 2)`."""
     tiles = _tiles(pyramid, COARSE)
-    found = np.concatenate([evidence_of(reader, tiles[i : i + 64], targets) for i in range(0, len(tiles), 64)])
     edges = _edges(pyramid, COARSE)
-    return found.reshape(edges["height"] // TILE_PX, edges["width"] // TILE_PX, 2)
+    return look_at_all(reader, tiles, targets).evidence.reshape(
+        edges["height"] // TILE_PX, edges["width"] // TILE_PX, 2
+    )
 
 
 def _tiles(pyramid: Pyramid, level: int) -> Bytes:

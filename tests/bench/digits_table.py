@@ -9,18 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.bench.baselines import BUDGETS, FULL, LEARNED, THUMBNAIL, TREE
+from tests.bench.baselines import BUDGETS, FROM_FIELDS, FULL, LEARNED, STAGED, THUMBNAIL, TREE
 from tests.bench.digits_measure import TIMED, Measured
 
 SHOWN = {
     LEARNED: ("C3", "-"),
     LEARNED + TREE: ("C1", "--"),
+    FROM_FIELDS: ("C3", ":"),
     "entropy": ("C0", "-"),
     "gradient": ("C0", "--"),
     "residual": ("C2", "-"),
     "itti": ("C2", "--"),
     "uniform": ("0.3", "-"),
     "random": ("0.3", ":"),
+    STAGED: ("C5", "-"),
 }
 """Colour and line of each way in the plot."""
 
@@ -124,7 +126,7 @@ def plot(summary: Summary, path: Path) -> None:
     """Draw recall and accuracy over the share that is read, and the time that it takes."""
     from matplotlib.figure import Figure as Canvas
 
-    figure = Canvas(figsize=(13, 4.4), layout="constrained")
+    figure = Canvas(figsize=(13, 5), layout="constrained")
     recall, answers, cost = figure.subplots(1, 3)
     x = np.array(BUDGETS) * 100
     for way in summary.ways:
@@ -135,7 +137,7 @@ def plot(summary: Summary, path: Path) -> None:
             axes.errorbar(x, mean, sd, color=colour, linestyle=line, marker="o", markersize=3, capsize=2, label=way)
     recall.plot([0, 20], [0, 20], color="0.8", zorder=0, label="chance")
     recall.set(xlabel="fine tiles read, %", ylabel="digits that matter found, %", ylim=(0, 102))
-    recall.legend(fontsize=7, loc="center right")
+    figure.legend(*recall.get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8)
     for way, share, colour in ((FULL, 1.0, "k"), (THUMBNAIL, 0.0, "C4")):
         mean = summary.of(way, share, "accuracy").mean * 100
         answers.axhline(mean, color=colour, linewidth=1, linestyle="-.")
@@ -146,5 +148,5 @@ def plot(summary: Summary, path: Path) -> None:
     colours = ["k", *(SHOWN[way][0] for way in summary.ways)]
     cost.barh([way for way, _ in names], [one.mean for one in found], xerr=[one.sd for one in found], color=colours)
     cost.invert_yaxis()
-    cost.set(xlabel=f"seconds for a gigapixel, one core, {TIMED:.0%} of fine tiles")
+    cost.set(xlabel=f"seconds a canvas on one core, {TIMED:.0%} of fine tiles")
     figure.savefig(path, dpi=110, metadata={"Software": None})
