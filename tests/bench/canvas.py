@@ -29,7 +29,7 @@ of digits that is blind to classes finds 0.4 of those that matter in a tenth of 
 MOST_TARGETS = 3
 NONE, ALONG_Y, ALONG_X = range(3)
 """Answers: no digit that matters, hatched along y, hatched along x."""
-CONTRAST = (60.0, 95.0)
+CONTRAST = (50.0, 80.0)
 """Least and most grey levels by which ink is brighter than the ground."""
 PERIOD_PX = (2.1, 2.3)
 HATCH = 0.5
@@ -195,7 +195,7 @@ def _ink(out: Bytes, digit: Placed, y: int) -> None:
 def _noise(period: int, rng: np.random.Generator) -> Bytes:
     """Return periodic noise of amplitude 1/f, stronger here and weaker there, with a little of a sensor's on top."""
     clouds = _filtered(rng, period, 1.0)
-    strength = np.exp(0.5 * _filtered(rng, period, 2.0))
+    strength = np.exp(0.6 * _filtered(rng, period, 2.0))
     noise = 8 * clouds * strength + 2 * rng.standard_normal((period, period), np.float32)
     half = GROUND / 2 - 1
     return np.rint(half * np.tanh(noise / half) + GROUND / 2).astype(np.uint8)
