@@ -107,6 +107,8 @@ def test_a_head_of_other_vectors_is_refused(head, encoder, region, words):
         ({"weights": "b"}, "got tiles by `uni` with weights b, expected weights a, with which the features were made"),
         ({"mean": [0.0]}, r"with mean \[0.0\], expected mean \[0.5\]"),
         ({"mpp": 0.25}, "with mpp 0.25, expected mpp 0.5"),
+        ({"tokens": {"levels": None}}, "with levels all, expected levels the finest alone"),
+        ({"tokens": {"levels": [0]}}, None),
         ({"region_px": 512}, "with region_px 512, expected region_px 256"),
         ({"region": {"target": "vit"}}, "with region stage .'target': 'vit'.*expected region stage .'target': 'vit4k'"),
     ],
@@ -127,7 +129,12 @@ def test_a_head_is_for_tiles_as_it_was_trained_on(head, changed, words):
     choice = ChainChoice(region=f"{STAGES}:corner_weighted", slide="head", slide_params={"weights": str(head[1])})
     recipe = {
         "stages": {"uni": {"contract": contract}},
-        "plan": {"tile_px": 64, "mpp": changed.get("mpp", 0.5), "region_px": changed.get("region_px", 256)},
+        "plan": {
+            "tile_px": 64,
+            "mpp": changed.get("mpp", 0.5),
+            "region_px": changed.get("region_px", 256),
+            "tokens": changed.get("tokens"),
+        },
         "chains": {"uni": {"region": changed.get("region", above["region"])}},
     }
     chains = choose_chains({"uni": OTHER}, choice, tile_px=64)
