@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -45,20 +45,32 @@ class Cut(Protocol[P]):
 class Ending(Protocol):
     """Knows when all units of an image are done."""
 
-    def whole(self, sink: FeatureSink, receipts: Sequence[Receipt]) -> FeatureSink | None:
-        """Return what makes the store of an image with such receipts, None while units are missing."""
+    def whole(self, sink: FeatureSink, receipts: Mapping[str, Receipt]) -> Whole | None:
+        """Return what makes the store of an image with such receipts by key, None while units are missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whole:
+    """An image all units of which are done."""
+
+    sink: FeatureSink
+    """Makes its store."""
+    receipts: tuple[Receipt, ...]
+    """Of its units. There may be others: of tokens as they were when scores had come out otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AllUnits:
     """An image whose units are known from the start."""
 
-    units: int
-    """How many."""
+    keys: frozenset[str]
+    """Of all of them."""
 
-    def whole(self, sink: FeatureSink, receipts: Sequence[Receipt]) -> FeatureSink | None:
+    def whole(self, sink: FeatureSink, receipts: Mapping[str, Receipt]) -> Whole | None:
         """Return the sink as it is once each has a receipt."""
-        return sink if len(receipts) >= self.units else None
+        if not self.keys <= receipts.keys():
+            return None
+        return Whole(sink=sink, receipts=tuple(receipts[key] for key in sorted(self.keys)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +148,12 @@ class TileCut:
             where=plan.where,
             is_listed=plan.is_listed,
         )
-        return Kept(facts=facts, ending=AllUnits(units=plan.units), selection=plan.selection, notes=plan.notes)
+        return Kept(
+            facts=facts,
+            ending=AllUnits(keys=frozenset(unit.key for unit in plan.start())),
+            selection=plan.selection,
+            notes=plan.notes,
+        )
 
     def alike(self, plan: TilePlan) -> list[TilePlan]:
         """Return the plan itself."""

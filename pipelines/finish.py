@@ -86,13 +86,15 @@ class FinishImage:
 
     def _finish(self) -> Mapping[str, Any] | Again:
         started = time.perf_counter()
-        receipts = list(self.journal.receipts().values())
+        receipts = self.journal.receipts()
         places = Places.of(self.out, self.key)
         require_unchanged(self.stamps)
-        sink = self.ending.whole(self.sink, receipts)
-        if sink is None:  # receipts were removed by hand, or by a run that begins anew
+        whole = self.ending.whole(self.sink, receipts)
+        if whole is None:  # receipts were removed by hand, or by a run that begins anew
             return Again(keys=("some super-tiles",))
-        return replace(self, sink=sink)._finish_whole(receipts, places, started)
+        if others := receipts.keys() - {receipt.key for receipt in whole.receipts}:
+            self.journal.reopen(others)
+        return replace(self, sink=whole.sink)._finish_whole(whole.receipts, places, started)
 
     def _finish_whole(self, receipts: Sequence[Receipt], places: Places, started: float) -> Mapping[str, Any] | Again:
         require_a_result(receipts)

@@ -134,7 +134,7 @@ class TokenCut:
         """Return what the store has to know of a plan."""
         return Kept(
             facts=facts_of(plan),
-            ending=AllUnits(units=plan.units),
+            ending=AllUnits(keys=frozenset(unit.key for unit in plan.start())),
             selection=plan.selection,
             scalars=(*SCALARS, "relevance"),
             opened=np.asarray(~plan.is_leaf, np.uint8),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tilestream.errors import ConfigError
-from tilestream.pipelines.cutting import ENTROPY, Kept
+from tilestream.pipelines.cutting import ENTROPY, Kept, Whole
 from tilestream.pipelines.encoders import EncoderChoice, Encoders
 from tilestream.pipelines.relevance import relevance_of, scoring_spec
 from tilestream.pipelines.tokens import (
@@ -172,24 +172,27 @@ class WalkEnding:
     walk: WalkPlan
     """The plan."""
 
-    def whole(self, sink: FeatureSink, receipts: Sequence[Receipt]) -> FeatureSink | None:
+    def whole(self, sink: FeatureSink, receipts: Mapping[str, Receipt]) -> Whole | None:
         """Return what makes the store of the tokens that receipts tell of, None while they open some more.
 
         Parameters
         ----------
         sink : FeatureSink
             As the run has begun with it.
-        receipts : sequence of Receipt
-            Those that are there.
+        receipts : Mapping
+            Those that are there, by key.
 
         Returns
         -------
-        FeatureSink or None
-            It knows the number of tokens by level, and which of them were opened.
+        Whole or None
+            Its sink knows the number of tokens by level, and which of them were opened.
         """
-        walk = replace(self.walk).replay(receipts)
+        walk = replace(self.walk).replay(receipts.values())
         if not walk.is_complete:
             return None
         facts = facts_of(walk.walked())
         plan = replace(sink.plan, rows=len(walk), depths=facts.depths)
-        return replace(sink, plan=plan, opened=np.asarray(walk.opened, np.uint8))
+        return Whole(
+            sink=replace(sink, plan=plan, opened=np.asarray(walk.opened, np.uint8)),
+            receipts=tuple(receipts[key] for key in sorted(walk.keys)),
+        )

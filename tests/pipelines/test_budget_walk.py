@@ -12,12 +12,14 @@ import pytest
 import tifffile
 import xarray as xr
 
+from tests.pipelines import bags
 from tests.pipelines.conftest import Embed, Run, run_embed_command
 from tilestream.cache.blocks import forget_blocks
 from tilestream.pipelines import walks
 from tilestream.pipelines.encoder import encoder_spec
 from tilestream.pyramid import keeping
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
+from tilestream.sinks.features import FeatureSink
 from tilestream.types import Array, Block, Level, Region
 
 BUDGET = 60
@@ -95,9 +97,8 @@ def test_only_what_was_opened_is_decoded(four_images: Path, run: Run, decoded: d
     assert all(row["pixels_decoded"].get(level, 0) >= pixels for level, pixels in by_level.items())
 
 
-@pytest.mark.parametrize("key", KEYS)
-def test_children_lie_under_what_is_opened(run: Run, key: str) -> None:
-    tile = tiles(run, key)
+def require_a_walk(tile: xr.Dataset) -> None:
+    """Check that tokens lie under opened ones, which scored best on their level."""
     edges = np.rint(tile["size"].values / tile["size"].values.min()).astype(int)
     at = np.stack([tile.y.values, tile.x.values], 1)
     opened = {(edge, *yx) for edge, yx, is_open in zip(edges, at.tolist(), tile.opened.values, strict=True) if is_open}
@@ -117,7 +118,13 @@ def test_children_lie_under_what_is_opened(run: Run, key: str) -> None:
         is_open = tile.opened.values[here] > 0
         if is_open.any() and not is_open.all():
             assert score[here][is_open].min() >= np.nanmax(score[here][~is_open])
-    np.testing.assert_array_equal(score, tile.entropy.values)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_children_lie_under_what_is_opened(run: Run, key: str) -> None:
+    tile = tiles(run, key)
+    require_a_walk(tile)
+    np.testing.assert_array_equal(tile.relevance.values, tile.entropy.values)
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -169,16 +176,38 @@ def scored_by(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_scorer_leads_the_walk(four_images: Path, embed: Embed, monkeypatch: pytest.MonkeyPatch) -> None:
     scored_by("mean_score", monkeypatch)
-    run = embed(four_images / "slide1.svs", *OPTIONS, "--relevance", "entropy")
+    run = embed(four_images / "slide1.svs", *OPTIONS, "--super-tile", 64, "--relevance", "entropy")
     tile = tiles(run, "slide1.svs")
     assert tile.relevance.values.min() > 1
     assert tile.opened.values.any()
     assert "relevance" in run.rows["slide1.svs"]["seconds"]
 
 
+def test_scores_that_come_out_otherwise_make_another_walk(
+    four_images: Path, embed: Embed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an interrupted walk has left was decided by another machine, and all parts but the finest are lost."""
+    scored_by("rounded_score", monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(FeatureSink, "finish", lambda *_: 1 / 0)
+        begun = embed(four_images / "slide1.svs", *OPTIONS, "--super-tile", 64, "--relevance", "entropy")
+    assert begun.exit_code == 3
+    journal = begun.out / "receipts" / "slide1.svs"
+    for part in sorted((journal / "parts").iterdir())[:-1]:
+        part.unlink()
+    monkeypatch.setattr(bags.Rounding, "sign", -1.0)
+    run = embed(four_images / "slide1.svs", *OPTIONS, "--super-tile", 64, "--relevance", "entropy")
+    assert run.exit_code == 0, run.rows
+    tile = tiles(run, "slide1.svs")
+    require_a_walk(tile)
+    finest = tile["size"].values == tile["size"].values.min()
+    assert (tile.relevance.values[~finest] < 0).all()
+    assert not [path.name for path in journal.iterdir() if path.name.startswith(("T", "parts"))]
+
+
 def test_tiles_without_a_score_stay_closed(four_images: Path, embed: Embed, monkeypatch: pytest.MonkeyPatch) -> None:
     scored_by("some_nan", monkeypatch)
-    run = embed(four_images / "slide1.svs", *OPTIONS, "--relevance", "entropy")
+    run = embed(four_images / "slide1.svs", *OPTIONS, "--super-tile", 64, "--relevance", "entropy")
     tile = tiles(run, "slide1.svs")
     unknown = np.isnan(tile.relevance.values)
     assert unknown.any()
@@ -192,7 +221,7 @@ def test_what_is_no_scorer_is_refused(
     name: str, said: str, four_images: Path, embed: Embed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored_by(name, monkeypatch)
-    run = embed(four_images / "slide1.svs", *OPTIONS, "--relevance", "entropy")
+    run = embed(four_images / "slide1.svs", *OPTIONS, "--super-tile", 64, "--relevance", "entropy")
     assert run.exit_code == 3
     assert said in run.rows["slide1.svs"]["reason"]
 

@@ -51,6 +51,12 @@ class CountedPlan:
 
 
 @dataclass(frozen=True)
+class StuckPlan(CountedPlan):
+    def after(self, receipt: Receipt) -> Iterator[SuperTile]:
+        raise StageError.of(f"receipt of unit {receipt.key}", got="x", expected="y", do="Try.")
+
+
+@dataclass(frozen=True)
 class LoggedWork:
     journal: Journal
     fail_at: int | None = None
@@ -136,6 +142,16 @@ def test_units_opened_by_a_receipt_run_after_it(client: Client, tmp_path: Path) 
     keys = [event.receipt.key for event in run(client, FakeJob("a", tmp_path, plan)) if event.receipt is not None]
     assert sorted(keys) == ["L0-y0-x0", "L0-y0-x1", "L0-y0-x2", "L0-y0-x3"]
     assert keys.index("L0-y0-x1") < keys.index("L0-y0-x2") < keys.index("L0-y0-x3")
+
+
+def test_a_plan_that_cannot_go_on_with_a_receipt_fails_its_image_alone(client: Client, tmp_path: Path) -> None:
+    jobs = [FakeJob("stuck", tmp_path, StuckPlan(20)), FakeJob("good", tmp_path, CountedPlan(9))]
+    for _ in range(2):  # once with new receipts, once with those that lie there
+        ended = {event.job.key: event for event in run(client, *jobs) if event.kind in ("finished", "failed")}
+        assert ended["good"].kind == "finished"
+        failure = ended["stuck"].failure
+        assert failure is not None
+        assert failure.reason.startswith("receipt of unit L0-y0-x")
 
 
 def test_what_the_last_finished_unit_opens_is_done_too(client: Client, tmp_path: Path) -> None:

@@ -60,6 +60,8 @@ class _Step:
     """`(n,)` whether the children of a token are tokens."""
     missing: dict[str, range]
     """Own rows of each unit that has no receipt yet."""
+    keys: frozenset[str]
+    """Of all its units."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -115,6 +117,11 @@ class WalkPlan:
     def units(self) -> int:
         """Return the number of units known so far."""
         return sum(step.plan.units for step in self._steps)
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Return the keys of the units known so far."""
+        return frozenset().union(*(step.keys for step in self._steps))
 
     @property
     def is_complete(self) -> bool:
@@ -254,7 +261,9 @@ class WalkPlan:
         n = len(tokens)
         unknown = np.full(n, np.nan)
         plan = self.ground.plan(tokens, is_leaf=np.ones(n, np.bool_), scores=unknown.astype(np.float32))
-        units = list(replace(plan, begin_at=self.begin_at).start())
+        own = list(replace(plan, begin_at=self.begin_at).start())
+        units = [replace(unit, plan=self.digest, first_row=first_row + unit.first_row, known={}) for unit in own]
+        missing = {unit.key: part.rows for unit, part in zip(units, own, strict=True)}
         self._steps.append(
             _Step(
                 grid=grid,
@@ -263,10 +272,11 @@ class WalkPlan:
                 scores=unknown,
                 damaged=np.zeros(n, np.bool_),
                 opened=np.zeros(n, np.bool_),
-                missing={unit.key: unit.rows for unit in units},
+                missing=missing,
+                keys=frozenset(missing),
             )
         )
-        return [replace(unit, plan=self.digest, first_row=first_row + unit.first_row, known={}) for unit in units]
+        return units
 
 
 def plan_walk(  # noqa: PLR0913 - the public call: each option of a plan is one keyword

@@ -172,7 +172,7 @@ class FeatureSink:
             if self.root.exists():
                 check_replaceable(self.root, replace=self.replace)
             self._assemble(expected, content)
-        remove_parts(self.work, expected)
+        remove_parts(self.work)
 
     def lost(self, receipts: Iterable[Receipt]) -> tuple[str, ...]:
         """Return the keys of the super-tiles whose parts are missing or altered while the store still needs them.

@@ -138,22 +138,18 @@ def lost_parts(work: Path, expected: Mapping[str, str]) -> frozenset[str]:
     return frozenset(lost)
 
 
-def remove_parts(work: Path, expected: Mapping[str, str]) -> None:
-    """Remove the parts, half-written ones of killed workers, and the folder when nothing else is in it.
+def remove_parts(work: Path) -> None:
+    """Remove all parts, half-written ones of killed workers, and the folder when nothing else is in it.
 
     Parameters
     ----------
     work : Path
         Folder of the parts.
-    expected : Mapping
-        Names of the parts.
     """
     if not work.is_dir():
         return
     with explained(work):
-        for name in expected:
-            (work / name).unlink(missing_ok=True)
-        for path in work.glob(f".*{PARTIAL_SUFFIX}"):
+        for path in (*work.glob(f"{_PREFIX}*"), *work.glob(f".*{PARTIAL_SUFFIX}")):
             path.unlink(missing_ok=True)
         if not any(work.iterdir()):
             work.rmdir()

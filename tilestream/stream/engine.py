@@ -13,6 +13,7 @@ from typing import Any
 import dask
 from distributed import Client, Future
 
+from tilestream.errors import TilestreamError
 from tilestream.stream import halt
 from tilestream.stream.events import Event, Job, Prepared, Ready
 from tilestream.stream.interrupts import Interrupts, held_back
@@ -219,10 +220,14 @@ class Engine:
             self._submit(replace(task, is_alone=True))
 
     def _submit_next(self) -> bool:
-        for running in self._running:  # oldest first, so that images finish one after the other
+        for running in list(self._running):  # oldest first, so that images finish one after the other
             if running.prepared is None or running.is_over:
                 continue
-            units = running.next_units(self.threads)
+            try:
+                units = running.next_units(self.threads)
+            except TilestreamError as error:  # receipts of an earlier run that the plan cannot go on with
+                self._end(running, "failed", failure=Failure(reason=str(error)))
+                continue
             if units:
                 self._submit(_Task(running, "unit", running.work, units))
                 return True
@@ -284,7 +289,7 @@ class Engine:
         for unit, result in zip(task.units, turn.results, strict=False):
             if isinstance(result, Failure):
                 self._end(running, "failed", failure=result)
-            else:
+            elif running in self._running:
                 self._receive(running, unit, result)
 
     def _suspect(self, task: _Task, lost: Lost) -> None:
@@ -315,7 +320,11 @@ class Engine:
             return
         receipt = result.receipt if isinstance(result, Found) else result
         reused = (receipt,) if isinstance(result, Found) else ()
-        running.opened.extend(self._plan(running).after(receipt))
+        try:
+            running.opened.extend(self._plan(running).after(receipt))
+        except TilestreamError as error:
+            self._end(running, "failed", failure=Failure(reason=str(error)))
+            return
         self._on_event(Event(job=running.job, kind="unit", receipt=receipt, reused=reused))
 
     def _start(self, running: Running, result: Any) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from fractions import Fraction
 from functools import cached_property
+from hashlib import blake2b
 from typing import Protocol
 
 import numpy as np
@@ -67,9 +68,16 @@ class SuperTile:
 
     @property
     def key(self) -> str:
-        """Return the name of the unit, unique in its plan."""
-        level = f"L{self.level.stored}" if self.depth is None else f"T{self.depth}"
-        return f"{level}-y{self.iy}-x{self.ix}"
+        """Return the name of the unit, unique in its plan.
+
+        Tokens follow from scores, which another machine may round otherwise. So their units are named by their rows and
+        places too: a receipt of a unit that has come out otherwise is the receipt of another one.
+        """
+        if self.depth is None:
+            return f"L{self.level.stored}-y{self.iy}-x{self.ix}"
+        known = blake2b(self.first_row.to_bytes(8, "little"), digest_size=4)
+        known.update(self.tile_yx.astype("<i8").tobytes())
+        return f"T{self.depth}-y{self.iy}-x{self.ix}-{known.hexdigest()}"
 
     @property
     def rows(self) -> range:
