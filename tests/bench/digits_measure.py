@@ -99,13 +99,18 @@ class Bench:
         )
 
 
-def measure(prepared: Prepared) -> list[Measured]:
-    """Return what all ways find on the test canvas of a seed; takes one core."""
+def measure(prepared: Prepared, *, is_first: bool = True) -> list[Measured]:
+    """Return what all ways find on the test canvas of a seed; takes one core.
+
+    The first one of a process tries all ways once before: what is compiled at its first use is no matter of a way.
+    """
     bench, threads = Bench.of(prepared), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with one_core():
-            _warm_up(bench)
+            bench.file.path.read_bytes()  # no way waits for the disk
+            if is_first:
+                _warm_up(bench)
             seen, full = _full(bench)
             found = [full, _thumbnail(bench)]
             for name in bench.ways:
@@ -117,12 +122,11 @@ def measure(prepared: Prepared) -> list[Measured]:
 
 
 def _warm_up(bench: Bench) -> None:
-    """Compile what is compiled at its first use, and touch the file, so that the first way does not pay for all."""
+    """Compile what is compiled at its first use."""
     pyramid, _ = bench.file.open()
     for term in bench.ways.values():
         plan = PLANNERS[FLAT](pyramid, term, share=4 / bench.matters.size, tile_px=BLOCK_PX)
         _look(bench, pyramid, plan)
-    bench.file.path.read_bytes()
 
 
 def _full(bench: Bench) -> tuple[Seen, Measured]:

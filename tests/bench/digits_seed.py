@@ -68,14 +68,14 @@ class Size:
     most_targets: int = MOST_TARGETS
     """Most digits that matter in a field of tune and test canvas."""
     epochs: int = 6
-    """Of the classifier."""
+    """Of the classifier; half as many of the one of the coarse level."""
     scorer_epochs: int = 6
     """Of the scorer that learns from labels of tiles; with more it knows its 900 digits better, and others less, as was
     seen on canvases of other seeds."""
     fields: int = 120
     """Fields whose answers the other one learns from; the transformer gets four times as many."""
     field_epochs: int = 8
-    """Of these two."""
+    """Of that scorer; half as many of the transformer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +141,7 @@ def prepare(seed: int, folder: Path, size: Size) -> Prepared:
     known = open_pyramid(files["train"], cache_bytes=0)
     labels, fine, coarse = cell_labels(train), _tiles(known, 0), _tiles(known, COARSE)
     reader = train_reader(fine, labels, seed=seed, epochs=size.epochs)
-    thumbnail = train_reader(coarse, labels, seed=seed, epochs=size.epochs)
+    thumbnail = train_reader(coarse, labels, seed=seed, epochs=-(-size.epochs // 2))
     seen = look_at_all(reader, fine, train.targets)
     scorers = {name: folder / f"scorer-{seed}-{i}.safetensors" for i, name in enumerate((LEARNED, FROM_FIELDS))}
     learn_where_to_look(known, train, seed=seed, epochs=size.scorer_epochs).save(scorers[LEARNED])
@@ -149,7 +149,7 @@ def prepare(seed: int, folder: Path, size: Size) -> Prepared:
     few = compose(labels, count=size.fields, seed=seed)
     train_on_fields(few, coarse, seen.evidence, settings=settings).save(scorers[FROM_FIELDS])
     many = compose(labels, count=4 * size.fields, seed=seed)
-    transformer = train_transformer(many, seen.features, seed=seed, epochs=size.field_epochs)
+    transformer = train_transformer(many, seen.features, seed=seed, epochs=-(-size.field_epochs // 2))
     files["train"].unlink()
     prepared = Prepared(
         seed=seed,
