@@ -1,7 +1,7 @@
 """Does reading a tenth of the pixels give the answers of all of them? Digits on canvases of a gigapixel, five seeds.
 
 The question, the canvases and what is fair about them: `tests.bench.canvas`. All ways of choosing tiles share one
-classifier of fine tiles; each has its own threshold, from the tune canvas.
+classifier of fine tiles and one rule of answering, chosen by the full pass on a tune canvas.
 """
 
 from __future__ import annotations

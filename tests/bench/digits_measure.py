@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -90,9 +90,7 @@ class Bench:
             way=way,
             share=share,
             recall=float(self.matters[read].sum() / self.matters.sum()),
-            accuracy=accuracy(evidence * read[..., None], prepared.thresholds[way, share], prepared.test.answers)
-            if way != THUMBNAIL
-            else accuracy(evidence, prepared.thresholds[way, share], prepared.test.answers),
+            accuracy=accuracy(evidence * read[..., None], prepared.thresholds[FULL], prepared.test.answers),
             pixels=len(blocks) / self.matters.size,
             bytes_read=self.file.bytes_of(blocks),
             seconds=seconds,
@@ -160,7 +158,10 @@ def _thumbnail(bench: Bench) -> Measured:
     evidence = coarse_evidence(pyramid, reader, bench.prepared.test.targets)
     seconds = time.perf_counter() - start
     nothing = np.zeros(bench.matters.shape, np.bool_)
-    return bench.row(THUMBNAIL, 0.0, evidence, nothing, source.asked, seconds)
+    found = bench.row(THUMBNAIL, 0.0, evidence, nothing, source.asked, seconds)
+    return replace(
+        found, accuracy=accuracy(evidence, bench.prepared.thresholds[THUMBNAIL], bench.prepared.test.answers)
+    )
 
 
 def _way(bench: Bench, name: str, evidence: Floats) -> list[Measured]:

@@ -15,29 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tests.bench.baselines import (
-    BUDGETS,
-    FROM_FIELDS,
-    FULL,
-    LEARNED,
-    PLANNERS,
-    STAGED,
-    THUMBNAIL,
-    fine_tiles,
-    planners_of,
-    terms,
-)
+from tests.bench.baselines import FROM_FIELDS, FULL, LEARNED, THUMBNAIL
 from tests.bench.canvas import MOST_TARGETS, Canvas
 from tests.bench.canvas_file import BLOCK_PX, write_canvas
 from tests.bench.digits_answers import best_threshold
-from tests.bench.digits_fields import (
-    FieldTransformer,
-    compose,
-    dropping_order,
-    longest_kept,
-    train_on_fields,
-    train_transformer,
-)
+from tests.bench.digits_fields import FieldTransformer, compose, train_on_fields, train_transformer
 from tests.bench.digits_reader import CELLS, FEATURES, Reader, Seen, cell_labels, look_at, train_reader
 from tilestream.plan.tiles import plan_tiles
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
@@ -45,8 +27,6 @@ from tilestream.stream.batches import stream_tiles
 from tilestream.torch import ScorerSettings, train_scorer
 from tilestream.types import Box
 
-Choice = tuple[str, float]
-"""Name of a way to choose tiles, and the share that is read."""
 COARSE = 4
 """Level of the coarse look: a sixteenth, 0.4 % of the pixels."""
 TILE_PX = BLOCK_PX >> COARSE
@@ -93,8 +73,9 @@ class Prepared:
     weights: dict[str, dict[str, Any]]
     """Of the classifier of fine tiles, `reader`; of the same network trained on the coarse level, `thumbnail`; and of
     the transformer that drops tokens, `staged`."""
-    thresholds: dict[Choice, float]
-    """Least evidence of a field for an answer other than none, chosen on the tune canvas for each way and budget."""
+    thresholds: dict[str, float]
+    """Least evidence of a field for an answer other than none, chosen on the tune canvas: for the classifier of fine
+    tiles by the full pass, and so for all ways that choose among these, and for the coarse one."""
 
     def network(self, name: str) -> Any:
         """Return a trained network of `weights`."""
@@ -168,25 +149,10 @@ def prepare(seed: int, folder: Path, size: Size) -> Prepared:
     return prepared
 
 
-def _thresholds(pyramid: Pyramid, tune: Canvas, prepared: Prepared) -> dict[Choice, float]:
-    seen = read_all(pyramid, prepared.network("reader"), tune.targets)
-    found: dict[Choice, float] = {}
-
-    def choose(way: str, share: float, read: npt.NDArray[np.bool_] | bool, evidence: Floats = seen.evidence) -> None:
-        found[way, share] = best_threshold(np.where(np.asarray(read)[..., None], evidence, 0), tune.answers)
-
-    choose(FULL, 1.0, True)
-    choose(THUMBNAIL, 0.0, True, coarse_evidence(pyramid, prepared.network("thumbnail"), tune.targets))
-    kept = dropping_order(prepared.network("staged"), seen.features)
-    for share in BUDGETS:
-        choose(STAGED, share, longest_kept(kept, share))
-    for name, way in terms(prepared.scorers, tile_px=BLOCK_PX, seed=prepared.seed).items():
-        scores = way(pyramid)
-        for planner in planners_of(name):
-            for share in BUDGETS:
-                plan = PLANNERS[planner](pyramid, scores, share=share, tile_px=BLOCK_PX)
-                choose(name + planner, share, fine_tiles(plan, seen.evidence.shape[:2]))
-    return found
+def _thresholds(pyramid: Pyramid, tune: Canvas, prepared: Prepared) -> dict[str, float]:
+    full = read_all(pyramid, prepared.network("reader"), tune.targets).evidence
+    coarse = coarse_evidence(pyramid, prepared.network("thumbnail"), tune.targets)
+    return {FULL: best_threshold(full, tune.answers), THUMBNAIL: best_threshold(coarse, tune.answers)}
 
 
 def learn_where_to_look(pyramid: Pyramid, canvas: Canvas, *, seed: int, epochs: int) -> Any:
