@@ -11,7 +11,7 @@ import torch
 import tilestream as ts
 from tests.madebags import key_instances
 from tilestream.errors import ConfigError, SourceError, StageError
-from tilestream.models.scorer import load_scorer, read_scorer
+from tilestream.models.scorer import load_scorer, read_scorer, together_of
 from tilestream.pipelines.train_scores import auc
 from tilestream.torch.train_scorer import Kept, ScorerSettings
 
@@ -168,6 +168,14 @@ def test_the_score_of_a_tile_does_not_depend_on_the_others(train):
     assert scorer(tiles[:0]).shape == (0,)
 
 
+@pytest.mark.parametrize(("px", "together"), [(8, 64), (48, 28), (200, 1)])
+def test_the_more_pixels_a_tile_has_the_fewer_go_through_at_once(px, together):
+    tiles = np.random.default_rng(px).integers(0, 256, (5, 3, px, px), np.uint8)
+    scorer = by_tiles(SHORT)
+    assert together_of(tiles.shape[1:]) == together
+    assert scorer(tiles).tobytes() == b"".join(scorer(tile[None]).tobytes() for tile in tiles)
+
+
 TILES, LABELS = spots(20, share=0.5)
 
 
@@ -214,8 +222,8 @@ def test_tiles_of_another_kind_are_refused(tmp_path):
     for tiles in (TILES.astype(np.uint16), TILES[:, :2], TILES[:, 0], TILES[..., :4, :4]):
         with pytest.raises(ConfigError, match="trained on"):
             scorer(tiles)
-    for name in ("nothing", "text"):
-        if name == "text":
-            (tmp_path / name).write_text("no scorer")
-        with pytest.raises(SourceError, match="scorer"):
+    (tmp_path / "text").write_text("no scorer")
+    (tmp_path / "folder").mkdir()
+    for name, told in (("nothing", "scorer"), ("text", "scorer"), ("folder", "a folder")):
+        with pytest.raises(SourceError, match=told):
             load_scorer(tmp_path / name)

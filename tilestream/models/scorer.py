@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -29,8 +30,9 @@ FORMAT = 1
 KEY = "tilestream"
 """Where the record stands in the metadata of the file."""
 TOGETHER = 64
-"""Tiles that go through at once, always as many: the last bits of a sum follow from the shape of what is multiplied,
-and must not depend on which tiles happen to be in a batch."""
+"""Most tiles that go through at once; see `together_of`."""
+TOGETHER_VALUES = TOGETHER * 3 * 32 * 32
+"""Most samples of tiles that go through at once, unless a tile has more."""
 SENT = 16 * TOGETHER
 """Tiles that are sent to a device at once."""
 LEAST_PX = 8
@@ -189,13 +191,34 @@ class ScorerNetwork(nn.Module):
     def forward_scores(self, x: Tensor) -> Tensor:
         """Return `[n]` in 0 to 1, of which each is to the last bit that of its tile alone."""
         found = []
-        for first in range(0, len(x), TOGETHER):
-            part = x[first : first + TOGETHER]
+        together = together_of(tuple(x.shape[1:]))
+        for first in range(0, len(x), together):
+            part = x[first : first + together]
             count = len(part)
-            if count < TOGETHER:
-                part = torch.cat([part, part.new_zeros((TOGETHER - count, *part.shape[1:]))])
+            if count < together:
+                part = torch.cat([part, part.new_zeros((together - count, *part.shape[1:]))])
             found.append(torch.sigmoid(self(part))[:count])
         return torch.cat(found) if found else x.new_zeros(0, dtype=torch.float32)
+
+
+def together_of(shape: tuple[int, ...]) -> int:
+    """Return how many tiles go through at once, always as many of one shape.
+
+    The last bits of a sum follow from the shape of what is multiplied, and must not depend on which tiles happen to be
+    in a batch, so that a part of fewer is filled up: with 64 tiles of 256 px, of which a walk reads a handful at a
+    time, that cost twenty times what they cost.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of a tile's samples.
+
+    Returns
+    -------
+    int
+        1 to `TOGETHER`.
+    """
+    return max(1, min(TOGETHER, TOGETHER_VALUES // max(1, prod(shape))))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -309,7 +332,8 @@ def read_scorer(path: str | Path) -> ScorerRecord:
             raise ValueError("another version of the format")
         return ScorerRecord(**document)
     except OSError as error:
-        raise SourceError.of(f"`{path}`", got=str(error), expected="a trained scorer", do="Check the path.") from error
+        got = "a folder, not a file in it" if Path(path).is_dir() else str(error)
+        raise SourceError.of(f"`{path}`", got=got, expected="a trained scorer", do="Check the path.") from error
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise SourceError.of(
             f"`{path}`",
