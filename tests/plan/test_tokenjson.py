@@ -59,7 +59,7 @@ def test_an_image_without_crs_has_no_such_coordinates():
 @pytest.mark.parametrize(("budget", "options"), [(9, {}), (30, {"count": "nodes"}), (5, {"levels": (0,)})])
 def test_pixels_read_are_those_that_are_decoded(tmp_path, budget, options):
     path = write_slide(tmp_path / "a.svs", Shape(y=1000, x=1400), seed=1)
-    pyr = open_pyramid(path)
+    pyr = open_pyramid(path, cache_bytes=1 << 26)  # its own, which other tests do not fill
     plan = plan_tokens(pyr, budget=budget, patch_px=64, **options)
     with collect() as meter:
         list(stream_tiles(pyr, plan))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 
 from tests.plan.build import pyramid
 from tilestream.errors import ConfigError
-from tilestream.plan import plan_tokens
+from tilestream.plan import TilePlan, plan_tiles, plan_tokens
+from tilestream.plan.tokenplan import TokenPlan
 from tilestream.pyramid import open_pyramid
 from tilestream.pyramid.pyramid import Pyramid
 from tilestream.sources.array import array_source
@@ -76,6 +79,24 @@ def test_what_cannot_be_normalised_is_refused(options: dict[str, object], said: 
     pyr = image_of(20, 20)
     with pytest.raises(ConfigError, match=said):
         read_tokens(pyr, plan_tokens(pyr, budget=5), **options)
+
+
+@pytest.mark.parametrize(
+    "plan_of",
+    [lambda pyr: plan_tokens(pyr, budget=5), lambda pyr: plan_tiles(pyr, where="all")],
+    ids=["tokens", "tiles"],
+)
+def test_a_plan_of_another_image_is_refused(plan_of: Callable[[Pyramid], TilePlan | TokenPlan]) -> None:
+    """It would show other places, or those of another patient."""
+    mine, other = pyramid(np.zeros((70, 70), np.uint8)), pyramid(np.ones((70, 70), np.uint8))
+    plan = plan_of(other)
+    reads = [lambda: next(stream_tiles(mine, plan))]
+    if isinstance(plan, TokenPlan):
+        reads += [lambda: read_tokens(mine, plan), lambda: next(iter_tokens(mine, plan))]
+    for read in reads:
+        with pytest.raises(ConfigError, match="another image"):
+            read()
+    assert len(next(stream_tiles(other, plan)).pixels)
 
 
 def test_types_of_samples() -> None:

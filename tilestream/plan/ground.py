@@ -12,8 +12,8 @@ import numpy.typing as npt
 from tilestream.errors import ConfigError
 from tilestream.grid import Ints, TileGrid, super_tile_edge
 from tilestream.plan.levels import TOLERANCE, LevelChoice, choose_level
+from tilestream.plan.planned import image_key
 from tilestream.plan.selection import MIN_SHARE, Selection, tile_shares
-from tilestream.plan.tiles import image_key
 from tilestream.plan.tokenplan import TokenPlan
 from tilestream.plan.tree import TokenTree
 from tilestream.plan.where import select

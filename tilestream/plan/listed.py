@@ -20,7 +20,8 @@ import numpy.typing as npt
 from tilestream.errors import ConfigError
 from tilestream.grid import Ints, TileGrid, super_tile_edge
 from tilestream.plan.levels import ENLARGE, choose_level
-from tilestream.plan.tiles import TilePlan, image_key
+from tilestream.plan.planned import image_key
+from tilestream.plan.tiles import TilePlan
 from tilestream.pyramid import Pyramid
 from tilestream.sources.patchfiles import PatchList, read_patches
 from tilestream.types import PlanLevel, Shape, SuperTile

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from tilestream.errors import ConfigError
 from tilestream.grid import Edge, Ints, TileGrid, hilbert_order, super_tile_edge
 from tilestream.plan.levels import TOLERANCE, LevelChoice, choose_level
+from tilestream.plan.planned import image_key
 from tilestream.plan.selection import MIN_SHARE, Selection, tile_shares
 from tilestream.plan.snap import Snap, snap_level
 from tilestream.plan.where import select
@@ -371,20 +372,3 @@ def _region_shares(selection: Selection, cut: _Cut) -> npt.NDArray[np.float32]:
     share = tile_shares(selection, cut.choice.level, regions)
     rows, columns = (np.arange(count) // (edge_px // cut.grid.step_px) for count in cut.grid.shape.yx)
     return np.asarray(share[np.ix_(rows, columns)], np.float32)
-
-
-def image_key(pyr: Pyramid) -> str:
-    """Return the identity of the 2-D image that a plan is for.
-
-    Parameters
-    ----------
-    pyr : Pyramid
-        The image.
-
-    Returns
-    -------
-    str
-        Fingerprint and the index chosen on each extra axis.
-    """
-    chosen = ",".join(f"{axis}={index}" for axis, index in sorted(pyr.info.selection.items()))
-    return f"{pyr.fingerprint}#{chosen}"

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilestream.cache import RecentBlocks
+from tilestream.plan.planned import require_plan
 from tilestream.plan.tiles import TilePlan
 from tilestream.plan.tokenplan import TokenPlan
 from tilestream.pyramid.filled import Filled
@@ -300,7 +301,13 @@ def stream_tiles(
     ------
     Batch
         Decodable tiles only.
+
+    Raises
+    ------
+    ConfigError
+        When the plan is of another image.
     """
+    require_plan(pyramid, plan.image)
     slots = Slots() if reuse else None
     for unit in plan.start():
         yield from iter_batches(pyramid, unit, batch=batch, outcome=new_outcome(unit), slots=slots)

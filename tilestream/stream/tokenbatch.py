@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from tilestream.errors import ConfigError
 from tilestream.kernels.tokens import affine_of
+from tilestream.plan.planned import require_plan
 from tilestream.plan.tokenplan import TokenPlan
 from tilestream.pyramid.pyramid import Pyramid
 from tilestream.stream.batches import Slots, UnitReader, new_outcome
@@ -87,7 +88,7 @@ def read_tokens(
     Raises
     ------
     ConfigError
-        When there is not one number a channel, or a type is none of samples.
+        When there is not one number a channel, a type is none of samples, or the plan is of another image.
 
     Examples
     --------
@@ -98,6 +99,7 @@ def read_tokens(
     >>> batch.pixels.shape, float(batch.pixels.min())
     ((7, 1, 16, 16), -1.0)
     """
+    require_plan(pyr, plan.image)
     how = _how(pyr, mean=mean, std=std, scale=scale, dtype=dtype)
     return _read(pyr, plan, range(len(plan)), how)
 
@@ -136,6 +138,7 @@ def iter_tokens(  # noqa: PLR0913 - those of `read_tokens`, and how many
     """
     if batch < 1:
         raise ConfigError.of("`batch`", got=batch, expected="at least 1 token", do="Correct it.")
+    require_plan(pyr, plan.image)
     how = _how(pyr, mean=mean, std=std, scale=scale, dtype=dtype)
     for first in range(0, len(plan), batch):
         yield _read(pyr, plan, range(first, min(first + batch, len(plan))), how)
