@@ -18,6 +18,7 @@ from tilestream.pipelines.image import encoders_for
 from tilestream.pipelines.look import Looked, LookOutcome, LookRow, run_looks
 from tilestream.pipelines.look_figure import COLOURLESS, Swatch, Words, compose, hatch_swatches, png_of, swatch
 from tilestream.pipelines.look_panels import Ground, level_colours, mark_fixations, token_panel
+from tilestream.pipelines.report_words import format_share
 from tilestream.pipelines.token_forecast import TokenForecast, forecast_tokens
 from tilestream.pipelines.tokens import TokenCut
 from tilestream.plan.tokenplan import TokenPlan
@@ -188,9 +189,13 @@ def plan_words(plan: TokenPlan, forecast: TokenForecast) -> tuple[str, ...]:
         return (f"{tokens}: nothing is selected",)
     full_px = forecast.full_tokens * plan.patch_px**2
     seen = f"sees {_mega(forecast.seen_px)} of {_mega(full_px)} Mpx, {100 * forecast.share:.3g} % of the full pass{at}"
-    decoded = f"decodes {_mega(sum(forecast.decoded_px.values()))} of {_mega(forecast.full_decoded_px)} Mpx"
+    amount = sum(forecast.decoded_px.values())
+    decoded = f"decodes {_mega(amount)} Mpx, {format_share(amount / forecast.image_px)} of the image"
+    decoded += f", where a full pass decodes {_mega(forecast.full_decoded_px)} Mpx"
     if forecast.read_bytes is not None and forecast.file_bytes is not None:
-        decoded += f", about {_mega(forecast.read_bytes)} of {_mega(forecast.file_bytes)} MB"
+        decoded += (
+            f"; reads about {_mega(forecast.read_bytes)} of {_mega(forecast.file_bytes)} MB after the coarse look"
+        )
     return tokens, seen, decoded
 
 

@@ -30,6 +30,8 @@ class TokenForecast:
     """Pixels of the blocks under the tokens, each block once, by stored level."""
     full_decoded_px: int
     """The same of a full pass."""
+    image_px: int
+    """Pixels of level 0, wanted or not, by which reports count what was decoded."""
     read_bytes: int | None
     """About the compressed bytes of these blocks, from the size of the files; None when that is not known."""
     file_bytes: int | None
@@ -78,6 +80,7 @@ def forecast_tokens(address: str, pyramid: Pyramid, plan: TokenPlan) -> TokenFor
         seen_px=len(plan) * plan.patch_px**2,
         decoded_px=decoded_px,
         full_decoded_px=pixels_of_blocks(pyramid.levels[base.stored], np.concatenate(spans, axis=1)),
+        image_px=pyramid.info.shape.area,
         read_bytes=None if file_bytes is None else round(file_bytes * part),
         file_bytes=file_bytes,
     )

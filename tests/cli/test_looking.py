@@ -60,6 +60,7 @@ def test_plan_says_what_a_budget_reads(call: Call, slide: Path, tmp_path: Path) 
     first = result.stdout.splitlines()[0]
     assert first.startswith(f"done {tmp_path}/out/made.svs.plan.png: 20 tokens of 64 px; sees 0.0819 of ")
     assert " % of the full pass at 0.5 µm/px; decodes " in first
+    assert " % of the image, where a full pass decodes " in first
     (row,) = json.loads(call(*arguments, "--json").stdout)["inputs"]
     assert row["facts"]["tokens"] == 20
     assert [Path(path).exists() for path in row["outputs"]] == [True] * 3

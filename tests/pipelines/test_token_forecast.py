@@ -54,7 +54,7 @@ def test_a_full_pass_is_what_all_wanted_squares_cost(path):
     assert forecast.tokens == forecast.full_tokens == 21 * 19
     assert forecast.share == 1
     assert forecast.decoded_px == {"0": 2100 * 1900}
-    assert forecast.full_decoded_px == 2100 * 1900
+    assert forecast.full_decoded_px == forecast.image_px == 2100 * 1900
     assert forecast.file_bytes == path.stat().st_size
     stored = sum(level.shape.area for level in pyramid.levels)
     assert forecast.read_bytes == round(path.stat().st_size * 2100 * 1900 / stored)
