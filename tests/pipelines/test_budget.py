@@ -96,7 +96,10 @@ def test_the_report_says_what_was_read(four_images: Path, run: Run, counted: Cou
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="names of open files are read there")
-def test_it_says_so_of_real_images_too(shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_progressive", [False, True])
+def test_it_says_so_of_real_images_too(
+    is_progressive: bool, shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
     for name in (
@@ -109,10 +112,12 @@ def test_it_says_so_of_real_images_too(shared_data: Path, tmp_path: Path, monkey
     counted = Counted(folder, monkeypatch)
     cohort = read_cohort([str(folder)])
     counted.counts = True
-    config = EmbedConfig(out=tmp_path / "out", tile_px=64, cluster="threads:2", tokens=TokenChoice(budget=40))
+    forget_blocks()
+    choice = TokenChoice(budget=40, is_progressive=is_progressive)
+    config = EmbedConfig(out=tmp_path / "out", tile_px=64, cluster="threads:2", tokens=choice)
     rows = run_embed(cohort, config).rows
     assert {row.path: row.bytes_read for row in rows} == counted.nbytes
-    assert all(37 < row.tiles <= 40 for row in rows)
+    assert all((25 if is_progressive else 37) < row.tiles <= 40 for row in rows)
 
 
 @pytest.mark.parametrize("key", KEYS)
