@@ -10,6 +10,7 @@ import pytest
 
 from tests.plan.build import pyramid
 from tilestream.errors import ConfigError, StageError
+from tilestream.models.headed import packed
 from tilestream.plan.where import select
 from tilestream.stream.stageterm import StageTerm, coarse_reduction
 from tilestream.types import StageSpec
@@ -115,6 +116,25 @@ def test_recipes_say_what_decides_and_not_where_files_lie(tmp_path):
     first, same = (term("mean", where=str(tmp_path / name)).recipe for name in ("a", "b"))
     assert first == same
     assert first != term("mean").recipe
+
+
+def test_recipes_know_the_source_of_a_callable_also_inside_another_stage(tmp_path, monkeypatch):
+    """As a scorer of vectors has an encoder inside it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    found = []
+    for name, body in (("one", "x.mean((1, 2, 3))[:, None]"), ("two", "x.max((1, 2, 3))[:, None]")):
+        (tmp_path / f"scorer_{name}.py").write_text(
+            f"def score(x):\n    return {body}\nscore.contract = {{'px': 16}}\n"
+        )
+        inside = {"target": "callable", "params": {"target": f"scorer_{name}:score"}}
+        vector = packed(np.ones((1, 1), np.float32))
+        params = {"encoder": inside, "wanted": vector, "unwanted": vector, "dim": 1}
+        spec = StageSpec(target="query", params=params)
+        found.append([StageTerm(spec=StageSpec(**inside), name="s").recipe, StageTerm(spec=spec, name="s").recipe])
+    for recipes in found:
+        assert recipes[0]["stage"]["source"]
+        assert recipes[1]["stage"]["params"]["encoder"]["source"] == recipes[0]["stage"]["source"]
+    assert found[0][0]["stage"]["source"] != found[1][0]["stage"]["source"]
 
 
 @pytest.mark.parametrize(

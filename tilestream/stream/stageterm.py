@@ -16,7 +16,7 @@ from tilestream.plan.levels import target_mpp
 from tilestream.plan.tiles import TilePlan, plan_tiles
 from tilestream.plan.where import select
 from tilestream.pyramid import Pyramid
-from tilestream.registry import WEIGHTS, weights_digest
+from tilestream.registry import WEIGHTS, source_digest, weights_digest
 from tilestream.relevance.query import TileVectors, map_of
 from tilestream.relevance.term import Group
 from tilestream.stream.batches import iter_batches, new_outcome
@@ -28,6 +28,8 @@ UNIT_TILES = 8
 """Tiles along an edge of what one thread reads at once."""
 BATCH = 64
 """Tiles that enter a stage together: those of a unit."""
+CALLABLE = "callable"
+"""Target of the stages that are functions of a user's."""
 COARSE = 8.0
 """Reduction of a coarse look by an encoder, which costs a 64th of a full pass."""
 LEAST_TILES = 16
@@ -58,11 +60,8 @@ class StageTerm:
     def recipe(self) -> dict[str, Any]:
         """Return what its maps are a function of besides the image; JSON values."""
         contract = make_stage(self.spec).contract
-        stage = {
-            "target": self.spec.target,
-            "params": _without_paths(self.spec.params),
-            "contract": json.loads(json.dumps(asdict(contract))),
-        }
+        stage = _described(self.spec.target, self.spec.params)
+        stage["contract"] = json.loads(json.dumps(asdict(contract)))
         where = weights_digest({"weights": self.where}) or self.where
         return {"term": "stage-1", "stage": stage, "reduce": self.reduce, "mpp": self.mpp, "where": where}
 
@@ -108,13 +107,17 @@ class StageTerm:
         )
 
 
-def _without_paths(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return parameters without the places of weights: what is in them stands in the contract."""
-    return {
-        key: _without_paths(value) if isinstance(value, Mapping) else value
-        for key, value in params.items()
-        if key not in WEIGHTS
-    }
+def _described(target: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a stage is and what those inside it are: weights by what is in them, a callable by its source."""
+    found: dict[str, Any] = {}
+    for key, value in params.items():
+        if isinstance(value, Mapping) and value.keys() == {"target", "params"}:
+            found[key] = _described(value["target"], value["params"])
+        else:
+            held = weights_digest({key: value}) if key in WEIGHTS else None
+            found[key] = value if held is None else {"digest": held}
+    source = source_digest(params["target"]) if target == CALLABLE else None
+    return {"target": target, "params": found, "source": source}
 
 
 def plan_coarse(
