@@ -8,6 +8,7 @@ from scipy.sparse import csr_array
 
 from tilestream.errors import ConfigError
 from tilestream.grid import TileGrid
+from tilestream.relevance.regrid import ends_of, shared_lengths
 from tilestream.types import PlanLevel, ScoreMap
 
 Mass = npt.NDArray[np.float64]
@@ -74,13 +75,7 @@ def score_mass(scores: ScoreMap, level: PlanLevel, grid: TileGrid) -> Mass:
 
 def _lengths(scores: ScoreMap, level: PlanLevel, grid: TileGrid, *, axis: int) -> csr_array:
     """Return how much of each cell lies in each square along an axis, `(squares, cells)` in edges of a square."""
-    cell_px, length_px = scores.cell_yx[axis], scores.shape.yx[axis]
-    starts = (grid.starts_y() if axis == 0 else grid.starts_x()) * level.scale_yx[axis]
-    cells = scores.values.shape[axis]
-    edges = np.concatenate([starts, np.arange(cells) * cell_px, [length_px]])
-    edges = np.unique(np.minimum(edges, length_px))  # between two of them lies one cell and one square
-    middles, lengths = (edges[:-1] + edges[1:]) / 2, np.diff(edges)
-    square = np.searchsorted(starts, middles, side="right") - 1
-    cell = np.minimum((middles / cell_px).astype(np.int64), cells - 1)
-    weights = lengths / (grid.tile_px * level.scale_yx[axis])
-    return csr_array((weights, (square, cell)), shape=(len(starts), cells))
+    length_px, scale = scores.shape.yx[axis], level.scale_yx[axis]
+    cells = ends_of(scores.values.shape[axis], scores.cell_yx[axis], length_px)
+    squares = ends_of(grid.shape.yx[axis], grid.tile_px * scale, length_px)
+    return shared_lengths(cells, squares) / (grid.tile_px * scale)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from scipy import sparse
 
 from tilestream.types import ScoreMap, cells_of
+
+Ends: TypeAlias = npt.NDArray[np.float64]
 
 
 def regrid(scores: ScoreMap, cell_yx: tuple[float, float]) -> ScoreMap:
@@ -30,7 +34,7 @@ def regrid(scores: ScoreMap, cell_yx: tuple[float, float]) -> ScoreMap:
         return scores
     across = cells_of(scores.shape, cell_yx)
     y, x = (
-        _shares(edge, old, new, n, m)
+        shared_lengths(ends_of(n, old, edge), ends_of(m, new, edge))
         for edge, old, new, n, m in zip(
             scores.shape.yx, scores.cell_yx, cell_yx, scores.values.shape, across.yx, strict=True
         )
@@ -46,15 +50,44 @@ def regrid(scores: ScoreMap, cell_yx: tuple[float, float]) -> ScoreMap:
     return replace(scores, values=values.astype(np.float32), valid=valid, cell_yx=cell_yx)
 
 
-def _shares(edge: int, old: float, new: float, n: int, m: int) -> sparse.csr_array:
-    """Return `(m, n)`, the length that each new cell shares with each old one, inside the image."""
-    old_ends = np.minimum(np.arange(1, n + 1) * old, edge)
-    new_ends = np.minimum(np.arange(1, m + 1) * new, edge)
-    # a last cell of rounding alone has no length: as long as the image it takes what lies at its end
-    old_ends[-1] = new_ends[-1] = edge
+def ends_of(count: int, cell_px: float, edge_px: float) -> Ends:
+    """Return where the cells of a line end, `(count,)`; the last one where the image does.
+
+    Parameters
+    ----------
+    count : int
+        Cells.
+    cell_px : float
+        Edge of a cell, pixels of level 0.
+    edge_px : float
+        Length of the image.
+
+    Returns
+    -------
+    ndarray of float64
+        A last cell of rounding alone has no length.
+    """
+    ends = np.minimum(np.arange(1, count + 1) * cell_px, edge_px)
+    ends[-1] = edge_px
+    return ends
+
+
+def shared_lengths(old_ends: Ends, new_ends: Ends) -> sparse.csr_array:
+    """Return `(new, old)`, the length that each cell of one division of a line shares with each of another.
+
+    Parameters
+    ----------
+    old_ends, new_ends : ndarray of float64
+        Where cells end, from `ends_of`; both begin at 0 and end where the line does.
+
+    Returns
+    -------
+    csr_array of float64
+        Pixels of level 0.
+    """
     ends = np.union1d(old_ends, new_ends)
     starts = np.concatenate([[0.0], ends[:-1]])
     middle = (starts + ends) / 2
-    rows = np.minimum(np.searchsorted(new_ends, middle), m - 1)
-    columns = np.minimum(np.searchsorted(old_ends, middle), n - 1)
-    return sparse.csr_array((ends - starts, (rows, columns)), shape=(m, n))
+    rows = np.minimum(np.searchsorted(new_ends, middle), len(new_ends) - 1)
+    columns = np.minimum(np.searchsorted(old_ends, middle), len(old_ends) - 1)
+    return sparse.csr_array((ends - starts, (rows, columns)), shape=(len(new_ends), len(old_ends)))
