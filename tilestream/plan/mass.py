@@ -78,4 +78,4 @@ def _lengths(scores: ScoreMap, level: PlanLevel, grid: TileGrid, *, axis: int) -
     length_px, scale = scores.shape.yx[axis], level.scale_yx[axis]
     cells = ends_of(scores.values.shape[axis], scores.cell_yx[axis], length_px)
     squares = ends_of(grid.shape.yx[axis], grid.tile_px * scale, length_px)
-    return shared_lengths(cells, squares) / (grid.tile_px * scale)
+    return csr_array(shared_lengths(cells, squares) / (grid.tile_px * scale))

@@ -67,7 +67,7 @@ def ends_of(count: int, cell_px: float, edge_px: float) -> Ends:
     ndarray of float64
         A last cell of rounding alone has no length.
     """
-    ends = np.minimum(np.arange(1, count + 1) * cell_px, edge_px)
+    ends: Ends = np.minimum(np.arange(1, count + 1) * cell_px, edge_px)
     ends[-1] = edge_px
     return ends
 
