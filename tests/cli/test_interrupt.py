@@ -134,3 +134,13 @@ def test_stopped_before_anything_was_done(large: Path, tmp_path: Path) -> None:
     assert process.returncode in (130, -signal.SIGTERM), stderr  # the second before Python could listen
     if process.returncode == 130:
         assert json.loads(stdout)["status"] == "interrupted"
+
+
+def test_a_library_that_is_not_installed_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Torch is an extra; what is missing of our own stays a bug with its traceback."""
+    with pytest.raises(typer.Exit) as caught, guarded(as_json=False):
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+    assert caught.value.exit_code == 2
+    assert "library `torch`: got not installed" in capsys.readouterr().err
+    with pytest.raises(ModuleNotFoundError), guarded(as_json=False):
+        raise ModuleNotFoundError("No module named 'tilestream.nothing'", name="tilestream.nothing")

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 
 import typer
 
-from tilestream.errors import TilestreamError
+from tilestream.errors import ConfigError, TilestreamError
 
 USAGE = 2
 """Options or inputs that cannot be met."""
@@ -24,6 +24,8 @@ SOME_FAILED = 3
 """Finished, but some inputs failed."""
 INTERRUPTED = 130
 """Stopped by SIGINT or SIGTERM; can be gone on with."""
+EXTRAS = {"torch": "torch", "safetensors": "torch"}
+"""Libraries that commands import when they need them, and the extra that brings each."""
 
 T = TypeVar("T")
 
@@ -100,6 +102,17 @@ def guarded(*, as_json: bool, stopped: Callable[[], str] = lambda: "Nothing was 
             yield stop
     except TilestreamError as error:
         _end("error", str(error), as_json=as_json)
+        raise typer.Exit(USAGE) from None
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        missing = ConfigError.of(
+            f"library `{error.name}`",
+            got="not installed",
+            expected="what this command computes with",
+            do=f"pip install -e '.[{EXTRAS[error.name]}]'.",
+        )
+        _end("error", str(missing), as_json=as_json)
         raise typer.Exit(USAGE) from None
     except KeyboardInterrupt:
         # CPython dies of SIGINT at its exit, whatever the exit code, when an interrupt has passed through source text

@@ -258,6 +258,8 @@ def _require(example: object) -> None:
         raise _refused("text of a query", "an empty one", "words", 'Write them: query:"lymphocytes".')
     if isinstance(example, Path) and not example.is_file():
         raise _refused(f"example `{example}` of a query", "no such file", "a file", "Check the path.")
+    if isinstance(example, Place) and "://" not in example.image and not Path(example.image.partition("#")[0]).exists():
+        raise _refused(f"image `{example.image}` of an example", "nothing there", "an image", "Check the path.")
     if isinstance(example, np.ndarray):
         unit_vectors(example, what="vectors of a query")
     if isinstance(example, Path) and is_vector_file(example):
