@@ -75,7 +75,7 @@ class SuperTile:
         """
         if self.depth is None:
             return f"L{self.level.stored}-y{self.iy}-x{self.ix}"
-        known = blake2b(self.first_row.to_bytes(8, "little"), digest_size=4)
+        known = blake2b(int(self.first_row).to_bytes(8, "little"), digest_size=4)
         known.update(self.tile_yx.astype("<i8").tobytes())
         return f"T{self.depth}-y{self.iy}-x{self.ix}-{known.hexdigest()}"
 
