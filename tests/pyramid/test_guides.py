@@ -94,7 +94,11 @@ def test_any_image_has_one(channels):
 
 def test_it_is_refused_where_there_is_no_room():
     pyramid = ts.open_pyramid(np.zeros((300, 300), np.uint8))
-    for options, said in (({"out_px": 255}, "at least 256"), ({"unit": "mm"}, "one of px, um")):
+    for options, said in (
+        ({"out_px": 255}, "at least 256"),
+        ({"out_px": 10**6}, "at most 8192"),
+        ({"unit": "mm"}, "one of px, um"),
+    ):
         with pytest.raises(ConfigError, match=said):
             guided_crop(pyramid, pyramid.levels[0].box, **options)
 

@@ -20,7 +20,7 @@ from tilestream.types import Box
 
 Unit: TypeAlias = Literal["px", "um"]
 UNITS = {"px": "px", "um": "µm"}
-LEAST_PX = 256
+LEAST_PX, MOST_PX = 256, 8192
 """Smallest picture in which axes leave room for the image."""
 TICKS = 6
 """About so many lines along the longer edge."""
@@ -61,7 +61,7 @@ def guided_crop(pyramid: Pyramid, box: Box, out_px: int = 1024, *, unit: Unit = 
     box : Box
         What to show, of any level; it may reach outside the image.
     out_px : int
-        Longest edge of the whole picture with its margins, px, at least 256: what a model takes. Boxes of few stored
+        Longest edge of the whole picture with its margins, px, 256 to 8192: what a model takes. Boxes of few stored
         pixels are enlarged by a whole number.
     unit : {"px", "um"}
         What the axes count from the image's corner: pixels of level 0, or micrometres.
@@ -74,8 +74,8 @@ def guided_crop(pyramid: Pyramid, box: Box, out_px: int = 1024, *, unit: Unit = 
     Raises
     ------
     ConfigError
-        When the picture is too small, the box is empty or far larger than the image, or micrometres are wanted of an
-        image of unknown resolution.
+        When the picture is too small or too large, the box is empty or far larger than the image, or micrometres are
+        wanted of an image of unknown resolution.
 
     Notes
     -----
@@ -93,10 +93,9 @@ def guided_crop(pyramid: Pyramid, box: Box, out_px: int = 1024, *, unit: Unit = 
     'rows 1000 to 1500 and columns 2000 to 2500 of level 0; read from level 0; a pixel is 1.089 x 1.089 px of level 0'
     """
     unit_yx = _units_per_px(pyramid, unit)
-    if out_px < LEAST_PX:
-        raise ConfigError.of(
-            "`guided_crop`", got=f"out_px={out_px}", expected=f"at least {LEAST_PX}", do="Ask for a larger picture."
-        )
+    if not LEAST_PX <= out_px <= MOST_PX:
+        expected = f"at least {LEAST_PX} and at most {MOST_PX}"
+        raise ConfigError.of("`guided_crop`", got=f"out_px={out_px}", expected=expected, do="Ask for another size.")
     size_px = min(max(out_px // 64, 12), 24)
     top, left, foot = 2 * size_px, _label_px(pyramid, box, unit_yx, size_px), round(1.6 * size_px)
     most_px = _room(box, (out_px - top - foot, out_px - left - size_px))
