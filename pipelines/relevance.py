@@ -191,6 +191,8 @@ def _example(part: str, text: str) -> Example:
                 do="Write them with commas, such as query:box=4096,0,512,512.",
             ) from error
         return Place(image=image, box=box) if image else box
+    if part == FILE:
+        raise ConfigError.of(f"query `{text}`", got=f"nothing behind `{FILE}`", expected="a path", do="Write it.")
     return Path(part.removeprefix(FILE)) if part.startswith(FILE) else part
 
 

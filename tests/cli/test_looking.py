@@ -53,6 +53,16 @@ def test_an_out_that_is_a_file_is_refused(call: Call, slide: Path, tmp_path: Pat
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_an_empty_name_of_a_folder_is_refused(
+    call: Call, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = call("relevance", slide, "--out", "")
+    assert result.exit_code == 2
+    assert "an empty name" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_plan_says_what_a_budget_reads(call: Call, slide: Path, tmp_path: Path) -> None:
     arguments = ("plan", slide, "--out", tmp_path / "out", "--budget", 20, "--tile", 64, "--fovea", "600,400")
     result = call(*arguments)

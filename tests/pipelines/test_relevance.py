@@ -161,6 +161,7 @@ def test_examples_are_read_from_text():
         ('query:"box=1,2,3"', (COLOURS,), "four whole numbers"),
         ('query:"box=1,2,3,-4"', (COLOURS,), "four whole numbers"),
         ('query:"file=nowhere.npy"', (COLOURS,), "no such file"),
+        ("query:file=", (COLOURS,), "nothing behind `file=`"),
         ("query:box=1,2,3,4@nowhere.svs#page=2", (COLOURS,), "nothing there"),
         ("scorer", (), "no file"),
         ("query:red", (EncoderChoice(name="gradient"),), "map"),

@@ -284,6 +284,14 @@ def test_fingerprints(tmp_path):
         ({"zarr.json": '{"zarr_format": 3, "node_type": "array"}'}, "array `/`"),
         ({".zgroup": '{"zarr_format": 2}', ".zattrs": '{"multiscales": [{"datasets": 3}]}'}, "break the format"),
         ({".zgroup": '{"zarr_format": 2}', ".zattrs": '{"multiscales": [{"datasets": [{"path": "0"}]}]}'}, "array `0`"),
+        (
+            {
+                ".zarray": '{"zarr_format": 2, "shape": [4, 9], "chunks": [4, 9], "dtype": "<f4", "order": "C", '
+                '"fill_value": 0, "compressor": null, "filters": null}',
+                ".zattrs": '{"_ARRAY_DIMENSIONS": ["tile", "feature"]}',
+            },
+            "stores features",
+        ),
         ({".zgroup": '{"zarr_format": 2}', ".zattrs": '{"bioformats2raw.layout": 3}'}, "0 images on axis series"),
     ],
 )

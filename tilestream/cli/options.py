@@ -90,7 +90,19 @@ Manifest = Annotated[
         rich_help_panel=CHOICES,
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", show_default=False, help="Folder of all outputs.")]
+
+
+def _named_folder(text: str) -> Path:
+    """Refuse an empty name, as of a shell variable that is not set: results would be strewn over this folder."""
+    if not text:
+        raise typer.BadParameter("got an empty name, expected a folder; for this one write a dot")
+    return Path(text)
+
+
+Out = Annotated[
+    Path,
+    typer.Option("--out", metavar="DIR", parser=_named_folder, show_default=False, help="Folder of all outputs."),
+]
 OutPlace = Annotated[
     str,
     typer.Option("--out", metavar="DIR", show_default=False, help="Folder of all outputs, also s3://bucket/folder."),

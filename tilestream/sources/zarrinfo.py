@@ -187,6 +187,13 @@ def _dims(node: Node, image: Multiscale, arrays: Sequence[ArrayForm], first: Nod
     dims = tuple(axis.name for axis in image.axes) or (first.dims if first else ())
     if len(dims) != len(shapes[0]) and not image.axes:
         dims = guess_dims(shapes[0])
+    if "tile" in dims:
+        raise SourceError.of(
+            f"`{node.file.url}`",
+            got=f"a table on {dims}, as `tilestream embed` stores features",
+            expected="an image",
+            do="Give the image; features are opened by `ts.open_cohort(folder)` and by plain xarray.",
+        )
     names = canonical_dims(dims)
     fits = all(len(shape) == len(names) for shape in shapes) and not any(0 in shape for shape in shapes)
     if not fits or arrays[0].dtype.kind not in "buif" or any(array.dtype != arrays[0].dtype for array in arrays):
