@@ -169,7 +169,8 @@ class File:
                     raise SourceError.of(
                         f"`{self.url}`", got=_reason(error), expected="readable bytes", do="Check the disk."
                     ) from error
-        count("bytes_read", len(data))
+        if self.is_local:  # of remote files is counted what is fetched, which memory may have already
+            count("bytes_read", len(data))
         if len(data) != nbytes:
             raise DamagedError(f"bytes {offset}..{offset + nbytes} could not be read: got {len(data)}")
         return data
@@ -199,9 +200,7 @@ class File:
         for offset, nbytes in ranges:
             self._require_inside(offset, nbytes)
         with timed("read"):
-            found = self._remote.read_ranges(ranges, self.seen)
-        count("bytes_read", sum(map(len, found)))
-        return found
+            return self._remote.read_ranges(ranges, self.seen)
 
     def warm(self, ranges: Sequence[tuple[int, int]], *, version: FileVersion | None = None) -> None:
         """Fetch ranges of a remote file ahead of `read`, those that lie close together in one request.
@@ -314,9 +313,7 @@ class File:
                 )
         if not self.is_local:
             with timed("read"):
-                found = self._remote.read_ranges(ranges, self._remote.seen_as(version))
-            count("bytes_read", sum(map(len, found)))
-            return found
+                return self._remote.read_ranges(ranges, self._remote.seen_as(version))
         with timed("read"):
             try:
                 handle = _handles.get(self.path)

@@ -25,6 +25,7 @@ from tilestream.codecs.objects import file_system, words_of
 from tilestream.codecs.remote import missing, version_of
 from tilestream.codecs.retries import ShortAnswer, tries
 from tilestream.errors import SourceError
+from tilestream.metrics import count
 from tilestream.sources.fetching import FETCH, LOOK, ChangedError, NoRangesError, Seen, codes_of
 from tilestream.sources.ranges import REQUESTS, Span, spans_of
 from tilestream.sources.remoteidentity import identity_of, service_of
@@ -186,6 +187,7 @@ class RemoteFile:
         for span, data in zip(
             spans, _at_once(spans, lambda span: self._fetch(span.start, span.stop, seen)), strict=True
         ):
+            count("bytes_read", len(data))
             if keep:
                 _kept.put(self._id(seen), span.start, data)
             for number in span.members:
