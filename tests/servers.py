@@ -10,6 +10,7 @@ import re
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -96,6 +97,16 @@ class HttpServer:
     root: Path
     url: str
     log: Log
+
+
+def sent_bytes(server: HttpServer) -> Counter[str]:
+    """Return the bytes that a server has sent of each file."""
+    found: Counter[str] = Counter()
+    for request in server.log.seen("GET"):
+        path = server.root / request.path.lstrip("/")
+        span, size = re.fullmatch(r"bytes=(\d+)-(\d*)", request.range or ""), path.stat().st_size
+        found[path.name] += min(int(span[2] or size) + 1, size) - int(span[1]) if span else size
+    return found
 
 
 @lru_cache(maxsize=64)

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.servers import HttpServer
+from tests.servers import HttpServer, sent_bytes
 from tilestream.cache.blocks import forget_blocks
 from tilestream.pipelines.cohort import read_cohort
 from tilestream.pipelines.embed import EmbedConfig, run_embed
 from tilestream.pipelines.tokens import TokenChoice
 
 KEYS = ("slide1.svs", "slide2.svs", "scene1.tif", "scene2.tif")
-
-
-def sent_bytes(server: HttpServer) -> Counter[str]:
-    """Return the bytes that a server has sent of each file."""
-    found: Counter[str] = Counter()
-    for request in server.log.seen("GET"):
-        path = server.root / request.path.lstrip("/")
-        span, size = re.fullmatch(r"bytes=(\d+)-(\d*)", request.range or ""), path.stat().st_size
-        found[path.name] += min(int(span[2] or size) + 1, size) - int(span[1]) if span else size
-    return found
 
 
 @pytest.mark.parametrize("is_progressive", [False, True])

@@ -8,9 +8,11 @@ import fsspec
 import numpy as np
 import pytest
 
+from tests.servers import sent_bytes
 from tests.sources.assembled import whole_level
 from tests.sources.madescene import STEM_L8, noise, save_band, save_jp2, save_landsat, save_safe
 from tilestream.errors import ConfigError, SourceError
+from tilestream.metrics import collect
 from tilestream.pipelines.check import run_check
 from tilestream.pipelines.cohort import read_cohort
 from tilestream.pipelines.embed import EmbedConfig
@@ -225,10 +227,13 @@ def test_tiles_of_a_remote_scene_are_asked_for_together(http_server, address):
     for seed, name in enumerate(("red", "nir")):
         save_band(path / f"{name}.tif", noise(480, seed), compression=None)
     save_band(path / "scl.tif", noise(240, 5, "uint8", 12), step=20.0, compression=None)
-    pyramid = open_pyramid(f"{http_server.url}/s/item.json{address}")
-    http_server.log.clear()
-    found = pyramid.read_region(Box(level=0, y=40, x=33, height=400, width=410))
+    with collect() as meter:
+        pyramid = open_pyramid(f"{http_server.url}/s/item.json{address}")
+        opening = sent_bytes(http_server)
+        http_server.log.clear()
+        found = pyramid.read_region(Box(level=0, y=40, x=33, height=400, width=410))
     assert len(http_server.log.seen("GET")) <= 3 * 3  # not one for each of some 400 tiles
+    assert meter.counts["bytes_read"] == (opening + sent_bytes(http_server)).total()
     here = open_pyramid(f"{path}/item.json{address}").read_region(Box(level=0, y=40, x=33, height=400, width=410))
     np.testing.assert_array_equal(found.pixels, here.pixels)
     np.testing.assert_array_equal(found.valid, here.valid)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tilestream.errors import SourceError
+from tilestream.metrics import Meter, collect, merge
 from tilestream.sources.bandgrid import choose_grid, is_placed, shared_levels, step_of, steps_on
 from tilestream.sources.bands import Band, BandsSource, ClassLayer, PlacedFile
 from tilestream.sources.files import File
@@ -89,7 +90,15 @@ def _open_all(files: Sequence[File]) -> list[Source]:
     if all(file.is_local for file in files):
         return [_open(file) for file in files]
     with ThreadPoolExecutor(OPENED_AT_ONCE) as pool:
-        return list(pool.map(_open, files))
+        opened = list(pool.map(_open_metered, files))
+    for _, meter in opened:
+        merge(meter)
+    return [source for source, _ in opened]
+
+
+def _open_metered(file: File) -> tuple[Source, Meter]:
+    with collect() as meter:
+        return _open(file), meter
 
 
 def _open(file: File) -> Source:
