@@ -138,7 +138,12 @@ class TokenCut:
             selection=plan.selection,
             scalars=(*SCALARS, "relevance"),
             opened=np.asarray(~plan.is_leaf, np.uint8),
-            notes=(*plan.notes, *notes_of_encoders(self.encoders, plan.levels), *self._notes_of_look()),
+            notes=(
+                *plan.notes,
+                *notes_of_encoders(self.encoders, plan.levels),
+                *self._notes_of_look(),
+                *self._notes_of_rest(plan),
+            ),
         )
 
     def alike(self, plan: TokenPlan) -> list[TilePlan]:
@@ -171,6 +176,16 @@ class TokenCut:
         fovea = Fovea(fixations_yx=choice.fixations_yx, e0_px=e0_px)
         fovea.require_inside(self.image.shape)
         return fovea
+
+    def _notes_of_rest(self, plan: TokenPlan) -> tuple[str, ...]:
+        """Return a note where half of the budget or more is left, since a token is split into more than that."""
+        count = branching_of(self.image, self.encoders.geometry, self.choice)
+        rest = self.choice.budget - len(plan)
+        coarser = int(np.count_nonzero(plan.tokens[:, 0]))  # those that can be split
+        if count is None or not coarser or not len(plan) <= rest < count - 1:
+            return ()
+        left = f"{rest} of {self.choice.budget} tokens are left over"
+        return (f"{left}: one is split into up to {count} finer ones, all or none",)
 
     def _notes_of_look(self) -> tuple[str, ...]:
         """Return a note where a coarse look has to decode an image that has no coarse levels."""

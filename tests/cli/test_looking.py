@@ -53,6 +53,18 @@ def test_an_out_that_is_a_file_is_refused(call: Call, slide: Path, tmp_path: Pat
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    ("budget", "tile", "left"),
+    [(2, 64, "1 of 2 tokens are left over"), (1, 64, None), (10**4, 64, None), (2, 2048, None)],
+)
+def test_plan_says_what_of_a_small_budget_is_left(
+    call: Call, slide: Path, tmp_path: Path, budget: int, tile: int, left: str | None
+) -> None:
+    told = call("plan", slide, "--out", tmp_path / "out", "--budget", budget, "--tile", tile).stdout
+    assert " px; sees " in told
+    assert left in told if left else "left over" not in told
+
+
 def test_an_empty_name_of_a_folder_is_refused(
     call: Call, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
