@@ -41,9 +41,9 @@ def test_cosines_are_those_of_float64(data: st.DataObject, dtype, on: Answer) ->
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_a_row_does_not_depend_on_the_others(dtype, on: Answer) -> None:
-    vectors, units = made(0, 40, 37, 2, dtype)
+    vectors, units = made(0, 5, 37, 2, dtype)
     together = on(cosines, vectors, units)
-    for first, last in ((0, 1), (3, 40), (39, 40)):
+    for first, last in ((0, 1), (2, 5)):
         assert_array_equal(on(cosines, vectors[first:last], units), together[first:last])
 
 
