@@ -119,6 +119,15 @@ def test_too_small_a_budget_says_how_small_it_can_be():
         plan_tokens(blank(Shape(y=64, x=64)), budget=3, max_level=1)
 
 
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [({}, "Give at least 32, or `levels` that begin at 1"), ({"levels": (0,)}, "Give at least 32")],
+)
+def test_a_table_that_would_not_fit_into_memory_is_refused(options, advice):
+    with pytest.raises(ConfigError, match=advice):
+        plan_tokens(described(100_000, 80_000), budget=256, **options)
+
+
 def test_tokens_are_streamed_at_their_level():
     generator = np.random.default_rng(1)
     image = generator.integers(0, 255, (3, 70, 90), dtype=np.uint8)

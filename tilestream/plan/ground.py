@@ -24,7 +24,8 @@ from tilestream.types import PlanLevel, Shape
 MOST_LEVEL = 40
 """Highest token level; an image of 2^40 pixels along an edge has it."""
 
-
+MOST_SQUARES = 1 << 24
+"""Most finest squares: a plan takes some 70 bytes for each of them meanwhile, so 1.2 GB."""
 EVEN = 1.01
 """Up to this ratio to the finest tokens a level counts as read like them: sizes of levels are rounded."""
 
@@ -216,6 +217,7 @@ def lay_ground(
     used = every if steps is None else steps(every)
     levels = tuple(token_level(pyr.info, choice.level, depth) for depth in range(used[-1] + 1))
     finest = square_grid(levels[used[0]].shape, squares.patch_px)
+    _require_few(finest, used[0])
     selection, notes = None, choice.notes
     wanted = np.ones(finest.shape.yx, np.bool_)
     if squares.where != "all":
@@ -234,6 +236,20 @@ def lay_ground(
         selection=selection,
         notes=notes,
     )
+
+
+def _require_few(finest: TileGrid, level: int) -> None:
+    """Raise `ConfigError` where a table of all finest squares would not fit into memory."""
+    coarser, grid = 0, finest.shape
+    while grid.area > MOST_SQUARES:
+        coarser, grid = coarser + 1, Shape(y=-(-grid.y // 2), x=-(-grid.x // 2))
+    if coarser:
+        raise ConfigError.of(
+            "`patch_px` (`--tile`)",
+            got=f"{finest.tile_px} px, {finest.shape.area:,} finest squares",
+            expected=f"at most {MOST_SQUARES:,}, each of which takes memory while it is planned",
+            do=f"Give at least {finest.tile_px << coarser}, or `levels` that begin at {level + coarser}.",
+        )
 
 
 def notes_of_reduced(levels: Sequence[PlanLevel], used: Sequence[int]) -> tuple[str, ...]:
