@@ -7,7 +7,9 @@ VENV ?= .venv
 OUT ?= demo-out
 SLIDE ?=
 PYTEST_FLAGS ?=
-PYTEST_PROCESSES ?= -n logical --maxprocesses 4
+# one more than there are cores: tests of killed workers, leases and servers wait more than they compute
+CORES := $(shell nproc 2>/dev/null || sysctl -n hw.logicalcpu 2>/dev/null || echo 1)
+PYTEST_PROCESSES ?= -n $(shell echo $$(( $(CORES) < 4 ? $(CORES) + 1 : 4 )))
 PIP_FLAGS ?=
 # the default python first, so that a chosen environment is respected
 PYTHONS := python3 python python3.13 python3.12 python3.11 python3.14
