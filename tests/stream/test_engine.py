@@ -52,7 +52,11 @@ class CountedPlan:
 
 @dataclass(frozen=True)
 class StuckPlan(CountedPlan):
+    last: int = 0
+
     def after(self, receipt: Receipt) -> Iterator[SuperTile]:
+        if self.last and receipt.key != unit(self.last).key:
+            return iter(())
         raise StageError.of(f"receipt of unit {receipt.key}", got="x", expected="y", do="Try.")
 
 
@@ -154,8 +158,12 @@ def test_a_plan_that_cannot_go_on_with_a_receipt_fails_its_image_alone(client: C
         assert failure.reason.startswith("receipt of unit L0-y0-x")
 
 
+def test_a_unit_that_fails_behind_such_a_receipt_is_no_matter(client: Client, tmp_path: Path) -> None:
+    jobs = [FakeJob(f"stuck {n}", tmp_path, StuckPlan(40, last=n), fail_at=n + 1) for n in range(5, 17)]
+    assert Counter(event.kind for event in run(client, *jobs))["failed"] == len(jobs)  # short units share turns
+
+
 def test_what_the_last_finished_unit_opens_is_done_too(client: Client, tmp_path: Path) -> None:
-    """Nothing of the plan's start is left to do, and yet the image must not be finished."""
     run(client, FakeJob("a", tmp_path, CountedPlan(2)))
     events = run(client, FakeJob("a", tmp_path, CountedPlan(2, opens=(("L0-y0-x1", 2), ("L0-y0-x2", 3)))))
     assert [event.receipt.key for event in events if event.kind == "unit"] == ["L0-y0-x2", "L0-y0-x3"]

@@ -174,9 +174,8 @@ class Engine:
         return ""
 
     def _hangs_here(self, hung: Hung) -> str:
-        silent = f"no step of any task has ended for {hung.silent_s:.0f} s"
         do = "With `--cluster local:N` a process that hangs is ended and the others go on; finished work is kept."
-        return f"{silent}, so that it is taken to hang. {do}"
+        return f"no step of any task has ended for {hung.silent_s:.0f} s, so that it is taken to hang. {do}"
 
     def _give_up(self, waiting: Iterator[Job], trouble: str) -> None:
         failure = Failure(reason=f"`--cluster`: {trouble}")
@@ -388,8 +387,9 @@ class Engine:
         return running.prepared.plan
 
     def _end(self, running: Running, kind: str, *, result: Any = None, failure: Failure | None = None) -> None:
-        self._running.remove(running)
-        self._on_event(Event(job=running.job, kind=kind, prepared=running.prepared, result=result, failure=failure))
+        if running in self._running:  # not one that a receipt before, of the same turn, has ended
+            self._running.remove(running)
+            self._on_event(Event(job=running.job, kind=kind, prepared=running.prepared, result=result, failure=failure))
 
 
 def _is_gone(work: Any) -> bool:
