@@ -38,6 +38,10 @@ class FirstUnits:
     count: int
 
     @property
+    def image(self) -> str:
+        return self.plan.image
+
+    @property
     def digest(self) -> str:
         return f"{self.plan.digest}-{self.count}"
 

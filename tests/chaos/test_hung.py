@@ -58,7 +58,8 @@ def test_a_stopped_process_is_replaced_and_its_unit_done_by_another(
         (row,) = embed(client, slide, tmp_path, on_event=stop).rows
         client.wait_for_workers(2, timeout=60)
         assert stopped[0] not in client.run(os.getpid).values()
-    assert (row.status, row.supertiles_computed) == ("done", UNITS), row.reason
+    assert row.status == "done", row.reason
+    assert 0 < row.supertiles_computed <= UNITS  # what it had finished and could not tell any more is found
     assert stores(tmp_path) == whole
     assert not psutil.pid_exists(stopped[0])
 
