@@ -202,7 +202,11 @@ def slide(tmp_path):
 
 
 @pytest.mark.parametrize("tile_px", [128, 96])
-def test_a_second_pass_decodes_nothing(slide, tile_px):
+def test_a_second_pass_decodes_nothing(slide, tile_px, monkeypatch):
+    monkeypatch.setattr(
+        blocks, "_process", blocks._Process()
+    )  # blocks that others have found again stay in the shared one
+
     def supply(cache_bytes: int) -> tuple[list[np.ndarray], dict[str, int]]:
         pyramid = ts.open_pyramid(slide, cache_bytes=cache_bytes)
         plan = ts.plan_tiles(pyramid, tile_px=tile_px, where="all", super_tile_px=4 * tile_px)
