@@ -93,7 +93,7 @@ def rates(contestants: Sequence[Callable[[], float]], *, rounds: int = 3) -> lis
     return [statistics.median(values) for values in found]
 
 
-def until_held(measure: Callable[[], Any], attempts: int = 3) -> Any:
+def until_held(measure: Callable[[], Any], attempts: int = 6) -> Any:
     """Return what `measure` gives, a row or several, again where a bar is missed: noise comes and goes, a fault stays.
 
     Parameters
