@@ -1,6 +1,7 @@
 import errno
 import os
 import pickle
+import shutil
 import threading
 
 import google_crc32c
@@ -241,6 +242,24 @@ def test_a_place_on_object_storage_has_no_path_and_no_limit(s3):
         place.path  # noqa: B018
     place.prepare()
     assert place.names() == []
+
+
+def test_sizes_pass_over_what_another_process_removes_meanwhile(tmp_path):
+    def churn() -> None:
+        for number in range(400):
+            folder = tmp_path / "3/image/c" / str(number)
+            folder.mkdir(parents=True)
+            (folder / "0").write_bytes(b"1")
+            shutil.rmtree(tmp_path / "3")
+
+    place = Place.of(tmp_path)
+    place.put("kept", b"12")
+    other = threading.Thread(target=churn)
+    other.start()
+    while other.is_alive():
+        assert place.sizes()["kept"] == 2
+    other.join()
+    assert place.sizes() == {"kept": 2}
 
 
 def test_full_disk_at_creation_leaves_nothing(tmp_path, monkeypatch):

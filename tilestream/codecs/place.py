@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -284,14 +285,15 @@ class Place:
     def sizes(self) -> dict[str, int]:
         """Return the size in bytes of every file in the place and its folders, by relative path.
 
+        What another process removes meanwhile is there or not there, never an error.
+
         Returns
         -------
         dict
             Relative path with `/` → bytes; empty when the place is not there.
         """
         if self.is_local:
-            files = (file for file in self.path.rglob("*") if file.is_file())
-            return {file.relative_to(self.path).as_posix(): file.stat().st_size for file in files}
+            return dict(_sizes(self.path))
         return remote.sizes(self.url, self.options)
 
     def remove(self, *names: str) -> None:
@@ -378,3 +380,11 @@ class Place:
 
     def _url(self, name: str) -> str:
         return f"{self.url}/{name}" if name else self.url
+
+
+def _sizes(root: Path) -> Iterator[tuple[str, int]]:
+    for folder, _, names in os.walk(root):
+        for name in names:
+            path = Path(folder, name)
+            with suppress(FileNotFoundError):
+                yield path.relative_to(root).as_posix(), path.stat().st_size
