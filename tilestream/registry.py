@@ -63,6 +63,14 @@ RELEVANCE_TERMS: Mapping[str, str] = {
 """Terms of a relevance that need nothing but the image, by name; others come as `module:callable` or through the
 entry-point group `tilestream.relevance_terms`."""
 
+CODECS: Mapping[str, str] = {
+    "fourier": "tilestream.codecs.fields.fourierfield:FourierField",
+    "hash": "tilestream.codecs.fields.hashfield:HashField",
+    "siren": "tilestream.codecs.fields.sirenfield:SirenField",
+}
+"""What holds pixels as few bytes, by name; others come as `module:callable` or through the entry-point group
+`tilestream.codecs`."""
+
 _BLOCK_BYTES = 1 << 22
 WEIGHTS = "weights", "weights_4k"
 """Parameters of a part that name a file or folder of weights."""
