@@ -56,6 +56,10 @@ class Field(Protocol):
     picture: Picture | None
     """What it stands for; None until it was fitted."""
 
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Return how many parameters each part has (`table`, `network` …), four bytes each in memory."""
+
     def fit(
         self,
         source: Array | Sequence[Array] | Levels,
@@ -78,11 +82,15 @@ class Field(Protocol):
     ) -> Array:
         """Return samples `(c, y, x)` of a box, in pixels of `level` (by default that of the box, or all of level 0)."""
 
-    def quantize(self, bits: int = 8) -> Self:
-        """Return a copy whose parameters are whole numbers times a scale a level or layer."""
+    def quantize(self, bits: int | None = None) -> Self:
+        """Return a copy of whole numbers times a scale each level or layer; by default the bits fitted for, else 8."""
 
     def to_bytes(self) -> bytes:
-        """Return it as bytes that say what they are: parameters as they stand, float16 where never quantised."""
+        """Return it as a container of the kind `name`: parameters as they stand, float16 where never quantised."""
+
+    @classmethod
+    def of_quality(cls, quality: float, picture: Picture) -> Self:
+        """Return a field with the settings for a quality of 1 to 100 and a picture; not fitted yet."""
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
