@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilestream.codecs.quality import psnr
+from tilestream.codecs.quality import H_AND_E, od_psnr, psnr
 from tilestream.errors import ConfigError
 
 
@@ -59,3 +59,36 @@ def test_what_is_not_valid_does_not_count() -> None:
 def test_what_cannot_be_compared_is_refused(a: np.ndarray, b: np.ndarray, options: dict, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         psnr(a, b, **options)
+
+
+def tissue(edge: int = 64, seed: int = 0) -> np.ndarray:
+    """Two stains in amounts of a random smooth field, as 8-bit transmitted light."""
+    amounts = np.random.default_rng(seed).uniform(0, 1.2, (2, edge, edge))
+    rows = np.array(H_AND_E) / np.linalg.norm(H_AND_E, axis=1, keepdims=True)
+    density = np.einsum("kyx,kc->cyx", amounts, rows)
+    return np.clip(np.rint(256 * 10**-density - 1), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("stains", [H_AND_E, None])
+def test_od_psnr_is_its_definition_in_float64(stains: tuple | None) -> None:
+    a, b = tissue(seed=1), tissue(seed=2)
+    density = [-np.log10((image.astype(float) + 1) / 256).reshape(3, -1) for image in (a, b)]
+    if stains:
+        rows = np.array(stains) / np.linalg.norm(stains, axis=1, keepdims=True)
+        third = np.cross(*rows)
+        mixing = np.vstack([rows, third / np.linalg.norm(third)])
+        density = [(np.linalg.inv(mixing.T) @ of)[:2] for of in density]
+    expected = 10 * math.log10(math.log10(256) ** 2 / np.mean((density[0] - density[1]) ** 2))
+    assert od_psnr(a, b, stains=stains) == pytest.approx(expected, abs=1e-5)
+    assert od_psnr(a, a, stains=stains) == math.inf
+
+
+def test_od_psnr_weighs_dark_pixels_more() -> None:
+    dark, light = np.full((3, 8, 8), 20, np.uint8), np.full((3, 8, 8), 220, np.uint8)
+    assert psnr(dark, dark + 4) == psnr(light, light + 4)
+    assert od_psnr(dark, dark + 4, stains=None) < od_psnr(light, light + 4, stains=None) - 10
+
+
+def test_od_psnr_of_other_than_light_is_refused() -> None:
+    with pytest.raises(ConfigError, match="transmitted light"):
+        od_psnr(noise((4, 8, 8)), noise((4, 8, 8)))

@@ -1,10 +1,12 @@
-"""How far decoded pixels are from those that were encoded: measures that need no weights, in float64.
+"""How far decoded pixels are from those that were encoded, in float64.
 
-    psnr = 10 log10(high² / mean (a − b)²)        over all samples that count, channels jointly
+    psnr     10 log10(high² / mean (a − b)²)            over all samples that count, channels jointly
+    od_psnr  10 log10(D² / mean (A(a) − A(b))²)         A: amounts of stains, D: optical density of black
 
-`high` is the span of the samples, from the least to the greatest that they could be: 255 for 8 bits. Wider types do not
-say what they span (a scene of 12 bits in 16, heights in metres), so it is asked for; where channels span different
-ranges, compare them as numbers of 0 to 1 (`Picture.to_unit`, `high=1`).
+Amounts of stains are those of `kernels.stain_separation`. `high` is the span of the samples, from the least to the
+greatest that they could be: 255 for 8 bits. Wider types do not say what they span (a scene of 12 bits in 16, heights in
+metres), so it is asked for; where channels span different ranges, compare them as numbers of 0 to 1 (`Picture.to_unit`,
+`high=1`).
 """
 
 from __future__ import annotations
@@ -15,7 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tilestream.errors import ConfigError
+from tilestream.kernels.stain import HED, Matrix, density_table, optical_density, stain_separation
 from tilestream.types import Array
+
+H_AND_E = HED[:2]
+"""Hematoxylin and eosin; what they do not explain goes to a third direction, which is not measured."""
 
 
 def psnr(a: Array, b: Array, *, high: float | None = None, valid: npt.NDArray[np.bool_] | None = None) -> float:
@@ -43,7 +49,7 @@ def psnr(a: Array, b: Array, *, high: float | None = None, valid: npt.NDArray[np
     require_pair(a, b, valid)
     span = span_of(a.dtype, high)
     squares, count = 0.0, 0
-    for left, right in zip(_planes(a), _planes(b), strict=True):  # by channel: the differences are 8 bytes a sample
+    for left, right in zip(planes_of(a), planes_of(b), strict=True):  # by channel: the differences are 8 bytes a sample
         if valid is not None:
             left, right = left[valid], right[valid]
         with np.errstate(invalid="ignore"):  # infinite samples: refused below
@@ -58,6 +64,46 @@ def psnr(a: Array, b: Array, *, high: float | None = None, valid: npt.NDArray[np
             do="Say by `valid` which pixels were measured.",
         )
     return 10 * math.log10(span**2 * count / squares) if squares else math.inf
+
+
+def od_psnr(
+    a: Array, b: Array, *, stains: Matrix | None = H_AND_E, valid: npt.NDArray[np.bool_] | None = None
+) -> float:
+    """Return the PSNR in optical density: of the amounts of stains, or of red, green and blue.
+
+    Parameters
+    ----------
+    a, b : ndarray of uint8 or uint16
+        Transmitted light, `(3, y, x)` red, green, blue.
+    stains : sequence, optional
+        Two or three rows of red, green, blue densities; their amounts are compared jointly, hematoxylin's and eosin's
+        by default. None compares the densities of red, green and blue themselves.
+    valid : ndarray of bool, optional
+        `(y, x)`; what is not valid does not count.
+
+    Returns
+    -------
+    float
+        dB; the span is the density of black, 2.41 for 8 bits.
+
+    Raises
+    ------
+    ConfigError
+        When they are no two images of light, or the stains cannot be told apart.
+    """
+    require_pair(a, b, valid)
+    if a.shape[0] != 3 or a.ndim != 3 or a.dtype.name not in ("uint8", "uint16"):
+        raise ConfigError.of(
+            "images to compare in optical density",
+            got=f"{a.shape} {a.dtype}",
+            expected="(3, y, x) uint8 or uint16, red, green, blue of transmitted light",
+            do="Use `psnr` for other images.",
+        )
+    black = float(density_table(a.dtype.name)[0])
+    if stains is None:
+        return psnr(optical_density(a, threads=1), optical_density(b, threads=1), high=black, valid=valid)
+    first, second = (stain_separation(image, stains, threads=1)[: len(stains)] for image in (a, b))
+    return psnr(first, second, high=black, valid=valid)
 
 
 def span_of(dtype: np.dtype[np.generic], high: float | None) -> float:
@@ -123,5 +169,17 @@ def require_pair(a: Array, b: Array, valid: npt.NDArray[np.bool_] | None = None)
         )
 
 
-def _planes(image: Array) -> Array:
+def planes_of(image: Array) -> Array:
+    """Return an image with its channels first, a grey one as one channel.
+
+    Parameters
+    ----------
+    image : ndarray
+        `(c, y, x)` or `(y, x)`.
+
+    Returns
+    -------
+    ndarray
+        `(c, y, x)`, a view.
+    """
     return image if image.ndim == 3 else image[None]
