@@ -116,7 +116,13 @@ def ome_channel(
 
 
 def ome_attributes(
-    name: str, grid: CellGrid, factors: Sequence[Factor], *, channels: Sequence[dict[str, Any]], method: tuple[str, str]
+    name: str,
+    grid: CellGrid,
+    factors: Sequence[Factor],
+    *,
+    channels: Sequence[dict[str, Any]],
+    method: tuple[str, str],
+    indices: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Return the `ome` attribute of the image group.
 
@@ -132,6 +138,8 @@ def ome_attributes(
         As `ome_channel` gives them; empty for labels, which have none.
     method : tuple of str
         Name and description of how coarse levels are made.
+    indices : sequence of int, optional
+        Name of each level; 0, 1, 2 and on by default.
 
     Returns
     -------
@@ -152,7 +160,7 @@ def ome_attributes(
                 {"type": "translation", "translation": [0.0] * first + list(grid.translation_yx(factor))},
             ],
         }
-        for level, factor in enumerate(factors)
+        for level, factor in zip(indices or range(len(factors)), factors, strict=True)
     ]
     axes = [{"name": "c", "type": "channel"}] * first
     axes += [{"name": axis, "type": "space", **unit} for axis in "yx"]
@@ -176,7 +184,12 @@ def ome_attributes(
 
 
 def geo_attributes(
-    grid: CellGrid, shapes: Sequence[Shape], factors: Sequence[Factor], *, method: str = "average"
+    grid: CellGrid,
+    shapes: Sequence[Shape],
+    factors: Sequence[Factor],
+    *,
+    method: str = "average",
+    indices: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Return the GeoZarr attributes of the image group; `proj:` only where the place in a CRS is known.
 
@@ -190,6 +203,8 @@ def geo_attributes(
         Coarseness of each level, finest first.
     method : str
         How coarse levels are made.
+    indices : sequence of int, optional
+        Name of each level; 0, 1, 2 and on by default.
 
     Returns
     -------
@@ -197,15 +212,16 @@ def geo_attributes(
         Attributes.
     """
     layout = []
+    assets = list(indices or range(len(shapes)))
     for level, (shape, factor) in enumerate(zip(shapes, factors, strict=True)):
         entry: dict[str, Any] = {
-            "asset": str(level),
+            "asset": str(assets[level]),
             "spatial:shape": list(shape.yx),
             "spatial:transform": list(grid.transform(factor)),
         }
         if level:
             ratio = [own / finer for own, finer in zip(factor, factors[level - 1], strict=True)]
-            entry |= {"derived_from": str(level - 1), "transform": {"scale": ratio, "translation": [0.0, 0.0]}}
+            entry |= {"derived_from": str(assets[level - 1]), "transform": {"scale": ratio, "translation": [0.0, 0.0]}}
         layout.append(entry)
     names = [name for name in _CONVENTIONS if name != "proj" or grid.is_placed]
     return {

@@ -184,14 +184,15 @@ def root_attributes(
         OME, GeoZarr and our own keys.
     """
     grid = grid_of_image(info, layout)
-    factors = [level.scale_yx for level in layout.levels]
+    factors, indices = [level.scale_yx for level in layout.levels], [level.index for level in layout.levels]
     method = reduction_of(layout, info)
     channels = omero_channels(info.channels, windows) if "c" in layout.dims else []
+    shapes = [level.shape for level in layout.levels]
     return {
         OWNER: dict(owner),
         **_flags(info),
-        "ome": ome_attributes("image", grid, factors, channels=channels, method=method),
-        **geo_attributes(grid, [level.shape for level in layout.levels], factors, method=_GEO_METHODS[method[0]]),
+        "ome": ome_attributes("image", grid, factors, channels=channels, method=method, indices=indices),
+        **geo_attributes(grid, shapes, factors, method=_GEO_METHODS[method[0]], indices=indices),
     }
 
 
@@ -329,11 +330,12 @@ def label_attributes(info: ImageInfo, layout: StoreLayout, band: ClassBand) -> d
         OME-Zarr 0.5, section "labels", and GeoZarr.
     """
     grid, factors = grid_of_image(info, layout), [level.scale_yx for level in layout.levels]
-    ome = ome_attributes(band.name, grid, factors, channels=[], method=("mode", "Most frequent class under a pixel"))
-    shapes = [level.shape for level in layout.levels]
+    shapes, indices = [level.shape for level in layout.levels], [level.index for level in layout.levels]
+    method = "mode", "Most frequent class under a pixel"
+    ome = ome_attributes(band.name, grid, factors, channels=[], method=method, indices=indices)
     return {
         "ome": {**ome, "image-label": image_label(band)},
-        **geo_attributes(grid, shapes, factors, method="mode"),
+        **geo_attributes(grid, shapes, factors, method="mode", indices=indices),
     }
 
 

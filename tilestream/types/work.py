@@ -123,6 +123,8 @@ class Receipt:
     scores: tuple[float | None, ...] = ()
     """Coarse scores for plans that look coarse to fine, one a tile in row order, at most 64; None for a tile of which
     nothing is known, since it is damaged, empty or failed: it is never opened."""
+    measures: Mapping[str, float] = field(default_factory=dict)
+    """Figures that the last step adds up over all units, a function of the outputs alone, such as squared errors."""
     worker: str = ""
     """Host and process that did it."""
 
