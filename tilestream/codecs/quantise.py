@@ -1,0 +1,182 @@
+"""Parameters as whole numbers times a scale a group: levels of a table, rows of a matrix.
+
+    code = clip(round(v / s), −m, m),  m = 2^(bits−1) − 1,  v' = code · s
+
+s of a group is that of least squared error among scales that clip between none and 70 % of its range, found by two
+passes of a search, and has the 8 bits of mantissa of bfloat16, so that a file holds it in 2 bytes. Rounding is half to
+even. Products are float32: they are the same on every machine.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tilestream.codecs.entropy import decode_codes, encode_codes, require_starts
+from tilestream.errors import ConfigError, DamagedError
+from tilestream.types import Array
+
+MIN_BITS, MAX_BITS = 2, 16
+_LEAST_CLIP = 0.3
+_TRIED = 16
+_LOOKED_AT = 1 << 17
+"""Values of a group, evenly spread, that its scale is judged by."""
+_MOST_VALUE = 1e30
+_BITS = struct.Struct("B")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantised:
+    """Whole numbers with a scale a group."""
+
+    codes: npt.NDArray[np.int16]
+    """`(n,)`, within ±(2^(bits−1) − 1)."""
+    scales: npt.NDArray[np.float32]
+    """`(groups,)`, positive, of 8 bits of mantissa."""
+    starts: tuple[int, ...]
+    """First index of each group; the last one ends with the codes."""
+    bits: int
+    """Of a code, 2 to 16."""
+
+    def values(self) -> npt.NDArray[np.float32]:
+        """Return `(n,)` of code times scale."""
+        counts = np.diff([*self.starts, len(self.codes)])
+        return self.codes.astype(np.float32) * np.repeat(self.scales, counts)
+
+    def to_bytes(self) -> bytes:
+        """Return bits, scales and entropy-coded codes; whoever reads them must know how many there are of each."""
+        return _BITS.pack(self.bits) + _to_bfloat16(self.scales) + encode_codes(self.codes, self.starts)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, starts: Sequence[int], count: int) -> Quantised:
+        """Return what `to_bytes` wrote.
+
+        Parameters
+        ----------
+        data : bytes
+            Its result, whole.
+        starts : sequence of int
+            First index of each group.
+        count : int
+            How many codes.
+
+        Returns
+        -------
+        Quantised
+            Equal to what was written.
+
+        Raises
+        ------
+        DamagedError
+            When the bytes cannot hold so many codes, a scale is not positive and finite, or a code has too many bits.
+        """
+        first = _BITS.size + 2 * len(starts)
+        if len(data) < first or not MIN_BITS <= data[0] <= MAX_BITS:
+            raise DamagedError(f"{len(data):,} bytes of quantised numbers: too few, or not of 2 to 16 bits")
+        scales = _from_bfloat16(data[_BITS.size : first])
+        if not (np.isfinite(scales).all() and (scales > 0).all()):
+            raise DamagedError("quantised numbers: a scale is not positive and finite")
+        codes = decode_codes(data[first:], starts, count=count, most=largest_code(data[0]))
+        return cls(codes=codes, scales=scales, starts=tuple(starts), bits=data[0])
+
+
+def largest_code(bits: int) -> int:
+    """Return m = 2^(bits−1) − 1."""
+    return (1 << bits - 1) - 1
+
+
+def quantise(
+    values: npt.NDArray[np.float32],
+    starts: Sequence[int] = (0,),
+    bits: int = 8,
+    *,
+    scales: npt.NDArray[np.float32] | None = None,
+) -> Quantised:
+    """Return numbers as whole numbers times scales.
+
+    Parameters
+    ----------
+    values : ndarray of float32
+        `(n,)`, finite.
+    starts : sequence of int
+        First index of each group, ascending from 0; groups may be empty.
+    bits : int
+        Of a code, sign included: 2 to 16.
+    scales : ndarray of float32, optional
+        `(groups,)`: those of a training that knew of them; they are rounded to bfloat16. Searched when left out.
+
+    Returns
+    -------
+    Quantised
+        Codes and scales; a group of zeros has scale 1.
+
+    Raises
+    ------
+    ConfigError
+        When bits, starts or scales are none, or a value is not finite.
+    """
+    starts = require_starts(starts, count=len(values))
+    if not MIN_BITS <= bits <= MAX_BITS:
+        raise ConfigError.of(
+            "`bits` of a quantised field", got=bits, expected=f"{MIN_BITS} to {MAX_BITS}", do="Choose another."
+        )
+    if not (np.abs(values) <= _MOST_VALUE).all():  # NaN is no number of at most anything
+        raise ConfigError.of(
+            "`values` to be quantised",
+            got="NaN, or one too large",
+            expected=f"numbers within ±{_MOST_VALUE:g}",
+            do="Fit again, with a smaller learning rate or from the start.",
+        )
+    most = largest_code(bits)
+    ends = [*starts[1:], len(values)]
+    if scales is None:
+        groups = [values[first:last] for first, last in zip(starts, ends, strict=True)]
+        scales = np.array([_best_scale(group, most) for group in groups], np.float32)
+    elif scales.shape != (len(starts),) or not (np.isfinite(scales).all() and (scales > 0).all()):
+        raise ConfigError.of(
+            "`scales` of a quantised field",
+            got=f"{scales.shape}, or one that is not positive",
+            expected=f"{len(starts)} positive numbers",
+            do="Give one a group, or none to have them searched.",
+        )
+    scales = _from_bfloat16(_to_bfloat16(scales))
+    codes = np.empty(len(values), np.int16)
+    for first, last, scale in zip(starts, ends, scales, strict=True):
+        codes[first:last] = _codes(values[first:last], scale, most)
+    return Quantised(codes=codes, scales=scales, starts=starts, bits=bits)
+
+
+def _codes(values: Array, scale: np.float32, most: int) -> Array:
+    found: Array = np.clip(np.rint(values / scale), -most, most)
+    return found
+
+
+def _best_scale(values: npt.NDArray[np.float32], most: int) -> float:
+    """Return the scale of least squared error of one group."""
+    peak = float(np.abs(values).max()) if values.size else 0.0
+    if peak <= 2.0**-100:  # what is no number to float32 once it is divided
+        return 1.0
+    sample = values[:: 1 + len(values) // _LOOKED_AT].astype(np.float64)
+    low, high = _LEAST_CLIP * peak / most, peak / most * (1 + 2.0**-7)  # rounded to 8 bits it still clips nothing
+    for _ in range(2):
+        tried = _from_bfloat16(_to_bfloat16(np.linspace(low, high, _TRIED).astype(np.float32)))
+        errors = [float(np.square(_codes(sample, scale, most) * float(scale) - sample).sum()) for scale in tried]
+        best = len(errors) - 1 - int(np.argmin(errors[::-1]))  # the widest of equals
+        step = (high - low) / (_TRIED - 1)
+        low, high = max(low, float(tried[best]) - step), min(high, float(tried[best]) + step)
+    return float(tried[best])
+
+
+def _to_bfloat16(values: npt.NDArray[np.float32]) -> bytes:
+    """Return the upper halves of float32, nearest."""
+    words = np.ascontiguousarray(values, "<f4").view("<u4")
+    return ((words + np.uint32(0x8000)) >> np.uint32(16)).astype("<u2").tobytes()
+
+
+def _from_bfloat16(data: bytes) -> npt.NDArray[np.float32]:
+    words: Array = np.frombuffer(data, "<u2").astype(np.uint32) << np.uint32(16)
+    return words.view(np.float32)
