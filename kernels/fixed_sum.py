@@ -56,7 +56,13 @@ def power_core(exponent: Any) -> Any:
 @core
 def fixed_core(weight: Any, value: Any, places: Any) -> Any:
     """Return 2^k · weight · value as a whole number."""
-    return np.int64(floor(weight * value * power_core(places) * power_core(places + 1) + _HALF))
+    return fixed_with_core(weight, value, power_core(places), power_core(places + 1))
+
+
+@core
+def fixed_with_core(weight: Any, value: Any, half: Any, other_half: Any) -> Any:
+    """Return 2^k · weight · value as a whole number, given the two powers whose product is 2^k: for inner loops."""
+    return np.int64(floor(weight * value * half * other_half + _HALF))
 
 
 @core

@@ -22,20 +22,25 @@ from tilestream.kernels.fixed_sum import (
     clear,
     finish,
     fixed_core,
+    fixed_with_core,
     headroom_bits,
     largest_on_device,
     largest_on_host,
+    power_core,
     scaled_core,
 )
-from tilestream.kernels.hash_encode import check_encoding, grid_on, levels_kept, samples_of
+from tilestream.kernels.hash_encode import BLOCK_POSITIONS, check_encoding, grid_on, levels_kept, samples_of
 from tilestream.kernels.hash_vertex import (
     ZERO,
     add_core,
+    entries_of_corner,
     entry_core,
     level_kept_core,
+    locate,
     position_core,
     slope_core,
     weight_core,
+    weights_of_corner,
     widen_core,
 )
 from tilestream.kernels.hashgrid import HashGrid
@@ -51,32 +56,65 @@ def _table_cpu(
     upstream: Any, coords: Any, max_level: Any, layout: Any, scales: Any, shape: Any, fixed: Any, band: Any, out: Any
 ) -> None:
     """Write the gradient of the levels of a band, each summed by one thread."""
-    up, up_start, up_steps = upstream
-    flat, start, steps = coords
     limits, limit, limit_step, most = max_level
     positions, dims, features = shape
     largest, headroom = fixed
+    kind = coords[0].dtype
     places = binary_places_core(largest, headroom)
+    at, weights = np.empty(BLOCK_POSITIONS, np.int64), np.empty(BLOCK_POSITIONS, kind)
+    cells, fracs = np.zeros((3, BLOCK_POSITIONS), np.int32), np.zeros((3, BLOCK_POSITIONS), kind)
+    lines, terms = np.empty((features, BLOCK_POSITIONS), kind), np.empty(BLOCK_POSITIONS, np.int64)
+    line = np.empty(BLOCK_POSITIONS, kind)
     for level in range(band[0], band[1]):
-        size, resolution, hashed = layout[level, 1], layout[level, 2], layout[level, 3]
-        totals = np.zeros((size, features), np.int64)
-        for n in range(positions):
-            if not level_kept_core(level, limits[limit + n * limit_step], most):
-                continue
-            first = start + n * steps[0]
-            px, py = position_core(scales[level], flat[first]), position_core(scales[level], flat[first + steps[1]])
-            pz = position_core(scales[level], flat[first + (dims - 1) * steps[1]])
-            source = up_start + n * up_steps[0] + level * features * up_steps[1]
+        totals = np.zeros((features, layout[level, 1]), np.int64)
+        for first in range(0, positions, BLOCK_POSITIONS):
+            n = min(BLOCK_POSITIONS, positions - first)
+            _locate_block(coords, first, scales[level], (dims, n), line, cells, fracs)
+            _read_lines(upstream, first, n, level * features, lines)
+            for p in range(n):
+                if not level_kept_core(level, limits[limit + (first + p) * limit_step], most):
+                    lines[:, p] = 0
             for corner in range(1 << dims):
-                entry = entry_core(corner, px, py, pz, dims, size, resolution, hashed)
-                weight = weight_core(corner, px, py, pz, dims)
+                entries_of_corner(cells, corner, layout[level], at[:n])
+                weights_of_corner(fracs, corner, dims, weights[:n])
                 for f in range(features):
-                    totals[entry, f] += fixed_core(weight, up[source + f * up_steps[1]], places)
-        for entry in range(size):
+                    _add_terms(weights[:n], lines[f], places, at, terms, totals[f])
+        for entry in range(layout[level, 1]):
             for f in range(features):
-                out[layout[level, 0] + entry, f] = totals[entry, f]
-                at = out[layout[level, 0] + entry, f]
-                out[layout[level, 0] + entry, f] = scaled_core(at, largest, places)
+                out[layout[level, 0] + entry, f] = totals[f, entry]
+                value = out[layout[level, 0] + entry, f]
+                out[layout[level, 0] + entry, f] = scaled_core(value, largest, places)
+
+
+@cpu_kernel
+def _locate_block(coords: Any, first: Any, scale: Any, shape: Any, line: Any, cells: Any, fracs: Any) -> None:
+    """Write cells and fractions of n positions along every axis."""
+    flat, start, steps = coords
+    dims, n = shape
+    for axis in range(dims):
+        for p in range(n):
+            line[p] = flat[start + (first + p) * steps[0] + axis * steps[1]]
+        locate(scale, line[:n], cells[axis, :n], fracs[axis, :n])
+
+
+@cpu_kernel
+def _read_lines(upstream: Any, first: Any, n: Any, column: Any, lines: Any) -> None:
+    """Copy the features of one level of n positions to features × positions."""
+    up, start, steps = upstream
+    for f in range(lines.shape[0]):
+        source = start + first * steps[0] + (column + f) * steps[1]
+        for p in range(n):
+            lines[f, p] = up[source + p * steps[0]]
+
+
+@cpu_kernel
+def _add_terms(weights: Any, values: Any, places: Any, at: Any, terms: Any, totals: Any) -> None:
+    """Add the terms of one corner and feature: as vectors up to the sums, whose places may be equal."""
+    half, other_half = power_core(places), power_core(places + 1)
+    for p in range(weights.shape[0]):
+        terms[p] = fixed_with_core(weights[p], values[p], half, other_half)
+    for p in range(weights.shape[0]):
+        totals[at[p]] += terms[p]
 
 
 @cpu_kernel
