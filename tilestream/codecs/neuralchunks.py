@@ -1,0 +1,65 @@
+"""Chunks of a Zarr array that are tiles of a neural codec, checked against the array; without Zarr."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tilestream.codecs.tilecodec import Tile, unpack_tile
+from tilestream.errors import DamagedError
+from tilestream.types import Array, Shape
+
+NAME = "tilestream.neural"
+"""Name of the codec in the metadata."""
+
+
+def decode_chunk(data: bytes, *, shape: tuple[int, ...], dtype: np.dtype[Any], fill: float = 0) -> Array:
+    """Return a whole chunk of an array of tiles, at the level of the array.
+
+    Parameters
+    ----------
+    data : bytes
+        A container.
+    shape : tuple of int
+        `(c, y, x)` of the chunk; `(y, x)` where there is one channel.
+    dtype : dtype
+        Type of the array.
+    fill : float
+        What the rest of a chunk at the edge of an image holds, where its tile is smaller.
+
+    Returns
+    -------
+    ndarray
+        Samples of that shape.
+
+    Raises
+    ------
+    DamagedError
+        When the bytes are not whole, or no tile of such an array; nothing is allocated by what they claim.
+    SourceError
+        When they are of a codec or version that is not known here.
+    """
+    tile = checked_tile(data, shape=shape, dtype=dtype)
+    out = np.empty((1,) * (3 - len(shape)) + tuple(shape), dtype)
+    own = tile.picture.shape
+    if own.yx == out.shape[1:]:
+        tile.decode(out=out)
+    else:
+        out[...] = fill
+        out[:, : own.y, : own.x] = tile.decode()
+    return out.reshape(shape)
+
+
+def checked_tile(data: bytes, *, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tile:
+    """Return a tile of an array, unpacked; parameters and errors as of `decode_chunk`."""
+    tile = unpack_tile(data)
+    picture = tile.picture
+    channels, most = (1 if len(shape) < 3 else shape[0]), Shape(y=shape[-2], x=shape[-1])
+    fits = picture.shape.y <= most.y and picture.shape.x <= most.x
+    if picture.channels != channels or picture.dtype != dtype.name or not fits:
+        raise DamagedError(
+            f"tile of {picture.channels} x {picture.shape.y} x {picture.shape.x} {picture.dtype}, "
+            f"a chunk is {channels} x {most.y} x {most.x} {dtype.name}"
+        )
+    return tile

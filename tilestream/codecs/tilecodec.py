@@ -1,0 +1,279 @@
+"""One tile of an image as the bytes of one Zarr chunk that answer at any level: the codecs of neural stores.
+
+What the bytes are is written in their container (`tilestream.codecs.container`), so that a tile decodes without the
+settings that it was encoded by: its kind names the codec in `tilestream.registry.CODECS`, or is `constant`, which is a
+few bytes for glass and for what was not measured. Decoding needs no torch; fitting does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from tilestream.codecs.constanttile import KIND as CONSTANT
+from tilestream.codecs.constanttile import ConstantTile
+from tilestream.codecs.container import unpack
+from tilestream.codecs.fields.field import Field
+from tilestream.codecs.fields.picture import Levels, Picture
+from tilestream.errors import ConfigError, DamagedError, SourceError
+from tilestream.registry import CODECS, resolve
+from tilestream.types import Array, Box
+
+ENTRY_POINTS = "tilestream.codecs"
+"""Group in which other packages register codecs of their own."""
+LEVELS = 4
+"""Levels of a tile, its own included, that its bytes answer well."""
+STEPS = 2000
+"""Steps of a fit when nothing is said."""
+QUALITY = 50.0
+BYTES_OF_PARAMETER = 4
+
+
+class Tile(Protocol):
+    """A tile whose parameters are unpacked, ready to be asked at any level."""
+
+    @property
+    def kind(self) -> str:
+        """Return the codec's name."""
+
+    @property
+    def picture(self) -> Picture:
+        """Return size and samples of what it stands for."""
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Return how many parameters each part has."""
+
+    @property
+    def nbytes(self) -> int:
+        """Return the memory of its parameters."""
+
+    def decode(
+        self, box: Box | None = None, *, level: float = 0.0, out: Array | None = None, backend: str | None = None
+    ) -> Array:
+        """Return samples `(c, y, x)` of a box, in pixels of `level`; by default all of it."""
+
+
+class TileCodec(Protocol):
+    """Turns tiles into bytes and back."""
+
+    @property
+    def name(self) -> str:
+        """Return what `--codec` calls it."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Return what its bytes are a function of besides the pixels, as JSON values; `tile_codec` takes them."""
+
+    def encode(self, pixels: Array, valid: npt.NDArray[np.bool_] | None = None) -> bytes:
+        """Return a tile `(c, y, x)` as bytes; what is not valid may decode to anything."""
+
+    def decode(self, data: bytes, *, level: float = 0.0, box: Box | None = None, out: Array | None = None) -> Array:
+        """Return samples `(c, y, x)` of a box of a level; raise `DamagedError` for bytes that are not whole."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldCodec:
+    """Fits a field to each tile."""
+
+    field: str = "hash"
+    """Name in `tilestream.registry.CODECS`."""
+    quality: float = QUALITY
+    """1 to 100, as the field understands it."""
+    steps: int = STEPS
+    """Of the optimiser, for each tile. Never a time: equal pixels are to give equal bytes."""
+    levels: int = LEVELS
+    """Levels that are fitted at once, the tile's own included."""
+
+    def __post_init__(self) -> None:
+        checks = (
+            ("quality", self.quality, 1 <= self.quality <= 100, "a number of 1 to 100"),
+            ("steps", self.steps, self.steps >= 1, "a whole number of at least 1"),
+            ("levels", self.levels, 1 <= self.levels <= 16, "a whole number of 1 to 16"),
+        )
+        for name, got, good, expected in checks:
+            if not good:
+                raise ConfigError.of(f"`{name}` of a codec", got=got, expected=expected, do="Choose another.")
+
+    @property
+    def name(self) -> str:
+        """Return what `--codec` calls it."""
+        return self.field
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Return what its bytes are a function of besides the pixels, as JSON values."""
+        return {"codec": self.field, "quality": self.quality, "steps": self.steps, "levels": self.levels}
+
+    def encode(self, pixels: Array, valid: npt.NDArray[np.bool_] | None = None) -> bytes:
+        """Return a tile as bytes.
+
+        Parameters
+        ----------
+        pixels : ndarray
+            `(c, y, x)`; floats that are not finite are not valid.
+        valid : ndarray of bool, optional
+            `(y, x)`.
+
+        Returns
+        -------
+        bytes
+            A container: the fitted field, quantised; or a constant, where all that is valid is equal.
+
+        Raises
+        ------
+        ConfigError
+            When the pixels are no picture, the codec is unknown, or fitting needs a package that is not installed.
+        """
+        constant = ConstantTile.of(pixels, valid)
+        if constant is not None:
+            return constant.to_bytes()
+        levels = Levels.of(pixels, valid, levels=self.levels)
+        found = field_class(self.field).of_quality(self.quality, levels.picture)
+        found.fit(levels, steps=self.steps)
+        return found.quantize().to_bytes()
+
+    def decode(self, data: bytes, *, level: float = 0.0, box: Box | None = None, out: Array | None = None) -> Array:
+        """Return samples of a tile, whatever codec has made it; see `unpack_tile`.
+
+        Parameters
+        ----------
+        data : bytes
+            A container.
+        level : float
+            At least 0; 1 is half the size.
+        box : Box, optional
+            In pixels of the level; by default all of it.
+        out : ndarray, optional
+            Memory of the result.
+
+        Returns
+        -------
+        ndarray
+            `(c, y, x)`.
+
+        Raises
+        ------
+        DamagedError
+            When the bytes are not whole.
+        SourceError
+            When they are of a kind or version that is not known here.
+        """
+        return unpack_tile(data).decode(box, level=level, out=out)
+
+
+def tile_codec(settings: Mapping[str, Any]) -> TileCodec:
+    """Return the codec of some settings.
+
+    Parameters
+    ----------
+    settings : Mapping
+        `TileCodec.settings` of a codec; what is left out is as usual.
+
+    Returns
+    -------
+    TileCodec
+        Not the field itself, which is imported when it is used.
+
+    Raises
+    ------
+    ConfigError
+        When there is a setting that it has not, or one of another type.
+    """
+    types: dict[str, tuple[type, ...]] = {"codec": (str,), "quality": (int, float), "steps": (int,), "levels": (int,)}
+    for name, value in settings.items():
+        if isinstance(value, bool) or not isinstance(value, types.get(name, ())):
+            raise ConfigError.of(
+                f"`{name}` of a codec",
+                got=value,
+                expected=" or ".join(one.__name__ for one in types[name]) if name in types else f"one of {list(types)}",
+                do="Correct it, or install the version of tilestream that wrote it.",
+            )
+    given = dict(settings)
+    return FieldCodec(field=given.pop("codec", "hash"), **given)
+
+
+def field_class(name: str) -> type[Field]:
+    """Return the class of a field by its name; raise `ConfigError` where there is none, or its package is missing."""
+    return cast("type[Field]", resolve(name, table=CODECS, group=ENTRY_POINTS))
+
+
+def unpack_tile(data: bytes) -> Tile:
+    """Return a tile ready to be asked at any level.
+
+    Parameters
+    ----------
+    data : bytes
+        A container.
+
+    Returns
+    -------
+    Tile
+        What it costs to unpack is paid once: keep it to decode several boxes or levels.
+
+    Raises
+    ------
+    DamagedError
+        When the bytes are not whole.
+    SourceError
+        When they are of a codec or version that is not known here, or whose package is not installed.
+    """
+    kind = unpack(data).kind
+    if kind == CONSTANT:
+        return ConstantTile.from_bytes(data)
+    if ":" in kind or "." in kind:  # a file must not choose what is imported
+        raise _unknown(kind, "a name that no codec can have")
+    try:
+        found = field_class(kind)
+    except ConfigError as error:
+        raise _unknown(kind, str(error)) from error
+    return FieldTile(field=found.from_bytes(data))
+
+
+def _unknown(kind: str, reason: str) -> SourceError:
+    return SourceError.of(
+        f"a tile of the codec `{kind}`",
+        got=reason,
+        expected=f"one of {', '.join(sorted([CONSTANT, *CODECS]))}",
+        do="Install the package that wrote it.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldTile:
+    """A tile that is a field."""
+
+    field: Field
+    """Fitted."""
+
+    @property
+    def kind(self) -> str:
+        """Return the codec's name."""
+        return self.field.name
+
+    @property
+    def picture(self) -> Picture:
+        """Return size and samples of what it stands for."""
+        if self.field.picture is None:
+            raise DamagedError(f"a tile of the codec `{self.kind}` that was never fitted")
+        return self.field.picture
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Return how many parameters each part has."""
+        return self.field.sizes
+
+    @property
+    def nbytes(self) -> int:
+        """Return the memory of its parameters."""
+        return BYTES_OF_PARAMETER * sum(self.sizes.values())
+
+    def decode(
+        self, box: Box | None = None, *, level: float = 0.0, out: Array | None = None, backend: str | None = None
+    ) -> Array:
+        """Return samples of a box; the parameters are those of `Tile.decode`, on one thread where that is the CPU."""
+        return self.field.decode(box, level=level, out=out, backend=backend, threads=1)
