@@ -14,7 +14,7 @@ from numcodecs import Zstd
 
 from tilestream import __version__
 from tilestream.codecs.metadata import ZSTD_LEVEL, Layout, array_metadata, encode_fill, group_metadata, inner_codecs
-from tilestream.sinks.layout import Profile, StoreLayout, storable
+from tilestream.sinks.layout import StoreLayout, storable
 from tilestream.sinks.ome import (
     Affine,
     CellGrid,
@@ -236,7 +236,7 @@ def omero_channels(channels: Sequence[Channel], windows: Sequence[tuple[float, f
 
 
 def owner_record(
-    info: ImageInfo, *, profile: Profile, recipe_digest: str, more: Mapping[str, Any] | None = None
+    info: ImageInfo, *, profile: str, recipe_digest: str, more: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return our own record of a store.
 

@@ -1,0 +1,308 @@
+"""How an image lies in a store of fields: which arrays, one chunk a tile, and what stands in its root.
+
+    0/image         level 0, in chunks (c, tile, tile), each one container of the Zarr codec `tilestream.neural`
+    4/image         level 4, in tiles of as many pixels; then 8/image … while there are levels
+    labels/valid    on every level, only where something was not measured; a tile of level l has its own chunk
+
+A tile of an array is fitted to its own level and the next three, so that level l is read from array 4·(l // 4), each of
+its tiles asked at level l % 4. Levels go on until one tile, and at most 256 pixels, hold the whole image. Tiles at the
+right and lower edge hold what lies in the image; nothing is padded. A tile of nothing but the fill value is not stored,
+and `shards` in the record says which were, so that one that is lost is not taken for glass.
+
+The root is that of any store of ours, OME-Zarr and GeoZarr at once, in which the arrays are the levels: other readers
+see levels 0, 4, 8 … . Our own record there (`attributes.tilestream`) has `store` = `field`, `codec`, `settings` of
+the codec, `tile_px`, `level_step`, `levels`, and `quality`: what the fits have reached.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tilestream.codecs.metadata import group_metadata
+from tilestream.codecs.neuralchunks import NAME
+from tilestream.codecs.pixelcodecs import pixel_codecs
+from tilestream.codecs.shardmap import encode_shard_map
+from tilestream.codecs.tilecodec import LEVELS, TileCodec
+from tilestream.errors import ConfigError
+from tilestream.sinks.layout import LAST_PX, StoreLayout, StoreLevel, fill_value, halved, storable
+from tilestream.sinks.omelabels import VALID, labels_attributes
+from tilestream.sinks.store import label_attributes, nodes, owner_record, root_attributes
+from tilestream.types import ImageInfo, Shape
+
+STORE = "field"
+"""What kind of store of ours it is."""
+TILE_PX = 512
+"""Edge of a tile when nothing is said: smaller ones pay for their network, larger ones are slow to look into."""
+LEAST_TILE_PX, MOST_TILE_PX = 16, 4096
+STEP = LEVELS
+"""Levels from one array to the next."""
+VALID_PREFIX = f"labels/{VALID.name}/"
+"""Path of the mask in the store."""
+
+
+def level_count(shape: Shape, tile_px: int) -> int:
+    """Return how many levels an image has in a store of fields.
+
+    Parameters
+    ----------
+    shape : Shape
+        Of level 0, px.
+    tile_px : int
+        Edge of a tile.
+
+    Returns
+    -------
+    int
+        Halvings until one tile, and at most 256 px, hold all of it, and level 0.
+    """
+    last_px = min(tile_px, LAST_PX)
+    return next(times for times in range(64) if max(halved(shape, times).yx) <= last_px) + 1
+
+
+def check_tile(tile_px: int) -> int:
+    """Return the edge of a tile; raise `ConfigError` unless each of its levels has whole pixels."""
+    if not LEAST_TILE_PX <= tile_px <= MOST_TILE_PX or tile_px % 2 ** (STEP - 1):
+        raise ConfigError.of(
+            "`tile`",
+            got=f"{tile_px} px",
+            expected=f"a multiple of {2 ** (STEP - 1)} from {LEAST_TILE_PX} to {MOST_TILE_PX}",
+            do=f"Take {TILE_PX}.",
+        )
+    return tile_px
+
+
+def field_layout(info: ImageInfo, codec: TileCodec, *, tile_px: int = TILE_PX) -> StoreLayout:
+    """Return the arrays of an image as fields.
+
+    Parameters
+    ----------
+    info : ImageInfo
+        The image.
+    codec : TileCodec
+        What its tiles are encoded by.
+    tile_px : int
+        Edge of a tile.
+
+    Returns
+    -------
+    StoreLayout
+        Levels 0, 4, 8 … ; a chunk is a file.
+
+    Raises
+    ------
+    ConfigError
+        When the edge does not do, or the image is one of class numbers.
+    """
+    if info.kind == "labels":
+        raise ConfigError.of(
+            "an image as fields",
+            got="class numbers",
+            expected="intensities, which may come back a little changed",
+            do="Store it with `tilestream ingest`.",
+        )
+    check_tile(tile_px)
+    codecs = ({"name": NAME, "configuration": dict(codec.settings)},)
+    levels = range(level_count(info.shape, tile_px))
+    return StoreLayout(
+        levels=tuple(_level(n, info.shape, tile_px=tile_px, codecs=codecs) for n in levels[::STEP]),
+        dims=("c", "y", "x"),
+        channels=len(info.channels),
+        dtype=storable(info.dtype),
+        fill_value=fill_value(info),
+        unit_px=tile_px,
+        has_shards=False,
+    )
+
+
+def valid_layout(info: ImageInfo, *, tile_px: int = TILE_PX) -> StoreLayout:
+    """Return the arrays of the mask of an image as fields.
+
+    Parameters
+    ----------
+    info : ImageInfo
+        The image.
+    tile_px : int
+        Edge of a tile of the image.
+
+    Returns
+    -------
+    StoreLayout
+        Every level; the chunk of level l at `(iy, ix)` lies under the tile there of the array that level is read from.
+        Absent chunks are valid.
+    """
+    dtype = np.dtype("uint8")
+    codecs = pixel_codecs(dtype, 1, is_plain=True)
+    levels = tuple(
+        _level(n, info.shape, tile_px=tile_px >> n % STEP, codecs=codecs)
+        for n in range(level_count(info.shape, tile_px))
+    )
+    return StoreLayout(
+        levels=levels, dims=("y", "x"), channels=1, dtype=dtype, fill_value=1, unit_px=tile_px, has_shards=False
+    )
+
+
+def _level(index: int, shape: Shape, *, tile_px: int, codecs: Sequence[Mapping[str, Any]]) -> StoreLevel:
+    return StoreLevel(
+        index=index,
+        shape=halved(shape, index),
+        scale_yx=(float(2**index), float(2**index)),
+        chunk=Shape(y=tile_px, x=tile_px),
+        chunks=1,
+        codecs=tuple(codecs),
+        halvings=index,
+    )
+
+
+def field_nodes(info: ImageInfo, layout: StoreLayout) -> dict[str, Any]:
+    """Return the `zarr.json` of the groups and arrays of the image, its root left out, by path.
+
+    Parameters
+    ----------
+    info : ImageInfo
+        The image.
+    layout : StoreLayout
+        From `field_layout`.
+
+    Returns
+    -------
+    dict
+        Without the value that means "not measured": a field gives it back a little changed, the mask exactly.
+    """
+    return nodes(replace(info, nodata=None), layout)
+
+
+def valid_nodes(info: ImageInfo, layout: StoreLayout) -> dict[str, Any]:
+    """Return the `zarr.json` of the groups and arrays of the mask, that of `labels` among them, by path.
+
+    Parameters
+    ----------
+    info : ImageInfo
+        The image.
+    layout : StoreLayout
+        From `valid_layout`.
+
+    Returns
+    -------
+    dict
+        To be written only where something is not valid.
+    """
+    return {
+        "labels": group_metadata(labels_attributes([VALID.name])),
+        VALID_PREFIX.rstrip("/"): group_metadata(label_attributes(info, layout, VALID)),
+        **nodes(info, layout, prefix=VALID_PREFIX, band=VALID),
+    }
+
+
+def field_record(
+    info: ImageInfo, codec: TileCodec, *, tile_px: int, recipe_digest: str, more: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return our own record of a store of fields.
+
+    Parameters
+    ----------
+    info : ImageInfo
+        The image.
+    codec : TileCodec
+        What its tiles are encoded by.
+    tile_px : int
+        Edge of a tile.
+    recipe_digest : str
+        Digest of all that the store is a function of.
+    more : Mapping
+        What is known when all is written: `quality` from `quality_record`, `shards` from `chunk_maps`, `damage`.
+
+    Returns
+    -------
+    dict
+        JSON values.
+    """
+    own = {
+        "store": STORE,
+        "codec": codec.name,
+        "settings": dict(codec.settings),
+        "tile_px": tile_px,
+        "level_step": STEP,
+        "levels": level_count(info.shape, tile_px),
+    }
+    return owner_record(info, profile=STORE, recipe_digest=recipe_digest, more={**own, **more})
+
+
+def field_root(
+    info: ImageInfo, layout: StoreLayout, *, record: Mapping[str, Any], windows: Sequence[tuple[float, float]]
+) -> dict[str, Any]:
+    """Return the attributes of the root, the last thing that is written.
+
+    Parameters
+    ----------
+    info : ImageInfo
+        The image.
+    layout : StoreLayout
+        From `field_layout`.
+    record : Mapping
+        From `field_record`.
+    windows : sequence of tuple
+        Values shown as darkest and brightest, for each channel (`display_windows`).
+
+    Returns
+    -------
+    dict
+        OME, GeoZarr and our own keys.
+    """
+    return root_attributes(info, layout, owner=record, windows=windows)
+
+
+def quality_record(*, psnr: Sequence[float | None], stored_bytes: int, pixels: int) -> dict[str, Any]:
+    """Return what the fits of an image have reached.
+
+    Parameters
+    ----------
+    psnr : sequence of float or None
+        dB of each level over its valid pixels, as `LevelError.psnr` gives it.
+    stored_bytes : int
+        Of all chunks of all arrays.
+    pixels : int
+        Of level 0.
+
+    Returns
+    -------
+    dict
+        `psnr`, with None for a level that is exact or of which nothing is valid; `bytes`; and `bpp`, bits of the whole
+        store for a pixel of level 0.
+    """
+    return {
+        "psnr": [None if one is None or math.isinf(one) else round(one, 3) for one in psnr],
+        "bytes": stored_bytes,
+        "bpp": round(8 * stored_bytes / max(1, pixels), 4),
+    }
+
+
+def chunk_maps(layout: StoreLayout, written: Set[str], *, prefix: str = "") -> dict[str, str]:
+    """Return which tiles of each array are stored, so that one that is lost is not taken for glass.
+
+    Parameters
+    ----------
+    layout : StoreLayout
+        The arrays.
+    written : set of str
+        Paths of all objects in the store.
+    prefix : str
+        Path of the image in it, with a slash at its end.
+
+    Returns
+    -------
+    dict
+        Text of the map by level.
+    """
+    first = "0/" if "c" in layout.dims else ""
+    maps = {}
+    for level in layout.levels:
+        grid = np.zeros(level.shards.yx, np.bool_)
+        for iy, ix in np.ndindex(grid.shape):
+            grid[iy, ix] = f"{prefix}{level.index}/image/c/{first}{iy}/{ix}" in written
+        maps[str(level.index)] = encode_shard_map(grid)
+    return maps
