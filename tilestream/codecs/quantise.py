@@ -134,8 +134,7 @@ def quantise(
     most = largest_code(bits)
     ends = [*starts[1:], len(values)]
     if scales is None:
-        groups = [values[first:last] for first, last in zip(starts, ends, strict=True)]
-        scales = np.array([_best_scale(group, most) for group in groups], np.float32)
+        scales = best_scales(values, starts, bits)
     elif scales.shape != (len(starts),) or not (np.isfinite(scales).all() and (scales > 0).all()):
         raise ConfigError.of(
             "`scales` of a quantised field",
@@ -148,6 +147,28 @@ def quantise(
     for first, last, scale in zip(starts, ends, scales, strict=True):
         codes[first:last] = _codes(values[first:last], scale, most)
     return Quantised(codes=codes, scales=scales, starts=starts, bits=bits)
+
+
+def best_scales(values: npt.NDArray[np.float32], starts: Sequence[int], bits: int) -> npt.NDArray[np.float32]:
+    """Return the scale of least squared error of each group, of 8 bits of mantissa.
+
+    Parameters
+    ----------
+    values : ndarray of float32
+        `(n,)`, finite.
+    starts : sequence of int
+        First index of each group.
+    bits : int
+        Of a code.
+
+    Returns
+    -------
+    ndarray of float32
+        `(groups,)`; 1 where all is zero.
+    """
+    most, ends = largest_code(bits), [*starts[1:], len(values)]
+    groups = [values[first:last] for first, last in zip(starts, ends, strict=True)]
+    return np.array([_best_scale(group, most) for group in groups], np.float32)
 
 
 def _codes(values: Array, scale: np.float32, most: int) -> Array:
