@@ -212,7 +212,7 @@ def _decoder(name: str) -> Callable[[bytes], Codes]:
     return decode
 
 
-_QUALITIES = (5.0, 10.0, 20.0, 35.0, 50.0, 65.0, 75.0, 85.0, 92.0, 97.0)
+_QUALITIES = (5.0, 12.0, 25.0, 45.0, 65.0, 82.0, 92.0, 97.0)
 
 CONVENTIONAL: Mapping[str, ConventionalCodec] = {
     codec.name: codec
@@ -238,7 +238,7 @@ CONVENTIONAL: Mapping[str, ConventionalCodec] = {
         ConventionalCodec(
             name="jpeg2000",
             title="JPEG 2000",
-            settings=(20.0, 22.0, 24.0, 26.0, 28.0, 30.0, 32.0, 34.0, 37.0, 40.0, 44.0, 50.0, 56.0, 62.0),
+            settings=(20.0, 23.0, 26.0, 29.0, 32.0, 35.0, 39.0, 44.0, 52.0, 62.0),
             holds_bands=True,
             holds_grey=True,
             encode_codes=_jpeg2000,
@@ -247,7 +247,7 @@ CONVENTIONAL: Mapping[str, ConventionalCodec] = {
         ConventionalCodec(
             name="jpegxl",
             title="JPEG XL",
-            settings=(15.0, 10.0, 7.0, 5.0, 3.5, 2.5, 1.8, 1.2, 0.8, 0.4, 0.1),
+            settings=(15.0, 9.0, 6.0, 4.0, 2.6, 1.7, 1.0, 0.5, 0.1),
             holds_bands=True,
             holds_grey=True,
             encode_codes=_jpegxl,
@@ -265,7 +265,7 @@ CONVENTIONAL: Mapping[str, ConventionalCodec] = {
         ConventionalCodec(
             name="avif",
             title="AVIF 4:4:4",
-            settings=(10.0, 25.0, 40.0, 50.0, 60.0, 70.0, 80.0, 88.0, 95.0),
+            settings=(10.0, 25.0, 40.0, 52.0, 64.0, 76.0, 88.0, 95.0),
             holds_bands=False,
             holds_grey=False,
             encode_codes=_avif,
