@@ -2,8 +2,9 @@
 
 Formula and order of weights: `tilestream.kernels.mlp_layers`; gradients: `tilestream.kernels.mlp_gradient`. Sums are
 those of a dot product in the type of the inputs, one multiply-add after the other in the order of the inputs; biases
-come first. Weights of float16 are widened and computed with in float32. Tolerance of the tests: 1e-5 of the sum of
-absolute terms in float32, 1e-13 in float64; rows of a result do not depend on which other rows there are.
+come first. Sines: `tilestream.kernels.sine`. Weights of float16 are widened and computed with in float32. Tolerance of
+the tests: 1e-5 of the sum of absolute terms in float32, 1e-13 in float64; rows of a result do not depend on which other
+rows there are.
 
 Source: the network of Müller et al., "Real-time neural radiance caching", ACM TOG 40(4), 2021,
 doi:10.1145/3450626.3459812, as in NVlabs/tiny-cuda-nn; the CUDA side: `tilestream.kernels.mlp_cuda`.
@@ -83,7 +84,7 @@ def mlp_kernel(width: int) -> CudaKernel:
                 held[j * threads + me] = inputs[start + p * steps[0] + j * steps[1]]
         through_layers(weights, layout, layers, p < positions, width, threads, held, strip, sums)
         if p < positions:
-            given = layout[layers * 4 - 3]
+            given = layout[(layers - 1) * 5 + 1]
             for i in range(width):
                 if i < given:
                     out[to + p * to_steps[0] + i * to_steps[1]] = sums[i]

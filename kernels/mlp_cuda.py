@@ -14,7 +14,8 @@ import functools
 from typing import Any
 
 from tilestream.kernels.language import SIMULATED, cuda, device
-from tilestream.kernels.mlp_layers import ZERO, MlpLayers, add_core, relu_core
+from tilestream.kernels.mlp_layers import SINE, ZERO, MlpLayers, add_core, relu_core
+from tilestream.kernels.sine import sine_core
 
 WIDTHS = (16, 32, 64, 128)
 """Registers that kernels set aside for the outputs of a layer; a net takes the smallest that fits."""
@@ -56,6 +57,18 @@ def load_strip(
 
 
 @device
+def hold_activated(sums: Any, ending: Any, width: Any, threads: Any, held: Any) -> None:
+    """Write sums to a column of `held`, through `RELU` or `SINE`."""
+    me = cuda.threadIdx.x
+    if ending == SINE:
+        for i in range(width):
+            held[i * threads + me] = sine_core(sums[i])
+    else:
+        for i in range(width):
+            held[i * threads + me] = relu_core(sums[i])
+
+
+@device
 def through_layers(
     weights: Any, layout: Any, layers: Any, inside: Any, width: Any, threads: Any, held: Any, strip: Any, sums: Any
 ) -> None:
@@ -66,8 +79,8 @@ def through_layers(
     """
     me = cuda.threadIdx.x
     for layer in range(layers):
-        inputs, outputs = layout[layer * 4], layout[layer * 4 + 1]
-        start, bias = layout[layer * 4 + 2], layout[layer * 4 + 3]
+        inputs, outputs = layout[layer * 5], layout[layer * 5 + 1]
+        start, bias = layout[layer * 5 + 2], layout[layer * 5 + 3]
         for i in range(width):
             sums[i] = weights[bias + i] if bias >= 0 and i < outputs else ZERO
         for first in range(0, inputs, STRIP):
@@ -83,5 +96,4 @@ def through_layers(
                     for i in range(width):
                         sums[i] = add_core(strip[j * width + i], value, sums[i])
         if layer < layers - 1:
-            for i in range(width):
-                held[i * threads + me] = relu_core(sums[i])
+            hold_activated(sums, layout[layer * 5 + 4], width, threads, held)

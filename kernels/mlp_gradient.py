@@ -1,6 +1,8 @@
 """Gradients of the perceptron: to its weights and biases, and to its inputs; hidden layers are computed again.
 
-    δ_K = ∂loss/∂y;  δ_{k−1} = (W_kᵀ δ_k) where h_{k−1} > 0;  ∂/∂W_k = Σ over positions of δ_k h_{k−1}ᵀ;  ∂/∂b_k = Σ δ_k
+    δ_K = ∂loss/∂y;  δ_{k−1} = φ'(z_{k−1}) · W_kᵀ δ_k;  ∂/∂W_k = Σ over positions of δ_k h_{k−1}ᵀ;  ∂/∂b_k = Σ δ_k
+
+with φ' = 1 where h > 0, else 0, or cos z.
 
 Sums over positions are made in pieces of fixed size, and the pieces are added in their order, so that they are the same
 in every run and on every number of threads. Tolerance of the tests: 1e-5 of the sum of absolute terms in float32,
@@ -17,10 +19,10 @@ from tilestream.kernels.bands import over_bands
 from tilestream.kernels.checks import need
 from tilestream.kernels.language import cpu_kernel, cuda, cuda_kernel
 from tilestream.kernels.mlp import BLOCK_POSITIONS, check_network
-from tilestream.kernels.mlp_layers import ZERO, MlpLayers, add_core, add_product, forward_block, pad
+from tilestream.kernels.mlp_layers import LINEAR, SINE, ZERO, MlpLayers, add_core, add_product, forward_kept, pad
 from tilestream.kernels.mlp_layerwise import (
-    LINEAR,
     MASKED,
+    SLOPED,
     Strided,
     chunks,
     forward_chunk,
@@ -49,6 +51,7 @@ def _backward_cpu(
     positions, taken, given, widest = widths
     layers = layout.shape[0]
     blocks = np.zeros((layers + 1, widest, BLOCK_POSITIONS), flat.dtype)
+    slopes = np.zeros((layers if layout[0, 4] == SINE else 0, widest, BLOCK_POSITIONS), flat.dtype)
     deltas = np.zeros((2, widest, BLOCK_POSITIONS), flat.dtype)
     turned = np.zeros((BLOCK_POSITIONS, widest + -widest % COLUMNS), flat.dtype)
     grads = np.zeros((widest, widest + -widest % COLUMNS), flat.dtype)
@@ -60,7 +63,7 @@ def _backward_cpu(
             n = min(BLOCK_POSITIONS, stop - first)
             _read_block(inputs, first, n, taken, blocks[0])
             _read_block(upstream, first, n, given, deltas[layers % 2])  # columns past the end add nothing
-            forward_block(weights, layout, blocks, BLOCK_POSITIONS)
+            forward_kept(weights, layout, blocks, slopes, BLOCK_POSITIONS)
             for layer in range(layers - 1, -1, -1):
                 delta, before = deltas[(layer + 1) % 2], deltas[layer % 2]
                 _add_weight_sums(delta, blocks[layer], layout[layer], turned, grads, run, sums[number])
@@ -68,7 +71,9 @@ def _backward_cpu(
                     width, outputs = layout[layer, 0], layout[layer, 1]
                     before[:width] = 0
                     add_product(weights, layout[layer, 2], (1, width), delta, outputs, before, width, BLOCK_POSITIONS)
-                    if layer > 0:
+                    if layer > 0 and layout[layer - 1, 4] == SINE:
+                        _slope(before, slopes[layer - 1], width)
+                    elif layer > 0:
                         _mask(before, blocks[layer], width)
             _write_block(deltas[0], first, n, taken, out)
 
@@ -99,6 +104,13 @@ def _mask(delta: Any, values: Any, rows: Any) -> None:
 
 
 @cpu_kernel
+def _slope(delta: Any, slopes: Any, rows: Any) -> None:
+    for j in range(rows):
+        for p in range(delta.shape[1]):
+            delta[j, p] *= slopes[j, p]
+
+
+@cpu_kernel
 def _add_weight_sums(delta: Any, values: Any, row: Any, turned: Any, grads: Any, run: Any, sums: Any) -> None:
     """Add the sums over a block's positions of one layer: a product with positions in the middle."""
     inputs, outputs, start, bias = row[0], row[1], row[2], row[3]
@@ -123,8 +135,8 @@ def _add_weight_sums(delta: Any, values: Any, row: Any, turned: Any, grads: Any,
 )
 def _weight_sums_cuda(delta: Any, deltas: Any, values: Any, taken: Any, shape: Any, sums: Any) -> None:
     """Sum one weight a thread over the positions of a piece, `blockIdx.z`; past the last input comes the bias."""
-    left = cuda.shared.array((TILE, TILE), np.float32)
-    right = cuda.shared.array((TILE, TILE), np.float32)
+    left = cuda.shared.array((TILE, TILE), delta.dtype)
+    right = cuda.shared.array((TILE, TILE), delta.dtype)
     positions, inputs, outputs, biased, parameters = shape
     me_j, me_i, piece = cuda.threadIdx.x, cuda.threadIdx.y, cuda.blockIdx.z
     i, j = cuda.blockIdx.y * TILE + me_i, cuda.blockIdx.x * TILE + me_j
@@ -229,7 +241,7 @@ def _on_host(
         len(sums), threads=here.threads,
     )  # fmt: skip
     total = sums.sum(axis=0, dtype=np.float64)
-    for (i, o, start, bias), (pi, po, at, at_bias) in zip(layers.layout, layers.padded, strict=True):
+    for (i, o, start, bias, _), (pi, po, at, at_bias, _) in zip(layers.layout, layers.padded, strict=True):
         of_weights[start : start + i * o] = total[at : at + pi * po].reshape(po, pi)[:o, :i].ravel()
         if bias >= 0:
             of_weights[bias : bias + o] = total[at_bias : at_bias + o]
@@ -244,6 +256,7 @@ def _on_device(
     pieces = chunks(n) or [(0, 0)]
     most = pieces[0][1]
     hidden, deltas = hidden_scratch(inputs, layers, most), hidden_scratch(inputs, layers, most)
+    slopes = hidden_scratch(inputs, layers, most) if layers.activation == "sine" else []
     room = max(o * (i + 1) for i, o, *_ in layers.layout.tolist()) * max(1, -(-most // SPLIT_POSITIONS))
     sums, _, _ = flat_view(empty_like(inputs, (room,), dtype_of(inputs)), writable=True)
     source, given = flat_view(inputs), flat_view(upstream)
@@ -254,17 +267,18 @@ def _on_device(
         if of_inputs is not None:
             back[0] = rows_of(flat_view(of_inputs, writable=True), first)
         if size:
-            forward_chunk(here, values, run, layers, size)
+            forward_chunk(here, values, run, layers, size, slopes)
         for layer in range(len(layers.widths) - 2, -1, -1):
             delta = back[layer + 1]
             assert delta is not None
             _weight_sums(here, delta, values[layer], layers, layer, size, sums, found, first == 0)
             to = back[layer]
             if to is not None and size:
-                inputs_of, outputs_of, start, _ = (int(number) for number in layers.layout[layer])
+                inputs_of, outputs_of, start, *_ = (int(number) for number in layers.layout[layer])
+                ending, beside = (SLOPED, slopes[layer - 1]) if layer and slopes else (MASKED, values[layer])
                 launch_layer(
                     here, delta, run, (start, 1, inputs_of, -1), (size, outputs_of, inputs_of), to,
-                    ending=MASKED if layer else LINEAR, mask=values[layer] if layer else None,
+                    ending=ending if layer else LINEAR, beside=beside if layer else None,
                 )  # fmt: skip
 
 
@@ -272,7 +286,7 @@ def _weight_sums(
     here: Place, delta: Strided, values: Strided, layers: MlpLayers, layer: int, positions: int, sums: Any, out: Any,
     fresh: bool,
 ) -> None:  # fmt: skip
-    inputs, outputs, start, bias = (int(number) for number in layers.layout[layer])
+    inputs, outputs, start, bias, _ = (int(number) for number in layers.layout[layer])
     biased = int(bias >= 0)
     parameters, pieces = outputs * (inputs + biased), -(-positions // SPLIT_POSITIONS)
     if pieces:

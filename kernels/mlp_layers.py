@@ -1,19 +1,22 @@
 """A small multilayer perceptron as a record, its weights as one run of numbers, and products of blocks for the CPU.
 
-    h_0 = x;  h_k = max(0, W_k h_{k−1} [+ b_k]);  y = W_K h_{K−1} [+ b_K]
+    h_0 = x;  h_k = φ(W_k h_{k−1} [+ b_k]);  y = W_K h_{K−1} [+ b_K];  φ(z) = max(0, z) or sin z
 
 The run holds W_1 row by row, (outputs, inputs), then b_1 where there are biases, then W_2 and so on: the order of
 tiny-cuda-nn, which has no biases.
 
 On the CPU a block is features × positions, so that a row of a product is a sum of scaled rows
 (`tilestream.kernels.product_tile`). Each position is summed in the order of its inputs, wherever in a block it stands.
+
+A network of sines has its frequencies in its weights: sin(ω (W h + b)) of SIREN is that of ω W and ω b, and a step of
+Adam grows along with them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,18 +24,24 @@ import numpy.typing as npt
 from tilestream.errors import ConfigError
 from tilestream.kernels.language import core, cpu_kernel, fma
 from tilestream.kernels.product_tile import COLUMNS, ROWS, add_tile
+from tilestream.kernels.sine import cosine_core, sine_core
 
 ZERO = np.float32(0)
+LINEAR, RELU, SINE = 0, 1, 2
+"""What follows the sums of a layer, in the layouts for kernels."""
+ACTIVATIONS = {"relu": RELU, "sine": SINE}
 
 
 @dataclass(frozen=True, kw_only=True)
 class MlpLayers:
-    """The sizes of a perceptron: ReLU after every layer but the last, which is linear."""
+    """The sizes of a perceptron, whose last layer is linear."""
 
     widths: tuple[int, ...]
     """Inputs, outputs of each hidden layer, outputs."""
     biases: bool = False
     """Whether each layer adds a vector."""
+    activation: Literal["relu", "sine"] = "relu"
+    """What every layer but the last ends with."""
 
     def __post_init__(self) -> None:
         if len(self.widths) < 2 or min(self.widths) < 1:
@@ -41,6 +50,10 @@ class MlpLayers:
                 got=self.widths,
                 expected="inputs, hidden widths and outputs, each at least 1",
                 do="Give at least two numbers.",
+            )
+        if self.activation not in ACTIVATIONS:
+            raise ConfigError.of(
+                "`activation` of `MlpLayers`", got=repr(self.activation), expected="'relu' or 'sine'", do="Choose one."
             )
 
     @cached_property
@@ -56,19 +69,24 @@ class MlpLayers:
         """Return how many weights and biases there are."""
         return self.weight_starts[-1]
 
+    @property
+    def endings(self) -> tuple[int, ...]:
+        """Return `RELU` or `SINE` for each hidden layer, and `LINEAR`."""
+        return (ACTIVATIONS[self.activation],) * (len(self.widths) - 2) + (LINEAR,)
+
     @cached_property
     def layout(self) -> npt.NDArray[np.int64]:
-        """Return `(layers, 4)`: inputs, outputs, start of the matrix, start of the bias or -1; for kernels."""
-        pairs = zip(self.widths, self.widths[1:], self.weight_starts, strict=False)
-        return np.array([(i, o, start, start + i * o if self.biases else -1) for i, o, start in pairs], np.int64)
+        """Return `(layers, 5)` for kernels: inputs, outputs, start of the matrix, of the bias or -1, activation."""
+        pairs = zip(self.widths, self.widths[1:], self.weight_starts, self.endings, strict=False)
+        return np.array([(i, o, at, at + i * o if self.biases else -1, ending) for i, o, at, ending in pairs], np.int64)
 
     @cached_property
     def padded(self) -> npt.NDArray[np.int64]:
         """Return `layout` of the run of `pad`, whose sides are multiples of four and which always has biases."""
         rows, start = [], 0
-        for inputs, outputs in zip(self.widths, self.widths[1:], strict=False):
+        for inputs, outputs, ending in zip(self.widths, self.widths[1:], self.endings, strict=False):
             i, o = inputs + -inputs % ROWS, outputs + -outputs % ROWS
-            rows.append((i, o, start, start + i * o))
+            rows.append((i, o, start, start + i * o, ending))
             start += o * (i + 1)
         return np.array(rows, np.int64)
 
@@ -95,9 +113,9 @@ def pad(weights: npt.NDArray[Any], layers: MlpLayers, dtype: npt.DTypeLike) -> n
     ndarray
         A few thousand numbers, laid out as `layers.padded` says.
     """
-    _, outputs, _, last = layers.padded[-1]
+    _, outputs, _, last, _ = layers.padded[-1]
     found = np.zeros(last + outputs, dtype)
-    for (i, o, start, bias), (pi, po, to, to_bias) in zip(layers.layout, layers.padded, strict=True):
+    for (i, o, start, bias, _), (pi, po, to, to_bias, _) in zip(layers.layout, layers.padded, strict=True):
         found[to : to + pi * po].reshape(po, pi)[:o, :i] = weights[start : start + i * o].reshape(o, i)
         if bias >= 0:
             found[to_bias : to_bias + o] = weights[bias : bias + o]
@@ -128,23 +146,57 @@ def add_product(a: Any, start: Any, steps: Any, b: Any, k: Any, out: Any, m: Any
 
 
 @cpu_kernel
+def activate(block: Any, rows: Any, n: Any, ending: Any) -> None:
+    """Put n sums of each row through `RELU` or `SINE`."""
+    if ending == SINE:
+        for i in range(rows):
+            row = block[i]
+            for p in range(n):
+                row[p] = sine_core(row[p])
+    else:
+        for i in range(rows):
+            row = block[i]
+            for p in range(n):
+                row[p] = relu_core(row[p])
+
+
+@cpu_kernel
+def add_layer(weights: Any, row: Any, source: Any, target: Any, n: Any) -> None:
+    """Write the sums of one layer, a row of its layout, over n columns."""
+    inputs, outputs, start, bias = row[0], row[1], row[2], row[3]
+    for i in range(outputs):
+        line, value = target[i], weights[bias + i]
+        for p in range(n):
+            line[p] = value
+    add_product(weights, start, (inputs, 1), source, inputs, target, outputs, n)
+
+
+@cpu_kernel
 def forward_block(weights: Any, layout: Any, blocks: Any, n: Any) -> Any:
     """Return which of the blocks holds the outputs, after all layers of the n columns whose inputs `blocks[0]` holds.
 
-    `blocks` is `(layers + 1, widest, positions)`, to keep what each layer gives, or `(2, widest, positions)`.
+    `blocks` is `(2, widest, positions)`.
     """
     layers = layout.shape[0]
     for layer in range(layers):
-        inputs, outputs, start, bias = layout[layer, 0], layout[layer, 1], layout[layer, 2], layout[layer, 3]
-        source, target = blocks[layer % blocks.shape[0]], blocks[(layer + 1) % blocks.shape[0]]
-        for i in range(outputs):
-            row, value = target[i], weights[bias + i]
-            for p in range(n):
-                row[p] = value
-        add_product(weights, start, (inputs, 1), source, inputs, target, outputs, n)
+        target = blocks[(layer + 1) % 2]
+        add_layer(weights, layout[layer], blocks[layer % 2], target, n)
         if layer < layers - 1:
-            for i in range(outputs):
-                row = target[i]
+            activate(target, layout[layer, 1], n, layout[layer, 4])
+    return layers % 2
+
+
+@cpu_kernel
+def forward_kept(weights: Any, layout: Any, blocks: Any, slopes: Any, n: Any) -> None:
+    """Write what each layer gives to blocks `(layers + 1, widest, positions)`, and to `slopes` those of sines."""
+    layers = layout.shape[0]
+    for layer in range(layers):
+        target = blocks[layer + 1]
+        add_layer(weights, layout[layer], blocks[layer], target, n)
+        if layout[layer, 4] == SINE:
+            for i in range(layout[layer, 1]):
+                row, slope = target[i], slopes[layer, i]
                 for p in range(n):
-                    row[p] = relu_core(row[p])
-    return layers % blocks.shape[0]
+                    slope[p] = cosine_core(row[p])
+        if layer < layers - 1:
+            activate(target, layout[layer, 1], n, layout[layer, 4])

@@ -1,9 +1,10 @@
 """Layers of a perceptron one by one on CUDA: for gradients, float64, and nets too wide for the fused kernel.
 
-    y[p, o] = Σ_j W[o, j] · x[p, j] [+ b[o]], then ReLU, or nothing, or zero where a mask is not positive
+    y[p, o] = Σ_j W[o, j] · x[p, j] [+ b[o]], then ReLU, sine or nothing; or times the slope of what the layer took
 
-With the matrix transposed and the mask of what the layer took this is also the way back. What is between layers stands
-in scratch of `CHUNK_POSITIONS` positions, features × positions.
+With the matrix transposed and a slope this is also the way back: of ReLU from what it gave, of the sine from the
+cosines that were written beside it. What is between layers stands in scratch of `CHUNK_POSITIONS` positions, features ×
+positions.
 """
 
 from __future__ import annotations
@@ -12,16 +13,32 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from tilestream.kernels.language import cuda, cuda_kernel
-from tilestream.kernels.mlp_layers import ZERO, MlpLayers, add_core, relu_core
+from tilestream.kernels.language import cuda, cuda_kernel, device
+from tilestream.kernels.mlp_layers import LINEAR, RELU, SINE, ZERO, MlpLayers, add_core, relu_core
 from tilestream.kernels.place import Array, Place, dtype_of, empty_like
 from tilestream.kernels.rows import flat_samples, flat_view
+from tilestream.kernels.sine import cosine_core, sine_core
 
 THREADS = 128
 OUTPUTS = 16
 """Of one thread, in registers."""
 CHUNK_POSITIONS = 2**16
-LINEAR, RELU, MASKED = 0, 1, 2
+SINE_KEPT, MASKED, SLOPED = 3, 4, 5
+"""Sine with its slopes written beside; times 1 or 0 by the sign of what ReLU gave; times slopes."""
+
+
+@device
+def ended(value: Any, ending: Any, beside: Any, at: Any) -> Any:
+    """Return a sum with what follows it; `SINE_KEPT` writes its slope to `beside[at]`."""
+    if ending == RELU:
+        return relu_core(value)
+    if ending == SLOPED:
+        return value * beside[at]
+    if ending == MASKED:
+        return value if beside[at] > ZERO else ZERO
+    if ending == SINE_KEPT:
+        beside[at] = cosine_core(value)
+    return value if ending == LINEAR else sine_core(value)
 
 
 @cuda_kernel(
@@ -29,9 +46,9 @@ LINEAR, RELU, MASKED = 0, 1, 2
     "UniTuple(int64, 4), float32[::1], UniTuple(int64, 3))"
 )
 def _layer_cuda(
-    inputs: Any, taken: Any, weights: Any, matrix: Any, mask: Any, masked: Any, shape: Any, out: Any, given: Any
+    inputs: Any, taken: Any, weights: Any, matrix: Any, beside: Any, placed: Any, shape: Any, out: Any, given: Any
 ) -> None:
-    """Give `OUTPUTS` outputs of one position a thread; `taken`, `masked`, `given` are a start and two steps."""
+    """Give `OUTPUTS` outputs of one position a thread; `taken`, `placed`, `given` are a start and two steps."""
     positions, width, outputs, ending = shape
     p, first = cuda.blockIdx.x * THREADS + cuda.threadIdx.x, cuda.blockIdx.y * OUTPUTS
     if p >= positions:
@@ -46,11 +63,7 @@ def _layer_cuda(
                 sums[i] = add_core(weights[matrix[0] + (first + i) * matrix[1] + j * matrix[2]], value, sums[i])
     for i in range(OUTPUTS):
         if first + i < outputs:
-            value = sums[i]
-            if ending == RELU:
-                value = relu_core(value)
-            if ending == MASKED and not mask[masked[0] + p * masked[1] + (first + i) * masked[2]] > ZERO:
-                value = ZERO
+            value = ended(sums[i], ending, beside, placed[0] + p * placed[1] + (first + i) * placed[2])
             out[given[0] + p * given[1] + (first + i) * given[2]] = value
 
 
@@ -67,7 +80,7 @@ def launch_layer(
     out: Strided,
     *,
     ending: int = LINEAR,
-    mask: Strided | None = None,
+    beside: Strided | None = None,
 ) -> None:
     """Put one layer on the stream.
 
@@ -86,11 +99,11 @@ def launch_layer(
     out : tuple
         Positions × features.
     ending : int
-        `LINEAR`, `RELU` or `MASKED`.
-    mask : tuple, optional
-        Positions × outputs, for `MASKED`.
+        `LINEAR`, `RELU`, `SINE`, `SINE_KEPT`, `MASKED` or `SLOPED`.
+    beside : tuple, optional
+        Positions × outputs: slopes that `SINE_KEPT` writes, what `MASKED` and `SLOPED` read.
     """
-    seen = out if mask is None else mask
+    seen = out if beside is None else beside
     grid = (-(-sizes[0] // THREADS), -(-sizes[2] // OUTPUTS))
     here.launch(
         _layer_cuda, grid, THREADS, inputs[0], (inputs[1], *inputs[2]), weights, matrix, seen[0], (seen[1], *seen[2]),
@@ -139,11 +152,18 @@ def forward_layerwise(here: Place, inputs: Array, weights: Array, layers: MlpLay
         forward_chunk(here, [rows_of(source, first), *hidden, rows_of(target, first)], run, layers, stop - first)
 
 
-def forward_chunk(here: Place, values: Sequence[Strided], weights: Any, layers: MlpLayers, positions: int) -> None:
-    """Write all values but the first, each from the one before; without the outputs when these are left out."""
+def forward_chunk(
+    here: Place, values: Sequence[Strided], weights: Any, layers: MlpLayers, positions: int,
+    slopes: Sequence[Strided] = (),
+) -> None:  # fmt: skip
+    """Write all values but the first, each from the one before; without the outputs when these are left out.
+
+    `slopes` are those of the hidden layers' sines, where wanted.
+    """
     for layer, (given, to) in enumerate(itertools.pairwise(values)):
-        inputs, outputs, start, bias = (int(number) for number in layers.layout[layer])
+        inputs, outputs, start, bias, ending = (int(number) for number in layers.layout[layer])
+        kept = ending == SINE and bool(slopes)
         launch_layer(
             here, given, weights, (start, inputs, 1, bias), (positions, inputs, outputs), to,
-            ending=RELU if layer < len(layers.widths) - 2 else LINEAR,
+            ending=SINE_KEPT if kept else ending, beside=slopes[layer] if kept else None,
         )  # fmt: skip

@@ -21,7 +21,7 @@ class TorchField:
         device = table.device
         self.table = table
         self.matrices = [
-            weights[start : start + i * o].reshape(o, i) for i, o, start, _ in layers.layout.tolist()
+            weights[start : start + i * o].reshape(o, i) for i, o, start, *_ in layers.layout.tolist()
         ]  # fmt: skip
         self.scales = torch.tensor(grid.scales, device=device)
         self.layout = grid.layout.tolist()

@@ -72,13 +72,13 @@ def gradients(grid, coords, table, upstream, max_level=None):
     return to_table, to_coords
 
 
-def network(inputs, matrices, biases=None):
-    """Return the outputs of a multilayer perceptron, ReLU between its layers, in float64."""
+def network(inputs, matrices, biases=None, activation=lambda z: np.maximum(z, 0)):
+    """Return the outputs of a multilayer perceptron, by default ReLU between its layers, in float64."""
     value = inputs.astype(np.float64)
     for index, matrix in enumerate(matrices):
         value = value @ matrix.astype(np.float64).T
         if biases is not None:
             value = value + biases[index].astype(np.float64)
         if index < len(matrices) - 1:
-            value = np.maximum(value, 0)
+            value = activation(value)
     return value

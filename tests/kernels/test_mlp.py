@@ -46,6 +46,19 @@ def test_outputs_are_those_of_matrix_products(data: st.DataObject, on: Answer) -
     assert_array_equal(on(mlp, inputs, weights, layers=layers, out=out), found)
 
 
+@given(data=st.data())
+def test_sines_are_those_of_their_sums(data: st.DataObject, on: Answer) -> None:
+    widths = data.draw(st.lists(WIDTHS, min_size=2, max_size=3 if SIMULATED else 5))
+    layers = MlpLayers(widths=tuple(widths), biases=data.draw(st.booleans()), activation="sine")
+    n, dtype = data.draw(st.integers(1, 5 if SIMULATED else 300)), data.draw(st.sampled_from([np.float32, np.float64]))
+    weights, matrices, biases = flat_weights(layers, n, dtype)
+    inputs = np.random.default_rng(n).standard_normal((n, widths[0])).astype(dtype)
+    found = on(mlp, inputs, weights, layers=layers)
+    # |sin z| <= |z|, and no slope is above 1
+    tolerance = (1e-5 if dtype == np.float32 else 1e-13) * (1 + bound(inputs, matrices, biases))
+    assert (np.abs(found - hash_oracle.network(inputs, matrices, biases, np.sin)) <= tolerance).all()
+
+
 @pytest.mark.parametrize("widths", [(32, 64, 64, 3), (2, 16, 1), (64, 128, 128, 130), (5, 32, 32, 32, 4)])
 def test_rows_do_not_depend_on_their_neighbours(widths: tuple[int, ...], on: Answer) -> None:
     layers = MlpLayers(widths=widths if not SIMULATED else (3, 5, 2))
@@ -91,6 +104,11 @@ def test_what_does_not_fit_is_refused(changed, message) -> None:
 def test_layers_that_cannot_be_are_refused(widths) -> None:
     with pytest.raises(ConfigError, match="`widths`"):
         MlpLayers(widths=widths)
+
+
+def test_activations_that_are_none_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"`activation`.*'gelu'.*'relu' or 'sine'"):
+        MlpLayers(widths=(2, 2), activation="gelu")
 
 
 def test_biases_follow_their_matrix() -> None:

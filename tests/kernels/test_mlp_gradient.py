@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.kernels.answers import SIMULATED, Answer
 from tests.kernels.test_mlp import WIDTHS, flat_weights
@@ -52,6 +52,32 @@ def test_gradients_are_those_of_the_chain_rule(data: st.DataObject, on: Answer) 
     for mine, true, bound in zip(found, exact, bounds, strict=True):
         assert mine.dtype == dtype
         assert (np.abs(mine - true) <= (1e-5 if dtype == np.float32 else 1e-12) * bound).all()
+
+
+@given(data=st.data())
+def test_gradients_through_sines_are_those_of_the_chain_rule(data: st.DataObject, on: Answer) -> None:
+    widths = data.draw(st.lists(WIDTHS, min_size=3, max_size=3 if SIMULATED else 5))
+    layers = MlpLayers(widths=tuple(widths), biases=True, activation="sine")
+    n, dtype = data.draw(st.integers(1, 4 if SIMULATED else 200)), data.draw(st.sampled_from([np.float32, np.float64]))
+    weights, matrices, biases = flat_weights(layers, n, dtype)
+    matrices = [matrix / dtype(matrix.shape[1] ** 0.5) for matrix in matrices]  # so that errors do not grow by layers
+    weights = np.concatenate([part.ravel() for pair in zip(matrices, biases, strict=True) for part in pair])
+    noise = np.random.default_rng(n)
+    inputs = noise.standard_normal((n, widths[0])).astype(dtype)
+    upstream = noise.standard_normal((n, widths[-1])).astype(dtype)
+    values, slopes, delta, expected = [inputs.astype(np.float64)], [], upstream.astype(np.float64), []
+    for matrix, bias in zip(matrices, biases, strict=True):
+        z = values[-1] @ matrix.astype(np.float64).T + bias
+        values.append(np.sin(z))
+        slopes.append(np.cos(z))
+    for layer in range(len(matrices) - 1, -1, -1):
+        expected = [(delta.T @ values[layer]).ravel(), delta.sum(axis=0), *expected]
+        delta = delta @ matrices[layer].astype(np.float64) * (slopes[layer - 1] if layer else 1)
+    of_weights, of_inputs = on(mlp_backward, upstream, inputs, weights, layers=layers)
+    tolerance = 1e-4 if dtype == np.float32 else 1e-12
+    for mine, true in ((of_weights, np.concatenate(expected)), (of_inputs, delta)):
+        assert mine.dtype == dtype
+        assert_allclose(mine, true, rtol=0, atol=tolerance * np.abs(true).max())
 
 
 def test_sums_are_equal_whatever_runs_them(on: Answer) -> None:

@@ -40,9 +40,9 @@ def test_gradients_of_the_encoding_are_those_of_differences(grid, max_level) -> 
 
 
 @pytest.mark.parametrize("widths", [(3, 2), (4, 7, 3), (5, 6, 4, 2)])
-@pytest.mark.parametrize("biases", [False, True])
-def test_gradients_of_the_network_are_those_of_differences(widths, biases) -> None:
-    layers = MlpLayers(widths=widths, biases=biases)
+@pytest.mark.parametrize(("biases", "activation"), [(False, "relu"), (True, "relu"), (True, "sine")])
+def test_gradients_of_the_network_are_those_of_differences(widths, biases, activation) -> None:
+    layers = MlpLayers(widths=widths, biases=biases, activation=activation)
     assert torch.autograd.gradcheck(lambda x, w: mlp(x, w, layers=layers), network(layers))
 
 
@@ -63,12 +63,12 @@ def test_torch_finds_nothing_wrong(dtype) -> None:
             (gradient, coords.detach(), table.detach(), None, 2.0, sizes, grid.growth, True, *wanted),
         )
     inputs, weights = network(layers, dtype=dtype)
-    torch.library.opcheck(torch.ops.tilestream.mlp, (inputs, weights, list(layers.widths), True))
+    torch.library.opcheck(torch.ops.tilestream.mlp, (inputs, weights, list(layers.widths), True, "relu"))
     upstream = torch.ones(len(inputs), 3, dtype=dtype)
     for to_inputs in (True, False):
         torch.library.opcheck(
             torch.ops.tilestream.mlp_backward,
-            (upstream, inputs.detach(), weights.detach(), list(layers.widths), True, to_inputs),
+            (upstream, inputs.detach(), weights.detach(), list(layers.widths), True, "relu", to_inputs),
         )
 
 

@@ -92,8 +92,8 @@ _hash_encode.register_autograd(_encode_backward, setup_context=_keep_encoding)
 
 
 @torch.library.custom_op("tilestream::mlp", mutates_args=())
-def _mlp(inputs: torch.Tensor, weights: torch.Tensor, widths: list[int], biases: bool) -> torch.Tensor:
-    layers = MlpLayers(widths=tuple(widths), biases=biases)
+def _mlp(inputs: torch.Tensor, weights: torch.Tensor, widths: list[int], biases: bool, activation: str) -> torch.Tensor:
+    layers = MlpLayers(widths=tuple(widths), biases=biases, activation=activation)  # type: ignore[arg-type]
     out = inputs.new_empty((inputs.shape[0], widths[-1]))
     mlp_kernel(
         _array(inputs), _array(weights), layers=layers, out=_array(out), stream=_stream(inputs), threads=_threads()
@@ -102,17 +102,18 @@ def _mlp(inputs: torch.Tensor, weights: torch.Tensor, widths: list[int], biases:
 
 
 @_mlp.register_fake
-def _(inputs: torch.Tensor, weights: torch.Tensor, widths: list[int], biases: bool) -> torch.Tensor:
+def _(inputs: torch.Tensor, weights: torch.Tensor, widths: list[int], biases: bool, activation: str) -> torch.Tensor:
     return inputs.new_empty((inputs.shape[0], widths[-1]))
 
 
 @torch.library.custom_op("tilestream::mlp_backward", mutates_args=())
 def _mlp_backward(
     gradient: torch.Tensor, inputs: torch.Tensor, weights: torch.Tensor, widths: list[int], biases: bool,
-    to_inputs: bool,
+    activation: str, to_inputs: bool,
 ) -> list[torch.Tensor]:  # fmt: skip
     of_weights, of_inputs = mlp_backward_kernel(
-        _array(gradient), _array(inputs), _array(weights), layers=MlpLayers(widths=tuple(widths), biases=biases),
+        _array(gradient), _array(inputs), _array(weights),
+        layers=MlpLayers(widths=tuple(widths), biases=biases, activation=activation),  # type: ignore[arg-type]
         to_inputs=to_inputs, stream=_stream(inputs), threads=_threads(),
     )  # fmt: skip
     return [
@@ -124,7 +125,7 @@ def _mlp_backward(
 @_mlp_backward.register_fake
 def _(
     gradient: torch.Tensor, inputs: torch.Tensor, weights: torch.Tensor, widths: list[int], biases: bool,
-    to_inputs: bool,
+    activation: str, to_inputs: bool,
 ) -> list[torch.Tensor]:  # fmt: skip
     return [weights.new_empty(weights.shape), inputs.new_empty(inputs.shape if to_inputs else (0,))]
 
@@ -137,7 +138,7 @@ def _keep_network(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> No
 def _network_backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
     to_inputs = ctx.needs_input_grad[0]
     of_weights, of_inputs = torch.ops.tilestream.mlp_backward(gradient, *ctx.saved_tensors, *ctx.settings, to_inputs)
-    return of_inputs if to_inputs else None, of_weights, None, None
+    return of_inputs if to_inputs else None, of_weights, None, None, None
 
 
 _mlp.register_autograd(_network_backward, setup_context=_keep_network)
@@ -207,7 +208,9 @@ def mlp(inputs: torch.Tensor, weights: torch.Tensor, *, layers: MlpLayers) -> to
     ConfigError
         When types or shapes do not fit the layers.
     """
-    found: torch.Tensor = torch.ops.tilestream.mlp(inputs, weights, list(layers.widths), layers.biases)
+    found: torch.Tensor = torch.ops.tilestream.mlp(
+        inputs, weights, list(layers.widths), layers.biases, layers.activation
+    )
     return found
 
 
