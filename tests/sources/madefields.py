@@ -61,7 +61,8 @@ def save_fields(path: Path, image, valid=None, *, tile_px=32, codec=None, more=N
         for iy, ix in np.ndindex(level.shards.yx):
             place = np.s_[iy * tile_px : (iy + 1) * tile_px, ix * tile_px : (ix + 1) * tile_px]
             tile, own = pixels[:, *place], None if seen is None else seen[place]
-            if (tile == layout.fill_value).all() and (own is None or own.all()):
+            is_glass = (tile == layout.fill_value).all() and (own is None or own.all())
+            if is_glass or (own is not None and not own.any()):
                 continue
             data = files[f"{level.index}/image/c/0/{iy}/{ix}"] = codec.encode(tile, own)
             deep = min(4, len(levels.pixels) - level.index)

@@ -14,6 +14,8 @@ IMAGE_BYTES = 256 << 20
 """Images that can only be decoded whole, kept in one process when nothing is said."""
 OWNED_BYTES = 64 << 20
 """Stored bytes that one process keeps for its peers when nothing is said."""
+FIELD_BYTES = 64 << 20
+"""Unpacked networks kept in one process, of all images together, when nothing is said."""
 INDEX_BYTES = 32 << 20
 """Indexes of shards kept in one process, of all images together, when nothing is said."""
 
@@ -32,6 +34,8 @@ class Limits:
     """Stored bytes of remote files that other workers have fetched and will ask this one for."""
     indexes: int
     """Indexes of shards."""
+    fields: int = 0
+    """Unpacked networks, each of which stands for a tile at several levels."""
 
     @classmethod
     def of_machine(cls, host_bytes: int | None, workers: int) -> Limits:
@@ -47,14 +51,14 @@ class Limits:
         Returns
         -------
         Limits
-            Their sum is at most the share of one process. Three quarters are for decoded pixels, which of local images
-            are all that there is.
+            Their sum is at most the share of one process. Most of it is for decoded pixels, which of local images are
+            all that there is.
         """
         import psutil  # whoever opens an image only does without
 
         share = (psutil.virtual_memory().total // MACHINE_PART if host_bytes is None else host_bytes) // max(1, workers)
         part = share // 16
-        limits = cls(decoded=9 * part, images=3 * part, compressed=2 * part, owned=part, indexes=part)
+        limits = cls(decoded=8 * part, images=3 * part, compressed=2 * part, owned=part, indexes=part, fields=part)
         if host_bytes is not None:
             return limits
         return cls(
@@ -63,6 +67,7 @@ class Limits:
             compressed=min(limits.compressed, COMPRESSED_BYTES),
             owned=min(limits.owned, OWNED_BYTES),
             indexes=min(limits.indexes, INDEX_BYTES),
+            fields=min(limits.fields, FIELD_BYTES),
         )
 
 
@@ -98,3 +103,8 @@ def owned_bytes() -> int:
 def index_bytes() -> int:
     """Return the budget of indexes of shards in this process."""
     return INDEX_BYTES if _current is None else _current.indexes
+
+
+def field_bytes() -> int:
+    """Return the budget of unpacked networks in this process."""
+    return FIELD_BYTES if _current is None else _current.fields

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tilestream.cache import limits
 from tilestream.cache.blocks import fit_blocks
+from tilestream.cache.fields import fit_fields
 from tilestream.cache.ranges import Range, kept_ranges, owned_ranges
 from tilestream.cache.worth import Worth
 
@@ -127,6 +128,7 @@ def share_machine(workers: int) -> None:
     config = _stack.config
     limits.set_limits(None if config is None else limits.Limits.of_machine(config.host_bytes, workers))
     fit_blocks()
+    fit_fields()
     for ranges in (kept_ranges, owned_ranges) if config is not None else ():  # else they stay for the next run
         ranges.fit()
 

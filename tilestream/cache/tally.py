@@ -9,7 +9,9 @@ from threading import Lock
 
 from tilestream.metrics import count
 
-DEVICE, DECODED, COMPRESSED, DISK, PEER = TIERS = ("device", "decoded", "compressed", "disk", "peer")
+DEVICE, DECODED, FIELDS, COMPRESSED, DISK, PEER = TIERS = (
+    "device", "decoded", "fields", "compressed", "disk", "peer",
+)  # fmt: skip
 """The tiers in the order in which they are asked."""
 HITS, MISSES, BYTES, EVICTIONS = KINDS = ("hits", "misses", "bytes", "evictions")
 """What is counted; `bytes` are those that hits have given."""

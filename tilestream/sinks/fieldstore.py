@@ -6,8 +6,8 @@
 
 A tile of an array is fitted to its own level and the next three, so that level l is read from array 4·(l // 4), each of
 its tiles asked at level l % 4. Levels go on until one tile, and at most 256 pixels, hold the whole image. Tiles at the
-right and lower edge hold what lies in the image; nothing is padded. A tile of nothing but the fill value is not stored,
-and `shards` in the record says which were, so that one that is lost is not taken for glass.
+right and lower edge hold what lies in the image; nothing is padded. A tile of nothing but the fill value, or of which
+nothing was measured, is not stored; `shards` in the record says which were, so that one that is lost is no glass.
 
 The root is that of any store of ours, OME-Zarr and GeoZarr at once, in which the arrays are the levels: other readers
 see levels 0, 4, 8 … . Our own record there (`attributes.tilestream`) has `store` = `field`, `codec`, `settings` of

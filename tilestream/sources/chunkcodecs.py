@@ -20,6 +20,8 @@ import imagecodecs
 import numpy as np
 import numpy.typing as npt
 
+from tilestream.codecs.neuralchunks import NAME as NEURAL
+from tilestream.codecs.neuralchunks import decode_chunk
 from tilestream.errors import DamagedError
 from tilestream.sources.chunkimages import DECODER_ERRORS, ChunkImages, ImageCodec, parse_image_codec
 from tilestream.types import Array
@@ -54,6 +56,8 @@ class ChunkCodec:
     """Type of the samples as stored, with its byte order."""
     image: ImageCodec | None = None
     """The picture codec that stands in place of plain samples."""
+    neural: bool = False
+    """Whether a chunk is a tile of a neural codec, which says itself of which one."""
     packing: str = ""
     """General compressor: `zstd`, `blosc`, `gzip`, `zlib` or `lz4`; empty for none."""
     crc_inside: int = 0
@@ -83,7 +87,7 @@ def parse_codecs(codecs: Any, dtype: np.dtype[Any], ndim: int) -> ChunkCodec | N
     chain = [codec for codec in named if codec is not None]
     if len(chain) < len(named):
         return None
-    order = tuple(range(ndim))
+    order = plain = tuple(range(ndim))
     while chain and chain[0][0] == "transpose":
         turn = chain.pop(0)[1]
         if set(turn) != {"order"} or not _is_order(turn["order"], ndim):
@@ -93,6 +97,8 @@ def parse_codecs(codecs: Any, dtype: np.dtype[Any], ndim: int) -> ChunkCodec | N
     if not chain or packed is None:
         return None
     (name, options), (packing, crc_inside, crc_outside) = chain[0], packed
+    if name == NEURAL:  # what its options say matters for writing only
+        return ChunkCodec(order=order, dtype=dtype, neural=True) if len(chain) == 1 and order == plain else None
     image = None if name == "bytes" or packing else parse_image_codec(name, options, dtype)
     stored = _stored_type(dtype, options) if name == "bytes" else dtype
     if stored is None or (image is None and name != "bytes"):
@@ -214,6 +220,8 @@ class ChunkDecoder:
             When the bytes cannot become exactly one chunk.
         """
         codec = self._codec
+        if codec.neural:
+            return decode_chunk(data, shape=self.shape, dtype=self._native)
         data = _checked(data, codec.crc_outside)
         if codec.packing and not codec.crc_inside:
             out = np.empty(self.shape, self._native) if out is None else out

@@ -17,7 +17,9 @@ from tilestream.types import Channel, ImageInfo, Modality
 OWNER = "tilestream"
 """Attribute of the root of each store of ours."""
 FORMAT = 1
-"""Newest format of a pyramid that is known here."""
+"""Newest format of a store of an image that is known here."""
+FIELD = "field"
+"""Kind of a store whose chunks are fields that answer several levels."""
 VALID = "labels/valid"
 """Mask of a store, 1 where something was measured."""
 MOST_DAMAGE = 3
@@ -30,8 +32,25 @@ def _own(node: Node) -> Mapping[str, Any]:
     return own if isinstance(own, Mapping) else {}
 
 
-def _is_pyramid(node: Node) -> bool:
-    return _own(node).get("store") == "pyramid"
+def _is_image(node: Node) -> bool:
+    return _own(node).get("store") in ("pyramid", FIELD)
+
+
+def field_record(node: Node) -> Mapping[str, Any] | None:
+    """Return our own record of a store whose tiles are fields, None for all other groups.
+
+    Parameters
+    ----------
+    node : Node
+        Group of an image.
+
+    Returns
+    -------
+    Mapping or None
+        As `tilestream.sinks.fieldstore` writes it; nothing of it was checked.
+    """
+    own = _own(node)
+    return own if own.get("store") == FIELD else None
 
 
 def check_format(node: Node) -> None:
@@ -67,7 +86,7 @@ def shard_maps(node: Node, paths: Sequence[str]) -> tuple[str | None, ...]:
     tuple of str or None
         As `codecs.shardmap` encodes them.
     """
-    maps = _own(node).get("shards") if _is_pyramid(node) else None
+    maps = _own(node).get("shards") if _is_image(node) else None
     found = [maps.get(path.partition("/")[0]) if isinstance(maps, Mapping) else None for path in paths]
     return tuple(text if isinstance(text, str) else None for text in found)
 
@@ -89,7 +108,7 @@ def with_record(info: ImageInfo, node: Node, paths: Sequence[str]) -> ImageInfo:
     ImageInfo
         The same for stores of others, whose labels are cells as often as classes.
     """
-    if not _is_pyramid(node):
+    if not _is_image(node):
         return info
     image = _own(node).get("image")
     record = image if isinstance(image, Mapping) else {}
@@ -115,7 +134,7 @@ def valid_path(node: Node) -> str | None:
     str or None
         `labels/valid`, where the store names it.
     """
-    labels = read_node(inside(node.file, "labels")) if _is_pyramid(node) else None
+    labels = read_node(inside(node.file, "labels")) if _is_image(node) else None
     ome = labels.attrs.get("ome") if labels is not None else None
     names = ome.get("labels") if isinstance(ome, Mapping) else None
     return VALID if isinstance(names, list) and "valid" in names else None

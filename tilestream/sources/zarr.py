@@ -29,7 +29,7 @@ from tilestream.sources.extras import Extras
 from tilestream.sources.files import File
 from tilestream.sources.fingerprint import digest
 from tilestream.sources.ngff import Multiscale, Node, checked_path, collection_of, read_node
-from tilestream.sources.ownstore import check_format, shard_maps, valid_path, with_record
+from tilestream.sources.ownstore import check_format, field_record, shard_maps, valid_path, with_record
 from tilestream.sources.recognise import inside
 from tilestream.sources.samples import canonical_dims, extra_axes, guess_dims, masked
 from tilestream.sources.shardindex import indexes
@@ -317,7 +317,8 @@ def _source(root: File, node: Node, image: Multiscale) -> ZarrSource:
         info=info,
         written=maps if any(maps) else (),
     )
-    path = valid_path(node)
+    # a store of fields has fewer arrays than its mask, and all levels of it are read elsewhere
+    path = None if field_record(node) is not None else valid_path(node)
     return source if path is None else _with_validity(source, open_zarr(inside(node.file, path)))
 
 

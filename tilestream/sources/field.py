@@ -1,0 +1,258 @@
+"""Stores whose tiles are fields: every level is decoded straight from the parameters of the tiles that it lies in.
+
+A tile of array 4j answers levels 4j to 4j + 3 of the image (`tilestream.sinks.fieldstore` says how a store lies), so
+that a block of level l is the tile under it asked at level l % 4, at a cost that goes with the pixels of the block. To
+read and to unpack a tile is paid for once, as long as the cache of unpacked fields holds it. A tile that cannot be read
+is damaged on each of its levels; one that is not stored is the fill value of the array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.metadata import entry_points
+from typing import Any, cast
+
+import numpy as np
+
+from tilestream.cache.fields import field_cache
+from tilestream.codecs.neuralchunks import checked_tile
+from tilestream.codecs.tilecodec import ENTRY_POINTS, Tile
+from tilestream.errors import DamagedError, SourceError
+from tilestream.metrics import count, timed
+from tilestream.registry import CODECS
+from tilestream.sources.extras import Extras
+from tilestream.sources.files import File
+from tilestream.sources.fingerprint import digest
+from tilestream.sources.ngff import Node, read_node
+from tilestream.sources.ownstore import field_record, valid_path
+from tilestream.sources.recognise import inside
+from tilestream.sources.samples import masked
+from tilestream.sources.warming import warm
+from tilestream.sources.zarr import ZarrSource, open_zarr
+from tilestream.types import Array, Block, Box, ImageInfo, Level, Shape, Source
+
+FORMAT = "fields"
+"""What `info` calls such a store."""
+MOST_STEP = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldSource:
+    """One image of a store of fields, with all its levels."""
+
+    stored: ZarrSource
+    """The arrays: levels 0, `step`, 2 `step` … of the image."""
+    info: ImageInfo
+    """Description with every level."""
+    step: int
+    """Levels that a tile answers."""
+    valid: ZarrSource | None = None
+    """Mask on every level: what is not 0 was measured."""
+
+    def read_block(self, level: int, iy: int, ix: int, out: Array | None = None) -> Block:
+        """Return one block: a tile at one of its levels.
+
+        Parameters
+        ----------
+        level, iy, ix : int
+            Level, and row and column in its grid of blocks.
+        out : ndarray, optional
+            Memory of a block `(y, x, c)`: filled, and returned as the pixels.
+
+        Returns
+        -------
+        Block
+            Pixels `(y, x, c)`.
+
+        Raises
+        ------
+        DamagedError
+            When the tile cannot be read or decoded, or is gone although it was written.
+        IndexError
+            When there is no such level or block.
+        """
+        box = self._box(level, iy, ix)
+        seen = None if self.valid is None else self.valid.read_window(box)[:, :, 0] != 0
+        shape = (box.height, box.width, len(self.info.channels))
+        fits = out is not None and out.shape == shape and out.dtype == self.info.dtype and out.flags.writeable
+        pixels = out if out is not None and fits else np.empty(shape, self.info.dtype)
+        if seen is not None and not seen.any():  # what a field says where nothing was measured means nothing
+            pixels[...] = 0
+            return Block(pixels=pixels, valid=seen)
+        self._fill(level, iy, ix, pixels)
+        count("blocks_decoded")
+        return masked(pixels, None, seen)
+
+    def _box(self, level: int, iy: int, ix: int) -> Box:
+        if min(level, iy, ix) < 0 or level >= len(self.info.levels):
+            raise IndexError(f"level {level}, block {iy}, {ix}: there is none")
+        stored = self.info.levels[level]
+        y, x = iy * stored.block.y, ix * stored.block.x
+        height, width = min(stored.block.y, stored.shape.y - y), min(stored.block.x, stored.shape.x - x)
+        if min(height, width) <= 0:
+            raise IndexError(f"level {level}, block {iy}, {ix}: there is none")
+        return Box(level=level, y=y, x=x, height=height, width=width)
+
+    def _fill(self, level: int, iy: int, ix: int, pixels: Array) -> None:
+        """Fill pixels `(y, x, c)` with a block."""
+        array, deeper = divmod(level, self.step)
+        tile = self._tile(array, iy, ix)
+        if tile is None:
+            layout = self.stored.layouts[array]
+            pixels[...] = 0 if layout is None else layout.fill
+            return
+        box = Box(level=deeper, y=0, x=0, height=pixels.shape[0], width=pixels.shape[1])
+        if (own := tile.picture.shape_at(deeper)).y < box.height or own.x < box.width:
+            raise DamagedError(
+                f"tile {iy}, {ix} of array {array * self.step} has {own.y} x {own.x} px at level {level}"
+            )
+        with timed("decode"):
+            tile.decode(box, level=deeper, out=pixels.transpose(2, 0, 1))
+
+    def _tile(self, array: int, iy: int, ix: int) -> Tile | None:
+        """Return a tile, unpacked; None where it is not stored."""
+        key = (self._identity, array, iy, ix)
+        return cast("Tile | None", field_cache().get(key, lambda: self._unpacked(array, iy, ix)))
+
+    def _unpacked(self, array: int, iy: int, ix: int) -> Tile | None:
+        data = self.stored.stored_chunk(array, (0, iy, ix))
+        layout = self.stored.layouts[array]
+        if data is None or layout is None:
+            return None
+        try:
+            with timed("unpack"):
+                return checked_tile(data, shape=layout.chunks, dtype=layout.dtype)
+        except DamagedError as error:
+            raise DamagedError(f"`{self.stored.paths[array]}/{layout.key((0, iy, ix))}`: {error}") from error
+
+    @cached_property
+    def _identity(self) -> str:
+        """Return what tells the tiles of this store from those of one that takes its place."""
+        group = self.stored.group
+        made = inside(group, "zarr.json").version() if group.is_local else None
+        return f"{self.info.fingerprint} {group.url} {made}"
+
+    def warm(self, box: Box) -> None:
+        """Fetch what a box is stored in, where it lies in remote shards."""
+        array = box.level // self.step
+        scale = 2 ** (box.level % self.step)
+        corner = {"y": box.y * scale, "x": box.x * scale, "height": box.height * scale, "width": box.width * scale}
+        warm(self.stored, Box(level=array, **corner))
+        if self.valid is not None:
+            warm(self.valid, box)
+
+    def isel(self, **index: int) -> FieldSource:
+        """Return the source itself: there is nothing to choose on."""
+        return replace(self, stored=self.stored.isel(**index))
+
+    def read_associated(self, name: str) -> Array:
+        """Return the thumbnail `(y, x, c)` of a store that has one."""
+        return self.stored.read_associated(name)
+
+    def read_extras(self) -> Extras:
+        """Return what the attributes say besides the pixels."""
+        return self.stored.read_extras()
+
+    def read_identifying(self, name: str) -> Array:
+        """Return a picture `(y, x, c)` that may show a label; only for users who said that they want it."""
+        return self.stored.read_identifying(name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_identity"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+def open_stored(file: File) -> Source:
+    """Return the first image of a Zarr store: one of fields with all its levels, any other as it is stored.
+
+    Parameters
+    ----------
+    file : File
+        Folder of the store, of one image in it, or of one array.
+
+    Returns
+    -------
+    Source
+        Ready to read; only metadata documents were read.
+
+    Raises
+    ------
+    SourceError
+        When it is no Zarr, its metadata are broken, it holds nothing that is an image, or it is a store of fields of
+        a codec that is not known here.
+    """
+    stored = open_zarr(file)
+    first = stored.layouts[0]
+    if first is None or not first.codec.neural:
+        return stored
+    node = read_node(stored.group)
+    record = None if node is None else field_record(node)
+    return stored if node is None or record is None else _opened(stored, node, record)
+
+
+def _opened(stored: ZarrSource, node: Node, record: Mapping[str, Any]) -> FieldSource:
+    _require_codec(stored, record)
+    step, levels = _levels(stored, record)
+    path = valid_path(node)
+    valid = None if path is None else open_zarr(inside(stored.group, path))
+    shapes = [level.shape for level in levels]
+    if valid is not None and [level.shape for level in valid.info.levels] != shapes:
+        raise _broken(stored, f"a mask of levels {[one.shape.yx for one in valid.info.levels]}", f"that of {shapes}")
+    info = replace(stored.info, levels=levels, classes=(), format=FORMAT)
+    if valid is not None:
+        info = replace(info, fingerprint=digest(info.fingerprint, valid.info.fingerprint), validity="mask")
+    return FieldSource(stored=stored, info=info, step=step, valid=valid)
+
+
+def _levels(stored: ZarrSource, record: Mapping[str, Any]) -> tuple[int, tuple[Level, ...]]:
+    """Return how many levels a tile answers, and every level of the image."""
+    step, total = record.get("level_step"), record.get("levels")
+    arrays = stored.info.levels
+    if type(step) is not int or type(total) is not int or not 1 <= step <= MOST_STEP:
+        raise _broken(stored, f"level_step {step} and levels {total}", f"whole numbers, the first of 1 to {MOST_STEP}")
+    if stored.dims != ("c", "y", "x"):
+        raise _broken(stored, f"arrays on axes {', '.join(stored.dims)}", "c, y, x")
+    if not step * (len(arrays) - 1) < total <= step * len(arrays):
+        raise _broken(stored, f"{total} levels in {len(arrays)} arrays", f"an array for each {step}")
+    whole, levels = stored.info.shape, []
+    for index in range(total):
+        array, deeper = divmod(index, step)
+        layout = stored.layouts[array]
+        edge = 0 if layout is None or not layout.codec.neural else layout.chunks[1]
+        shape = _halved(whole, index)
+        chunks = (len(stored.info.channels), edge, edge)
+        good = layout is not None and layout.chunks == chunks and edge and edge % 2 ** (step - 1) == 0
+        if not good or arrays[array].shape != _halved(whole, array * step):
+            raise _broken(
+                stored,
+                f"array `{stored.paths[array]}` of {arrays[array].shape.yx} in other chunks or of another size",
+                f"{_halved(whole, array * step).yx} in square tiles that halve {step - 1} times",
+            )
+        block = Shape(y=min(edge >> deeper, shape.y), x=min(edge >> deeper, shape.x))
+        levels.append(Level(index=index, shape=shape, block=block, scale_yx=(2.0**index, 2.0**index)))
+    return step, tuple(levels)
+
+
+def _halved(shape: Shape, times: int) -> Shape:
+    return Shape(y=-(-shape.y // 2**times), x=-(-shape.x // 2**times))
+
+
+def _require_codec(stored: ZarrSource, record: Mapping[str, Any]) -> None:
+    """Raise unless the codec of a store is known; it is imported when the first tile is read."""
+    codec = record.get("codec")
+    known = {*CODECS, *(entry.name for entry in entry_points(group=ENTRY_POINTS))}
+    if codec not in known:
+        raise SourceError.of(
+            f"`{stored.root.url}`",
+            got=f"tiles of the codec `{codec}`, written by tilestream {record.get('version', 'unknown')}",
+            expected=f"one of {', '.join(sorted(known))}",
+            do="Install the version of tilestream, or the package, that wrote it.",
+        )
+
+
+def _broken(stored: ZarrSource, got: str, expected: str) -> SourceError:
+    return SourceError.of(f"`{stored.root.url}`", got=got, expected=expected, do="The store is damaged: make it again.")
