@@ -112,15 +112,7 @@ class FinishStore:
         bytes
             The last thing that is written.
         """
-        names, staging = self._label_names(written), self.work.staging
-        labels = dict(self.work.mask_documents) if VALID.name in names else {}
-        if not labels:
-            staging.clear(f"labels/{VALID.name}" if names else "labels")
-        if names:
-            labels["labels"] = group_metadata(labels_attributes(names))
-        for path, document in sorted(labels.items()):
-            staging.put(f"{path}/zarr.json", encode_json(document))
-        documents = {**self.documents, **labels}
+        documents = {**self.documents, **self.label_documents(written)}
         image = self.work.image
         info, layout = image.info, image.writer.layout
         owner = owner_record(
@@ -132,6 +124,29 @@ class FinishStore:
         windows = display_windows(info, self._coarsest() if info.dtype != np.uint8 else None)
         attributes = root_attributes(info, layout, owner=owner, windows=windows)
         return encode_json(group_metadata(attributes, consolidated=dict(sorted(documents.items()))))
+
+    def label_documents(self, written: Set[str]) -> dict[str, Any]:
+        """Return the metadata of the mask and of the group of labels, after they are as what was written needs them.
+
+        Parameters
+        ----------
+        written : set of str
+            Paths of all objects that hold pixels.
+
+        Returns
+        -------
+        dict
+            `zarr.json` by path.
+        """
+        names, staging = self._label_names(written), self.work.staging
+        labels = dict(self.work.mask_documents) if VALID.name in names else {}
+        if not labels:
+            staging.clear(f"labels/{VALID.name}" if names else "labels")
+        if names:
+            labels["labels"] = group_metadata(labels_attributes(names))
+        for path, document in sorted(labels.items()):
+            staging.put(f"{path}/zarr.json", encode_json(document))
+        return labels
 
     def summary(self, receipts: Sequence[Receipt]) -> dict[str, Any]:
         """Return what a report shows of the store.
