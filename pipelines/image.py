@@ -37,6 +37,7 @@ from tilestream.stream.work import TileWork
 from tilestream.types import ImageInfo
 
 if TYPE_CHECKING:
+    from tilestream.pipelines.compress import CompressConfig
     from tilestream.pipelines.embed import EmbedConfig
     from tilestream.pipelines.ingest import IngestConfig
     from tilestream.pipelines.map_run import MapConfig
@@ -59,7 +60,7 @@ def encoders_for(config: EmbedConfig, image: ImageInfo) -> Encoders:
     return replace(encoders, chains=chains)
 
 
-def chosen(pyramid: Pyramid, entry: Entry, config: EmbedConfig | IngestConfig | MapConfig) -> Pyramid:
+def chosen(pyramid: Pyramid, entry: Entry, config: CompressConfig | EmbedConfig | IngestConfig | MapConfig) -> Pyramid:
     """Return an image as the entry and the options of a run want it.
 
     Parameters
@@ -68,7 +69,7 @@ def chosen(pyramid: Pyramid, entry: Entry, config: EmbedConfig | IngestConfig | 
         The image as opened.
     entry : Entry
         Its bands, resolution and light by a manifest.
-    config : EmbedConfig, IngestConfig or MapConfig
+    config : CompressConfig, EmbedConfig, IngestConfig or MapConfig
         Classes that are not valid, and decibels.
 
     Returns

@@ -195,7 +195,7 @@ def run_map(
     require_writable(config.out)
     started = time.time()
     receipts = config.out / "receipts"
-    tally = Tally(cohort, config.out, suffix=f".{name}.zarr")
+    tally = Tally(cohort, config.out, suffix=f".{name}.zarr", makes_maps=True)
     course = Course(images=len(cohort.entries))
     with ExitStack() as stack:
         profile = config.cluster or profile_for(encoder_spec(config.stage, config.stage_params))

@@ -34,7 +34,7 @@ class Setting:
     """What of a run decides which knob there is."""
 
     command: str = "embed"
-    """`embed`, `map` or `ingest`."""
+    """`embed`, `map`, `ingest` or `compress`."""
     remote: str = ""
     """Scheme of remote inputs, such as `s3`; empty where all are local."""
     has_disk_cache: bool = False
@@ -167,7 +167,7 @@ def _idle_knob(measured: Measured, setting: Setting) -> str:
     """Return what would keep threads busy that have nothing to do."""
     if measured.ends_idle_s > measured.idle_s / 2:
         return "mostly while one of them opened or finished an image, more images a run would overlap"
-    if setting.command == "ingest":  # its units are shards, whose size is not to be chosen
+    if setting.command in ("ingest", "compress"):  # their units are shards and tiles, whose size is not to be chosen
         return ""
     if measured.supertiles and measured.unit_s < SHORT_S:
         return f"a super-tile takes {1000 * measured.unit_s:.0f} ms, a larger --super-tile is handed out less often"
@@ -274,6 +274,8 @@ def _knob(kind: str, measured: Measured, setting: Setting) -> str:
     if kind == "write":
         return "--out nearer to the workers" if setting.is_remote_out else "--out on a faster disk"
     device = "a larger --batch, or a faster device" if measured.seconds.get("transfer") else more
+    if setting.command == "compress":
+        device = f"fewer --steps, {more}"
     tissue = "--where all looks for no tissue" if setting.looks_for_tissue else ""
     is_many = measured.images > measured.threads > 0
     return {

@@ -24,6 +24,8 @@ from tilestream.pipelines.report_words import format_bytes, format_rate, format_
 
 MAX_IGNORED = 200
 """Most ignored files listed; all are counted."""
+PSNR_LABEL = "PSNR"
+"""What the picture of a store of fields shows."""
 MAX_REASONS = 10
 """Most reasons of missing tiles listed for the run as a whole; all are counted."""
 
@@ -132,6 +134,7 @@ def card(row: InputRow, setting: Setting) -> dict[str, Any]:
         "advice": input_time(row, setting)["advice"],
         "reasons": [reason_list(row.damaged), reason_list(row.failed)],
         "levels": token_lines(row),
+        "coded": coded_lines(row),
     }
 
 
@@ -152,6 +155,36 @@ def token_lines(row: InputRow) -> list[dict[str, Any]]:
         {"name": "Finest" if level == "0" else f"{2 ** int(level)} × coarser", "tokens": tokens}
         for level, tokens in row.tokens.items()
     ]
+
+
+def coded_lines(row: InputRow) -> list[tuple[str, str]]:
+    """Return what a store of fields costs and how close it is, as names and values; nothing for all others.
+
+    Parameters
+    ----------
+    row : InputRow
+        The input.
+
+    Returns
+    -------
+    list of tuple
+        Finest level first.
+    """
+    coded = row.coded
+    if "bytes" not in coded:
+        return []
+    lines = [("Codec", str(coded["codec"])), ("Stored", format_bytes(coded["bytes"]))]
+    if row.image_bytes:
+        lines.append(("Of the image's files", format_share(coded["bytes"] / row.image_bytes)))
+    lines.append(("Bits per pixel", f"{coded['bpp']:.3g}"))
+    lines += [
+        (f"PSNR, level {level}", "exact, or nothing valid" if psnr is None else f"{psnr:.2f} dB")
+        for level, psnr in enumerate(coded.get("psnr", ()))
+    ]
+    if "fitted" in coded:
+        lines += [("Tiles fitted", f"{coded['fitted']:,}"), ("Tiles of one colour", f"{coded['constant']:,}")]
+    lines.append(("Largest tile", format_bytes(coded.get("largest_tile_bytes", 0))))
+    return lines
 
 
 def image_line(row: InputRow) -> list[str]:
@@ -222,6 +255,8 @@ def picture_view(picture: Picture) -> dict[str, Any]:
 def heat_caption(picture: Picture) -> str:
     """Return what the heat map of a picture shows, and where it is empty."""
     label, channels = picture.heat_label, picture.heat_channels
+    if label == PSNR_LABEL:
+        return "PSNR of each tile in dB: low where it is hardest to hold. Empty where it is exact, or nothing is valid."
     if not channels:
         return (
             f"{label[:1].upper()}{label[1:]} of each tile: low where little varies, high where much does. "

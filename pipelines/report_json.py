@@ -31,6 +31,9 @@ At the top: `command`, `started`, `wall_s`, `machine`, `versions`, `options`, `n
     budget has decided what is read;
     `seconds` by step, `shares`, `wait_share`, `bottleneck` (the longest step), `advice`, `wall_s`, `tiles_per_s`,
     `mpx_per_s`; `supertiles`, `cache` (tier: `hits`, `misses`, `bytes`, `evictions`), `outputs`, `notes`, `page`.
+    `coded`, of what `compress` has stored: `codec`, `fitted` and `constant` tiles, `bytes` and those of `arrays`,
+    `bpp`, `psnr` by level (null where it is exact or nothing counts), `largest_tile_bytes`, and the `span` that PSNR of
+    samples of more than 8 bits refers to.
     Seconds and caches count all runs that have worked on the image, rates this run alone.
 """
 
@@ -167,6 +170,7 @@ def _input(row: InputRow, facts: RunFacts) -> dict[str, Any]:
             "computed": row.supertiles_computed,
         },
         "cache": {tier: dict(figures) for tier, figures in row.cache.items()},
+        "coded": dict(row.coded),
         "outputs": list(row.outputs),
         "notes": list(row.notes),
     }

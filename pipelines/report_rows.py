@@ -115,6 +115,8 @@ class InputRow:
     """What a user should know."""
     is_map: bool = False
     """Whether a map of its pixels was made of it, not features of its tiles."""
+    coded: Mapping[str, Any] = field(default_factory=dict)
+    """What a store of fields of it costs and how close it is, see `compress_measure.Sums.record`."""
     picture: Picture | Path | None = None
     """Thumbnail, outline and heat map; a path is read only when its page is written."""
 

@@ -56,13 +56,16 @@ class Tally:
     out : Path
         Folder of all outputs.
     suffix : str
-        What the names of receipts have behind the name of an input; only those of maps have anything.
+        What the names of receipts have behind the name of an input; only those of stores of pixels have anything.
+    makes_maps : bool
+        Whether these stores are maps.
     """
 
-    def __init__(self, cohort: Cohort, out: Path, *, suffix: str = "") -> None:
+    def __init__(self, cohort: Cohort, out: Path, *, suffix: str = "", makes_maps: bool = False) -> None:
         self._cohort = cohort
         self._out = out
         self._suffix = suffix
+        self._makes_maps = makes_maps
         self._courses: dict[str, _Course] = {}
 
     def hear(self, event: Event) -> None:
@@ -98,7 +101,7 @@ class Tally:
         for entry in self._cohort.entries:
             course = self._courses.get(entry.key, _Course())
             row = course.row or _failed(entry.key, lost, course)
-            rows.append(replace(row, receipts=f"{entry.key}{self._suffix}", is_map=bool(self._suffix)))
+            rows.append(replace(row, receipts=f"{entry.key}{self._suffix}", is_map=self._makes_maps))
         rows += [InputRow(path=row.partition(":")[0], status="failed", reason=row) for row in self._cohort.unmatched]
         rows += [InputRow(path=path, status="ignored", reason=reason) for path, reason in self._cohort.ignored]
         return tuple(rows)

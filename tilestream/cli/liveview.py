@@ -24,7 +24,7 @@ WIDEST = 110
 _NOTHING = "–"
 
 
-def view(figures: Figures, *, width: int) -> Group:
+def view(figures: Figures, *, width: int, said: str = "") -> Group:
     """Return what the terminal shows.
 
     Parameters
@@ -33,6 +33,8 @@ def view(figures: Figures, *, width: int) -> Group:
         Of the run.
     width : int
         Columns of the terminal; nothing is wrapped.
+    said : str
+        What the command tells beside them.
 
     Returns
     -------
@@ -40,7 +42,8 @@ def view(figures: Figures, *, width: int) -> Group:
         First what stands in fixed places, then a line for each image, of which there may be more or fewer.
     """
     width = min(width, WIDEST)
-    return Group(_run_bar(figures, width), *_figure_lines(figures, width), *_image_bars(figures, width))
+    more = [_line("result", [said], width)] if said else []
+    return Group(_run_bar(figures, width), *_figure_lines(figures, width), *more, *_image_bars(figures, width))
 
 
 def _run_bar(figures: Figures, width: int) -> Table:
@@ -158,13 +161,15 @@ def time_line(figures: Figures | None, setting: Setting) -> str | None:
     return found[0].sentence if found else None
 
 
-def summary(figures: Figures) -> str:
+def summary(figures: Figures, *, said: str = "") -> str:
     """Return the figures of a run in one line.
 
     Parameters
     ----------
     figures : Figures
         Of the run.
+    said : str
+        What the command tells beside them.
 
     Returns
     -------
@@ -174,4 +179,4 @@ def summary(figures: Figures) -> str:
     parts = [f"{figures.ended:,}/{figures.images:,} images", counted(figures.tiles + figures.reused, figures.noun)]
     parts += speed(figures.now, figures.noun)
     parts += [f"{duration(figures.eta_s)} left", " ".join(time_parts(figures)), *threads(figures)]
-    return ", ".join(part for part in [*parts, *troubles(figures)] if part)
+    return ", ".join(part for part in [*parts, said, *troubles(figures)] if part)

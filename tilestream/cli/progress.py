@@ -49,6 +49,8 @@ class Progress:
         self.course = Course(images=0, noun=noun)
         self.console = console or Console(stderr=True, highlight=False)
         """Where everything about the run is printed: a second one would print across the live display."""
+        self.said: Callable[[], str] = str
+        """What a command tells of its run beside the figures that all runs have; empty where it has nothing to tell."""
         self._hear: Callable[[Event], None] = self.course.hear
 
     @contextmanager
@@ -67,7 +69,7 @@ class Progress:
         """
         course = self.course = Course(images=images, noun=self.course.noun)
         if not self.console.is_terminal or self.console.is_dumb_terminal:
-            self._hear = PlainProgress(self.console, course).hear
+            self._hear = PlainProgress(self.console, course, said=self.said).hear
             try:
                 yield
             finally:
@@ -79,7 +81,7 @@ class Progress:
             console=self.console,
             refresh_per_second=REFRESH_PER_S,
             transient=True,
-            get_renderable=lambda: view(fresh.figures(), width=self.console.width),
+            get_renderable=lambda: view(fresh.figures(), width=self.console.width, said=self.said()),
         )
         try:
             with live:
@@ -164,12 +166,21 @@ class PlainProgress:
         What was heard, which this object keeps up to date.
     clock : callable
         Seconds from any point.
+    said : callable
+        What there is to tell beside the figures.
     """
 
-    def __init__(self, console: Console, course: Course, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        console: Console,
+        course: Course,
+        clock: Callable[[], float] = time.monotonic,
+        said: Callable[[], str] = str,
+    ) -> None:
         self._console = console
         self._course = course
         self._clock = clock
+        self._said = said
         self._started = self._last = clock()
 
     def hear(self, event: Event) -> None:
@@ -192,7 +203,7 @@ class PlainProgress:
         now = self._clock()
         every_s = min(PLAIN_MOST_S, max(PLAIN_EVERY_S, PLAIN_SHARE * (now - self._started)))
         if now - self._last >= every_s:
-            print_line(self._console, Text(summary(self._course.figures())))
+            print_line(self._console, Text(summary(self._course.figures(), said=self._said())))
             self._last = now
 
 

@@ -1,0 +1,233 @@
+"""How long the tiles of an image will take to fit and how many bytes they may need, known before the first is written.
+
+A few squares of the image are read to see how many tiles are nothing but background; of the others, the one that varies
+most is fitted for a few steps, twice, and the difference of the two times is that of a step. Nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tilestream.codecs.constanttile import ConstantTile
+from tilestream.codecs.fields.picture import Picture
+from tilestream.codecs.place import Place
+from tilestream.codecs.tilecodec import TileCodec, field_class, tile_codec
+from tilestream.errors import BudgetError, ConfigError
+from tilestream.pipelines.compress_layout import FieldPlan
+from tilestream.pipelines.compress_work import TilePixels, read_tile
+from tilestream.pipelines.ingest_size import STEP_YX, Projected
+from tilestream.pyramid.planned import FOOTPRINT_BYTES
+from tilestream.pyramid.pyramid import Pyramid
+from tilestream.sinks.members import StoreUnit
+from tilestream.stream.budget import memory_limit
+from tilestream.types import Receipt
+
+SAMPLES = 16
+"""Tiles of the finest array that are read to see what there is to fit."""
+PROBE_STEPS = 2, 6
+"""Steps of the two fits that are timed; the first fit of a process, which compiles, is a third."""
+WORK_BYTES = 256 << 20
+"""What one fit holds besides its pixels: the activations of a batch and their gradients, as measured."""
+PIXEL_COPIES = 6
+"""Times the samples of a tile are in memory during a fit: as they were read, as levels, as numbers of 0 to 1."""
+FIT = "fit"
+"""Step of a receipt whose seconds are those of fitting."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What a store of fields will take."""
+
+    tiles: int
+    """Tiles that are not done yet."""
+    fitted: float
+    """How many of them are likely to need a fit."""
+    tile_s: float
+    """Seconds that one fit takes on one thread."""
+    threads: int
+    """Threads that will fit at once."""
+    store_bytes: int
+    """Most bytes of the whole store: entropy coding takes less."""
+    task_bytes: int
+    """Most that one task holds."""
+
+    @property
+    def wall_s(self) -> float:
+        """Return about how long the rest will take."""
+        rounds = math.ceil(self.fitted / self.threads) if self.fitted < 8 * self.threads else self.fitted / self.threads
+        return rounds * self.tile_s
+
+    def require(self, root: Place, *, tasks: int, memory_bytes: int | None, hours: float, what: str) -> None:
+        """Raise unless there is room and time for the store.
+
+        Parameters
+        ----------
+        root : Place
+            Where the store goes.
+        tasks : int
+            Tasks that run at once in one process.
+        memory_bytes : int, optional
+            Most bytes that one process may hold; half of what is free by default.
+        hours : float
+            Most hours that an image may take.
+        what : str
+            Name of the input.
+
+        Raises
+        ------
+        OutputError
+            When the disk is too full.
+        BudgetError
+            When the work holds too much, or takes too long.
+        """
+        Projected(store_bytes=self.store_bytes, task_bytes=0).require(
+            root, tasks=tasks, memory_bytes=memory_bytes, what=what
+        )
+        limit = memory_limit(memory_bytes)
+        if tasks * self.task_bytes > limit:
+            raise BudgetError.of(
+                f"memory for `{what}`",
+                got=f"{tasks * self.task_bytes >> 20:,} MiB projected ({tasks} tasks)",
+                expected=f"at most {limit >> 20:,} MiB",
+                do="Raise --memory, give a smaller --tile, or use --cluster threads:1.",
+            )
+        if self.wall_s > hours * 3600:
+            raise BudgetError.of(
+                f"time for `{what}`",
+                got=f"about {self.wall_s / 3600:,.1f} h: {self.fitted:,.0f} tiles of {self.tile_s:,.1f} s each on "
+                f"{self.threads} threads",
+                expected=f"at most {hours:g} h",
+                do="Lower --steps or --quality, use more workers (--cluster), or allow it with --hours.",
+            )
+
+
+def forecast_store(
+    pyramid: Pyramid, plan: FieldPlan, codec: TileCodec, *, threads: int, done: Sequence[Receipt] = ()
+) -> Forecast:
+    """Return what a store of fields will take.
+
+    Parameters
+    ----------
+    pyramid : Pyramid
+        The image.
+    plan : FieldPlan
+        Its tiles.
+    codec : TileCodec
+        What they are encoded by.
+    threads : int
+        Tasks that run at once, on the whole cluster.
+    done : sequence of Receipt
+        Tiles that an earlier run has finished, whose times are known.
+
+    Returns
+    -------
+    Forecast
+        From `SAMPLES` tiles, or from those that are done.
+    """
+    samples = [read_tile(pyramid, plan.box(unit)) for unit in _some_units(plan)]
+    busy = [tile for tile in samples if _needs_fit(tile)]
+    share = len(busy) / len(samples)
+    hardest = max(busy, key=_deviation, default=None)
+    left = len(plan) - len(done)
+    known = [receipt.seconds[FIT] for receipt in done if receipt.counts.get("fitted")]
+    if not left or hardest is None:
+        tile_s = 0.0
+    elif known:
+        tile_s = sum(known) / len(known)
+    else:
+        tile_s = fit_seconds(codec, hardest)
+    chunk = plan.layout.levels[0].chunk
+    pixel_bytes = chunk.area * plan.layout.channels * 4
+    return Forecast(
+        tiles=left,
+        fitted=left * share,
+        tile_s=tile_s,
+        threads=threads,
+        store_bytes=0 if hardest is None else int(len(plan) * share * tile_bytes(codec, hardest)),
+        task_bytes=PIXEL_COPIES * pixel_bytes + WORK_BYTES + FOOTPRINT_BYTES,
+    )
+
+
+def _some_units(plan: FieldPlan) -> list[StoreUnit]:
+    """Return tiles of the finest array that fill it evenly, and of which no pattern of it fits."""
+    shards = plan.layout.levels[0].shards
+    places = {
+        tuple(int((0.5 + number * step) % 1 * count) for step, count in zip(STEP_YX, shards.yx, strict=True))
+        for number in range(SAMPLES)
+    }
+    return [StoreUnit(step="make", level=0, iy=iy, ix=ix) for iy, ix in sorted(places)]
+
+
+def _needs_fit(tile: TilePixels) -> bool:
+    return ConstantTile.of(tile.pixels, tile.valid) is None
+
+
+def _deviation(tile: TilePixels) -> float:
+    seen = tile.pixels if tile.valid is None else tile.pixels[:, tile.valid]
+    return float(np.std(seen, dtype=np.float64))
+
+
+def fit_seconds(codec: TileCodec, tile: TilePixels) -> float:
+    """Return how long the fit of a tile takes, by fits of few steps.
+
+    Parameters
+    ----------
+    codec : TileCodec
+        The codec; one without a setting `steps` is timed as it is.
+    tile : TilePixels
+        What to fit.
+
+    Returns
+    -------
+    float
+        Seconds of one thread that nothing else disturbs.
+    """
+    steps = codec.settings.get("steps")
+    if steps is None:
+        return _timed(codec, tile)
+    few, more = (tile_codec({**codec.settings, "steps": min(number, steps)}) for number in PROBE_STEPS)
+    _timed(few, tile)  # what is compiled and imported once a process
+    base = _timed(few, tile)
+    if steps <= PROBE_STEPS[0]:
+        return base
+    step_s = max(0.0, _timed(more, tile) - base) / (min(PROBE_STEPS[1], steps) - PROBE_STEPS[0])
+    return float(base + (steps - PROBE_STEPS[0]) * step_s)
+
+
+def _timed(codec: TileCodec, tile: TilePixels) -> float:
+    started = time.perf_counter()
+    codec.encode(tile.pixels, tile.valid)
+    return time.perf_counter() - started
+
+
+def tile_bytes(codec: TileCodec, tile: TilePixels) -> int:
+    """Return the most bytes that a tile can take: a byte a parameter.
+
+    Parameters
+    ----------
+    codec : TileCodec
+        The codec.
+    tile : TilePixels
+        A tile.
+
+    Returns
+    -------
+    int
+        Bytes; those of the samples where the codec knows no quality.
+    """
+    quality = codec.settings.get("quality")
+    if quality is None:
+        return tile.pixels.nbytes
+    field = field_class(codec.name).of_quality(quality, Picture.of(tile.pixels, tile.valid))
+    return int(sum(field.sizes.values()))
+
+
+def require_hours(hours: float) -> None:
+    """Raise `ConfigError` unless some hours are a time that a run can take."""
+    if not hours > 0:
+        raise ConfigError.of("`--hours`", got=hours, expected="hours above 0", do="Correct it.")

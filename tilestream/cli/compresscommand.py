@@ -1,0 +1,112 @@
+"""The commands `tilestream compress` and `tilestream decompress`."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from tilestream.cli import options as opt
+from tilestream.cli.stopping import AGAIN, guarded, print_json, same_command
+
+Codec = Annotated[
+    str,
+    typer.Option(
+        "--codec",
+        metavar="NAME",
+        help="What holds each tile: hash (fast to fit and to read), fourier, siren, or `module:Class` of a field.",
+        rich_help_panel=opt.CHOICES,
+    ),
+]
+Quality = Annotated[
+    float,
+    typer.Option(
+        "--quality", metavar="Q", help="1 to 100: larger is closer and costs more.", rich_help_panel=opt.CHOICES
+    ),
+]
+Steps = Annotated[
+    int,
+    typer.Option(
+        "--steps",
+        metavar="N",
+        help="Steps of the fit of each tile: the time goes with them, and closeness grows.",
+        rich_help_panel=opt.CHOICES,
+    ),
+]
+Tile = Annotated[
+    int,
+    typer.Option(
+        "--tile",
+        metavar="PX",
+        help="Edge of a tile, a multiple of 8: smaller ones pay for their network, larger ones are slow to look into.",
+        rich_help_panel=opt.CHOICES,
+    ),
+]
+Hours = Annotated[
+    float,
+    typer.Option(
+        "--hours",
+        metavar="H",
+        help="Most hours that an image may take by its forecast; what would take longer is refused before it begins.",
+        rich_help_panel=opt.RUNNING,
+    ),
+]
+
+
+def compress(
+    out: opt.Out,
+    paths: opt.Inputs = None,
+    manifest: opt.Manifest = None,
+    codec: Codec = "hash",
+    quality: Quality = 50,
+    steps: Steps = 2000,
+    tile: Tile = 512,
+    hours: Hours = 72,
+    invalid: opt.Invalid = None,
+    decibels: opt.Decibels = None,
+    cluster: opt.Cluster = None,
+    memory: opt.Memory = None,
+    resume: opt.Resume = True,
+    strict: opt.Strict = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Store slides and scenes as small networks, one a tile, that answer at any level; with loss, and measured."""
+    started = time.monotonic()
+    from tilestream.cli.progress import Progress
+
+    progress = Progress()
+    with guarded(as_json=as_json, stopped=lambda: f"{progress.kept()}. {AGAIN}: {same_command()}") as stop:
+        from tilestream.cli.compressing import ToldOfFields, print_compress
+        from tilestream.cli.embedding import embed_document
+        from tilestream.pipelines.cohort import read_cohort
+        from tilestream.pipelines.compress import CompressConfig, run_compress
+        from tilestream.sources.classes import parse_invalid
+
+        opt.require_choices({"decibels": decibels})
+        config = CompressConfig(
+            out=out,
+            codec=codec,
+            quality=quality,
+            steps=steps,
+            tile_px=tile,
+            hours=hours,
+            invalid=parse_invalid(invalid or ()),
+            decibels=decibels,
+            cluster=cluster,
+            memory_bytes=memory,
+            resume=resume,
+            strict=strict,
+        )
+        config.tile_codec()  # what is not understood is refused before anything is looked for
+        cohort = read_cohort(paths or [], manifest=manifest, out=out)
+        told = ToldOfFields(progress.hear, progress.console)
+        progress.said = told.said
+        with progress.shown(len(cohort.entries)):
+            outcome = run_compress(cohort, config, on_event=stop.checked(told.hear))
+        progress.tell_time(outcome.facts.setting)
+        if as_json:
+            print_json(embed_document(outcome, strict=strict))
+        else:
+            print_compress(outcome, cohort, seconds=time.monotonic() - started, tiles_made=progress.tiles)
+    raise typer.Exit(outcome.exit_code(strict=strict))
