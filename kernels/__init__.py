@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tilestream.kernels.descriptors import descriptors as descriptors
     from tilestream.kernels.entropy import entropy as entropy
     from tilestream.kernels.ewa import ewa as ewa
+    from tilestream.kernels.fir import Fir as Fir
+    from tilestream.kernels.fir import fir_of as fir_of
     from tilestream.kernels.fluorescence import tissue_fluorescence as tissue_fluorescence
     from tilestream.kernels.fovea import fovea_gains as fovea_gains
     from tilestream.kernels.fovea import fovea_levels as fovea_levels
@@ -73,6 +75,7 @@ _HOMES = {
     "BlendSums": "blend_sums",
     "Blended": "blend_finish",
     "DescriptorSums": "descriptors",
+    "Fir": "fir",
     "HashGrid": "hashgrid",
     "MipLevel": "mip",
     "MlpLayers": "mlp_layers",
@@ -94,6 +97,7 @@ _HOMES = {
     "estimate_stains": "macenko",
     "ewa": "ewa",
     "finish_blend": "blend_finish",
+    "fir_of": "fir",
     "fovea_gains": "fovea",
     "fovea_levels": "fovea",
     "fovea_tokens": "fovea_tree",

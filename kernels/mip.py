@@ -1,4 +1,4 @@
-"""Levels of half size each: mean of what exists under each pixel, mode of labels, or a binomial filter.
+"""Levels of half size each: mean of what exists under each pixel, mode of labels, or a longer filter.
 
     level l, pixel (y, x) = mean of the valid level-0 pixels in [2^l·y, 2^l·(y+1)) × [2^l·x, 2^l·(x+1)),   l = 1 … 4
 
@@ -15,14 +15,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tilestream.errors import ConfigError
 from tilestream.kernels.checks import need, need_kind, whole
-from tilestream.kernels.mip_binomial import REACH, reduce_binomial
+from tilestream.kernels.fir import FILTERS, LIGHTS, FilterName, Fir, Light, fir_of
+from tilestream.kernels.mip_filter import reduce_filtered
 from tilestream.kernels.mip_fused import MAX_LEVELS, reduce_on_cuda
 from tilestream.kernels.mip_labels import reduce_labels
 from tilestream.kernels.mip_layout import Reduction, boxes_in, boxes_under, empty_level, level_shape
@@ -35,7 +36,6 @@ EXACT_LEVELS = 4
 MAX_CHANNELS = 16
 MOST_LEVELS = 64
 """More than any array has until one pixel is left."""
-Filter = Literal["box", "binomial"]
 _INTENSITIES = (
     "uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64", "bool",
 )  # fmt: skip
@@ -57,14 +57,22 @@ class _Rules:
     """How levels are made; see `mip`."""
 
     kind: Kind
-    filter: Filter
+    filter: FilterName | Fir
+    light: Light
     restart: int
     nodata: float | None
 
     @property
+    def fir(self) -> Fir | None:
+        """The filter, None for the mean of what is stored."""
+        if isinstance(self.filter, Fir):
+            return self.filter
+        return None if self.filter == "box" and self.light == "stored" else fir_of(self.filter)
+
+    @property
     def group(self) -> int:
         """How many levels come from the same pixels."""
-        return 1 if self.filter == "binomial" else self.restart
+        return self.restart if self.fir is None else 1
 
 
 def mip(
@@ -73,7 +81,8 @@ def mip(
     *,
     levels: int | None = None,
     kind: Kind = "intensity",
-    filter: Filter = "box",
+    filter: FilterName | Fir = "box",
+    light: Light = "stored",
     restart: int = EXACT_LEVELS,
     nodata: float | None = None,
     out: Sequence[Array] | None = None,
@@ -95,9 +104,11 @@ def mip(
         How many; by default until one pixel is left.
     kind : {"intensity", "labels"}
         Mean, or the most frequent value (ties to the smaller) of each channel.
-    filter : {"box", "binomial"}
-        Mean of what lies under a pixel, or 1 4 6 4 1 around it; see `tilestream.kernels.mip_binomial`. Binomial levels
-        are rounded one by one.
+    filter : {"box", "binomial", "kaiser", "lanczos"} or Fir
+        Mean of what lies under a pixel, or a longer filter of intensities around it; see `tilestream.kernels.fir`. Such
+        levels are made one of the other and rounded one by one.
+    light : {"stored", "linear", "density"}
+        What is averaged: samples as they are, or the light or optical density that uint8 stands for; level by level.
     restart : int
         After how many levels sums begin anew from rounded pixels, 1 to 6.
     nodata : float, optional
@@ -127,7 +138,7 @@ def mip(
     >>> [level.shape for level in mip(np.zeros((3, 100, 50), np.uint8), levels=2)]
     [(3, 50, 25), (3, 25, 13)]
     """
-    rules = _Rules(kind=kind, filter=filter, restart=restart, nodata=nodata)
+    rules = _Rules(kind=kind, filter=filter, light=light, restart=restart, nodata=nodata)
     here = place("mip", backend=backend, stream=stream, threads=threads, a=a, valid=valid, **_named("out", out))
     _check(a, valid, rules)
     outs = _outputs(a, levels, out)
@@ -144,7 +155,8 @@ def mip_levels(
     *,
     levels: int | None = None,
     kind: Kind = "intensity",
-    filter: Filter = "box",
+    filter: FilterName | Fir = "box",
+    light: Light = "stored",
     restart: int = EXACT_LEVELS,
     nodata: float | None = None,
     out: Sequence[MipLevel] | None = None,
@@ -156,7 +168,7 @@ def mip_levels(
 
     Parameters
     ----------
-    a, valid, levels, kind, filter, restart, nodata
+    a, valid, levels, kind, filter, light, restart, nodata
         As for `mip`.
     out : sequence of MipLevel, optional
         Levels to be overwritten.
@@ -173,7 +185,7 @@ def mip_levels(
     ConfigError
         When the array cannot be reduced, or what was given does not belong together.
     """
-    rules = _Rules(kind=kind, filter=filter, restart=restart, nodata=nodata)
+    rules = _Rules(kind=kind, filter=filter, light=light, restart=restart, nodata=nodata)
     if out is not None:
         need_kind("mip_levels", "out", out, (list, tuple), do="One MipLevel a level.")
         for each in out:
@@ -195,7 +207,8 @@ def update_mip(
     valid: Array | None = None,
     *,
     kind: Kind = "intensity",
-    filter: Filter = "box",
+    filter: FilterName | Fir = "box",
+    light: Light = "stored",
     restart: int = EXACT_LEVELS,
     nodata: float | None = None,
     backend: str | None = None,
@@ -216,7 +229,7 @@ def update_mip(
         Where it changed, in pixels of level 0, in any image of a batch; they may overlap and reach over the edges.
     valid : array of bool, optional
         As it is now; where it changed belongs into `boxes` too.
-    kind, filter, restart, nodata
+    kind, filter, light, restart, nodata
         As they were for `mip`.
     backend, stream, threads
         As for `mip`.
@@ -226,7 +239,7 @@ def update_mip(
     ConfigError
         When the levels are not those of such an array.
     """
-    rules = _Rules(kind=kind, filter=filter, restart=restart, nodata=nodata)
+    rules = _Rules(kind=kind, filter=filter, light=light, restart=restart, nodata=nodata)
     for name, given in (("levels", levels), ("boxes", boxes)):
         need_kind("update_mip", name, given, (list, tuple), do="Put them in a list.")
     for box in boxes:
@@ -272,16 +285,16 @@ def _build(
         if last >= len(outs):
             return
         a, valid = outs[last - 1], valids[last - 1] if valids else None
-        reach = REACH // 2 if rules.filter == "binomial" else 0
+        reach = 0 if rules.fir is None else rules.fir.radius // 2
         boxes = boxes_under(boxes, len(reduction.outs), tuple(a.shape), reach=reach)
 
 
 def _reduce(here: Place, reduction: Reduction, rules: _Rules) -> None:
     if rules.kind == "labels":
         reduce_labels(reduction, here)
-    elif rules.filter == "binomial":
-        grown = boxes_under(reduction.boxes, 0, tuple(reduction.pixels.shape), reach=REACH)
-        reduce_binomial(Reduction(**{**vars(reduction), "boxes": grown}), here)
+    elif rules.fir is not None:
+        grown = boxes_under(reduction.boxes, 0, tuple(reduction.pixels.shape), reach=rules.fir.radius)
+        reduce_filtered(Reduction(**{**vars(reduction), "boxes": grown}), here, fir=rules.fir, light=rules.light)
     elif here.backend == "cuda":
         reduce_on_cuda(reduction, here)
     else:
@@ -306,8 +319,12 @@ def _check(a: Array, valid: Array | None, rules: _Rules) -> None:
         _refuse("a", f"{shape[-3]} channels", f"at most {MAX_CHANNELS}", "Reduce them in parts.")
     if rules.kind not in ("intensity", "labels"):
         _refuse("kind", repr(rules.kind), "'intensity' or 'labels'", "Say what the samples are.")
-    if rules.filter not in ("box", "binomial") or (labels and rules.filter != "box"):
-        _refuse("filter", repr(rules.filter), "'box', or 'binomial' for intensities", "Leave it out.")
+    known = isinstance(rules.filter, Fir) or rules.filter in FILTERS
+    if not known or (labels and rules.filter != "box"):
+        _refuse("filter", repr(rules.filter), f"'box', or for intensities one of {', '.join(FILTERS)}", "Leave it out.")
+    if rules.light not in LIGHTS or (rules.light != "stored" and (labels or dtype_of(a) != np.uint8)):
+        got = f"{rules.light!r} of {dtype_of(a)}"
+        _refuse("light", got, f"'stored', or for uint8 intensities one of {', '.join(LIGHTS)}", "Leave it out.")
     whole("mip", "restart", rules.restart)
     if not 1 <= rules.restart <= MAX_LEVELS:
         _refuse("restart", rules.restart, f"1 to {MAX_LEVELS} levels", "Leave it out for 4.")

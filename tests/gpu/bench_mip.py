@@ -46,6 +46,6 @@ def rows() -> list[dict[str, Any]]:
         _row(f"mip of {edge}² f16 RGBA, planar", _noise(4, edge, edge, dtype=torch.float16)),
         _row("mip of 64 images of 512² u8 RGB in one call", _noise(64, 512, 512, 3).permute(0, 3, 1, 2)),
         _row(f"labels of {edge}² u8, 4 levels", _noise(edge, edge) // 64, kind="labels", levels=4),
-        _row(f"binomial levels of {edge}² u8", _noise(edge, edge), filter="binomial"),
+        _row(f"Lanczos levels of {edge}² u8", _noise(edge, edge), filter="lanczos"),
         make_row(f"mip update of {edge}² u8 RGBA, 1 % dirty", update_us, "µs"),
     ]

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from tilestream.kernels import finite, mip_binomial, mip_labels, mip_sums, tile_bins
+from tilestream.kernels import finite, mip_filter, mip_labels, mip_sums, tile_bins
 from tilestream.kernels.mip import mip_levels
 from tilestream.kernels.place import place
 from tilestream.kernels.rows import flat_rows
@@ -65,7 +65,7 @@ HERE = place("test", backend=None, stream=0, threads=1, a=HOLED)
 MASKED = {
     "mean": (mip_sums.reduce_cpu, lambda valid: mip_levels(U8, valid, levels=1)),
     "labels": (mip_labels._labels_cpu, lambda valid: mip_levels(U8, valid, levels=1, kind="labels")),
-    "binomial": (mip_binomial._binomial_cpu, lambda valid: mip_levels(U8, valid, levels=1, filter="binomial")),
+    "filter": (mip_filter._filter_cpu, lambda valid: mip_levels(U8, valid, levels=1, filter="binomial")),
     "tiles": (tile_bins.tiles_cpu, lambda valid: tile_histograms(U8, valid, tile_px=16)),
     "finite": (finite._mask_cpu, lambda valid: finite.needed_mask(HERE, HOLED, valid)),
 }
