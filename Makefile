@@ -7,6 +7,7 @@ VENV ?= .venv
 OUT ?= demo-out
 SLIDE ?=
 PYTEST_FLAGS ?=
+RD_FLAGS ?=
 # one more than there are cores: tests of killed workers, leases and servers wait more than they compute
 CORES := $(shell nproc 2>/dev/null || sysctl -n hw.logicalcpu 2>/dev/null || echo 1)
 PYTEST_PROCESSES ?= -n $(shell echo $$(( $(CORES) < 4 ? $(CORES) + 1 : 4 )))
@@ -29,7 +30,7 @@ NEW_TESTS := tests/stacks tests/sources tests/pyramid tests/sinks tests/codecs t
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_FLAGS) -c constraints.txt
 CODE := tilestream kernels pipelines cluster tests
 
-.PHONY: help demo test test-new check lint format types imports docstrings lint-tree bench bench-scale gpu clean
+.PHONY: help demo test test-new check lint format types imports docstrings lint-tree bench bench-scale bench-rd gpu clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -80,6 +81,9 @@ lint-tree: ## the tree of links that mypy and import-linter look at
 
 bench: $(VENV)/dev.stamp ## the benchmarks as a table, written to tests/bench/results
 	$(BIN)/python -m tests.bench.run
+
+bench-rd: $(VENV)/dev.stamp ## rate and distortion of codecs and fields on real images: table and plot; goes on where it stopped
+	$(BIN)/python -m tests.bench.rd $(RD_FLAGS)
 
 bench-scale: $(VENV)/dev.stamp ## memory from 1 to 25 gigapixels, and 100,000 super-tiles: an hour or so, 10 GB of disk
 	$(BIN)/python -m tests.bench.scale

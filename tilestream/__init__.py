@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tilestream import codecs as codecs
     from tilestream import kernels as kernels
     from tilestream import torch as torch
     from tilestream.fovea.fovea import Fovea as Fovea
@@ -53,7 +54,7 @@ _HOMES = {
     "update_pyramid": "tilestream.pipelines.update",
 }
 
-_PARTS = ("kernels", "torch")
+_PARTS = ("codecs", "kernels", "torch")
 """Packages that are loaded when they are first used; `torch` is not in `__all__`, since it is not always there."""
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "Stage",
     "TileEmbedder",
     "build_pyramid",
+    "codecs",
     "guided_crop",
     "kernels",
     "map_tiles",

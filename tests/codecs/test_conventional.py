@@ -25,7 +25,7 @@ def scene(channels: int = 3, edge: int = 48) -> np.ndarray:
 @EVERY
 def test_more_bytes_are_a_better_image(codec: ConventionalCodec) -> None:
     pixels = scene()
-    first, last = (codec.encode(pixels, setting) for setting in (codec.settings[1], codec.settings[-2]))
+    first, last = (codec.encode(pixels, setting) for setting in (codec.settings[0], codec.settings[-1]))
     decoded = [codec.decode(data) for data in (first, last)]
     assert all(one.shape == pixels.shape and one.dtype == np.uint8 for one in decoded)
     assert len(last) > 1.5 * len(first)

@@ -1,1 +1,80 @@
-"""Bytes to pixels or features, and back."""
+"""Bytes to pixels or features, and back: fields, conventional codecs, measures of quality, rate and distortion.
+
+Public names are loaded when they are first used. Fields are fitted with torch and decoded without.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tilestream.codecs.conventional import CONVENTIONAL as CONVENTIONAL
+    from tilestream.codecs.conventional import ConventionalCodec as ConventionalCodec
+    from tilestream.codecs.fields.field import Field as Field
+    from tilestream.codecs.fields.picture import Levels as Levels
+    from tilestream.codecs.fields.picture import Picture as Picture
+    from tilestream.codecs.panel import Contestant as Contestant
+    from tilestream.codecs.panel import PanelPicture as PanelPicture
+    from tilestream.codecs.panel import run_panel as run_panel
+    from tilestream.codecs.panel import scores_of as scores_of
+    from tilestream.codecs.perceptual import lpips as lpips
+    from tilestream.codecs.perceptual import ssimulacra2 as ssimulacra2
+    from tilestream.codecs.quality import od_psnr as od_psnr
+    from tilestream.codecs.quality import psnr as psnr
+    from tilestream.codecs.rd import Curve as Curve
+    from tilestream.codecs.rd import Point as Point
+    from tilestream.codecs.rd import bd_rate as bd_rate
+    from tilestream.codecs.structure import ms_ssim as ms_ssim
+    from tilestream.codecs.structure import ssim as ssim
+
+_HOMES = {
+    "CONVENTIONAL": "conventional",
+    "Contestant": "panel",
+    "ConventionalCodec": "conventional",
+    "Curve": "rd",
+    "Field": "fields.field",
+    "Levels": "fields.picture",
+    "PanelPicture": "panel",
+    "Picture": "fields.picture",
+    "Point": "rd",
+    "bd_rate": "rd",
+    "lpips": "perceptual",
+    "ms_ssim": "structure",
+    "od_psnr": "quality",
+    "psnr": "quality",
+    "run_panel": "panel",
+    "scores_of": "panel",
+    "ssim": "structure",
+    "ssimulacra2": "perceptual",
+}
+
+__all__ = [
+    "CONVENTIONAL",
+    "Contestant",
+    "ConventionalCodec",
+    "Curve",
+    "Field",
+    "Levels",
+    "PanelPicture",
+    "Picture",
+    "Point",
+    "bd_rate",
+    "lpips",
+    "ms_ssim",
+    "od_psnr",
+    "psnr",
+    "run_panel",
+    "scores_of",
+    "ssim",
+    "ssimulacra2",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module `{__name__}` has no attribute `{name}`; public names: {', '.join(__all__)}")
+    found = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

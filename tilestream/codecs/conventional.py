@@ -265,7 +265,7 @@ CONVENTIONAL: Mapping[str, ConventionalCodec] = {
         ConventionalCodec(
             name="avif",
             title="AVIF 4:4:4",
-            settings=(10.0, 25.0, 40.0, 52.0, 64.0, 76.0, 88.0, 95.0),
+            settings=(12.0, 32.0, 50.0, 65.0, 80.0, 92.0),
             holds_bands=False,
             holds_grey=False,
             encode_codes=_avif,

@@ -22,7 +22,8 @@ from tilestream.codecs.durable import write_durable
 from tilestream.codecs.perceptual import ssimulacra2
 from tilestream.codecs.quality import od_psnr, psnr
 from tilestream.codecs.rd import Curve, Point
-from tilestream.codecs.structure import SCALE_WEIGHTS, WINDOW_PX, ms_ssim, ssim
+from tilestream.codecs.structure import MS_SSIM_PX, WINDOW_PX, ms_ssim, ssim
+from tilestream.codecs.tilecodec import LEVELS, FieldCodec
 from tilestream.errors import ConfigError
 from tilestream.types import Array
 
@@ -90,6 +91,38 @@ class Contestant:
             name=codec.name, settings=codec.settings, run=run, holds=codec.holds, version=f"imagecodecs {version}"
         )
 
+    @classmethod
+    def fields(
+        cls, field: str, settings: tuple[float, ...], *, steps: int, levels: int = LEVELS, version: str = ""
+    ) -> Contestant:
+        """Return a neural field as a contestant, stored as in a tile of an image: quantised, coded, with its container.
+
+        Parameters
+        ----------
+        field : str
+            Name in `tilestream.registry.CODECS`.
+        settings : tuple of float
+            Qualities of 1 to 100.
+        steps : int
+            Of each fit.
+        levels : int
+            Levels that it is fitted to at once; level 0 is what counts.
+        version : str
+            What else results depend on; steps and levels are added.
+
+        Returns
+        -------
+        Contestant
+            Called `<field>`.
+        """
+
+        def run(pixels: Array, setting: float) -> tuple[bytes, Array]:
+            codec = FieldCodec(field=field, quality=setting, steps=steps, levels=levels)
+            data = codec.encode(pixels)
+            return data, codec.decode(data)
+
+        return cls(name=field, settings=settings, run=run, version=f"{version} steps {steps} levels {levels}".strip())
+
 
 def scores_of(original: Array, decoded: Array, *, is_light: bool = False) -> dict[str, float]:
     """Return every measure that suits an image.
@@ -104,8 +137,8 @@ def scores_of(original: Array, decoded: Array, *, is_light: bool = False) -> dic
     Returns
     -------
     dict
-        `psnr`; `ssim` and `ms_ssim` where the image is large enough; `od_psnr` of hematoxylin and eosin where it is
-        light; `ssimulacra2` of 8-bit colours where the package is installed. Samples of more than 8 bits count from
+        `psnr`; `ms_ssim`, or `ssim` where the image is too small for that; `od_psnr` of hematoxylin and eosin where it
+        is light; `ssimulacra2` of 8-bit colours where the package is installed. Samples of more than 8 bits count from
         each channel's least to its greatest original.
     """
     found, high = {}, 255.0
@@ -117,10 +150,10 @@ def scores_of(original: Array, decoded: Array, *, is_light: bool = False) -> dic
         first, second, high = (original - low.astype(np.float64)) / span, (decoded - low.astype(np.float64)) / span, 1.0
     found["psnr"] = psnr(first, second, high=high)
     edge = min(original.shape[1:])
-    if edge >= WINDOW_PX:
-        found["ssim"] = ssim(first, second, high=high)
-    if edge > (WINDOW_PX - 1) * 2 ** (len(SCALE_WEIGHTS) - 1):
+    if edge >= MS_SSIM_PX:
         found["ms_ssim"] = ms_ssim(first, second, high=high)
+    elif edge >= WINDOW_PX:
+        found["ssim"] = ssim(first, second, high=high)
     if is_light:
         found["od_psnr"] = od_psnr(original, decoded)
     if original.dtype == np.uint8 and len(original) == 3 and edge >= 8 and find_spec("ssimulacra2"):

@@ -23,6 +23,8 @@ Plane = npt.NDArray[np.float64]
 WINDOW_PX, WINDOW_SIGMA = 11, 1.5
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of MS-SSIM, finest scale first."""
+MS_SSIM_PX = (WINDOW_PX - 1) * 2 ** (len(SCALE_WEIGHTS) - 1) + 1
+"""Least edge, so that the coarsest scale holds a window."""
 
 
 def ssim(a: Array, b: Array, *, high: float | None = None) -> float:
@@ -76,8 +78,7 @@ def ms_ssim(a: Array, b: Array, *, high: float | None = None) -> float:
     A scale is the mean of 2x2 pixels of the one before, at an odd edge of those that exist; pytorch-msssim pads odd
     sizes with zeros on both sides, so that they differ there in the fourth digit.
     """
-    least_px = (WINDOW_PX - 1) * 2 ** (len(SCALE_WEIGHTS) - 1) + 1
-    span = _require_windows("ms_ssim", a, b, high, least_px=least_px)
+    span = _require_windows("ms_ssim", a, b, high, least_px=MS_SSIM_PX)
     found = []
     for left, right in zip(planes_of(a), planes_of(b), strict=True):
         product = 1.0

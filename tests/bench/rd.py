@@ -1,0 +1,130 @@
+"""The rate-distortion panel: `make bench-rd`, or `python -m tests.bench.rd --help` for parts of it.
+
+Results lie in `out/rd`, one small file each: a run goes on where the last one stopped, and a codec that was changed is
+measured again. The table, its numbers and the plot go to `tests/bench/results`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.bench.rd_fields import FIELDS, REDUCED, contestants
+from tests.bench.rd_pictures import REPO, pictures
+from tests.bench.rd_plot import plot
+from tests.bench.rd_table import BETWEEN, markdown_of, summarise
+from tests.bench.run import RESULTS, facts
+from tilestream.codecs import CONVENTIONAL, Contestant, Curve, PanelPicture, run_panel
+
+POINTS = REPO / "out" / "rd"
+EVERY_S = 20
+PACKAGES = ("imagecodecs", "numpy", "scipy", "ssimulacra2", "torch", "constriction")
+HEAD = """# Rate and distortion, {date}
+
+Commit {commit}; {cpu}, {cores} cores; Python {python}; {versions}; {libraries}.
+
+Real bytes of whole files, headers and networks counted; bits per pixel are those of all channels together. "Bits over
+X" is the BD-rate by PSNR (Akima over log rate) where X spends {low:g} to {high:g} bits per pixel, mean over the
+pictures on which both reach the same qualities; negative is fewer bits. PSNR is over all samples jointly; of more than
+8 bits, from the least to the greatest sample of a channel. "Stains" is PSNR in optical density of hematoxylin and
+eosin. JPEG XL and AVIF are tuned for the eye, not for PSNR. Fields: {fields}.
+
+![Quality over rate](rd.png)
+
+"""
+
+
+def run(
+    panel: Sequence[PanelPicture],
+    codecs: Sequence[Contestant],
+    fields: Sequence[Contestant],
+    *,
+    folder: Path = POINTS,
+    fitted: Sequence[str] | None = None,
+    threads: int = 2,
+) -> list[Curve]:
+    """Return all curves: of codecs on all pictures, of fields on those that are `fitted`, all where it is None."""
+    curves = run_panel(panel, codecs, folder, threads=threads, progress=_Told())
+    some = [picture for picture in panel if fitted is None or picture.name in fitted]
+    return curves + run_panel(some, fields, folder, progress=_Told())
+
+
+def write(curves: Sequence[Curve], panel: Sequence[PanelPicture], folder: Path, *, told: str) -> Path:
+    """Write `rd.md`, `rd.json` and `rd.png` and return the path of the first; `told` says how fields were fitted."""
+    groups = {picture.name: picture.group for picture in panel}
+    folder.mkdir(parents=True, exist_ok=True)
+    rows, about = summarise(curves, groups), facts(PACKAGES)
+    points = [
+        {"picture": curve.picture, "codec": curve.codec, "setting": point.setting, "bpp": round(point.bpp, 5)}
+        | {"bytes": point.size_bytes, "psnr": _number(point.scores["psnr"])}
+        for curve in curves
+        for point in curve.points
+    ]
+    found = {"about": about, "fields": told, "rows": rows, "points": points}
+    (folder / "rd.json").write_text(json.dumps(found, indent=None).replace('{"picture"', '\n{"picture"') + "\n")
+    plot(curves, groups, folder / "rd.png")
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    head = HEAD.format(
+        **about | {"versions": versions}, libraries=_libraries(), low=BETWEEN[0], high=BETWEEN[1], fields=told
+    )
+    path = folder / "rd.md"
+    path.write_text(head + markdown_of(rows))
+    return path
+
+
+def _number(value: float) -> float | None:
+    return round(value, 4) if value != float("inf") else None
+
+
+def _libraries() -> str:
+    """Return the versions of the libraries that imagecodecs brings."""
+    import imagecodecs
+
+    wanted = ("libjpeg_turbo", "openjpeg", "libjxl", "libwebp", "libavif")
+    return ", ".join(one for one in str(imagecodecs.version()).split(", ") if one.startswith(wanted))
+
+
+class _Told:
+    """Says on the terminal how far it is, now and then."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        if time.monotonic() - self._last > EVERY_S or done == total:
+            self._last = time.monotonic()
+            print(f"{done} of {total} results", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Run the panel and write table and plot."""
+    parser = argparse.ArgumentParser(description="Measure rate and distortion of codecs and fields on real images.")
+    names = [entry.name for entry in FIELDS]
+    parser.add_argument("--full", action="store_true", help="all pictures, three times as many")
+    parser.add_argument("--codecs", nargs="*", default=list(CONVENTIONAL), choices=list(CONVENTIONAL))
+    parser.add_argument("--fields", nargs="*", default=names, choices=names, help="none to leave them out")
+    parser.add_argument("--fit-all", action="store_true", help=f"fit fields to all pictures, not only {REDUCED}")
+    parser.add_argument("--steps", type=int, help="of each fit, instead of the usual ones")
+    parser.add_argument("--points", type=Path, default=POINTS, help="folder of single results")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of table and plot")
+    parser.add_argument("--threads", type=int, default=2, help="pictures at a time")
+    options: Any = parser.parse_args()
+    panel = pictures(is_full=options.full)
+    if not panel:
+        parser.error("made of real images that are not here: set TILESTREAM_DATA")
+    codecs = [Contestant.of(CONVENTIONAL[name]) for name in options.codecs]
+    fields = contestants(options.fields, steps=options.steps)
+    fitted = None if options.fit_all else REDUCED
+    curves = run(panel, codecs, fields, folder=options.points, fitted=fitted, threads=options.threads)
+    told = "; ".join(f"{one.name} ({one.version})" for one in fields) or "none in this run"
+    path = write(curves, panel, options.results, told=told)
+    print(path.read_text() + f"\nwritten to {path}, rd.json and rd.png")
+
+
+if __name__ == "__main__":
+    main()

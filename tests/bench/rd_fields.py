@@ -1,0 +1,66 @@
+"""The neural fields of the panel: which, at which qualities, and on which pictures where fits take minutes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tilestream import codecs
+from tilestream.codecs import Contestant
+
+REDUCED = ("cmu-a", "cmu-half-a", "os1-half", "s2-a", "kodim01")
+"""Pictures that fields are fitted to unless the full panel is asked for: a fit takes a minute or more on two cores."""
+_SOURCES = ("fields/*.py", "quantise.py", "entropy.py", "codemodels.py", "tilecodec.py")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldEntry:
+    """A field of the panel."""
+
+    name: str
+    """In `tilestream.registry.CODECS`."""
+    qualities: tuple[float, ...] = (20.0, 40.0, 60.0, 80.0)
+    """Its knob."""
+    steps: int = 3000
+    """Of each fit."""
+    levels: int = 1
+    """Fitted at once; 1 is what compares with a codec of one image, a store asks for 4."""
+
+
+FIELDS = (FieldEntry(name="hash"), FieldEntry(name="siren"), FieldEntry(name="fourier"))
+"""Others register by a line here."""
+
+
+def digest() -> str:
+    """Return 12 hex digits of BLAKE2b of the code that fits, quantises and codes fields."""
+    folder, found = Path(codecs.__file__).parent, hashlib.blake2b(digest_size=6)
+    for path in sorted(path for pattern in _SOURCES for path in folder.glob(pattern)):
+        found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+def contestants(names: Sequence[str], *, steps: int | None = None) -> list[Contestant]:
+    """Return fields as contestants.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of `FIELDS`.
+    steps : int, optional
+        Of each fit; by default as its entry says.
+
+    Returns
+    -------
+    list of Contestant
+        In the order of `FIELDS`. Their version is the code of fields: changed code is measured again.
+    """
+    version = digest()
+    return [
+        Contestant.fields(
+            one.name, one.qualities, steps=steps or one.steps, levels=one.levels, version=f"fields {version}"
+        )
+        for one in FIELDS
+        if one.name in names
+    ]

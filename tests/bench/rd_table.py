@@ -1,0 +1,116 @@
+"""What the curves of a panel say: rates at equal quality, quality at equal rates, by group of pictures."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tilestream.codecs import CONVENTIONAL, Curve, bd_rate
+from tilestream.errors import ConfigError
+
+RATES = (0.5, 1.0, 2.0, 4.0)
+"""Bits per pixel at which qualities are told; of more than 8 bits, per pixel of all bands."""
+BETWEEN = (0.4, 3.0)
+"""Bits per pixel of the anchor between which rates at equal quality are compared."""
+ANCHORS = ("jpeg420", "jpegxl", "jpeg2000")
+"""What rates are compared with."""
+AT = 1.0
+"""Bits per pixel at which the other measures are told."""
+OTHERS = {"ms_ssim": "MS-SSIM", "ssimulacra2": "SSIMULACRA 2", "od_psnr": "stains, dB"}
+
+
+def title_of(codec: str) -> str:
+    """Return how tables call a codec."""
+    return CONVENTIONAL[codec].title if codec in CONVENTIONAL else codec
+
+
+def summarise(curves: Sequence[Curve], groups: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return one row for each codec in each group of pictures.
+
+    Parameters
+    ----------
+    curves : sequence of Curve
+        Of all pictures.
+    groups : Mapping
+        From the name of a picture to that of its group.
+
+    Returns
+    -------
+    list of dict
+        JSON values. Every mean is over the pictures that have the value, `pictures` of them; None where none has.
+    """
+    by_picture: dict[str, dict[str, Curve]] = {}
+    for curve in curves:
+        by_picture.setdefault(curve.picture, {})[curve.codec] = curve
+    rows = []
+    for group in dict.fromkeys(groups.values()):
+        members = [by_picture[name] for name, of in groups.items() if of == group and name in by_picture]
+        for codec in dict.fromkeys(codec for member in members for codec in member):
+            rows.append({"group": group, **_row(codec, [member for member in members if codec in member])})
+    return rows
+
+
+def _row(codec: str, members: Sequence[Mapping[str, Curve]]) -> dict[str, Any]:
+    """Return what one codec does on the pictures of a group."""
+    bits = {anchor: _mean([_compared(member, anchor, codec) for member in members]) for anchor in ANCHORS}
+    return {
+        "codec": codec,
+        "pictures": len(members),
+        "bits": {anchor: value for anchor, value in bits.items() if anchor != codec},
+        "psnr": {f"{rate:g}": _mean([member[codec].at(rate) for member in members]) for rate in RATES},
+        "at_1_bpp": {score: _mean([member[codec].at(AT, score=score) for member in members]) for score in OTHERS},
+    }
+
+
+def _compared(member: Mapping[str, Curve], anchor: str, codec: str) -> float:
+    """Return the bits of a codec over those of an anchor in percent; NaN where they share too little."""
+    try:
+        return bd_rate(member[anchor], member[codec], bpp=BETWEEN) if anchor in member else math.nan
+    except ConfigError:
+        return math.nan
+
+
+def _mean(values: Sequence[float]) -> dict[str, Any] | None:
+    """Return the mean of the values that there are, and of how many pictures they are."""
+    found = [value for value in values if math.isfinite(value)]
+    return {"mean": round(statistics.fmean(found), 4), "pictures": len(found)} if found else None
+
+
+def markdown_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows as a Markdown table for each group; a number of less than all pictures says of how many it is."""
+    lines = []
+    for group in dict.fromkeys(row["group"] for row in rows):
+        of_group = [row for row in rows if row["group"] == group]
+        anchors = [anchor for anchor in ANCHORS if any(row["bits"].get(anchor) for row in of_group)]
+        others = [score for score in OTHERS if any(row["at_1_bpp"][score] for row in of_group)]
+        heads = [
+            "codec",
+            *(f"bits over {title_of(anchor)}" for anchor in anchors),
+            *(f"dB at {rate:g} bpp" for rate in RATES),
+            *(f"{OTHERS[score]} at {AT:g} bpp" for score in others),
+        ]
+        lines += [
+            f"## {group}: {of_group[0]['pictures']} pictures",
+            "",
+            f"| {' | '.join(heads)} |",
+            "|---" * len(heads) + "|",
+        ]
+        for row in of_group:
+            cells = [
+                title_of(row["codec"]),
+                *(_told(row["bits"].get(anchor), row, "{:+.0f} %") for anchor in anchors),
+                *(_told(row["psnr"][f"{rate:g}"], row, "{:.2f}") for rate in RATES),
+                *(_told(row["at_1_bpp"][s], row, "{:.4f}" if s == "ms_ssim" else "{:.1f}") for s in others),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _told(value: Mapping[str, Any] | None, row: Mapping[str, Any], form: str) -> str:
+    if value is None:
+        return ""
+    some = f" ({value['pictures']} of {row['pictures']})" if value["pictures"] < row["pictures"] else ""
+    return form.format(value["mean"]) + some
