@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING
 
 from tilestream.cache import BlockCache, RecentBlocks, block_cache
+from tilestream.cache.tier import ENTRY_BYTES
+from tilestream.errors import DamagedError
 from tilestream.metrics import count
+from tilestream.sources.warming import warm
 from tilestream.types import Array, Block, Level
 
 if TYPE_CHECKING:
@@ -46,7 +52,7 @@ def read_block(
     if recent is not None and at in recent.blocks:
         return recent.blocks[at]
     fits = target.shape[:2] == level.block.yx and target.flags.c_contiguous
-    if not pyramid.cache_bytes:
+    if not pyramid.cache_bytes or level.index < pyramid.keep_from:
         # Without a cache nobody holds the block afterwards, so that it may be decoded where it is wanted.
         out = target if fits else None
         if not fits and recent is not None:
@@ -60,6 +66,36 @@ def read_block(
     if recent is not None and (block is None or block.pixels is not target):
         recent.blocks[at] = block
     return block
+
+
+def warm_levels(pyramid: Pyramid, finest: int) -> int:
+    """Decode whole levels into the cache of this process, coarsest first.
+
+    Parameters
+    ----------
+    pyramid : Pyramid
+        The image.
+    finest : int
+        Last of them. One that does not fit into what is left of the budget is left out, and all finer ones.
+
+    Returns
+    -------
+    int
+        Bytes of pixels of these levels; damaged blocks are left to who reads them.
+    """
+    cache = block_cache(pyramid.cache_bytes) if pyramid.cache_bytes else None
+    pixel_bytes, taken = len(pyramid.channels) * pyramid.dtype.itemsize, 0
+    for level in reversed(pyramid.levels[max(0, finest, pyramid.keep_from) :]):
+        block_bytes = level.block.area * pixel_bytes + ENTRY_BYTES
+        nbytes = level.blocks.area * block_bytes
+        if cache is None or taken + nbytes > cache.budget_bytes or block_bytes > cache.budget_bytes // 2:
+            break
+        warm(pyramid.source, level.box)
+        for iy, ix in product(range(level.blocks.y), range(level.blocks.x)):
+            with suppress(DamagedError):
+                cache.get((pyramid.identity, level.index, iy, ix), partial(_decoded, pyramid, level, (iy, ix)))
+        taken += nbytes
+    return taken
 
 
 def _inside(

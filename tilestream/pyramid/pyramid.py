@@ -16,7 +16,7 @@ from tilestream.cache.limits import DECODED_BYTES
 from tilestream.errors import ConfigError, DamagedError
 from tilestream.pyramid.chosen import choose
 from tilestream.pyramid.filled import WHOLE, Filled
-from tilestream.pyramid.keeping import read_block
+from tilestream.pyramid.keeping import read_block, warm_levels
 from tilestream.pyramid.overview import Crop, crop
 from tilestream.pyramid.planned import read_plan
 from tilestream.sources.classes import Rules
@@ -44,6 +44,8 @@ class Pyramid:
     """Where it was opened. Keeps cached blocks apart: files without compression can have one fingerprint."""
     state: str = ""
     """Digest of what its files were when it was opened; empty where that does not tell a change of pixels."""
+    keep_from: int = 0
+    """Finest level whose decoded blocks are kept: 3 keeps the overview, however much is read in full resolution."""
 
     @property
     def info(self) -> ImageInfo:
@@ -328,6 +330,10 @@ class Pyramid:
         """
         return crop(self, box, out_px)
 
+    def warm_up(self, finest: int | None = None) -> int:
+        """Decode levels into the cache, coarsest first, down to `finest` or as they fit; return the bytes they take."""
+        return warm_levels(self, self.keep_from if finest is None else finest)
+
     def read_associated(self, name: str) -> Array:
         """Return an associated image `(y, x, c)` named in `associated`."""
         if name not in self.associated:
@@ -347,14 +353,19 @@ class Pyramid:
         return "#".join((self.address, self.state, self.info.fingerprint, selected, names, *self.info.derived))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("source", "cache_bytes", "address", "state")}
+        return {name: getattr(self, name) for name in ("source", "cache_bytes", "address", "state", "keep_from")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
 
 def open_pyramid(
-    url: object, *, source: str | None = None, options: Mapping[str, Any] | None = None, cache_bytes: int = CACHE_BYTES
+    url: object,
+    *,
+    source: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    cache_bytes: int = CACHE_BYTES,
+    keep_from: int = 0,
 ) -> Pyramid:
     """Return any slide, scene, Zarr or array as a pyramid, without conversion and without reading pixels.
 
@@ -366,8 +377,8 @@ def open_pyramid(
         Name of the family that must read it, instead of the one that its content says.
     options : Mapping, optional
         fsspec storage options.
-    cache_bytes : int
-        Budget of this process's cache of decoded blocks; 0 = none.
+    cache_bytes, keep_from : int
+        Budget of this process's cache of decoded blocks, 0 = none; and the finest level whose blocks are kept in it.
 
     Returns
     -------
@@ -381,7 +392,8 @@ def open_pyramid(
     """
     if isinstance(url, str) or hasattr(url, "__fspath__"):
         opened = open_source(str(url), source=source, options=options)
-        return Pyramid(source=opened, cache_bytes=cache_bytes, address=str(url), state=state_of(opened))
+        pyramid = Pyramid(source=opened, cache_bytes=cache_bytes, address=str(url), state=state_of(opened))
+        return replace(pyramid, keep_from=keep_from)
     from tilestream.sources.array import array_source  # loads dask and xarray, which files do not need
 
-    return Pyramid(source=array_source(url), cache_bytes=cache_bytes)
+    return Pyramid(source=array_source(url), cache_bytes=cache_bytes, keep_from=keep_from)
