@@ -7,6 +7,7 @@ from typing import Any
 from tilestream.pyramid.pyramid import open_pyramid
 from tilestream.sinks.facts import image_facts, json_value
 from tilestream.sources.extras import read_extras
+from tilestream.sources.field import FieldSource
 from tilestream.sources.icc import icc_description
 from tilestream.types import Channel, ImageInfo
 
@@ -24,7 +25,8 @@ def describe_image(url: str) -> dict[str, Any]:
     dict
         `path`, `format`, `shape_yx`, `levels` (size, block, scale, mpp), `axes`, `channels`, `kind`, `mpp_yx`, `crs`,
         `affine`, `notes`, `associated`, `fingerprint`, `technical` (facts that are known to be harmless), `icc` (size
-        and name of the colour profile) and more. Nothing that identifies a patient: of what may, `kept_back` tells the
+        and name of the colour profile), `coded` (of a store of fields: codec, bits per pixel, PSNR by level, parameters
+        of a network; else None) and more. Nothing that identifies a patient: of what may, `kept_back` tells the
         pictures by name and the number of header fields.
 
     Raises
@@ -46,6 +48,7 @@ def describe_image(url: str) -> dict[str, Any]:
         "associated": list(info.associated),
         "technical": json_value(extras.technical),
         "icc": None if extras.icc is None else {"bytes": len(extras.icc), "description": icc_description(extras.icc)},
+        "coded": json_value(source.coding()) if isinstance(source, FieldSource) else None,
         "kept_back": {"images": list(extras.identifying_images), "fields": len(extras.identifying)},
         "notes": [*facts["notes"], *extras.notes],
     }

@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
+from typer.testing import CliRunner
 
 import tilestream as ts
 from tests.codecs.exactfield import NAME, PATH, ExactField
 from tests.sources.assembled import whole_level
 from tests.sources.madefields import save_fields
 from tilestream.cache.fields import field_cache, forget_fields
+from tilestream.cli.app import app
 from tilestream.codecs.container import pack
 from tilestream.errors import DamagedError, SourceError
 from tilestream.metrics import collect
@@ -21,6 +24,7 @@ from tilestream.pyramid.pyramid import open_pyramid
 from tilestream.registry import CODECS
 from tilestream.sources.field import FieldSource
 from tilestream.sources.opening import open_source
+from tilestream.sources.zarr import ZarrSource
 from tilestream.types import Box
 
 
@@ -170,7 +174,7 @@ def test_a_damaged_tile_is_a_status_on_each_of_its_levels(store, harm):
     region = open_pyramid(str(path)).read_region(Box(y=40, x=60, height=30, width=40))
     assert len(region.damage) == 1
     assert not region.valid.all()
-    assert any("gone" in note for note in source.info.notes) is (harm == "gone")
+    assert any("gone: level 0 1" in note for note in source.info.notes) is (harm == "gone")
 
 
 def test_a_tile_smaller_than_its_place_is_damaged(store):
@@ -268,3 +272,49 @@ def test_a_tile_of_a_codec_that_is_not_installed_says_so(store):
     (path / "0/image/c/0/3/4").write_bytes(pack("wavelet", version=1))
     with pytest.raises(SourceError, match=r"`wavelet`.*Install the package that wrote it"):
         open_source(str(path)).read_block(0, 3, 4)
+
+
+def test_info_says_codec_bits_psnr_by_level_and_how_large_a_network_is(store):
+    path, _ = store
+    quality = {"bpp": 1.25, "bytes": 4992, "psnr": [30.125, 31.5, None, 33.0, 40.25], "arrays": {"0": 4000}}
+    edit(path, quality=quality)
+    done = CliRunner().invoke(app, ["info", str(path), "--json"])
+    assert done.exit_code == 0, done.output
+    coded = json.loads(done.stdout)["coded"]
+    assert coded["codec"] == NAME
+    assert coded["settings"]["quality"] == 50
+    assert {name: coded[name] for name in quality} == quality
+    assert (coded["tile_px"], coded["parameters"]) == (16, {"table": 3 * (256 + 64 + 16 + 4)})
+    assert coded["tile_bytes"] > 0
+    text = CliRunner().invoke(app, ["info", str(path)]).stdout
+    assert "exact, levels 4, quality 50, steps 2000, tiles of 16 px" in text
+    assert "1.25 bits per pixel, 4,992 bytes" in text
+    assert "table 1,020 parameters in" in text
+    table = [line.split() for line in text.splitlines() if line.startswith(" " * 4)]
+    assert [row[-1] for row in table] == ["30.12", "31.50", "2", "33.00", "40.25"]  # level 2 is exact
+
+
+def test_info_of_a_record_that_says_nonsense_still_tells_the_image(store):
+    path, _ = store
+    edit(path, quality={"bpp": "much", "psnr": "good"}, settings=[3])
+    coded = json.loads(CliRunner().invoke(app, ["info", str(path), "--json"]).stdout)["coded"]
+    assert (coded["bpp"], coded["psnr"], coded["settings"]) == (None, [], {})
+    assert CliRunner().invoke(app, ["info", str(path)]).exit_code == 0
+
+
+def test_info_of_other_images_has_no_coding(tmp_path):
+    zarr.create_array(tmp_path / "a.zarr", data=image(), chunks=(3, 64, 64), dimension_names=["c", "y", "x"])
+    assert json.loads(CliRunner().invoke(app, ["info", str(tmp_path / "a.zarr"), "--json"]).stdout)["coded"] is None
+
+
+def test_an_array_of_tiles_without_our_record_is_an_ordinary_zarr(tmp_path):
+    pixels = image((3, 40, 40))
+    serializer = {"name": "tilestream.neural", "configuration": {"codec": NAME}}
+    zarr.create_array(
+        tmp_path / "a.zarr", data=pixels, chunks=(3, 16, 16), serializer=serializer, compressors=None, filters=None,
+        dimension_names=["c", "y", "x"],
+    )  # fmt: skip
+    source = open_source(str(tmp_path / "a.zarr"))
+    assert isinstance(source, ZarrSource)
+    assert source.layouts[0] is not None
+    np.testing.assert_array_equal(whole_level(source)[0].transpose(2, 0, 1), pixels)

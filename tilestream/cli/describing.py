@@ -28,7 +28,7 @@ def print_image(facts: Mapping[str, Any], console: Console | None = None) -> Non
     print_line(console, (facts["path"], "bold"))
     for name, value in _lines(facts):
         print_line(console, (f"{name:<16}", "dim"), value)
-    console.print(_levels(facts["levels"]))
+    console.print(_levels(facts["levels"], facts["coded"]["psnr"] if facts["coded"] else ()))
     for note in facts["notes"]:
         print_line(console, ("note ", "yellow"), note)
 
@@ -54,6 +54,7 @@ def _lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("content", _box(facts["content_yxhw"])),
         ("associated", ", ".join(facts["associated"])),
         ("colour profile", _profile(facts["icc"])),
+        *coded_lines(facts["coded"]),
         *_technical(facts),
         ("kept back", _kept_back(facts["kept_back"])),
         ("fingerprint", facts["fingerprint"]),
@@ -79,7 +80,9 @@ def _technical(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _fact(name: str, value: Any) -> str:
-    text = " ".join(map(str, value)) if isinstance(value, list) else f"{value}"
+    text = (
+        " ".join(map(str, value)) if isinstance(value, list) else f"{value:g}" if type(value) is float else f"{value}"
+    )
     return f"{name.replace('_', ' ')} {text}"
 
 
@@ -135,11 +138,26 @@ def _box(content_yxhw: Sequence[int] | None) -> str:
     return f"{width:,} × {height:,} px at x={x:,}, y={y:,}"
 
 
-def _levels(levels: Sequence[Mapping[str, Any]]) -> Table:
+def coded_lines(coded: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Return how a store of fields is encoded, as names and words."""
+    if coded is None:
+        return []
+    told = [str(coded["codec"]), *(_fact(name, n) for name, n in coded["settings"].items() if name != "codec")]
+    bpp, nbytes = coded["bpp"], coded["bytes"]
+    parts = [f"{name} {count:,}" for name, count in (coded["parameters"] or {}).items()]
+    sizes = f"{', '.join(parts)} parameters" + (f" in {coded['tile_bytes']:,} bytes" if coded["tile_bytes"] else "")
+    return [
+        ("codec", f"{', '.join(told)}, tiles of {coded['tile_px']} px"),
+        ("stored", "" if bpp is None or nbytes is None else f"{bpp:g} bits per pixel, {nbytes:,} bytes"),
+        ("a tile", sizes if parts else ""),
+    ]
+
+
+def _levels(levels: Sequence[Mapping[str, Any]], psnr: Sequence[float | None] = ()) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("level", justify="right")
     has_mpp = any(level["mpp_yx"] for level in levels)
-    for name in ("size", "block", "scale", *(["µm/px"] if has_mpp else [])):
+    for name in ("size", "block", "scale", *(["µm/px"] if has_mpp else []), *(["PSNR dB"] if psnr else [])):
         table.add_column(name, justify="right", no_wrap=True)
     for level in levels:
         (height, width), (block_y, block_x) = level["shape_yx"], level["block_yx"]
@@ -149,5 +167,11 @@ def _levels(levels: Sequence[Mapping[str, Any]]) -> Table:
             f"{block_x:,} × {block_y:,}",
             _pair(level["scale_yx"], "").strip(),
             *([_pair(level["mpp_yx"], "").strip()] if has_mpp else []),
+            *(_decibels(psnr, level["level"]) if psnr else []),
         )
     return table
+
+
+def _decibels(psnr: Sequence[float | None], level: int) -> list[str]:
+    found = psnr[level] if level < len(psnr) else None
+    return ["" if found is None else f"{found:.2f}"]

@@ -8,7 +8,8 @@ is damaged on each of its levels; one that is not stored is the fill value of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import entry_points
@@ -17,6 +18,7 @@ from typing import Any, cast
 import numpy as np
 
 from tilestream.cache.fields import field_cache
+from tilestream.codecs.constanttile import KIND as CONSTANT
 from tilestream.codecs.neuralchunks import checked_tile
 from tilestream.codecs.tilecodec import ENTRY_POINTS, Tile
 from tilestream.errors import DamagedError, SourceError
@@ -36,6 +38,8 @@ from tilestream.types import Array, Block, Box, ImageInfo, Level, Shape, Source
 FORMAT = "fields"
 """What `info` calls such a store."""
 MOST_STEP = 16
+MOST_TRIED = 16
+"""Places of an array at which a tile is looked for that tells how large networks are: much of a slide is glass."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +147,41 @@ class FieldSource:
         if self.valid is not None:
             warm(self.valid, box)
 
+    def coding(self) -> dict[str, Any]:
+        """Return how the image is encoded and what that has reached.
+
+        Returns
+        -------
+        dict
+            JSON values: `codec`, `settings`, `tile_px`, `bpp`, `bytes`, `psnr` (dB a level, None where it is exact or
+            unknown) and more that the writer has recorded; `parameters` by part and `tile_bytes` of one tile in the
+            middle of the finest array in which one can be read, None where there is none.
+        """
+        node = read_node(self.stored.group)
+        record = {} if node is None else field_record(node) or {}
+        quality, settings, layout = record.get("quality"), record.get("settings"), self.stored.layouts[0]
+        quality = quality if isinstance(quality, Mapping) else {}
+        psnr = quality.get("psnr")
+        return {
+            **quality,
+            "codec": record.get("codec"),
+            "settings": dict(settings) if isinstance(settings, Mapping) else {},
+            "tile_px": None if layout is None else layout.chunks[1],
+            **{name: _number(quality.get(name)) for name in ("bpp", "bytes")},
+            "psnr": [_number(one) for one in psnr] if isinstance(psnr, list) else [],
+            **self._example(),
+        }
+
+    def _example(self) -> dict[str, Any]:
+        for array, level in enumerate(self.stored.info.levels):
+            for iy, ix in _from_middle(level.blocks):
+                with suppress(DamagedError):
+                    data = self.stored.stored_chunk(array, (0, iy, ix))
+                    tile = None if data is None else self._tile(array, iy, ix)
+                    if data is not None and tile is not None and tile.kind != CONSTANT:
+                        return {"parameters": dict(tile.sizes), "tile_bytes": len(data)}
+        return {"parameters": None, "tile_bytes": None}
+
     def isel(self, **index: int) -> FieldSource:
         """Return the source itself: there is nothing to choose on."""
         return replace(self, stored=self.stored.isel(**index))
@@ -235,6 +274,17 @@ def _levels(stored: ZarrSource, record: Mapping[str, Any]) -> tuple[int, tuple[L
         block = Shape(y=min(edge >> deeper, shape.y), x=min(edge >> deeper, shape.x))
         levels.append(Level(index=index, shape=shape, block=block, scale_yx=(2.0**index, 2.0**index)))
     return step, tuple(levels)
+
+
+def _number(value: object) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _from_middle(blocks: Shape) -> Iterator[tuple[int, int]]:
+    """Yield some places of a grid, one in the middle first, then along a diagonal."""
+    yield blocks.y // 2, blocks.x // 2
+    most = min(MOST_TRIED, max(blocks.yx))
+    yield from ((blocks.y * n // most, blocks.x * n // most) for n in range(most))
 
 
 def _halved(shape: Shape, times: int) -> Shape:

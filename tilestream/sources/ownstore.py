@@ -53,6 +53,12 @@ def field_record(node: Node) -> Mapping[str, Any] | None:
     return own if own.get("store") == FIELD else None
 
 
+def level_step(node: Node) -> int:
+    """Return how many levels of the image lie from one array of a group to the next: 1 but in a store of fields."""
+    step = (field_record(node) or {}).get("level_step")
+    return step if type(step) is int else 1
+
+
 def check_format(node: Node) -> None:
     """Raise `SourceError` for a store of ours whose format is newer than what is known here.
 

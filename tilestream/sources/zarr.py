@@ -29,7 +29,7 @@ from tilestream.sources.extras import Extras
 from tilestream.sources.files import File
 from tilestream.sources.fingerprint import digest
 from tilestream.sources.ngff import Multiscale, Node, checked_path, collection_of, read_node
-from tilestream.sources.ownstore import check_format, field_record, shard_maps, valid_path, with_record
+from tilestream.sources.ownstore import check_format, field_record, level_step, shard_maps, valid_path, with_record
 from tilestream.sources.recognise import inside
 from tilestream.sources.samples import canonical_dims, extra_axes, guess_dims, masked
 from tilestream.sources.shardindex import indexes
@@ -305,7 +305,8 @@ def _source(root: File, node: Node, image: Multiscale) -> ZarrSource:
     ]
     notes: tuple[str, ...] = ()
     if node.file.is_local:
-        notes = stored_notes([Path(node.file.path) / path for path in image.paths], layouts, written)
+        folders = [Path(node.file.path) / path for path in image.paths]
+        notes = stored_notes(folders, layouts, written, step=level_step(node))
     told = with_record(described.info, node, image.paths)
     info = replace(told, notes=(*told.notes, *notes))
     source = ZarrSource(

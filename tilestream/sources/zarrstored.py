@@ -18,7 +18,11 @@ MOST_LISTED = 1 << 14
 
 
 def stored_notes(
-    folders: Sequence[Path], layouts: Sequence[ChunkLayout | None], written: Sequence[npt.NDArray[np.bool_] | None]
+    folders: Sequence[Path],
+    layouts: Sequence[ChunkLayout | None],
+    written: Sequence[npt.NDArray[np.bool_] | None],
+    *,
+    step: int = 1,
 ) -> tuple[str, ...]:
     """Return what a user should know of the files that are not there.
 
@@ -30,6 +34,8 @@ def stored_notes(
         Their layouts; levels without one are not counted.
     written : sequence of ndarray or None
         `(y, x)` files that were written, where the store says so.
+    step : int
+        Levels of the image from one array to the next.
 
     Returns
     -------
@@ -48,14 +54,14 @@ def stored_notes(
         places, left = _places(folders[level], layout, left)
         most = math.prod(layout.files)
         if places is None:
-            told.append(f"level {level} not counted (up to {most:,})")
+            told.append(f"level {level * step} not counted (up to {most:,})")
             continue
         lost = _lost(places, layout, written[level])
         if lost:
-            gone.append(f"level {level} {lost:,}")
+            gone.append(f"level {level * step} {lost:,}")
         if len(places) < most:
             fills.add(f"{layout.fill:g}")
-        told.append(f"level {level} {len(places):,} of {most:,}")
+        told.append(f"level {level * step} {len(places):,} of {most:,}")
     if not fills:
         return ()
     kind = "shards" if any(layout is not None and layout.index is not None for layout in layouts) else "chunks"
