@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from distributed import Client
@@ -13,7 +14,7 @@ from distributed import Client
 from tilestream.cluster.client import open_client
 from tilestream.codecs.place import Place
 from tilestream.codecs.tilecodec import ENTRY_POINTS, QUALITY, STEPS, FieldCodec, TileCodec
-from tilestream.errors import OutputError
+from tilestream.errors import ConfigError, OutputError
 from tilestream.pipelines.cohort import Cohort, Entry, no_inputs
 from tilestream.pipelines.compress_image import SUFFIX, CompressJob
 from tilestream.pipelines.compress_size import require_hours
@@ -42,7 +43,7 @@ class CompressConfig:
     out: Path
     """Folder of all outputs; made when it is not there."""
     codec: str = "hash"
-    """Name in `tilestream.registry.CODECS`, or `module:Class` of a field."""
+    """Name in `tilestream.registry.CODECS` or of an entry point: a file must not choose what is imported to read it."""
     quality: float = QUALITY
     """1 to 100, as the codec understands it."""
     steps: int = STEPS
@@ -71,10 +72,19 @@ class CompressConfig:
 
     def tile_codec(self) -> TileCodec:
         """Return the codec of the run; raise `ConfigError` where an option is not understood."""
-        resolve(self.codec, table=CODECS, group=ENTRY_POINTS)
+        known = sorted({*CODECS, *(entry.name for entry in entry_points(group=ENTRY_POINTS))})
+        if self.codec not in known:
+            raise ConfigError.of(
+                "`--codec`",
+                got=repr(self.codec),
+                expected=f"one of {', '.join(known)}",
+                do=f"Choose one; packages add theirs in the entry-point group `{ENTRY_POINTS}`.",
+            )
         check_tile(self.tile_px)
         require_hours(self.hours)
-        return FieldCodec(field=self.codec, quality=self.quality, steps=self.steps)
+        codec = FieldCodec(field=self.codec, quality=self.quality, steps=self.steps)
+        resolve(self.codec, table=CODECS, group=ENTRY_POINTS)  # imported here, before anything is read
+        return codec
 
 
 def without_fields(cohort: Cohort) -> Cohort:
@@ -154,8 +164,7 @@ def run_compress(
     course = Course(images=len(cohort.entries))
     with ExitStack() as stack:
         client = client or stack.enter_context(open_client(config.cluster or "threads"))
-        stages = [config.codec] if ":" in config.codec else []
-        stack.enter_context(agreement(client, cohort.entries, out=config.place, stages=stages))
+        stack.enter_context(agreement(client, cohort.entries, out=config.place))
         tasks, threads = threads_of(client), all_threads(client)
         begin_at = stack.enter_context(taken_seat(Place.of(config.out / "receipts")))
         jobs = (

@@ -91,6 +91,7 @@ def run_export(
     *,
     on_progress: Listener = lambda key, share: None,
     on_row: Callable[[ExportRow], None] = lambda row: None,
+    opened: Callable[[Entry], Pyramid] | None = None,
 ) -> ExportOutcome:
     """Write every image of a cohort as one file.
 
@@ -104,6 +105,8 @@ def run_export(
         Hears of the share of an input that is done.
     on_row : callable
         Hears what became of each input.
+    opened : callable, optional
+        Opens an input; by default as any image, as the entry wants it.
 
     Returns
     -------
@@ -124,7 +127,7 @@ def run_export(
     config.out.prepare()
     rows = []
     for entry in cohort.entries:
-        row = _row(entry, config, on_progress)
+        row = _row(entry, config, on_progress, opened or _opened)
         rows.append(row)
         on_row(row)
     return ExportOutcome(rows=tuple(rows), ignored=cohort.ignored, unmatched=cohort.unmatched, notes=cohort.notes)
@@ -172,12 +175,15 @@ def _without_ours(entries: tuple[Entry, ...]) -> tuple[tuple[Entry, ...], tuple[
     return left, tuple((entry.url, "an output of this program") for entry in ours)
 
 
-def _row(entry: Entry, config: ExportConfig, on_progress: Listener) -> ExportRow:
+def _opened(entry: Entry) -> Pyramid:
+    return open_pyramid(entry.url).choose(bands=entry.bands, mpp=entry.mpp, light=entry.light)
+
+
+def _row(entry: Entry, config: ExportConfig, on_progress: Listener, opened: Callable[[Entry], Pyramid]) -> ExportRow:
     started = time.monotonic()
     row = ExportRow(path=entry.key, url=entry.url, status="failed")
     try:
-        pyramid = open_pyramid(entry.url).choose(bands=entry.bands, mpp=entry.mpp, light=entry.light)
-        row = _written(row, pyramid, config, on_progress)
+        row = _written(row, opened(entry), config, on_progress)
     except TilestreamError as error:
         row = replace(row, reason=str(error))
     except Exception as error:  # noqa: BLE001 - whatever one image does to a parser or codec, the others go on

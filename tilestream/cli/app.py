@@ -16,7 +16,7 @@ from tilestream.cli import mapoptions as maps
 from tilestream.cli import options as opt
 from tilestream.cli import tokenoptions as less
 from tilestream.cli.attending import attend
-from tilestream.cli.compresscommand import compress
+from tilestream.cli.compresscommand import compress, decompress
 from tilestream.cli.demo import demo
 from tilestream.cli.encoders import encoders
 from tilestream.cli.exportcommand import export
@@ -330,6 +330,7 @@ def map_(
 
 
 app.command()(compress)
+app.command()(decompress)
 app.command()(attend)
 app.command()(relevance)
 app.command()(plan)

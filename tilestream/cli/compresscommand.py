@@ -15,7 +15,7 @@ Codec = Annotated[
     typer.Option(
         "--codec",
         metavar="NAME",
-        help="What holds each tile: hash (fast to fit and to read), fourier, siren, or `module:Class` of a field.",
+        help="What holds each tile: hash (fast to fit and to read), fourier or siren.",
         rich_help_panel=opt.CHOICES,
     ),
 ]
@@ -50,6 +50,27 @@ Hours = Annotated[
         metavar="H",
         help="Most hours that an image may take by its forecast; what would take longer is refused before it begins.",
         rich_help_panel=opt.RUNNING,
+    ),
+]
+
+Level = Annotated[
+    float,
+    typer.Option(
+        "--level",
+        metavar="L",
+        help="Level that the file begins with: 1 is half the size, 1.5 lies between that and a quarter.",
+        rich_help_panel=opt.CHOICES,
+    ),
+]
+ToPicture = Annotated[
+    str | None,
+    typer.Option(
+        "--to",
+        metavar="png|tiff",
+        show_default=False,
+        help="PNG, or a TIFF with levels: COG where the image has a place on earth, OME-TIFF else (default: PNG up to "
+        "4096 x 4096 px).",
+        rich_help_panel=opt.CHOICES,
     ),
 ]
 
@@ -109,4 +130,35 @@ def compress(
             print_json(embed_document(outcome, strict=strict))
         else:
             print_compress(outcome, cohort, seconds=time.monotonic() - started, tiles_made=progress.tiles)
+    raise typer.Exit(outcome.exit_code(strict=strict))
+
+
+def decompress(
+    out: opt.Out,
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="F", show_default=False, help="Stores that compress wrote, or folders of them."),
+    ] = None,
+    level: Level = 0.0,
+    to: ToPicture = None,
+    resume: opt.Resume = True,
+    strict: opt.Strict = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Write what compress has stored as pictures again, from any level on."""
+    started = time.monotonic()
+    kept = f"Files that are finished are kept. {AGAIN}: {same_command()}"
+    with guarded(as_json=as_json, stopped=lambda: kept):
+        from tilestream.cli.exporting import export_document, exporting, print_export
+        from tilestream.pipelines.cohort import read_cohort
+        from tilestream.pipelines.decompress import decompress_config, run_decompress
+
+        config = decompress_config(out=out.absolute(), level=level, to=to, resume=resume)
+        cohort = read_cohort(paths or [])
+        with exporting(len(cohort.entries)) as on_progress:
+            outcome = run_decompress(cohort, config, on_progress=on_progress)
+        if as_json:
+            print_json(export_document(outcome, strict=strict))
+        else:
+            print_export(outcome, seconds=time.monotonic() - started)
     raise typer.Exit(outcome.exit_code(strict=strict))
