@@ -21,6 +21,8 @@ class ExactField:
     """How often any was made of bytes."""
     decoded_px = 0
     """Pixels that all of them have given."""
+    backends = ()
+    """Where they were asked to decode."""
 
     def __init__(self, picture=None, levels=()):
         self.picture, self._levels = picture, levels
@@ -39,6 +41,7 @@ class ExactField:
         y, x = box.slices_yx
         found = self._levels[round(level)][:, y, x]
         type(self).decoded_px += found[0].size
+        type(self).backends = (*self.backends, (backend, threads))
         if out is None:
             return found.copy()
         out[...] = found

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tests.sources.madefields import save_fields
 from tilestream.cache.fields import field_cache, forget_fields
 from tilestream.cli.app import app
 from tilestream.codecs.container import pack
-from tilestream.errors import DamagedError, SourceError
+from tilestream.errors import ConfigError, DamagedError, SourceError
 from tilestream.metrics import collect
 from tilestream.pyramid.pyramid import open_pyramid
 from tilestream.registry import CODECS
@@ -33,6 +34,7 @@ def exact_codec(monkeypatch):
     monkeypatch.setitem(CODECS, NAME, PATH)
     monkeypatch.setattr(ExactField, "unpacked", 0)
     monkeypatch.setattr(ExactField, "decoded_px", 0)
+    monkeypatch.setattr(ExactField, "backends", ())
     forget_fields()
 
 
@@ -40,13 +42,21 @@ def image(shape=(3, 150, 213), dtype="uint8", seed=5):
     return np.random.default_rng(seed).integers(0, 200, shape).astype(dtype)
 
 
-@pytest.fixture
-def store(tmp_path):
-    """Levels 0 to 4 in tiles of 16 px; those at the edges are cut, one of glass is not stored."""
-    pixels = image()
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    path, pixels = tmp_path_factory.mktemp("fields") / "a.zarr", image()
     pixels[:, 16:32, 32:48] = 255
-    levels = save_fields(tmp_path / "a.zarr", pixels, tile_px=16, modality="brightfield")
-    return tmp_path / "a.zarr", [level.transpose(1, 2, 0) for level in levels.pixels]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(CODECS, NAME, PATH)
+        levels = save_fields(path, pixels, tile_px=16, modality="brightfield")
+    return path, [level.transpose(1, 2, 0) for level in levels.pixels]
+
+
+@pytest.fixture
+def store(made, tmp_path):
+    """Levels 0 to 4 in tiles of 16 px; those at the edges are cut, one of glass is not stored."""
+    path, levels = made
+    return Path(shutil.copytree(path, tmp_path / "a.zarr")), levels
 
 
 def edit(path: Path, **own):
@@ -226,14 +236,20 @@ def test_an_ordinary_store_is_made_of_it(store, tmp_path):
     np.testing.assert_array_equal(whole_level(open_source(str(tmp_path / "b.zarr")))[0], levels[0])
 
 
-def test_on_object_storage(store, s3):
-    path, levels = store
-    source = open_source(s3.upload(path), options=s3.options)
-    np.testing.assert_array_equal(whole_level(source, 2)[0], levels[2])
+def test_on_object_storage(tmp_path, s3):
+    levels = save_fields(tmp_path / "a.zarr", image((1, 40, 60)), tile_px=16)
+    (tmp_path / "a.zarr/0/image/c/0/1/1").write_bytes(b"no tile")
+    pyramid = open_pyramid(s3.upload(tmp_path / "a.zarr"), options=s3.options, cache_bytes=0)
     s3.log.clear()
-    np.testing.assert_array_equal(whole_level(source, 0)[0], levels[0])
-    asked = [request for request in s3.log.seen() if "/0/image/c/" in str(request)]
-    assert not asked  # the tiles are unpacked already
+    region = pyramid.read_region(Box(level=1, y=0, x=0, height=20, width=30))
+    tiles = [request.path for request in s3.log.seen("GET") if "/0/image/c/" in request.path]
+    assert len(tiles) == len(set(tiles)) + 1 == 13  # the damaged one is asked for again by who reads it
+    assert len(region.damage) == 1
+    expected = levels.pixels[1][:, region.valid]
+    np.testing.assert_array_equal(region.pixels[:, region.valid], expected)
+    s3.log.clear()
+    pyramid.read_region(Box(y=0, x=16, height=16, width=44))
+    assert not [request for request in s3.log.seen("GET") if "/0/image/c/" in request.path]
 
 
 @pytest.mark.parametrize(
@@ -272,6 +288,23 @@ def test_a_tile_of_a_codec_that_is_not_installed_says_so(store):
     (path / "0/image/c/0/3/4").write_bytes(pack("wavelet", version=1))
     with pytest.raises(SourceError, match=r"`wavelet`.*Install the package that wrote it"):
         open_source(str(path)).read_block(0, 3, 4)
+
+
+def test_a_user_says_where_it_is_decoded(store):
+    path, _ = store
+    plain, on_device = open_source(str(path)), open_source(f"{path}#decode=cuda")
+    plain.read_block(1, 2, 3)
+    pickle.loads(pickle.dumps(on_device)).read_block(1, 2, 3)
+    assert ExactField.backends == ((None, 1), ("cuda", 1))
+    assert on_device.info.derived == ("decoded by cuda",)
+    assert on_device.info.fingerprint != plain.info.fingerprint
+
+
+@pytest.mark.parametrize("backend", ["cpu", "cuda", "tpu"])
+def test_what_is_not_computed_is_not_decoded_elsewhere(tmp_path, backend):
+    zarr.create_array(tmp_path / "a.zarr", data=image(), chunks=(3, 64, 64), dimension_names=["c", "y", "x"])
+    with pytest.raises(ConfigError, match="a store of fields" if backend != "tpu" else "one of cpu, cuda"):
+        open_source(f"{tmp_path}/a.zarr#decode={backend}")
 
 
 def test_info_says_codec_bits_psnr_by_level_and_how_large_a_network_is(store):

@@ -68,6 +68,11 @@ class Tier(Generic[K, V]):
         """Return the bytes that are held now."""
         return self._shared_bytes + self._later_bytes
 
+    def __contains__(self, key: K) -> bool:
+        """Return whether a value is held now; asking does not count as a use of it."""
+        with self._lock:
+            return key in self._shared or key in self._later
+
     def get(self, key: K, make: Callable[[], V]) -> V:
         """Return the value of `key`, from memory or by calling `make`, and keep it for this run.
 

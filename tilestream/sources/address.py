@@ -31,6 +31,8 @@ class Address:
     """Classes whose pixels are not valid, as `LAYER=CLASS,CLASS`."""
     decibels: str | None = None
     """What radar values are (`power`, `amplitude`) that are wanted in decibels."""
+    decode: str | None = None
+    """Where a store of fields is decoded (`cpu`, `cuda`)."""
 
 
 def parse_address(text: str) -> Address:
@@ -40,7 +42,8 @@ def parse_address(text: str) -> Address:
     ----------
     text : str
         `image.zarr#t=3&z=1`, `cells.zarr#kind=labels`, `scene#classes=SCL`, `scene#invalid=SCL=3,8,9,10`,
-        `radar#db=power`, or no `#` at all. A local file whose name really holds a `#` is taken as it is.
+        `radar#db=power`, `fields.zarr#decode=cuda`, or no `#` at all. A local file whose name really holds a `#` is
+        taken as it is.
 
     Returns
     -------
@@ -62,8 +65,8 @@ def parse_address(text: str) -> Address:
             raise ConfigError.of(
                 f"`{text}`",
                 got=f"`#{fragment}`",
-                expected="`#axis=number`, `#kind=labels`, `#classes=SCL`, `#invalid=SCL=3,8` or `#db=power`, "
-                "joined by `&`",
+                expected="`#axis=number`, `#kind=labels`, `#classes=SCL`, `#invalid=SCL=3,8`, `#db=power` or "
+                "`#decode=cuda`, joined by `&`",
                 do="Correct the selection, or rename the file if the `#` belongs to its name.",
             )
         address = known
@@ -80,6 +83,8 @@ def _with(address: Address, name: str, value: str) -> Address | None:
         return replace(address, invalid=(*address.invalid, value))
     if name == "db" and value:
         return replace(address, decibels=value)
+    if name == "decode" and value:
+        return replace(address, decode=value)
     if value.isascii() and value.isdigit():
         return replace(address, index={**address.index, name: int(value)})
     return None

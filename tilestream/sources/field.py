@@ -9,10 +9,13 @@ is damaged on each of its levels; one that is not stored is the fill value of th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import entry_points
+from itertools import product
+from math import prod
 from typing import Any, cast
 
 import numpy as np
@@ -20,10 +23,11 @@ import numpy as np
 from tilestream.cache.fields import field_cache
 from tilestream.codecs.constanttile import KIND as CONSTANT
 from tilestream.codecs.neuralchunks import checked_tile
-from tilestream.codecs.tilecodec import ENTRY_POINTS, Tile
+from tilestream.codecs.tilecodec import BYTES_OF_PARAMETER, ENTRY_POINTS, Tile
 from tilestream.errors import DamagedError, SourceError
 from tilestream.metrics import count, timed
 from tilestream.registry import CODECS
+from tilestream.sources.chunkread import REMOTE_THREADS
 from tilestream.sources.extras import Extras
 from tilestream.sources.files import File
 from tilestream.sources.fingerprint import digest
@@ -31,13 +35,14 @@ from tilestream.sources.ngff import Node, read_node
 from tilestream.sources.ownstore import field_record, valid_path
 from tilestream.sources.recognise import inside
 from tilestream.sources.samples import masked
-from tilestream.sources.warming import warm
 from tilestream.sources.zarr import ZarrSource, open_zarr
 from tilestream.types import Array, Block, Box, ImageInfo, Level, Shape, Source
 
 FORMAT = "fields"
 """What `info` calls such a store."""
 MOST_STEP = 16
+PARAMETERS = 0.5
+"""Numbers that a network has for a sample of its tile, about, when its memory is guessed: those of a hash grid."""
 MOST_TRIED = 16
 """Places of an array at which a tile is looked for that tells how large networks are: much of a slide is glass."""
 
@@ -54,6 +59,8 @@ class FieldSource:
     """Levels that a tile answers."""
     valid: ZarrSource | None = None
     """Mask on every level: what is not 0 was measured."""
+    backend: str | None = None
+    """`cuda`: tiles are decoded by the CUDA device of the process; else by the CPU."""
 
     def read_block(self, level: int, iy: int, ix: int, out: Array | None = None) -> Block:
         """Return one block: a tile at one of its levels.
@@ -113,7 +120,7 @@ class FieldSource:
                 f"tile {iy}, {ix} of array {array * self.step} has {own.y} x {own.x} px at level {level}"
             )
         with timed("decode"):
-            tile.decode(box, level=deeper, out=pixels.transpose(2, 0, 1))
+            tile.decode(box, level=deeper, out=pixels.transpose(2, 0, 1), backend=self.backend)
 
     def _tile(self, array: int, iy: int, ix: int) -> Tile | None:
         """Return a tile, unpacked; None where it is not stored."""
@@ -121,7 +128,15 @@ class FieldSource:
         return cast("Tile | None", field_cache().get(key, lambda: self._unpacked(array, iy, ix)))
 
     def _unpacked(self, array: int, iy: int, ix: int) -> Tile | None:
-        data = self.stored.stored_chunk(array, (0, iy, ix))
+        return self._tile_of(self.stored.stored_chunk(array, (0, iy, ix)), array, iy, ix)
+
+    def _stored(self, array: int, iy: int, ix: int) -> bytes | DamagedError | None:
+        try:
+            return self.stored.stored_chunk(array, (0, iy, ix))
+        except DamagedError as error:
+            return error
+
+    def _tile_of(self, data: bytes | None, array: int, iy: int, ix: int) -> Tile | None:
         layout = self.stored.layouts[array]
         if data is None or layout is None:
             return None
@@ -139,13 +154,41 @@ class FieldSource:
         return f"{self.info.fingerprint} {group.url} {made}"
 
     def warm(self, box: Box) -> None:
-        """Fetch what a box is stored in, where it lies in remote shards."""
-        array = box.level // self.step
-        scale = 2 ** (box.level % self.step)
-        corner = {"y": box.y * scale, "x": box.x * scale, "height": box.height * scale, "width": box.width * scale}
-        warm(self.stored, Box(level=array, **corner))
-        if self.valid is not None:
-            warm(self.valid, box)
+        """Fetch and unpack the tiles of a box of a remote store, several at once, as far as the cache has room."""
+        if self.stored.root.is_local:
+            return
+        array, level = box.level // self.step, self.info.levels[box.level]
+        inside_level, cache = box.intersect(level.box), field_cache()
+        rows, columns = (
+            range(start // block, -(-stop // block) if stop > start else 0)
+            for start, stop, block in (
+                (inside_level.y, inside_level.y_stop, level.block.y),
+                (inside_level.x, inside_level.x_stop, level.block.x),
+            )
+        )
+        keys = [(self._identity, array, iy, ix) for iy, ix in product(rows, columns)]
+        wanted = [key for key in keys if key not in cache]
+        if not 1 < len(wanted) <= cache.budget_bytes // self._tile_bytes:
+            return
+        with timed("read"), ThreadPoolExecutor(REMOTE_THREADS) as pool:
+            parts = list(pool.map(lambda key: self._stored(*key[1:]), wanted))
+        count("bytes_read", sum(len(part) for part in parts if isinstance(part, bytes)))  # the threads have no meter
+        for key, part in zip(wanted, parts, strict=True):
+            with suppress(DamagedError):  # left to who reads it
+                if not isinstance(part, DamagedError):
+                    cache.keep(key, self._tile_of(part, *key[1:]))
+
+    @property
+    def _tile_bytes(self) -> int:
+        """Return about what a tile takes unpacked."""
+        layout = self.stored.layouts[0]
+        return 1 if layout is None else max(1, int(PARAMETERS * BYTES_OF_PARAMETER * prod(layout.chunks)))
+
+    def decode_on(self, backend: str) -> FieldSource:
+        """Return the source decoded by `cpu` or `cuda`; its pixels may differ by one, so that its fingerprint does."""
+        fingerprint, word = digest(self.info.fingerprint, backend), f"decoded by {backend}"
+        info = replace(self.info, fingerprint=fingerprint, derived=(*self.info.derived, word))
+        return replace(self, info=info, backend=backend)
 
     def coding(self) -> dict[str, Any]:
         """Return how the image is encoded and what that has reached.

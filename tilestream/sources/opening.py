@@ -10,6 +10,7 @@ from tilestream.registry import resolve
 from tilestream.sources.address import KindView, parse_address
 from tilestream.sources.classes import parse_invalid
 from tilestream.sources.decibels import in_decibels
+from tilestream.sources.fielddecoder import decoded_by
 from tilestream.sources.files import File
 from tilestream.sources.layers import class_layer, without_classes
 from tilestream.sources.recognise import (
@@ -36,8 +37,8 @@ def open_source(url: str, *, source: str | None = None, options: Mapping[str, An
     ----------
     url : str
         Local path or fsspec URL; `#t=3&z=1` behind it selects on extra axes, `#kind=labels` says that the samples are
-        class numbers, `#classes=SCL` takes a class layer, `#invalid=SCL=3,8` leaves classes out, and `#db=power` or
-        `#db=amplitude` gives radar in decibels.
+        class numbers, `#classes=SCL` takes a class layer, `#invalid=SCL=3,8` leaves classes out, `#db=power` or
+        `#db=amplitude` gives radar in decibels, and `#decode=cuda` decodes a store of fields on the worker's device.
     source : str, optional
         Family that must read it (`tiff`, `openslide`, `dicom`, `zarr`, `raster`, `bands`, or `module:callable`).
     options : Mapping, optional
@@ -58,6 +59,8 @@ def open_source(url: str, *, source: str | None = None, options: Mapping[str, An
     address = parse_address(url)
     file = File(url=address.url, options=dict(options or {}))
     opened = _open(file, source or recognise(file))
+    if address.decode is not None:
+        opened = decoded_by(opened, address.decode)
     if address.index:
         opened = opened.isel(**address.index)
     if address.kind:
