@@ -22,11 +22,11 @@ import numpy.typing as npt
 from tilestream.errors import ConfigError
 from tilestream.kernels.bands import over_bands
 from tilestream.kernels.checks import need, need_kind, number_of, numbers_of
+from tilestream.kernels.decoded import outputs_of, room_for, write_codes, write_values
 from tilestream.kernels.hash_decode_cuda import decode_box_on_device, decode_coords_on_device
 from tilestream.kernels.hash_encode import check_encoding, levels_kept, samples_of
 from tilestream.kernels.hash_raster import (
     check_reach,
-    code_core,
     fraction_bits,
     locate_columns,
     raster_positions,
@@ -36,7 +36,7 @@ from tilestream.kernels.hash_vertex import SLACK, level_features, level_kept_cor
 from tilestream.kernels.hashgrid import HashGrid
 from tilestream.kernels.language import cpu_kernel
 from tilestream.kernels.mlp_layers import MlpLayers, forward_block, pad
-from tilestream.kernels.place import Array, empty_like, place
+from tilestream.kernels.place import Array, place
 from tilestream.kernels.product_tile import COLUMNS
 from tilestream.kernels.rows import flat_view
 from tilestream.types import Box
@@ -44,21 +44,6 @@ from tilestream.types import Box
 BLOCK_PIXELS = 128
 """Of a row, taken through all layers at once."""
 _NO_ROW = -(2**40)
-
-
-@cpu_kernel
-def _write_pixels(found: Any, channels: Any, n: Any, out: Any, to: Any, steps: Any) -> None:
-    """Write channels × n values; whole-number outputs are codes."""
-    for i in range(channels):
-        for p in range(n):
-            out[to + i * steps[0] + p * steps[1]] = code_core(found[i, p])
-
-
-@cpu_kernel
-def _write_values(found: Any, channels: Any, n: Any, out: Any, to: Any, steps: Any) -> None:
-    for i in range(channels):
-        for p in range(n):
-            out[to + i * steps[0] + p * steps[1]] = found[i, p]
 
 
 @cpu_kernel
@@ -94,9 +79,9 @@ def _decode_box_cpu(
             found = blocks[forward_block(weights, layers, blocks, lanes)]
             to = start + y * steps[1] + first * steps[2]
             if codes:
-                _write_pixels(found, channels, n, pixels, to, (steps[0], steps[2]))
+                write_codes(found, channels, n, pixels, to, (steps[0], steps[2]))
             else:
-                _write_values(found, channels, n, values, to, (steps[0], steps[2]))
+                write_values(found, channels, n, values, to, (steps[0], steps[2]))
 
 
 @cpu_kernel
@@ -127,9 +112,9 @@ def _decode_coords_cpu(
         found = blocks[forward_block(weights, layers, blocks, n + -n % COLUMNS)]
         to = out_start + first * out_steps[0]
         if codes:
-            _write_pixels(found, channels, n, pixels, to, (out_steps[1], out_steps[0]))
+            write_codes(found, channels, n, pixels, to, (out_steps[1], out_steps[0]))
         else:
-            _write_values(found, channels, n, values, to, (out_steps[1], out_steps[0]))
+            write_values(found, channels, n, values, to, (out_steps[1], out_steps[0]))
 
 
 def hash_decode(
@@ -208,7 +193,7 @@ def hash_decode(
     channels = layers.widths[-1]
     shape = (int(coords_xyz.shape[0]), channels) if box is None else (channels, box.height, box.width)  # type: ignore[union-attr]
     need("hash_decode", "out", out, dtypes=(wanted.name,), shape=shape, empty=True)
-    found = _room(table, shape, wanted) if out is None else out
+    found = room_for(table, shape, wanted) if out is None else out
     if 0 in shape:
         return found
     if box is None:
@@ -287,28 +272,12 @@ def _check(
         )
 
 
-def _room(table: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Return a new array like the table; of a box as a view of interleaved memory."""
-    if len(shape) == 2:
-        return empty_like(table, shape, dtype)
-    memory = empty_like(table, (*shape[1:], shape[0]), dtype)
-    return memory.permute(2, 0, 1) if hasattr(memory, "permute") else memory.transpose((2, 0, 1))
-
-
-def _outputs(out: Array) -> tuple[Any, bool]:
-    """Return a host output as a run of float32 and one of uint8, one of them empty, and whether it is codes."""
-    flat, start, steps = flat_view(out, writable=True)
-    if out.dtype == np.uint8:
-        return (np.empty(0, np.float32), flat, start, steps), True
-    return (flat, np.empty(0, np.uint8), start, steps), False
-
-
 def _box_on_host(
     here: Any, box: Box, positions: Any, table: Array, weights: Array, grid: HashGrid, layers: MlpLayers, kept: int,
     out: Array,
 ) -> None:  # fmt: skip
     samples, padded = samples_of(table, np.dtype(np.float32)), pad(weights, layers, np.float32)
-    target, codes = _outputs(out)
+    target, codes = outputs_of(out)
     sizes = (grid.dims, grid.features, kept, layers.widest, layers.widths[-1], fraction_bits(grid))
     over_bands(
         lambda start, stop: _decode_box_cpu(
@@ -323,7 +292,7 @@ def _coords_on_host(
     here: Any, coords: Array, table: Array, weights: Array, grid: HashGrid, layers: MlpLayers, kept: Any, out: Array
 ) -> None:
     samples, padded = samples_of(table, np.dtype(np.float32)), pad(weights, layers, np.float32)
-    source, (target, codes) = flat_view(coords), _outputs(out)
+    source, (target, codes) = flat_view(coords), outputs_of(out)
     sizes = (grid.dims, grid.features, layers.widest, layers.widths[-1])
     over_bands(
         lambda start, stop: _decode_coords_cpu(

@@ -36,6 +36,7 @@ from tilestream.kernels.hashgrid import HashGrid
 from tilestream.kernels.language import SIMULATED, CudaKernel, cuda, cuda_kernel, device
 from tilestream.kernels.mlp_cuda import (
     ALIGNED,
+    LAYOUT,
     STRIP,
     WIDTHS,
     fused_width,
@@ -186,7 +187,7 @@ def coords_kernel(width: int, codes: bool) -> CudaKernel:
         through_layers(weights, sizes, layers, inside, width, threads, held, strip, sums)
         if inside:
             for i in range(width):
-                if i < sizes[layers * 4 - 3]:
+                if i < sizes[(layers - 1) * LAYOUT + 1]:
                     value = code_core(sums[i]) if codes else sums[i]
                     out[to + p * steps[0] + i * steps[1]] = value
 

@@ -23,6 +23,7 @@ from tilestream.kernels.checks import need, need_kind
 from tilestream.kernels.language import CudaKernel, cpu_kernel, cuda, cuda_kernel
 from tilestream.kernels.mlp_cuda import (
     ALIGNED,
+    LAYOUT,
     STRIP,
     fused_width,
     layout_on_device,
@@ -84,7 +85,7 @@ def mlp_kernel(width: int) -> CudaKernel:
                 held[j * threads + me] = inputs[start + p * steps[0] + j * steps[1]]
         through_layers(weights, layout, layers, p < positions, width, threads, held, strip, sums)
         if p < positions:
-            given = layout[(layers - 1) * 5 + 1]
+            given = layout[(layers - 1) * LAYOUT + 1]
             for i in range(width):
                 if i < given:
                     out[to + p * to_steps[0] + i * to_steps[1]] = sums[i]

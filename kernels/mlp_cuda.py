@@ -19,6 +19,8 @@ from tilestream.kernels.sine import sine_core
 
 WIDTHS = (16, 32, 64, 128)
 """Registers that kernels set aside for the outputs of a layer; a net takes the smallest that fits."""
+LAYOUT = 5
+"""Numbers of a layer in `MlpLayers.layout`, which is a run here."""
 STRIP = 16
 ALIGNED = None if SIMULATED else 16
 """Bytes: four neighbouring weights are one load then; the simulator knows no alignment."""
@@ -79,8 +81,8 @@ def through_layers(
     """
     me = cuda.threadIdx.x
     for layer in range(layers):
-        inputs, outputs = layout[layer * 5], layout[layer * 5 + 1]
-        start, bias = layout[layer * 5 + 2], layout[layer * 5 + 3]
+        inputs, outputs = layout[layer * LAYOUT], layout[layer * LAYOUT + 1]
+        start, bias = layout[layer * LAYOUT + 2], layout[layer * LAYOUT + 3]
         for i in range(width):
             sums[i] = weights[bias + i] if bias >= 0 and i < outputs else ZERO
         for first in range(0, inputs, STRIP):
@@ -96,4 +98,4 @@ def through_layers(
                     for i in range(width):
                         sums[i] = add_core(strip[j * width + i], value, sums[i])
         if layer < layers - 1:
-            hold_activated(sums, layout[layer * 5 + 4], width, threads, held)
+            hold_activated(sums, layout[layer * LAYOUT + 4], width, threads, held)

@@ -55,6 +55,8 @@ GOOD = {
     "nodata_mask": {"pixels": U8},
     "orientation_coherence": {"tensor": F32},
     "patchify": {"pixels": TILES, "mean": 0.5, "std": 0.5},
+    "raster_mlp": {"columns": np.ones((8, 5), np.float32), "rows": np.ones((8, 4), np.float32),
+                   "weights": FIELD["weights"], "layers": LAYERS},
     "resample": {
         "pixels": np.ones((8, 8, 3), np.uint8), "valid": None, "ratio_yx": (Fraction(2), Fraction(2)), "src_yx": (0, 0),
         "dst_yx": (0, 0), "out": np.ones((4, 4, 3), np.uint8), "out_valid": np.ones((4, 4), np.bool_),
@@ -103,6 +105,8 @@ WRONG = {
     "orientation_coherence": {"epsilon": [0, NAN, 1e300, "1"]},
     "patchify": {"mean": ["ab", (0.5, 0.5)], "std": [0, "a"], "scale": [0, NAN, 1e300, "1"], "patch_px": [3, "4", 1.5],
                  "fill": ["0", [0], 1e300]},
+    "raster_mlp": {"layers": [None, (8, 16, 3)], "dtype": ["abc", np.int32], "columns": [F32, F32[0]],
+                   "rows": [AT, 3], "out": [F32, 3], "weights": [AT]},
     "resample": {"ratio_yx": [(), (Fraction(2),), (NAN, 2), 2, (0, 1)], "src_yx": [(0,), (NAN, 0), (0.5, 0), 3],
                  "dst_yx": [(0,), (INF, 0), (FAR, 0), None], "kind": ["abc"]},
     "sample": {"origin_yx": [(0,), (NAN, 0), (FAR, 0)], "level": ["abc", NAN], "ratios": [2, ("a", 2, 4)]},
