@@ -29,7 +29,7 @@ from tilestream.types import Receipt
 
 SAMPLES = 16
 """Tiles of the finest array that are read to see what there is to fit."""
-PROBE_STEPS = 2, 6
+PROBE_STEPS = 2, 8
 """Steps of the two fits that are timed; the first fit of a process, which compiles, is a third."""
 WORK_BYTES = 256 << 20
 """What one fit holds besides its pixels: the activations of a batch and their gradients, as measured."""
@@ -100,7 +100,7 @@ class Forecast:
             raise BudgetError.of(
                 f"time for `{what}`",
                 got=f"about {self.wall_s / 3600:,.1f} h: {self.fitted:,.0f} tiles of {self.tile_s:,.1f} s each on "
-                f"{self.threads} threads",
+                f"{self.threads} thread{'' if self.threads == 1 else 's'}",
                 expected=f"at most {hours:g} h",
                 do="Lower --steps or --quality, use more workers (--cluster), or allow it with --hours.",
             )

@@ -24,6 +24,8 @@ _STEPS = {
     "plan": "opening and planning",
     "finish": "final stores",
     "entropy": "entropy of each tile",
+    "fit": "fitting fields",
+    "measure": "decoding them again, to measure",
 }
 # A step has the same colour on every card; encoders, whose names are open, take what is left.
 _COLOURS = {"decode": 0, "entropy": 2, "encode": 2, "gather": 3, "read": 4, "write": 5, "finish": 6, "transfer": 7}

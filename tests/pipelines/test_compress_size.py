@@ -1,0 +1,126 @@
+"""Forecasts of stores of fields, what tiles are read from, and figures added up."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from tests.codecs.exactfield import ExactField
+from tilestream.codecs.place import Place
+from tilestream.codecs.tilecodec import FieldCodec
+from tilestream.codecs.tilequality import LevelError
+from tilestream.errors import BudgetError
+from tilestream.pipelines import compress_size
+from tilestream.pipelines.compress_layout import FieldPlan, reduced_level
+from tilestream.pipelines.compress_measure import Sums, measures_of
+from tilestream.pipelines.compress_size import Forecast, forecast_store
+from tilestream.pyramid.pyramid import Pyramid, open_pyramid
+from tilestream.registry import CODECS
+from tilestream.sinks.fieldstore import field_layout
+from tilestream.types import Channel, ImageInfo, Level, Receipt, Shape
+
+STEP_S, START_S = 0.25, 3.0
+
+
+class TimedField(ExactField):
+    """A fit that takes an exact time of a clock of its own."""
+
+    clock = 0.0
+
+    def fit(self, source, *, steps=None, **stop):
+        type(self).clock += START_S + STEP_S * steps
+        return super().fit(source, steps=steps, **stop)
+
+    @classmethod
+    def of_quality(cls, quality, picture):
+        return cls(picture, (np.zeros(1000),))
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    monkeypatch.setitem(CODECS, "exact", f"{__name__}:TimedField")
+    monkeypatch.setattr(compress_size, "field_class", lambda name: TimedField)
+    monkeypatch.setattr("tilestream.codecs.tilecodec.field_class", lambda name: TimedField)
+    monkeypatch.setattr(compress_size.time, "perf_counter", lambda: TimedField.clock)
+    return FieldCodec(field="exact", steps=400)
+
+
+def half_glass():
+    rng = np.random.default_rng(0)
+    pixels = np.full((3, 512, 512), 255, np.uint8)
+    pixels[:, :, :256] = rng.integers(0, 255, (3, 512, 256))
+    return open_pyramid(pixels)
+
+
+def plan_of(pyramid: Pyramid, codec, tile_px=64):
+    return FieldPlan(layout=field_layout(pyramid.info, codec, tile_px=tile_px))
+
+
+def test_a_forecast_extrapolates_short_fits_over_the_tiles_that_are_no_background(timed):
+    pyramid = half_glass()
+    found = forecast_store(pyramid, plan_of(pyramid, timed), timed, threads=2)
+    assert found.tiles == 64
+    assert found.fitted == pytest.approx(32, abs=5)
+    assert found.tile_s == pytest.approx(START_S + STEP_S * 400)
+    assert found.wall_s == pytest.approx(found.tile_s * found.fitted / 2, rel=0.1)
+    assert found.store_bytes == pytest.approx(1000 * found.fitted, rel=0.01)
+
+
+def test_tiles_of_an_earlier_run_are_a_better_measure(timed):
+    pyramid = half_glass()
+    done = [
+        Receipt(
+            key=f"L0-make0-y0-x{x}", recipe="", outputs={}, tiles=1, counts={"fitted": 1}, seconds={"fit": 7.0 + 2 * x}
+        )
+        for x in range(2)
+    ]
+    found = forecast_store(pyramid, plan_of(pyramid, timed), timed, threads=2, done=done)
+    assert (found.tiles, found.tile_s) == (62, 8.0)
+
+
+def test_what_takes_too_long_or_too_much_is_refused_with_the_knob(tmp_path):
+    fits = Forecast(tiles=100, fitted=100, tile_s=36, threads=1, store_bytes=0, task_bytes=1 << 20)
+    place = Place.of(tmp_path / "store.zarr")
+    fits.require(place, tasks=1, memory_bytes=2 << 20, hours=1.01, what="x")
+    with pytest.raises(BudgetError, match=r"about 1.0 h: 100 tiles of 36.0 s each on 1 thread, .*Lower --steps"):
+        fits.require(place, tasks=1, memory_bytes=2 << 20, hours=0.99, what="x")
+    with pytest.raises(BudgetError, match="smaller --tile"):
+        fits.require(place, tasks=3, memory_bytes=2 << 20, hours=2, what="x")
+
+
+def level(index, y, x, scale):
+    return Level(index=index, shape=Shape(y=y, x=x), block=Shape(y=64, x=64), scale_yx=(scale, scale))
+
+
+def info(*levels):
+    return ImageInfo(format="x", levels=levels, dtype=np.dtype("u1"), channels=(Channel(name="a"),), fingerprint="x")
+
+
+def test_a_level_is_read_from_what_is_stored_of_it_and_never_from_one_that_was_cut():
+    halved = info(level(0, 1001, 800, 1.0), level(1, 251, 200, 4.0))
+    found = reduced_level(halved, 4)
+    assert (found.stored, found.ratio_yx, found.shape) == (1, (Fraction(4), Fraction(4)), Shape(y=63, x=50))
+    assert reduced_level(halved, 0).is_stored
+    cut = replace(halved, levels=(halved.levels[0], level(1, 250, 200, 1001 / 250)))
+    assert reduced_level(cut, 4).stored == 0
+
+
+def test_figures_add_up_over_tiles_whatever_their_order():
+    errors = [LevelError(squares=3.0, samples=4, low=1, high=9), LevelError(squares=1.0, samples=4, low=0, high=5)]
+    receipts = [
+        Receipt(
+            key=f"L0-make0-y0-x{n}",
+            recipe="",
+            outputs={},
+            tiles=1,
+            measures=measures_of([error, LevelError()], first=0, nbytes=10 + n),
+        )
+        for n, error in enumerate(errors)
+    ]
+    sums = Sums.of(reversed(receipts))
+    assert sums.errors == {0: LevelError(squares=4.0, samples=8, low=0, high=9)}
+    record = sums.record(levels=2, dtype=np.dtype("int16"), pixels=8)
+    assert record["psnr"] == [round(10 * np.log10(81 / 0.5), 3), None]
+    assert (record["bytes"], record["bpp"], record["largest_tile_bytes"]) == (21, 21.0, 11)
+    assert record["span"] == [0, 9]
