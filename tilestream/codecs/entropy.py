@@ -8,7 +8,12 @@ Models are written before the codes, for each run of groups: its form, parameter
     counts     a weight for each value, as one byte of 3 bits of mantissa and 5 of exponent
 
 All tables are made of whole numbers by whole-number arithmetic (`codemodels`), and sum to what the coder's 24-bit
-probabilities leave, so that no float is rounded on the way: what one machine writes every other reads.
+probabilities leave, so that no float is rounded on the way: what one machine writes every other reads. With a value's
+cumulated weights c_k = Σ_{j<k} (w_j + 1), and words of 32 bits, little-endian in the file, the decoder is
+
+    low, span, point = 0, 2^64 − 1, the first two words
+    value k with  c_k ≤ (point − low) / (span >> 24) < c_{k+1}
+    low += (span >> 24) · c_k,  span = (span >> 24) · (c_{k+1} − c_k);   below 2^32 all three shift by the next word
 
 A code costs a reader memory though it may cost a file nothing. So a file of n bytes may hold no more than
 2^20 + 512·n codes; where good luck would break that, zeros are appended.
