@@ -24,6 +24,7 @@ Source: Martin, "Range encoding", 1979; the coder is that of `constriction` (Bam
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,104 @@ from tilestream.types import Array
 FREE_CODES = 1 << 20
 CODES_A_BYTE = 512
 """Of those beyond `FREE_CODES`."""
+
+
+class CodeWriter:
+    """Codes as they are added, with parameters between them, as bytes: how many, the parameters, the coder's words."""
+
+    def __init__(self) -> None:
+        import constriction
+
+        self._front = bytearray()
+        self._coder = constriction.stream.queue.RangeEncoder()
+        self._count = 0
+
+    def whole(self, value: int) -> None:
+        """Add a whole number of 0 to 2^35 − 1 that is no code, such as a threshold."""
+        write_whole(self._front, value)
+
+    def add(self, codes: Array, starts: Sequence[int] = (0,)) -> None:
+        """Add codes; parameters and errors as of `encode_codes`."""
+        starts = require_starts(starts, count=len(codes))
+        largest = max(int(codes.max()), -int(codes.min())) if codes.size and codes.dtype.kind in "iu" else 0
+        if codes.ndim != 1 or codes.dtype.kind not in "iu" or largest > LARGEST_CODE:
+            raise ConfigError.of(
+                "`codes`",
+                got=f"{codes.shape} {codes.dtype}, as large as {largest:,}",
+                expected=f"whole numbers (n,) within ±{LARGEST_CODE:,}",
+                do="Quantise them to 16 bits or less.",
+            )
+        self._count += len(codes)
+        ends = [*starts[1:], len(codes)]
+        for groups, model in _runs([codes[first:last] for first, last in zip(starts, ends, strict=True)]):
+            self._front += model.to_bytes()
+            write_whole(self._front, groups.stop - groups.start)
+            part = codes[starts[groups.start] : ends[groups.stop - 1]]
+            if part.size and model.size > 1:
+                self._coder.encode((part.astype(np.int32) - model.low), model.for_coder())
+
+    def to_bytes(self) -> bytes:
+        """Return all that was added."""
+        found = bytearray()
+        write_whole(found, len(self._front))
+        found += self._front + self._coder.get_compressed().astype("<u4").tobytes()
+        needed = -(-max(0, self._count - FREE_CODES) // CODES_A_BYTE)
+        return bytes(found) + bytes(max(0, needed - len(found)))
+
+
+class CodeReader:
+    """What a `CodeWriter` wrote, in the same order.
+
+    Parameters
+    ----------
+    data : bytes
+        All of it.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        import constriction
+
+        whole = Reading(data)
+        self._front = Reading(whole.take(whole.whole(least=0, most=len(data))))
+        words = whole.rest()
+        words += bytes(-len(words) % 4)
+        self._coder = constriction.stream.queue.RangeDecoder(np.frombuffer(words, "<u4").astype(np.uint32))
+        self._left = FREE_CODES + CODES_A_BYTE * len(data)
+
+    def whole(self, *, least: int, most: int) -> int:
+        """Return the whole number that comes next; raise `DamagedError` where it is out of range."""
+        return self._front.whole(least=least, most=most)
+
+    def reserve(self, count: int) -> None:
+        """Raise `DamagedError` unless the bytes can hold so many codes more."""
+        if count > self._left:
+            raise DamagedError(f"entropy-coded numbers: {count:,} of them cannot be in so few bytes")
+
+    def take(
+        self, starts: Sequence[int] = (0,), *, count: int, most: int = LARGEST_CODE
+    ) -> npt.NDArray[np.int16]:  # fmt: skip
+        """Return the codes that come next; parameters and errors as of `decode_codes`."""
+        self.reserve(count)
+        self._left -= count
+        starts = require_starts(starts, count=count)
+        codes = np.empty(count, np.int16)
+        ends = [*starts[1:], count]
+        groups = first = 0
+        while groups < len(starts):
+            model = CodeModel.read(self._front, most=most)
+            groups += self._front.whole(least=1, most=len(starts) - groups)
+            last = ends[groups - 1]
+            codes[first:last] = self._decoded(model, last - first)
+            first = last
+        return codes
+
+    def _decoded(self, model: CodeModel, count: int) -> Any:
+        if model.size == 1 or not count:
+            return model.low
+        try:
+            return self._coder.decode(model.for_coder(), count) + np.int32(model.low)
+        except (AssertionError, ValueError) as error:  # what the coder raises of words that no encoder writes
+            raise DamagedError(f"entropy-coded numbers: no codes in this order of bits ({error})") from error
 
 
 def encode_codes(codes: Array, starts: Sequence[int] = (0,)) -> bytes:
@@ -57,34 +156,9 @@ def encode_codes(codes: Array, starts: Sequence[int] = (0,)) -> bytes:
     ConfigError
         When codes or starts are none.
     """
-    import constriction
-
-    starts = require_starts(starts, count=len(codes))
-    if (
-        codes.ndim != 1
-        or codes.dtype.kind not in "iu"
-        or (codes.size and abs(int(codes.min())) > LARGEST_CODE)
-        or (codes.size and int(codes.max()) > LARGEST_CODE)
-    ):
-        raise ConfigError.of(
-            "`codes`",
-            got=f"{codes.shape} {codes.dtype}",
-            expected=f"whole numbers (n,) within ±{LARGEST_CODE:,}",
-            do="Quantise them to 16 bits or less.",
-        )
-    written = bytearray()
-    coder = constriction.stream.queue.RangeEncoder()
-    ends = [*starts[1:], len(codes)]
-    for groups, model in _runs([codes[first:last] for first, last in zip(starts, ends, strict=True)]):
-        written += model.to_bytes()
-        write_whole(written, groups.stop - groups.start)
-        part = codes[starts[groups.start] : ends[groups.stop - 1]]
-        if part.size and model.size > 1:
-            coder.encode((part.astype(np.int32) - model.low), model.for_coder())
-    words = coder.get_compressed().astype("<u4").tobytes()
-    written += words
-    needed = -(-max(0, len(codes) - FREE_CODES) // CODES_A_BYTE)
-    return bytes(written) + bytes(max(0, needed - len(written)))
+    writer = CodeWriter()
+    writer.add(codes, starts)
+    return writer.to_bytes()
 
 
 def decode_codes(
@@ -113,35 +187,7 @@ def decode_codes(
     DamagedError
         When `data` is too short for `count`, models do not span the groups, or a code is larger than `most`.
     """
-    import constriction
-
-    if count > FREE_CODES + CODES_A_BYTE * len(data):
-        raise DamagedError(f"entropy-coded numbers: {count:,} of them cannot be in {len(data):,} bytes")
-    starts = require_starts(starts, count=count)
-    reading = Reading(data)
-    models: list[tuple[int, CodeModel]] = []
-    groups = 0
-    while groups < len(starts):
-        model = CodeModel.read(reading, most=most)
-        groups += reading.whole(least=1, most=len(starts) - groups)
-        models.append((groups, model))
-    rest = reading.rest()
-    words = np.frombuffer(rest + bytes(-len(rest) % 4), "<u4").astype(np.uint32)
-    codes = np.empty(count, np.int16)
-    ends = [*starts[1:], count]
-    try:
-        decoder = constriction.stream.queue.RangeDecoder(words)
-        first = 0
-        for stop, model in models:
-            last = ends[stop - 1]
-            if model.size == 1 or first == last:
-                codes[first:last] = model.low
-            else:
-                codes[first:last] = decoder.decode(model.for_coder(), last - first) + np.int32(model.low)
-            first = last
-    except (AssertionError, ValueError) as error:  # what the coder raises of words that no encoder writes
-        raise DamagedError(f"entropy-coded numbers: no codes in this order of bits ({error})") from error
-    return codes
+    return CodeReader(data).take(starts, count=count, most=most)
 
 
 def require_starts(starts: Sequence[int], *, count: int) -> tuple[int, ...]:

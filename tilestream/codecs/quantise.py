@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tilestream.codecs.entropy import decode_codes, encode_codes, require_starts
+from tilestream.codecs.entropy import CodeReader, CodeWriter, require_starts
+from tilestream.codecs.latticecodes import read_lattice_if_shorter, write_lattice_if_shorter
 from tilestream.errors import ConfigError, DamagedError
 from tilestream.types import Array
 
@@ -27,6 +28,8 @@ _LOOKED_AT = 1 << 17
 """Values of a group, evenly spread, that its scale is judged by."""
 _MOST_VALUE = 1e30
 _BITS = struct.Struct("B")
+Lattice = tuple[int, int] | None
+"""Rows and columns of the first codes of a group; None where they lie in no order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +50,34 @@ class Quantised:
         counts = np.diff([*self.starts, len(self.codes)])
         return self.codes.astype(np.float32) * np.repeat(self.scales, counts)
 
-    def to_bytes(self) -> bytes:
-        """Return bits, scales and entropy-coded codes; whoever reads them must know how many there are of each."""
-        return _BITS.pack(self.bits) + _to_bfloat16(self.scales) + encode_codes(self.codes, self.starts)
+    def to_bytes(self, lattices: Sequence[Lattice] | None = None) -> bytes:
+        """Return bits, scales and entropy-coded codes; whoever reads them must know how many there are of each.
+
+        Parameters
+        ----------
+        lattices : sequence of (tuple of int or None), optional
+            Of each group: rows and columns where its first codes are a lattice whose neighbours are alike.
+
+        Returns
+        -------
+        bytes
+            For `from_bytes`.
+        """
+        writer = CodeWriter()
+        ends = [*self.starts[1:], len(self.codes)]
+        plain: list[npt.NDArray[np.int16]] = []
+        for first, last, lattice in zip(self.starts, ends, lattices or [None] * len(ends), strict=True):
+            size = 0 if lattice is None else lattice[0] * lattice[1]
+            if lattice is not None:
+                write_lattice_if_shorter(writer, self.codes[first : first + size].reshape(lattice))
+            plain.append(self.codes[first + size : last])
+        writer.add(np.concatenate(plain), _starts_of([len(part) for part in plain]))
+        return _BITS.pack(self.bits) + _to_bfloat16(self.scales) + writer.to_bytes()
 
     @classmethod
-    def from_bytes(cls, data: bytes, *, starts: Sequence[int], count: int) -> Quantised:
+    def from_bytes(
+        cls, data: bytes, *, starts: Sequence[int], count: int, lattices: Sequence[Lattice] | None = None
+    ) -> Quantised:
         """Return what `to_bytes` wrote.
 
         Parameters
@@ -63,6 +88,8 @@ class Quantised:
             First index of each group.
         count : int
             How many codes.
+        lattices : sequence of (tuple of int or None), optional
+            As when they were written.
 
         Returns
         -------
@@ -80,8 +107,25 @@ class Quantised:
         scales = _from_bfloat16(data[_BITS.size : first])
         if not (np.isfinite(scales).all() and (scales > 0).all()):
             raise DamagedError("quantised numbers: a scale is not positive and finite")
-        codes = decode_codes(data[first:], starts, count=count, most=largest_code(data[0]))
+        reader, most = CodeReader(data[first:]), largest_code(data[0])
+        reader.reserve(count)
+        codes, ends = np.empty(count, np.int16), [*starts[1:], count]
+        sizes = []
+        for begin, end, lattice in zip(starts, ends, lattices or [None] * len(ends), strict=True):
+            size = 0 if lattice is None else lattice[0] * lattice[1]
+            if lattice is not None:
+                codes[begin : begin + size] = read_lattice_if_shorter(reader, lattice, most=most).reshape(-1)
+            sizes.append((begin + size, end))
+        plain = _starts_of([end - begin for begin, end in sizes])
+        rest = reader.take(plain, count=sum(end - begin for begin, end in sizes), most=most)
+        for (begin, end), at in zip(sizes, plain, strict=True):
+            codes[begin:end] = rest[at : at + end - begin]
         return cls(codes=codes, scales=scales, starts=tuple(starts), bits=data[0])
+
+
+def _starts_of(sizes: Sequence[int]) -> tuple[int, ...]:
+    """Return where each of some runs begins."""
+    return tuple(int(end) - size for end, size in zip(np.cumsum(sizes), sizes, strict=True))
 
 
 def largest_code(bits: int) -> int:
