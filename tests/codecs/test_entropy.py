@@ -50,9 +50,9 @@ def decoded_by_whole_numbers(data, starts, count):
         model = CodeModel.read(reading, most=LARGEST_CODE)
         models += [model] * reading.whole(least=1, most=len(starts) - len(models))
     rest = whole.rest() + bytes(3)
-    words = [int.from_bytes(rest[at : at + 4], "little") for at in range(0, len(rest) - 3, 4)] + [0] * count
+    words = [int.from_bytes(rest[at : at + 4], "little") for at in range(0, len(rest) - 3, 4)] + [0] * (count + 2)
     circle, read, low, span, found = 2**64, 2, 0, 2**64 - 1, []
-    point = words[0] << 32 | words[1] if count else 0
+    point = words[0] << 32 | words[1]
     for model, first, last in zip(models, starts, [*starts[1:], count], strict=True):
         bounds = [0]
         for weight in model.weights().tolist() if model.size > 1 else []:
