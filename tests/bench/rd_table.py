@@ -39,7 +39,8 @@ def summarise(curves: Sequence[Curve], groups: Mapping[str, str]) -> list[dict[s
     Returns
     -------
     list of dict
-        JSON values. Every mean is over the pictures that have the value, `pictures` of them; None where none has.
+        JSON values. Bits are means over the `pictures` on which both codecs reach the same qualities, None where there
+        is none. Qualities at a rate are means over all pictures of the group, None where one of them is not reached.
     """
     by_picture: dict[str, dict[str, Curve]] = {}
     for curve in curves:
@@ -59,8 +60,8 @@ def _row(codec: str, members: Sequence[Mapping[str, Curve]]) -> dict[str, Any]:
         "codec": codec,
         "pictures": len(members),
         "bits": {anchor: value for anchor, value in bits.items() if anchor != codec},
-        "psnr": {f"{rate:g}": _mean([member[codec].at(rate) for member in members]) for rate in RATES},
-        "at_1_bpp": {score: _mean([member[codec].at(AT, score=score) for member in members]) for score in OTHERS},
+        "psnr": {f"{rate:g}": _everywhere([member[codec].at(rate) for member in members]) for rate in RATES},
+        "at_1_bpp": {score: _everywhere([member[codec].at(AT, score=score) for member in members]) for score in OTHERS},
     }
 
 
@@ -78,8 +79,13 @@ def _mean(values: Sequence[float]) -> dict[str, Any] | None:
     return {"mean": round(statistics.fmean(found), 4), "pictures": len(found)} if found else None
 
 
+def _everywhere(values: Sequence[float]) -> float | None:
+    """Return the mean of values of which none is missing: means over other pictures are not to be compared."""
+    return round(statistics.fmean(values), 4) if all(math.isfinite(value) for value in values) else None
+
+
 def markdown_of(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the rows as a Markdown table for each group; a number of less than all pictures says of how many it is."""
+    """Return the rows as a Markdown table for each group; bits on less than all pictures say on how many."""
     lines = []
     for group in dict.fromkeys(row["group"] for row in rows):
         of_group = [row for row in rows if row["group"] == group]
@@ -109,8 +115,10 @@ def markdown_of(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _told(value: Mapping[str, Any] | None, row: Mapping[str, Any], form: str) -> str:
+def _told(value: Mapping[str, Any] | float | None, row: Mapping[str, Any], form: str) -> str:
     if value is None:
         return ""
+    if isinstance(value, float):
+        return form.format(value)
     some = f" ({value['pictures']} of {row['pictures']})" if value["pictures"] < row["pictures"] else ""
     return form.format(value["mean"]) + some

@@ -69,6 +69,8 @@ def test_a_score_at_a_rate() -> None:
     one = curve(RATES, SCORES)
     assert [one.at(rate) for rate in RATES] == pytest.approx(SCORES)
     assert SCORES[1] < one.at(0.8) < SCORES[2]
+    steep = curve(RATES, (0.9, 0.999, 1.0 - 1e-7, 1.0 - 1e-9, 1.0))
+    assert all(0.9 <= steep.at(rate) <= 1 for rate in np.linspace(RATES[0], RATES[-1], 200))
     assert math.isnan(one.at(0.2))
     assert math.isnan(one.at(4))
     assert math.isnan(curve((1.0,), (30.0,)).at(1.0))

@@ -64,12 +64,15 @@ class Curve:
         Returns
         -------
         float
-            Along the Akima spline over log rate; NaN outside the points, or where there are less than two.
+            Along the monotone cubic (PCHIP) over log rate, which invents no score that no point has; NaN outside the
+            points, or where there are less than two.
         """
+        from scipy.interpolate import PchipInterpolator
+
         rates, scores = _rising(self, score)
         if len(rates) < 2 or not rates[0] <= bpp <= rates[-1]:
             return math.nan
-        return float(_akima(np.log(rates), scores)(math.log(bpp)))
+        return float(PchipInterpolator(np.log(rates), scores)(math.log(bpp)))
 
 
 def bd_rate(anchor: Curve, other: Curve, *, score: str = "psnr", bpp: tuple[float, float] | None = None) -> float:
