@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -283,11 +284,21 @@ def test_a_mask_of_other_levels_is_refused(tmp_path):
         open_source(str(tmp_path / "a.zarr"))
 
 
-def test_a_tile_of_a_codec_that_is_not_installed_says_so(store):
-    path, _ = store
-    (path / "0/image/c/0/3/4").write_bytes(pack("wavelet", version=1))
-    with pytest.raises(SourceError, match=r"`wavelet`.*Install the package that wrote it"):
-        open_source(str(path)).read_block(0, 3, 4)
+@pytest.mark.parametrize(
+    ("tile", "named"),
+    [
+        (pack("wavelet", version=1), "got the codec `wavelet`.*Install the package that wrote it"),
+        (pack("os:system", version=1), "got the codec `os:system`"),
+        (pack(NAME, version=9), "version 9"),
+    ],
+)
+def test_a_tile_that_is_not_known_here_costs_no_others(store, tile, named):
+    path, levels = store
+    (path / "0/image/c/0/3/4").write_bytes(tile)
+    pixels, valid, damage = whole_level(open_source(str(path)), 1)
+    assert set(damage) == {(3, 4)}
+    assert re.search(named, damage[3, 4])
+    np.testing.assert_array_equal(pixels[valid], levels[1][valid])
 
 
 def test_a_user_says_where_it_is_decoded(store):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tilestream.codecs.tilecodec import Tile, unpack_tile
-from tilestream.errors import DamagedError
+from tilestream.errors import ConfigError, DamagedError, SourceError
 from tilestream.types import Array, Shape
 
 NAME = "tilestream.neural"
@@ -36,9 +36,8 @@ def decode_chunk(data: bytes, *, shape: tuple[int, ...], dtype: np.dtype[Any], f
     Raises
     ------
     DamagedError
-        When the bytes are not whole, or no tile of such an array; nothing is allocated by what they claim.
-    SourceError
-        When they are of a codec or version that is not known here.
+        When the bytes are not whole, no tile of such an array, or of a codec or version that is not known here: one
+        such tile costs no others. Nothing is allocated by what they claim.
     """
     tile = checked_tile(data, shape=shape, dtype=dtype)
     out = np.empty((1,) * (3 - len(shape)) + tuple(shape), dtype)
@@ -53,7 +52,10 @@ def decode_chunk(data: bytes, *, shape: tuple[int, ...], dtype: np.dtype[Any], f
 
 def checked_tile(data: bytes, *, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tile:
     """Return a tile of an array, unpacked; parameters and errors as of `decode_chunk`."""
-    tile = unpack_tile(data)
+    try:
+        tile = unpack_tile(data)
+    except (SourceError, ConfigError) as error:
+        raise DamagedError(str(error)) from error
     picture = tile.picture
     channels, most = (1 if len(shape) < 3 else shape[0]), Shape(y=shape[-2], x=shape[-1])
     fits = picture.shape.y <= most.y and picture.shape.x <= most.x

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import entry_points
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -199,7 +201,7 @@ def tile_codec(settings: Mapping[str, Any]) -> TileCodec:
 
 def field_class(name: str) -> type[Field]:
     """Return the class of a field by its name; raise `ConfigError` where there is none, or its package is missing."""
-    return cast("type[Field]", resolve(name, table=CODECS, group=ENTRY_POINTS))
+    return cast("type[Field]", resolve(_others().get(name, name), table=CODECS, group=ENTRY_POINTS))
 
 
 def unpack_tile(data: bytes) -> Tile:
@@ -220,27 +222,32 @@ def unpack_tile(data: bytes) -> Tile:
     DamagedError
         When the bytes are not whole.
     SourceError
-        When they are of a codec or version that is not known here, or whose package is not installed.
+        When they are of a codec or version that is not known here.
+    ConfigError
+        When the package of the codec cannot be imported.
     """
     kind = unpack(data).kind
     if kind == CONSTANT:
         return ConstantTile.from_bytes(data)
-    if ":" in kind or "." in kind:  # a file must not choose what is imported
-        raise _unknown(kind, "a name that no codec can have")
-    try:
-        found = field_class(kind)
-    except ConfigError as error:
-        raise _unknown(kind, str(error)) from error
-    return FieldTile(field=found.from_bytes(data))
+    if kind not in CODECS and kind not in _others():  # a file must not choose what is imported
+        raise SourceError.of(
+            "a tile",
+            got=f"the codec `{kind}`",
+            expected=f"one of {', '.join([CONSTANT, *known_codecs()])}",
+            do="Install the package that wrote it.",
+        )
+    return FieldTile(field=field_class(kind).from_bytes(data))
 
 
-def _unknown(kind: str, reason: str) -> SourceError:
-    return SourceError.of(
-        f"a tile of the codec `{kind}`",
-        got=reason,
-        expected=f"one of {', '.join(sorted([CONSTANT, *CODECS]))}",
-        do="Install the package that wrote it.",
-    )
+def known_codecs() -> tuple[str, ...]:
+    """Return the names of all codecs, our own and those of other packages, sorted; nothing is imported."""
+    return tuple(sorted({*CODECS, *_others()}))
+
+
+@lru_cache(maxsize=1)
+def _others() -> Mapping[str, str]:
+    """Return the codecs of other packages; to look for them takes longer than to unpack a tile."""
+    return {entry.name: entry.value for entry in entry_points(group=ENTRY_POINTS) if entry.name not in CODECS}
 
 
 @dataclass(frozen=True, kw_only=True)

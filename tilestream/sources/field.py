@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.metadata import entry_points
 from itertools import product
 from math import prod
 from typing import Any, cast
@@ -23,10 +22,9 @@ import numpy as np
 from tilestream.cache.fields import field_cache
 from tilestream.codecs.constanttile import KIND as CONSTANT
 from tilestream.codecs.neuralchunks import checked_tile
-from tilestream.codecs.tilecodec import BYTES_OF_PARAMETER, ENTRY_POINTS, Tile
+from tilestream.codecs.tilecodec import BYTES_OF_PARAMETER, Tile, known_codecs
 from tilestream.errors import DamagedError, SourceError
 from tilestream.metrics import count, timed
-from tilestream.registry import CODECS
 from tilestream.sources.chunkread import REMOTE_THREADS
 from tilestream.sources.extras import Extras
 from tilestream.sources.files import File
@@ -269,7 +267,7 @@ def open_stored(file: File) -> Source:
     """
     stored = open_zarr(file)
     first = stored.layouts[0]
-    if first is None or not first.codec.neural:
+    if first is None or not first.codec.neural or stored.collections:
         return stored
     node = read_node(stored.group)
     record = None if node is None else field_record(node)
@@ -336,13 +334,12 @@ def _halved(shape: Shape, times: int) -> Shape:
 
 def _require_codec(stored: ZarrSource, record: Mapping[str, Any]) -> None:
     """Raise unless the codec of a store is known; it is imported when the first tile is read."""
-    codec = record.get("codec")
-    known = {*CODECS, *(entry.name for entry in entry_points(group=ENTRY_POINTS))}
+    codec, known = record.get("codec"), known_codecs()
     if codec not in known:
         raise SourceError.of(
             f"`{stored.root.url}`",
             got=f"tiles of the codec `{codec}`, written by tilestream {record.get('version', 'unknown')}",
-            expected=f"one of {', '.join(sorted(known))}",
+            expected=f"one of {', '.join(known)}",
             do="Install the version of tilestream, or the package, that wrote it.",
         )
 
