@@ -9,17 +9,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tilestream.codecs.constanttile import ConstantTile
-from tilestream.codecs.fields.picture import Picture
 from tilestream.codecs.place import Place
-from tilestream.codecs.tilecodec import TileCodec, field_class, tile_codec
+from tilestream.codecs.tilecodec import TileCodec, tile_codec, unpack_tile
 from tilestream.errors import BudgetError, ConfigError
 from tilestream.pipelines.compress_layout import FieldPlan
-from tilestream.pipelines.compress_work import TilePixels, read_tile
+from tilestream.pipelines.compress_measure import Sums
+from tilestream.pipelines.compress_work import FIT, TilePixels, one_thread, read_tile
 from tilestream.pipelines.ingest_size import STEP_YX, Projected
 from tilestream.pyramid.planned import FOOTPRINT_BYTES
 from tilestream.pyramid.pyramid import Pyramid
@@ -35,8 +35,6 @@ WORK_BYTES = 256 << 20
 """What one fit holds besides its pixels: the activations of a batch and their gradients, as measured."""
 PIXEL_COPIES = 6
 """Times the samples of a tile are in memory during a fit: as they were read, as levels, as numbers of 0 to 1."""
-FIT = "fit"
-"""Step of a receipt whose seconds are those of fitting."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,23 +130,18 @@ def forecast_store(
     samples = [read_tile(pyramid, plan.box(unit)) for unit in _some_units(plan)]
     busy = [tile for tile in samples if _needs_fit(tile)]
     share = len(busy) / len(samples)
-    hardest = max(busy, key=_deviation, default=None)
     left = len(plan) - len(done)
-    known = [receipt.seconds[FIT] for receipt in done if receipt.counts.get("fitted")]
-    if not left or hardest is None:
-        tile_s = 0.0
-    elif known:
-        tile_s = sum(known) / len(known)
-    else:
-        tile_s = fit_seconds(codec, hardest)
+    cost = Cost()
+    if busy and left:
+        cost = known_cost(done) or probed_cost(codec, max(busy, key=_deviation))
     chunk = plan.layout.levels[0].chunk
-    pixel_bytes = chunk.area * plan.layout.channels * 4
+    pixel_bytes = chunk.area * plan.layout.channels * np.dtype(np.float32).itemsize
     return Forecast(
         tiles=left,
         fitted=left * share,
-        tile_s=tile_s,
+        tile_s=cost.seconds,
         threads=threads,
-        store_bytes=0 if hardest is None else int(len(plan) * share * tile_bytes(codec, hardest)),
+        store_bytes=int(len(plan) * share * cost.nbytes),
         task_bytes=PIXEL_COPIES * pixel_bytes + WORK_BYTES + FOOTPRINT_BYTES,
     )
 
@@ -172,59 +165,56 @@ def _deviation(tile: TilePixels) -> float:
     return float(np.std(seen, dtype=np.float64))
 
 
-def fit_seconds(codec: TileCodec, tile: TilePixels) -> float:
-    """Return how long the fit of a tile takes, by fits of few steps.
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a tile that is no background takes."""
+
+    seconds: float = 0.0
+    """Of the fit, on one thread."""
+    nbytes: int = 0
+    """Most bytes."""
+
+
+def known_cost(done: Sequence[Receipt]) -> Cost | None:
+    """Return the mean cost of tiles that an earlier run has fitted, None where there is none."""
+    fitted = [receipt for receipt in done if receipt.counts.get("fitted")]
+    if not fitted:
+        return None
+    sums = Sums.of(fitted)
+    return Cost(seconds=sum(receipt.seconds[FIT] for receipt in fitted) / len(fitted), nbytes=sums.largest)
+
+
+def probed_cost(codec: TileCodec, tile: TilePixels) -> Cost:
+    """Return what a tile costs, by fits of few steps.
 
     Parameters
     ----------
     codec : TileCodec
-        The codec; one without a setting `steps` is timed as it is.
+        The codec; one without a setting `steps` is tried as it is.
     tile : TilePixels
         What to fit.
 
     Returns
     -------
-    float
-        Seconds of one thread that nothing else disturbs.
+    Cost
+        Seconds of one thread that nothing else disturbs; a byte a parameter, which entropy coding always undercuts.
     """
     steps = codec.settings.get("steps")
     if steps is None:
-        return _timed(codec, tile)
+        return _tried(codec, tile)
     few, more = (tile_codec({**codec.settings, "steps": min(number, steps)}) for number in PROBE_STEPS)
-    _timed(few, tile)  # what is compiled and imported once a process
-    base = _timed(few, tile)
-    if steps <= PROBE_STEPS[0]:
-        return base
-    step_s = max(0.0, _timed(more, tile) - base) / (min(PROBE_STEPS[1], steps) - PROBE_STEPS[0])
-    return float(base + (steps - PROBE_STEPS[0]) * step_s)
+    _tried(few, tile)  # what is compiled and imported once a process
+    base, longer = _tried(few, tile), _tried(more, tile)
+    step_s = max(0.0, longer.seconds - base.seconds) / max(1, min(PROBE_STEPS[1], steps) - PROBE_STEPS[0])
+    return replace(longer, seconds=base.seconds + max(0, steps - PROBE_STEPS[0]) * step_s)
 
 
-def _timed(codec: TileCodec, tile: TilePixels) -> float:
+def _tried(codec: TileCodec, tile: TilePixels) -> Cost:
     started = time.perf_counter()
-    codec.encode(tile.pixels, tile.valid)
-    return time.perf_counter() - started
-
-
-def tile_bytes(codec: TileCodec, tile: TilePixels) -> int:
-    """Return the most bytes that a tile can take: a byte a parameter.
-
-    Parameters
-    ----------
-    codec : TileCodec
-        The codec.
-    tile : TilePixels
-        A tile.
-
-    Returns
-    -------
-    int
-        Bytes; those of the samples where the codec knows no quality.
-    """
-    quality = codec.settings.get("quality")
-    if quality is None:
-        return tile.pixels.nbytes
-    field = field_class(codec.name).of_quality(quality, Picture.of(tile.pixels, tile.valid))
-    return int(sum(field.sizes.values()))
+    with one_thread():
+        data = codec.encode(tile.pixels, tile.valid)
+    seconds = time.perf_counter() - started
+    return Cost(seconds=seconds, nbytes=max(len(data), sum(unpack_tile(data).sizes.values())))
 
 
 def require_hours(hours: float) -> None:

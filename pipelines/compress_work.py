@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,7 @@ from tilestream.codecs.metadata import is_fill
 from tilestream.codecs.tilecodec import LEVELS, TileCodec, unpack_tile
 from tilestream.codecs.tilequality import level_errors
 from tilestream.metrics import Meter, collect, timed
+from tilestream.models.runners import one_torch_thread
 from tilestream.pipelines.compress_layout import FieldPlan, reduced_level
 from tilestream.pipelines.compress_measure import measures_of
 from tilestream.pipelines.ingest_work import IngestWork, Member, unit_seconds
@@ -32,6 +35,13 @@ from tilestream.types import Array, Box, Receipt, Shape
 
 FIT, MEASURE = "fit", "measure"
 """Steps of a tile that take time, beside those of any other store."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep a fit on the thread that calls it, where torch may be what computes it: tasks are what runs in parallel."""
+    with one_torch_thread() if find_spec("torch") is not None else nullcontext():
+        yield
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +142,7 @@ class CompressWork(IngestWork):
             meter.counts["empty"] = int(not tile.damage)
             return self._put_mask(unit, _nowhere(valid)), measures_of((), first=unit.level, nbytes=0)
         writer = self.image.writer
-        with timed(FIT):
+        with timed(FIT), one_thread():
             data = self.codec.encode(tile.pixels, valid)
         stored = unpack_tile(data)
         with timed(MEASURE):
