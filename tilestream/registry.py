@@ -66,6 +66,7 @@ entry-point group `tilestream.relevance_terms`."""
 CODECS: Mapping[str, str] = {
     "fourier": "tilestream.codecs.fields.fourierfield:FourierField",
     "hash": "tilestream.codecs.fields.hashfield:HashField",
+    "shared": "tilestream.codecs.fields.sharedfield:SharedField",
     "siren": "tilestream.codecs.fields.sirenfield:SirenField",
 }
 """What holds pixels as few bytes, by name; others come as `module:callable` or through the entry-point group

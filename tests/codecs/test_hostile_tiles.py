@@ -10,9 +10,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.codecs.fields.madedecoder import made_decoder
 from tests.codecs.hostile import assert_harmless, cut_or_flipped, repacked, with_another_header, with_other_sections
 from tilestream.codecs.constanttile import KIND as CONSTANT
 from tilestream.codecs.container import Packed, unpack
+from tilestream.codecs.fields.decoders import keep_decoder
+from tilestream.codecs.fields.sharedfield import SharedField
 from tilestream.codecs.tilecodec import FieldCodec, unpack_tile
 from tilestream.errors import DamagedError, SourceError
 from tilestream.registry import CODECS
@@ -29,6 +32,10 @@ def encoded(kind: str) -> bytes:
     pixels = np.random.default_rng(1).integers(0, 256, (3, 12, 9)).astype(np.uint8)
     if kind == CONSTANT:
         pixels[:] = 243
+    if kind == SharedField.name:
+        field = SharedField(keep_decoder(made_decoder()))
+        field.fit(pixels, steps=2)
+        return field.to_bytes()
     return FieldCodec(field="hash" if kind == CONSTANT else kind, quality=20, steps=2, levels=2).encode(pixels)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tilestream.codecs.durable import write_durable
 from tilestream.codecs.fields.shareddecoder import SharedDecoder
-from tilestream.errors import ConfigError
+from tilestream.errors import ConfigError, SourceError
 
 ENDING = ".tsdecoder"
 """How names of files of decoders end; before it stands the digest."""
@@ -44,13 +44,13 @@ def find_decoder(digest: bytes) -> SharedDecoder:
 
     Raises
     ------
-    ConfigError
+    SourceError
         When it is not known.
     """
     if digest in _known:
         return _known[digest]
     others = ", ".join(f"`{decoder.name}`" for decoder in _known.values()) or "none"
-    raise ConfigError.of(
+    raise SourceError.of(
         "decoder of a `shared` picture",
         got=f"{others} at hand",
         expected=f"`{digest.hex()}`, which the file names",

@@ -3,9 +3,9 @@
     value(u) = Σ_j max(0, 1 − |u − j|) · grid[j],  u = position / stride − ½,  ends repeated outwards
     mean over a pixel [a, b) = Σ_j (G(u(b) − j) − G(u(a) − j)) / (u(b) − u(a)) · grid[j],  G = ∫ max(0, 1 − |t|) dt
 
-Exact for every footprint, so that a coarse or a fractional level is the mean of what level 0 interpolates, at a cost that
-falls with its pixels. Both axes are independent. Products and sums are made one by one in a fixed order in float32: a
-box gives the bits of the same pixels in any other box.
+Exact for every footprint, so that a coarse or a fractional level is the mean of what level 0 interpolates, at a cost
+that falls with its pixels. Both axes are independent. Products and sums are made one by one in a fixed order in
+float32: a box gives the bits of the same pixels in any other box.
 """
 
 from __future__ import annotations

@@ -30,6 +30,8 @@ EDGES = np.array([26, 48, 77, 115, 166, 230, 320, 450, 640, 960, 1536], np.int64
 """Spreads from which on the next class begins, in 1/256."""
 CLASSES = len(EDGES) + 1
 NEIGHBOURS_YX = ((0, -1), (-1, 0), (-1, -1), (-1, 1))
+FREE_CODES, CODES_A_BYTE = 1 << 16, 512
+"""A file of n bytes holds at most the one plus n times the other: what it may cost a reader goes with its size."""
 _SEEN = 64
 """Weight of a code that was counted against one that was not."""
 
@@ -94,7 +96,9 @@ class LatentPrior:
         for first, last in zip(starts.tolist(), ends.tolist(), strict=True):
             symbols = (flat_gaps[order[first:last]] + LARGEST_GAP).astype(np.int32)
             coder.encode(symbols, models[int(keys[2, first])])
-        return coder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")
+        written: bytes = coder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")
+        needed = -(-max(0, codes.size - FREE_CODES) // CODES_A_BYTE)
+        return written + bytes(max(0, needed - len(written), not written))
 
     def decode(self, data: bytes, *, height: int, width: int) -> Codes:
         """Return the codes that bytes hold.
@@ -118,6 +122,9 @@ class LatentPrior:
         """
         import constriction
 
+        count = self.channels * height * width
+        if not data or count > FREE_CODES + CODES_A_BYTE * len(data):
+            raise DamagedError(f"latents of a picture: {count:,} of them cannot be in {len(data):,} bytes")
         words = np.frombuffer(data + bytes(-len(data) % 4), "<u4").astype(np.uint32)
         models = [model.for_coder() for model in self.models]
         framed = _framed(np.zeros((self.channels, height, width), np.int64))

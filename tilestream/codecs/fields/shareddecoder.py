@@ -29,7 +29,7 @@ from tilestream.codecs.quantise import Quantised, quantise
 from tilestream.errors import ConfigError, DamagedError
 from tilestream.kernels.mlp import mlp
 from tilestream.kernels.mlp_layers import MlpLayers
-from tilestream.types import Array, Box
+from tilestream.types import Box
 
 KIND = "shared-decoder"
 VERSION = 1
@@ -304,8 +304,3 @@ def _neighbourhoods(values: Floats) -> Floats:
     framed = np.pad(values, ((1, 1), (1, 1), (0, 0)), mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(framed, (3, 3), axis=(0, 1))
     return np.ascontiguousarray(windows.reshape(values.shape[0] * values.shape[1], -1))
-
-
-def whole(picture: Picture, values: Floats, out: Array | None) -> Array:
-    """Return values as samples of a picture; `out` where it is given."""
-    return picture.from_unit(values, out)

@@ -2,9 +2,8 @@
 
     bytes of a picture = container, name of the decoder, size: about 50, and its latents, entropy-coded
 
-The decoder (`shareddecoder`, trained once by `sharedtraining`) does not change when a picture is fitted: only its latents
-do, from zero, to the least of error + λ · bits a pixel. λ is that of the decoder times `price`; a decoder is at its best
-near 1.
+The decoder (`shareddecoder`, trained once by `sharedtraining`) stays as it is when a picture is fitted: only latents
+move, from zero, to the least of error + λ · bits a pixel. λ is that of the decoder times `price`, near 1 best.
 
 Auto-decoding: Park et al., "DeepSDF", doi:10.1109/CVPR.2019.00025; one network and small latents an image: Dupont et
 al., "COIN++", arXiv:2201.12904.
@@ -26,7 +25,7 @@ from tilestream.codecs.fields.picture import Levels, Picture
 from tilestream.codecs.fields.pictureheader import picture_header, picture_of
 from tilestream.codecs.fields.shareddecoder import DIGEST_BYTES, SharedDecoder
 from tilestream.codecs.quality import psnr
-from tilestream.errors import ConfigError, DamagedError
+from tilestream.errors import ConfigError, DamagedError, SourceError
 from tilestream.types import Array, Box
 
 if TYPE_CHECKING:
@@ -216,8 +215,8 @@ class SharedField:
         ------
         DamagedError
             When the bytes are not whole.
-        ConfigError
-            When its decoder is not known, or the one given is another.
+        SourceError
+            When its decoder is not known, or the one given is another; or it is of a newer version.
         """
         packed = unpack(data, kinds={cls.name: VERSION})
         picture = picture_of(packed)
@@ -228,7 +227,7 @@ class SharedField:
         if decoder is None:
             decoder = find_decoder(digest)
         elif decoder.digest != digest:
-            raise ConfigError.of(
+            raise SourceError.of(
                 "decoder of a `shared` picture",
                 got=f"`{decoder.name}`",
                 expected=f"`{digest.hex()}`, which the file names",

@@ -186,7 +186,7 @@ class _Crops:
             picture = self._pictures[number]
             y, x = (int(chance.integers(size - px + 1)) for size in picture.shape[1:])
             crop = self._ranges[number].to_unit(picture[:, y : y + px, x : x + px])
-            turns, is_mirrored, is_kept = chance.integers(4), chance.random() < 0.5, chance.random() < 0.5
+            turns, is_mirrored, is_kept = int(chance.integers(4)), chance.random() < 0.5, chance.random() < 0.5
             if is_kept or crop.std() > FLAT:
                 break
         crop = np.rot90(crop, turns, axes=(1, 2))
@@ -223,7 +223,8 @@ class _Training:
         """Make one step on a batch."""
         share = step / self.settings.steps
         rise = min(1.0, (step + 1) / max(1.0, WARMUP * self.settings.steps))
-        self._optimiser.param_groups[0]["lr"] = self.settings.lr * rise * (0.01 + 0.495 * (1 + math.cos(math.pi * share)))
+        fall = 0.01 + 0.495 * (1 + math.cos(math.pi * share))
+        self._optimiser.param_groups[0]["lr"] = self.settings.lr * rise * fall
         latents = noisy(self.encoder(pixels), self._chance)
         features = self.network.features(latents)
         errors, wanted = [], pixels
@@ -237,7 +238,7 @@ class _Training:
         if not math.isfinite(float(loss.detach())):
             raise ConfigError.of("a training", got="a loss that is not finite", expected="a number", do="Lower `lr`.")
         self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
         self._optimiser.step()
         rate = float(bpp.detach())
@@ -249,6 +250,7 @@ class _Training:
 
     def told(self, step: int) -> TrainingStep:
         """Return means since the last time."""
-        error, bpp = self._sums / self._count
+        error, bpp = (self._sums / self._count).tolist()
         self._sums, self._count = np.zeros(2), 0
-        return TrainingStep(step=step, psnr=-10 * math.log10(max(error, 1e-12)), bpp=bpp, lmbda=math.exp(self._log_lmbda))
+        psnr = -10 * math.log10(max(error, 1e-12))
+        return TrainingStep(step=step, psnr=psnr, bpp=bpp, lmbda=math.exp(self._log_lmbda))
