@@ -2,7 +2,7 @@
 
 Rates are those of a Laplace distribution around the prediction of `latentcoder`, whose spread grows with what stands
 around: the coder's classes are cells of that spread. Fitting sees latents with noise of ±½ in their place, and rounded
-ones with the gradient passed through at the end (Ballé et al., arXiv:1611.01704; Theis et al., arXiv:1703.00395).
+ones with the gradient passed through at the end (Ballé et al., arXiv:1611.01704).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ import torch
 from tilestream.codecs.fields.latentcoder import LARGEST
 from tilestream.codecs.fields.picture import Picture
 from tilestream.codecs.fields.shareddecoder import SharedDecoder, SharedShape
-from tilestream.codecs.fields.sharednet import Encoder, SharedNetwork, noisy
+from tilestream.codecs.fields.sharednet import Encoder, SharedNetwork, noisy, rounded
 from tilestream.errors import ConfigError
 from tilestream.types import Array, Shape
 
@@ -32,8 +32,10 @@ PULL = 0.02
 """On the logarithm of λ, for a rate of twice the aim."""
 LEVELS = 4
 """That a crop is compared on, with weights of 2^-l."""
-COUNTED = 64
+COUNTED = 24
 """Crops that the models of the prior are counted on."""
+SETTLING_STEPS, SETTLING_RATE = 40, 0.1
+"""Of their fit."""
 FLAT = 0.02
 """Deviation of a crop of 0 to 1 below which it is passed over half the time: glass teaches little."""
 
@@ -145,9 +147,28 @@ def train_shared(
         state.step(step, torch.from_numpy(crops.draw(settings.batch)))
         if (step + 1) % every == 0 or step + 1 == settings.steps:
             hear(state.told(step + 1))
+    pixels = torch.from_numpy(crops.draw(COUNTED))
     with torch.no_grad():
-        codes = encoder(torch.from_numpy(crops.draw(COUNTED))).round().clamp(-LARGEST, LARGEST)
-    return network.decoder(lmbda=state.mean_lmbda, pictures=list(codes.numpy().astype(np.int64)))
+        codes = encoder(pixels).round().clamp(-LARGEST, LARGEST)
+    decoder = network.decoder(lmbda=state.mean_lmbda, pictures=_whole(codes))
+    return replace(decoder, prior=decoder.prior.with_models(_whole(_settled(decoder, codes, pixels, state))))
+
+
+def _settled(decoder: SharedDecoder, codes: torch.Tensor, pixels: torch.Tensor, state: _Training) -> torch.Tensor:
+    """Return what codes of crops become when they are fitted: what files will hold, and models are to expect."""
+    network, latents = SharedNetwork.of(decoder), codes.clone().requires_grad_()
+    optimiser = torch.optim.Adam([latents], SETTLING_RATE)
+    for _ in range(SETTLING_STEPS):
+        seen = rounded(latents)
+        loss, _, _ = state.loss_of(network, seen, pixels, decoder.lmbda)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    return latents.detach().round().clamp(-LARGEST, LARGEST)
+
+
+def _whole(codes: torch.Tensor) -> list[npt.NDArray[np.int64]]:
+    return list(codes.numpy().astype(np.int64))
 
 
 class _Crops:
@@ -226,15 +247,7 @@ class _Training:
         fall = 0.01 + 0.495 * (1 + math.cos(math.pi * share))
         self._optimiser.param_groups[0]["lr"] = self.settings.lr * rise * fall
         latents = noisy(self.encoder(pixels), self._chance)
-        features = self.network.features(latents)
-        errors, wanted = [], pixels
-        for level in range(LEVELS):
-            found = self.network.pixels(features, self._picture, level).permute(0, 3, 1, 2)
-            errors.append(((found - wanted) ** 2).mean())
-            wanted = torch.nn.functional.avg_pool2d(wanted, 2)
-        error = sum(2.0**-level * one for level, one in enumerate(errors)) / sum(2.0**-level for level in range(LEVELS))
-        bpp = self.network.prior.bits(latents) / (len(pixels) * self.settings.crop_px**2)
-        loss = error + math.exp(self._log_lmbda) * bpp
+        loss, error, bpp = self.loss_of(self.network, latents, pixels, math.exp(self._log_lmbda))
         if not math.isfinite(float(loss.detach())):
             raise ConfigError.of("a training", got="a loss that is not finite", expected="a number", do="Lower `lr`.")
         self._optimiser.zero_grad(set_to_none=True)
@@ -242,11 +255,24 @@ class _Training:
         torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
         self._optimiser.step()
         rate = float(bpp.detach())
-        self._sums += [float(errors[0].detach()), rate]
+        self._sums += [float(error.detach()), rate]
         self._count += 1
         if share >= LED_FROM:
             self._log_lmbda += PULL * max(-1.0, min(1.0, math.log(max(rate, 1e-9) / self.settings.wanted_bpp)))
         self._kept.append(self._log_lmbda)
+
+    def loss_of(
+        self, network: SharedNetwork, latents: torch.Tensor, pixels: torch.Tensor, lmbda: float
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the loss of latents of crops, the error of level 0 in it, and their bits a pixel."""
+        features, wanted, errors = network.features(latents), pixels, []
+        for level in range(LEVELS):
+            found = network.pixels(features, self._picture, level).permute(0, 3, 1, 2)
+            errors.append(2.0**-level * ((found - wanted) ** 2).mean())
+            wanted = torch.nn.functional.avg_pool2d(wanted, 2)
+        bpp = network.prior.bits(latents) / (len(pixels) * self.settings.crop_px**2)
+        error = torch.stack(errors).sum() / sum(2.0**-level for level in range(LEVELS))
+        return error + lmbda * bpp, errors[0], bpp
 
     def told(self, step: int) -> TrainingStep:
         """Return means since the last time."""
