@@ -23,6 +23,7 @@ from tilestream.pipelines.ingest_image import IngestJob, StorePlaces
 from tilestream.pipelines.report_advice import Setting
 from tilestream.pipelines.running import run_jobs
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
+from tilestream.pyramid.reducing import MEAN, Reducer
 from tilestream.sinks.layout import PROFILES, Profile
 from tilestream.sinks.tree import check_place
 from tilestream.sources.remotefiles import forget_below
@@ -48,6 +49,8 @@ class IngestConfig:
     """`power` or `amplitude`: what the values of radar images are that are to be stored in decibels."""
     cluster: str | None = None
     """Profile of `tilestream.cluster.client.open_client`; None = `threads`."""
+    reducer: Reducer = MEAN
+    """How coarser levels are made of finer ones."""
     memory_bytes: int | None = None
     """Most bytes one process may hold; None = half of what is free."""
     resume: bool = True
@@ -60,6 +63,13 @@ class IngestConfig:
                 got=repr(self.profile),
                 expected=f"one of {', '.join(PROFILES)}",
                 do="Choose one.",
+            )
+        if self.profile == "archive" and not (self.reducer.is_mean or self.fill_levels):
+            raise ConfigError.of(
+                "`filter` (`--filter`, `--light`)",
+                got=f"{self.reducer.filter} for an archive, whose levels are those of its source",
+                expected="levels that are made",
+                do="Leave --profile out, choose portable, or give --fill-levels.",
             )
 
 
@@ -225,6 +235,8 @@ def build_pyramid(  # noqa: PLR0913 - the public call: each option of a store is
     profile: Profile | None = None,
     fill_levels: bool = False,
     keep_identifying: bool = False,
+    filter: str = "box",
+    light: str = "stored",
     resume: bool = True,
     client: Client | None = None,
 ) -> Pyramid:
@@ -244,6 +256,11 @@ def build_pyramid(  # noqa: PLR0913 - the public call: each option of a store is
         Whether an archive gets the halvings too that its source does not have.
     keep_identifying : bool
         Whether label and macro images and identifying metadata are stored.
+    filter : str
+        How coarser levels are made: `box` (exact means), `binomial`, `kaiser` or `lanczos`, or a file that `tilestream
+        train downsample` has written. With other than means the default profile is `portable`.
+    light : {"stored", "linear", "density"}
+        What is averaged: samples as they are, or the linear light or optical density that 8 bits of sRGB stand for.
     resume : bool
         Go on from an earlier call; False replaces what that has made.
     client : distributed.Client, optional
@@ -282,6 +299,7 @@ def build_pyramid(  # noqa: PLR0913 - the public call: each option of a store is
         profile=profile,
         fill_levels=fill_levels,
         keep_identifying=keep_identifying,
+        reducer=Reducer.of(filter, light=light),
         resume=resume,
     )
     entry = Entry(key=name, url=str(src), id=name, is_explicit=True)

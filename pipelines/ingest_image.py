@@ -17,8 +17,9 @@ from tilestream.pipelines.ingest_size import project_store
 from tilestream.pipelines.ingest_work import IngestWork, Member
 from tilestream.pipelines.recipe import digest, image_recipe, new_recipe
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
+from tilestream.pyramid.reducing import Reducer
 from tilestream.sinks.facts import json_value
-from tilestream.sinks.layout import STORE_NAMES, Profile, StoreLayout, archive_layout, label_layout, made_layout
+from tilestream.sinks.layout import STORE_NAMES, TIER, Profile, StoreLayout, archive_layout, label_layout, made_layout
 from tilestream.sinks.omelabels import VALID
 from tilestream.sinks.pyramid import LevelWriter
 from tilestream.sinks.store import coordinates, encode_values, label_attributes, nodes, picture
@@ -93,7 +94,9 @@ def open_image(entry: Entry, config: IngestConfig) -> Opened:
     pyramid = open_pyramid(entry.url, cache_bytes=0)
     pyramid = chosen(pyramid, entry, config)
     reason = archive_reason(pyramid.source)
-    profile: Profile = config.profile or ("portable" if reason else "archive")
+    config.reducer.require(pyramid.info, what=entry.key)
+    # an archive keeps the levels of its source: whoever chooses how levels are made wants them made
+    profile: Profile = config.profile or ("archive" if not reason and config.reducer.is_mean else "portable")
     if profile == "archive" and reason:
         raise ConfigError.of(
             f"`--profile archive` of `{entry.url}`",
@@ -116,8 +119,14 @@ def open_image(entry: Entry, config: IngestConfig) -> Opened:
             "decibels": config.decibels,
             "fill_levels": config.fill_levels,
             "keep_identifying": config.keep_identifying,
+            **_filter_entry(config.reducer),
         },
     )
+
+
+def _filter_entry(reducer: Reducer) -> dict[str, Any]:
+    """Return the entry of how levels are made; none for means, so that recipes stay what they were."""
+    return {} if reducer.is_mean else {"filter": reducer.record()}
 
 
 def _layout(pyramid: Pyramid, profile: Profile, config: IngestConfig) -> StoreLayout:
@@ -133,6 +142,7 @@ def _recipe(pyramid: Pyramid, profile: Profile, layout: StoreLayout, config: Ing
         store={
             "profile": profile,
             "keep_identifying": config.keep_identifying,
+            **_filter_entry(config.reducer),
             "levels": [
                 {"shape": list(level.shape.yx), "chunk": list(level.chunk.yx), "chunks": level.chunks}
                 for level in layout.levels
@@ -171,7 +181,8 @@ class IngestJob:
         done = finished_store(places, journal) if resume else None
         if done is not None:
             return done
-        projected = project_store(opened.pyramid, opened.layout)
+        halo_px = self.config.reducer.halo_px(TIER)
+        projected = project_store(opened.pyramid, opened.layout, halo_px=halo_px)
         projected.require(places.root, tasks=self.tasks, memory_bytes=self.config.memory_bytes, what=self.key)
         journal.open(opened.recipe, replace=not resume, begin=lambda: clear_begun(places.root, resume=resume))
         done = finished_store(places, journal) if resume else None  # by another run, meanwhile
@@ -244,7 +255,7 @@ def begin_store(
         The same whoever begins it.
     """
     journal = Journal(root=places.journal, recipe=digest(opened.recipe))
-    work = _work(opened, staging, journal, stamps)
+    work = replace(_work(opened, staging, journal, stamps), reducer=config.reducer)
     keep = config.keep_identifying
     pictures, damaged = _pictures(opened.pyramid.source) if keep else ({}, {})
     return FinishStore(

@@ -79,7 +79,7 @@ class Projected:
             )
 
 
-def project_store(pyramid: Pyramid, layout: StoreLayout) -> Projected:
+def project_store(pyramid: Pyramid, layout: StoreLayout, *, halo_px: int = 0) -> Projected:
     """Return the bytes that a store will take and its making will hold.
 
     Parameters
@@ -88,6 +88,8 @@ def project_store(pyramid: Pyramid, layout: StoreLayout) -> Projected:
         The image.
     layout : StoreLayout
         Its arrays.
+    halo_px : int
+        How far around a unit its levels look.
 
     Returns
     -------
@@ -101,8 +103,9 @@ def project_store(pyramid: Pyramid, layout: StoreLayout) -> Projected:
     copied = [encoded_level(pyramid.source, level.copied) for level in layout.levels if level.copied is not None]
     copied_bytes = sum(level.stored_bytes for level in copied)
     block = pyramid.levels[0].block
-    strips = block.y * (layout.unit_px + 2 * block.x) * pixel_bytes
-    task = int(layout.unit_px**2 * (pixel_bytes + 1) * COARSE) + strips if made else 0
+    edge = layout.unit_px + 2 * halo_px
+    strips = block.y * (edge + 2 * block.x) * pixel_bytes
+    task = int(edge**2 * (pixel_bytes + 1) * COARSE) + strips if made else 0
     for level, stored in zip((one for one in layout.levels if one.copied is not None), copied, strict=True):
         # the streams of a shard, twice while they are gathered, and a row of its tiles where masks are read
         shard = 2 * stored.stored_bytes // max(1, level.shards.area) + level.chunk.y * level.shard.x * (pixel_bytes + 1)

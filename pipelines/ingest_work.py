@@ -17,8 +17,9 @@ from tilestream.codecs.place import Place
 from tilestream.errors import DamagedError
 from tilestream.metrics import Meter, collect, timed
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
-from tilestream.pyramid.supertile import Base, levels_of_base, read_base
-from tilestream.sinks.layout import StoreLevel, mask_layout
+from tilestream.pyramid.reducing import MEAN, Reducer
+from tilestream.pyramid.supertile import Base, Made, levels_of_base, read_base
+from tilestream.sinks.layout import TIER, StoreLevel, mask_layout
 from tilestream.sinks.members import StorePlan, StoreUnit
 from tilestream.sinks.omelabels import VALID
 from tilestream.sinks.pyramid import LevelWriter
@@ -67,6 +68,8 @@ class IngestWork:
     """Metadata of the mask's groups and arrays by path; written when there is a mask."""
     stamps: tuple[Stamp, ...] = ()
     """Files of the image as they were when it was opened."""
+    reducer: Reducer = MEAN
+    """How levels of the image are made; those of its class rasters are modes."""
 
     def __call__(self, unit: StoreUnit) -> Receipt | Found | Busy:
         """Return the receipt of the unit.
@@ -126,13 +129,47 @@ class IngestWork:
         outputs: dict[str, str] = {}
         damage: tuple[str, ...] = ()
         for member in (self.image, *self.labels):
+            box = member.plan.box(unit)
             with timed("supply"):
-                base = self.base(member, unit.tier, member.plan.box(unit))
-            outputs |= self.put(member, unit, base)
+                base = self.base(member, unit.tier, self.around(member, unit.tier, box))
+            outputs |= self.put(member, unit, base, box)
             damage += base.damage
         return outputs, damage
 
-    def put(self, member: Member, unit: StoreUnit, base: Base) -> dict[str, str]:
+    def around(self, member: Member, tier: int, box: Box) -> Box:
+        """Return a box of a base with the pixels that the levels of its tier depend on."""
+        if member.info.kind == "labels":
+            return box
+        return self.reducer.around(box, max(member.plan.made(tier), default=0))
+
+    def levels(self, member: Member, tier: int, base: Base, box: Box | None = None) -> list[Made]:
+        """Return the levels that a tier makes of its base.
+
+        Parameters
+        ----------
+        member : Member
+            The image, or one of its class rasters.
+        tier : int
+            Which base.
+        base : Base
+            Pixels and validity.
+        box : Box, optional
+            Where the base is that of `around` this box: what is wanted of it.
+
+        Returns
+        -------
+        list of Made
+            The base first.
+        """
+        core = None
+        if box is not None:
+            wide, (height, width) = self.around(member, tier, box), base.pixels.shape[:2]
+            top, left = box.y - wide.y, box.x - wide.x
+            core = Box(y=top, x=left, height=min(box.height, height - top), width=min(box.width, width - left))
+        levels = max(member.plan.made(tier), default=0)
+        return levels_of_base(base, levels, reducer=self.reducer, core=core, first=TIER * tier)
+
+    def put(self, member: Member, unit: StoreUnit, base: Base, box: Box | None = None) -> dict[str, str]:
         """Write all levels that a unit makes of its base.
 
         Parameters
@@ -143,6 +180,8 @@ class IngestWork:
             Whose base it is.
         base : Base
             Pixels and validity.
+        box : Box, optional
+            As for `levels`.
 
         Returns
         -------
@@ -152,7 +191,7 @@ class IngestWork:
         outputs: dict[str, str] = {}
         levels = member.plan.made(unit.tier)
         with timed("levels"):
-            made = levels_of_base(base, max(levels, default=0))
+            made = self.levels(member, unit.tier, base, box)
         for times, level in levels.items():
             outputs |= member.writer.write(level, unit.iy, unit.ix, made[times].pixels)
             valid = made[times].valid

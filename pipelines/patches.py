@@ -16,7 +16,7 @@ import numpy.typing as npt
 from tilestream.errors import DamagedError
 from tilestream.pipelines.ingest_finish import FinishStore
 from tilestream.pyramid.pyramid import Pyramid
-from tilestream.pyramid.supertile import levels_of_base, read_base
+from tilestream.pyramid.supertile import read_base
 from tilestream.sinks.layout import CHUNKS, TIER, StoreLevel
 from tilestream.sinks.members import StoreUnit
 from tilestream.sinks.pyramid import LevelWriter
@@ -82,6 +82,7 @@ class Patches:
         base = plan.layout.base(tier)
         # a base that is a level of the source differs a little beyond the change, and so does what is made of it
         reach = REACH_PX if base is not None and plan.layout.levels[base].copied else 0
+        reach += self.finish.work.reducer.reach_px
         for box in self.boxes:
             area = _divided(box, factor).grow(reach)
             for iy, ix in _touched(area, Shape(y=edge, x=edge), plan.grid(tier)):
@@ -95,11 +96,12 @@ class Patches:
     def _make(self, unit: StoreUnit, region: Box, *, readers: Readers) -> None:
         work = self.finish.work
         for member in (work.image, *work.labels):
-            base = work.base(member, unit.tier, region, readers)
+            wide = work.around(member, unit.tier, region)
+            base = work.base(member, unit.tier, wide, readers)
             levels = member.plan.made(unit.tier)
             if member is work.image and not unit.tier:
-                self._note(region, base.damage)
-            for times, made in enumerate(levels_of_base(base, max(levels, default=0))):
+                self._note(wide, base.damage)
+            for times, made in enumerate(work.levels(member, unit.tier, base, region)):
                 if times not in levels:
                     continue
                 area = _divided(region, 2**times)

@@ -25,6 +25,7 @@ from tilestream.pipelines.ingest_finish import FinishStore
 from tilestream.pipelines.ingest_image import Opened, StorePlaces, begin_store, open_image
 from tilestream.pipelines.patches import Patches
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
+from tilestream.pyramid.reducing import recorded_reducer
 from tilestream.sinks.omelabels import VALID
 from tilestream.sinks.store import STORE
 from tilestream.sinks.tree import OWNER, check_place
@@ -37,7 +38,7 @@ UPDATE = "update"
 """Key of the lease that keeps two updates of one store apart."""
 
 
-def update_pyramid(dst: str | Path, boxes: Sequence[Box], *, src: str | Path) -> Pyramid:
+def update_pyramid(dst: str | Path, boxes: Sequence[Box], *, src: str | Path, filter: str | None = None) -> Pyramid:
     """Return the pyramid of a store after what has changed of its image is stored.
 
     Parameters
@@ -48,6 +49,8 @@ def update_pyramid(dst: str | Path, boxes: Sequence[Box], *, src: str | Path) ->
         Where the image has changed, in pixels of level 0; parts outside the image do not count.
     src : str or path
         The image as it is now: of the same size, type and channels, and in the same format.
+    filter : str, optional
+        Where a learned downsampler has made the levels of the store: its file.
 
     Returns
     -------
@@ -71,10 +74,10 @@ def update_pyramid(dst: str | Path, boxes: Sequence[Box], *, src: str | Path) ->
     root = Place.of(str(dst))
     root = Place.of(root.path.absolute()) if root.is_local else root
     out, _, name = root.url.rpartition("/")
-    return _update(StorePlaces.of(Place.of(out), name), boxes, str(src))
+    return _update(StorePlaces.of(Place.of(out), name), boxes, str(src), filter)
 
 
-def _update(places: StorePlaces, boxes: Sequence[Box], src: str) -> Pyramid:
+def _update(places: StorePlaces, boxes: Sequence[Box], src: str, filter: str | None) -> Pyramid:
     root = places.root
     _attributes(root)  # before anything is made for a store that is none
     places.journal.prepare()
@@ -86,7 +89,7 @@ def _update(places: StorePlaces, boxes: Sequence[Box], src: str) -> Pyramid:
     with lease:
         attributes = _attributes(root)  # anew: another update may just have ended
         record = attributes[OWNER]
-        finish = _finish(places, attributes, src)
+        finish = _finish(places, attributes, src, filter)
         _require_inside(boxes, finish)
         # what an update that was killed has left undone belongs to this one
         left = [Box(y=y, x=x, height=height, width=width) for y, x, height, width in record.get("updating", [])]
@@ -160,7 +163,7 @@ def run_update(cohort: Cohort, config: IngestConfig, boxes: Sequence[Box]) -> tu
     (entry,) = cohort.entries
     places = StorePlaces.of(config.out, entry.key)
     root = places.root
-    pyramid = _update(places, boxes, entry.url)
+    pyramid = _update(places, boxes, entry.url, config.reducer.file)
     damaged = (check_place(root) or {}).get("damage", [])
     summary = {"format": pyramid.info.format, "damaged": damaged}
     return (StoreRow(key=entry.key, url=entry.url, store=root.url, status="done", summary=summary),)
@@ -188,7 +191,7 @@ def _attributes(root: Place) -> dict[str, Any]:
     return attributes
 
 
-def _finish(places: StorePlaces, attributes: dict[str, Any], src: str) -> FinishStore:
+def _finish(places: StorePlaces, attributes: dict[str, Any], src: str, filter: str | None) -> FinishStore:
     """Return what would finish the store if it were built anew in its place, checked to be the one that is there."""
     root, record = places.root, attributes[OWNER]
     choices = record["choices"]
@@ -208,6 +211,7 @@ def _finish(places: StorePlaces, attributes: dict[str, Any], src: str) -> Finish
         keep_identifying=choices["keep_identifying"],
         invalid={layer: tuple(classes) for layer, classes in choices["invalid"].items()},
         decibels=choices["decibels"],
+        reducer=recorded_reducer(choices.get("filter"), filter),
     )
     opened = open_image(entry, config)
     _require_same(root, opened, len(attributes["multiscales"]["layout"]))

@@ -12,6 +12,7 @@ from tilestream import __version__
 from tilestream.cli import cacheoptions as caching
 from tilestream.cli import chainoptions as chaining
 from tilestream.cli import encoding, training
+from tilestream.cli import ingestoptions as storing
 from tilestream.cli import mapoptions as maps
 from tilestream.cli import options as opt
 from tilestream.cli import tokenoptions as less
@@ -219,6 +220,8 @@ def ingest(
     manifest: opt.Manifest = None,
     profile: opt.Profile = None,
     fill_levels: opt.FillLevels = False,
+    filter: storing.Filter = None,
+    light: storing.Light = "stored",
     keep_identifying: opt.KeepIdentifying = False,
     invalid: opt.Invalid = None,
     decibels: opt.Decibels = None,
@@ -239,10 +242,12 @@ def ingest(
         from tilestream.pipelines.ingest import ingest_cohort, ingest_setting, run_ingest
         from tilestream.pipelines.update import run_update
 
-        config = opt.ingest_config(
+        config = storing.ingest_config(
             out=out,
             profile=profile,
             fill_levels=fill_levels,
+            filter=filter,
+            light=light,
             keep_identifying=keep_identifying,
             invalid=invalid,
             decibels=decibels,

@@ -12,7 +12,6 @@ from tilestream.errors import ConfigError
 
 if TYPE_CHECKING:
     from tilestream.pipelines.embed import EmbedConfig
-    from tilestream.pipelines.ingest import IngestConfig
     from tilestream.types import Box
 
 CHOICES = "What to read"
@@ -359,35 +358,3 @@ def parse_boxes(texts: list[str]) -> list[Box]:
                 do="Write them with commas, such as 4096,0,512,512.",
             ) from error
     return boxes
-
-
-def ingest_config(*, out: str, invalid: list[str] | None = None, **options: Any) -> IngestConfig:
-    """Return the configuration of an ingest, its options checked as far as one can without an image.
-
-    Parameters
-    ----------
-    out : str
-        Folder or fsspec URL of all stores.
-    invalid : list of str, optional
-        `LAYER=CLASSES` as typed.
-    **options : object
-        Fields of `IngestConfig`.
-
-    Returns
-    -------
-    IngestConfig
-        The configuration.
-
-    Raises
-    ------
-    ConfigError
-        When `profile`, `invalid` or `decibels` is not understood.
-    """
-    from tilestream.codecs.place import Place
-    from tilestream.pipelines.ingest import IngestConfig
-    from tilestream.sources.classes import parse_invalid
-    from tilestream.sources.decibels import require_quantity
-
-    if options.get("decibels") is not None:
-        require_quantity(options["decibels"])
-    return IngestConfig(out=Place.of(out), invalid=parse_invalid(invalid or ()), **options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from tilestream.cache import RecentBlocks
 from tilestream.kernels.mip import MAX_CHANNELS, MipLevel, mip, mip_levels
 from tilestream.pyramid.pyramid import Pyramid
+from tilestream.pyramid.reducing import MEAN, Reducer
 from tilestream.types import Array, Box, ImageInfo, Kind
 
 STRIP_PX = 512
@@ -111,7 +113,9 @@ class Made:
     """`(y, x)`; None where everything is valid."""
 
 
-def levels_of_base(base: Base, levels: int) -> list[Made]:
+def levels_of_base(
+    base: Base, levels: int, *, reducer: Reducer = MEAN, core: Box | None = None, first: int = 0
+) -> list[Made]:
     """Return the levels that are made of the pixels, half the size each, from the pixels themselves on.
 
     Parameters
@@ -120,28 +124,66 @@ def levels_of_base(base: Base, levels: int) -> list[Made]:
         What to reduce.
     levels : int
         How many besides the pixels, at most four: further ones are made of rounded pixels.
+    reducer : Reducer
+        How.
+    core : Box, optional
+        What of the base is wanted, the rest being what its levels depend on (`Reducer.around`); begins at whole pixels
+        of the last level. All of it by default.
+    first : int
+        Which level of the image the base is.
 
     Returns
     -------
     list of Made
         Level 0 of the super-tile first.
     """
+    whole = Made(pixels=base.pixels, valid=base.valid)
+    if base.kind == "labels" or reducer.file is None:
+        made = [whole, *_filtered(base, levels, reducer)]
+    else:
+        made = [whole, *_learned(base, levels, reducer, first)]
+    return made if core is None else [_cut(level, core, times) for times, level in enumerate(made)]
+
+
+def _filtered(base: Base, levels: int, reducer: Reducer) -> list[Made]:
     made = [_empty(base, times + 1) for times in range(levels)]
     planes = base.pixels.transpose(2, 0, 1)
     nodata = base.void if base.void is not None and not math.isnan(base.void) else None
+    how: dict[str, Any] = {"levels": levels, "kind": base.kind, "threads": 1}
+    if base.kind != "labels":
+        how |= {"filter": reducer.filter, "light": reducer.light}
     for first in range(0, len(planes) if made else 0, MAX_CHANNELS):
         group = slice(first, first + MAX_CHANNELS)
         outs = [level.pixels.transpose(2, 0, 1)[group] for level in made]
         if base.valid is None:
-            mip(planes[group], levels=levels, kind=base.kind, out=outs, threads=1)
+            mip(planes[group], out=outs, **how)
             continue
         tracked = [MipLevel(pixels=out, valid=level.valid) for out, level in zip(outs, made, strict=True)]
-        mip_levels(planes[group], base.valid, levels=levels, kind=base.kind, nodata=nodata, out=tracked, threads=1)
+        mip_levels(planes[group], base.valid, nodata=nodata, out=tracked, **how)
     if base.void is not None and math.isnan(base.void):
         for level in made:
             if level.valid is not None:
                 level.pixels[~level.valid] = math.nan
-    return [Made(pixels=base.pixels, valid=base.valid), *made]
+    return made
+
+
+def _learned(base: Base, levels: int, reducer: Reducer, first: int) -> list[Made]:
+    made: list[Made] = []
+    pixels, valid = base.pixels, base.valid
+    for times in range(1, levels + 1):
+        planes, valid = reducer.downsampler(pixels.transpose(2, 0, 1), valid, level=first + times)
+        pixels = planes.transpose(1, 2, 0)
+        if valid is not None:
+            pixels = np.where(valid[:, :, None], pixels, np.uint8(base.void or 0))
+        made.append(Made(pixels=pixels, valid=valid))
+    return made
+
+
+def _cut(made: Made, core: Box, times: int) -> Made:
+    """Return what of a level lies under the wanted part of its base."""
+    rows, columns = (slice(a >> times, -(-b >> times)) for a, b in ((core.y, core.y_stop), (core.x, core.x_stop)))
+    valid = None if made.valid is None else made.valid[rows, columns]
+    return Made(pixels=made.pixels[rows, columns], valid=valid)
 
 
 def _empty(base: Base, times: int) -> Made:
