@@ -34,7 +34,7 @@ class _Round(torch.autograd.Function):
 
 def rounded(x: Tensor) -> Tensor:
     """Return samples of 0 to 1 as 8 bits hold them; gradients pass as if nothing was done."""
-    return cast("Tensor", _Round.apply(x))
+    return cast("Tensor", _Round.apply(x))  # type: ignore[no-untyped-call]
 
 
 class DownStep(nn.ModuleList):
@@ -57,7 +57,7 @@ class DownStep(nn.ModuleList):
         x = functional.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2), mode="replicate")
         near = self.edge // 2 - 1
         found = functional.pad(x, (near,) * 4, mode="replicate") - 0.5
-        for layer, module in enumerate(self):
+        for layer, module in enumerate(cast("list[nn.Linear]", list(self))):
             weight = module.weight.view(len(module.weight), -1, *((1, 1) if layer else (self.edge, self.edge)))
             found = functional.conv2d(found, weight, module.bias, stride=1 if layer else 2)
             found = functional.relu(found) if layer < len(self) - 1 else found
