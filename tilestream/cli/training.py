@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tilestream.cli import options as opt
 from tilestream.cli import trainoptions as train
+from tilestream.cli.downsampling import downsample
 from tilestream.cli.encoding import RandomWeights, Weights, encoder_choices
 from tilestream.cli.lines import print_line
 from tilestream.cli.scoring import print_scorer, told_of_scorer
@@ -39,6 +40,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Train on the features that `tilestream embed` has stored, or on images of which parts are marked.",
 )
+app.command()(downsample)
 
 
 @app.command()
