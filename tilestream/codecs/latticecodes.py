@@ -36,12 +36,20 @@ PLACES = 6
 """Binary places of u and v."""
 MOST_WEIGHT = 127
 CLASSES = 4
-CLASS_POINTS = 500
+CLASS_POINTS = 1000
 """Fewer points of a pass are one class."""
-_NEAR_CENTRE = ((-1, -1), (-1, 1), (1, -1), (1, 1))
-_FAR_CENTRE = ((-1, -3), (-1, 3), (1, -3), (1, 3), (-3, -1), (-3, 1), (3, -1), (3, 1))
-_NEAR_EDGE = ((-1, 0), (1, 0), (0, -1), (0, 1))
-_FAR_EDGE = ((-1, -2), (-1, 2), (1, -2), (1, 2), (-2, -1), (-2, 1), (2, -1), (2, 1))
+Offsets = tuple[tuple[int, int], ...]
+"""Of neighbours, down and right, in h."""
+OF_CENTRES: tuple[Offsets, Offsets] = (
+    ((-1, -1), (-1, 1), (1, -1), (1, 1)),
+    ((-1, -3), (-1, 3), (1, -3), (1, 3), (-3, -1), (-3, 1), (3, -1), (3, 1)),
+)
+"""Near and far neighbours of a centre."""
+OF_EDGES: tuple[Offsets, Offsets] = (
+    ((-1, 0), (1, 0), (0, -1), (0, 1)),
+    ((-1, -2), (-1, 2), (1, -2), (1, 2), (-2, -1), (-2, 1), (2, -1), (2, 1)),
+)
+"""Those of the middle of an edge."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +62,8 @@ class _Part:
     """Of the points."""
     half: int
     """h."""
-    offsets: tuple[tuple[tuple[int, int], ...], ...]
-    """Near and far neighbours, in h."""
+    offsets: tuple[Offsets, Offsets]
+    """Near and far neighbours."""
 
     @property
     def at(self) -> tuple[npt.NDArray[np.int64], ...]:
@@ -91,11 +99,10 @@ def _passes(rows: int, columns: int) -> Iterator[list[_Part]]:
     while half:
         even_rows, odd_rows = (np.arange(first, rows, 2 * half) for first in (0, half))
         even_columns, odd_columns = (np.arange(first, columns, 2 * half) for first in (0, half))
-        centre, edge = (_NEAR_CENTRE, _FAR_CENTRE), (_NEAR_EDGE, _FAR_EDGE)
-        yield [_Part(rows=odd_rows, columns=odd_columns, half=half, offsets=centre)]
+        yield [_Part(rows=odd_rows, columns=odd_columns, half=half, offsets=OF_CENTRES)]
         yield [
-            _Part(rows=even_rows, columns=odd_columns, half=half, offsets=edge),
-            _Part(rows=odd_rows, columns=even_columns, half=half, offsets=edge),
+            _Part(rows=even_rows, columns=odd_columns, half=half, offsets=OF_EDGES),
+            _Part(rows=odd_rows, columns=even_columns, half=half, offsets=OF_EDGES),
         ]
         half //= 2
 
