@@ -19,16 +19,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from tilestream.codecs.latticecodes import OF_CENTRES, OF_EDGES, Offsets
-from tilestream.codecs.quantise import Lattice, best_scales, largest_code
+from tilestream.codecs.quantise import best_scales, largest_code
 
 _LEAST_SPREAD = 0.04
 """Of b, steps: less is no bit less that a range coder could save."""
-_LEAST_EDGE = 16
-"""Of a lattice, along its shorter edge, to be told from neighbours."""
-_REACH = 3
-"""Of the furthest neighbours."""
-_STENCILS = ((*OF_CENTRES, ((1, 1),)), (*OF_EDGES, ((0, 1), (1, 0))))
 
 
 def scales_each(values: torch.Tensor, starts: Sequence[int], bits: int) -> torch.Tensor:
@@ -80,9 +74,7 @@ def noisy(values: torch.Tensor, scales: torch.Tensor, generator: torch.Generator
     return values + (noise - 0.5) * scales
 
 
-def rate_bits(
-    steps: torch.Tensor, starts: Sequence[int] = (0,), lattices: Sequence[Lattice] | None = None
-) -> torch.Tensor:
+def rate_bits(steps: torch.Tensor, starts: Sequence[int] = (0,)) -> torch.Tensor:
     """Return about how many bits the entropy coder would take, differentiable.
 
     Parameters
@@ -91,9 +83,6 @@ def rate_bits(
         `(n,)`: values by their scales, not rounded, with or without noise.
     starts : sequence of int
         First index of each group.
-    lattices : sequence of (tuple of int or None), optional
-        Of each group, as of `Quantised.to_bytes`: there the bits are those of what neighbours do not tell, which needs
-        the noise, since neighbours are rounded too.
 
     Returns
     -------
@@ -102,47 +91,10 @@ def rate_bits(
         Gauss and spread over half a step or more; off by up to half where nearly all round to 0.
     """
     total = steps.new_zeros(())
-    ends = [*starts[1:], len(steps)]
-    for first, last, lattice in zip(starts, ends, lattices or [None] * len(ends), strict=True):
-        if last > first and lattice is None:
+    for first, last in zip(starts, [*starts[1:], len(steps)], strict=True):
+        if last > first:
             total = total + _laplace_bits(steps[first:last].abs())
-        elif last > first and lattice is not None:
-            size = lattice[0] * lattice[1]
-            total = total + _lattice_bits(steps[first : first + size].view(lattice))
     return total
-
-
-def _lattice_bits(values: torch.Tensor) -> torch.Tensor:
-    """Return the bits of a lattice by the passes of `tilestream.codecs.latticecodes`, edges nearly as there."""
-    total = values.new_zeros(())
-    while min(values.shape) > _LEAST_EDGE:
-        padded = torch.nn.functional.pad(values[None, None], (_REACH,) * 4, mode="reflect")[0, 0]
-        for near, far, parities in _STENCILS:
-            parts = [_around(padded, values.shape, at, near, far) for at in parities]
-            wanted, *sums = (torch.cat([part[which] for part in parts]) for which in range(3))
-            weights = _least_squares(torch.stack(sums, 1).detach(), wanted.detach())
-            total = total + _laplace_bits((wanted - sums[0] * weights[0] - sums[1] * weights[1]).abs())
-        values = values[::2, ::2]
-    return total + _laplace_bits(values.reshape(-1).abs())
-
-
-def _around(
-    padded: torch.Tensor, shape: torch.Size, at: tuple[int, int], near: Offsets, far: Offsets
-) -> tuple[torch.Tensor, ...]:
-    """Return every second point from `at` on, and the sums of its near and of its far neighbours, each as one run."""
-
-    def moved(down: int, right: int) -> torch.Tensor:
-        rows = slice(_REACH + at[0] + down, _REACH + shape[0] + down, 2)
-        columns = slice(_REACH + at[1] + right, _REACH + shape[1] + right, 2)
-        return padded[rows, columns].reshape(-1)
-
-    near_sum, far_sum = (torch.stack([moved(*offset) for offset in which]).sum(0) for which in (near, far))
-    return moved(0, 0), near_sum, far_sum
-
-
-def _least_squares(sums: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    normal = sums.T @ sums
-    return torch.linalg.solve(normal + 1e-6 * (normal.trace() + 1) * torch.eye(2).to(normal), sums.T @ wanted)
 
 
 def _laplace_bits(sizes: torch.Tensor) -> torch.Tensor:
