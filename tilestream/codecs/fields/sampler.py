@@ -45,6 +45,13 @@ class PixelSampler:
     ConfigError
         When weights are of no level of the picture, negative, or all zero, or nothing is valid.
 
+    Attributes
+    ----------
+    levels : Levels
+        What it draws from.
+    shares : ndarray of float64
+        `(levels,)`: of a step, that are of each level; their sum is 1.
+
     Notes
     -----
     Holds 4 bytes a valid pixel. Pixels of a step are handed out in the order of memory: picture and tables are then
@@ -56,7 +63,7 @@ class PixelSampler:
         self._noise = np.random.default_rng(seed)
         self._order = [_valid_pixels(number, levels) for number in range(len(levels.pixels))]
         self._next = [len(order) for order in self._order]  # so that the first draw shuffles
-        self._shares = _shares(level_weights, [len(order) for order in self._order])
+        self.shares = _shares(level_weights, [len(order) for order in self._order])
 
     def draw(self, n: int) -> Samples:
         """Return the next pixels.
@@ -71,7 +78,7 @@ class PixelSampler:
         Samples
             Of each level its share, rounded up or down by chance where it is no whole number.
         """
-        edges = np.floor(np.cumsum(self._shares) * n + self._noise.random()).astype(int)
+        edges = np.floor(np.cumsum(self.shares) * n + self._noise.random()).astype(int)
         edges[-1] = n  # the sum of shares may not be 1 in its last bit
         counts = np.diff(np.minimum(edges, n), prepend=0)
         parts = [self._draw_level(level, int(count)) for level, count in enumerate(counts) if count]

@@ -1,0 +1,439 @@
+"""A picture as a hash grid and a small network: the fast field. Any box of any level, whole or not, is one query.
+
+`--quality Q` sets λ, what a bit may cost: 10^(−2.2 − Q/50) of MSE on 0 to 1 for a bit a pixel. On stained tissue at
+scan resolution that is about half a bit a pixel at Q 20, 1 to 2 at 50 and 3 to 4 at 90; flat regions take less.
+
+Source: Müller et al., "Instant neural graphics primitives", doi:10.1145/3528223.3530127 (grid and network); Girish et
+al., "SHACIRA", arXiv:2309.15848 (bits of the table in the loss); levels: `tilestream.codecs.fields.hashparts`.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from tilestream.codecs.fields.field import BATCH_PX, FitReport, Stop
+from tilestream.codecs.fields.hashfile import KIND, read_hash, write_hash
+from tilestream.codecs.fields.hashparts import NETWORK_BITS, STEP, HashParts, by_group, from_groups
+from tilestream.codecs.fields.picture import Levels, Picture
+from tilestream.codecs.fields.query import Query
+from tilestream.codecs.quality import psnr
+from tilestream.codecs.quantise import quantise
+from tilestream.errors import ConfigError
+from tilestream.kernels.hash_decode import hash_decode
+from tilestream.kernels.hashgrid import HashGrid
+from tilestream.types import Array, Box
+
+BACKENDS = ("cpu", "cuda", "torch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HashSettings:
+    """What a hash field is made with; see `HashField`."""
+
+    levels: int
+    """L."""
+    features: int
+    """F."""
+    log2_table: int
+    """T."""
+    n_min: int
+    """Vertices of the coarsest level along an axis."""
+    n_max: float | None
+    """Of the finest; None is half the longer edge of the picture."""
+    hidden: int
+    """Units of a hidden layer."""
+    layers: int
+    """Hidden layers."""
+    lmbda: float
+    """MSE on 0 to 1 that a bit a pixel may cost."""
+    bits: int | None
+    """Of an entry of the table after `quantize`."""
+    batch_px: int
+    """Pixels of a step."""
+    seed: int
+    """Of all chance."""
+
+    def __post_init__(self) -> None:
+        checks = (
+            ("hidden", self.hidden, 1 <= self.hidden <= 128, "1 to 128"),
+            ("layers", self.layers, 1 <= self.layers <= 8, "1 to 8"),
+            ("lmbda", self.lmbda, math.isfinite(self.lmbda) and self.lmbda >= 0, "a number of at least 0"),
+            ("bits", self.bits, self.bits is None or 2 <= self.bits <= 16, "2 to 16, or None"),
+            ("batch", self.batch_px, self.batch_px >= 1, "at least 1 pixel"),
+            ("n_max", self.n_max, self.n_max is None or self.n_max >= self.n_min, "None, or at least `n_min`"),
+        )
+        for name, got, good, expected in checks:
+            if not good:
+                raise ConfigError.of(f"`{name}` of a hash field", got=got, expected=expected, do="Choose another.")
+        self.grid(self.n_min if self.n_max is None else self.n_max)
+
+    def grid(self, n_max: float) -> HashGrid:
+        """Return the grid up to so many vertices."""
+        return HashGrid.spanning(
+            n_min=self.n_min, n_max=n_max, levels=self.levels, features=self.features, log2_table=self.log2_table
+        )
+
+
+class HashField:
+    """A multiresolution hash grid and a perceptron behind it, fitted to all levels of a picture.
+
+    Parameters
+    ----------
+    levels, features, log2_table, n_min : int
+        Of the grid, see `tilestream.kernels.hashgrid.HashGrid`.
+    n_max : float, optional
+        Vertices of its finest level along the longer edge; by default half the edge's pixels, as Instant-NGP. With
+        one more than there are pixels its vertices lie on pixel centres.
+    hidden, layers : int
+        Units of a hidden layer, and how many such layers.
+    lmbda : float
+        λ, MSE on 0 to 1 that a bit a pixel may cost: above 0 the bits of the table are part of what is fitted.
+    bits : int, optional
+        Of an entry of the table once `quantize` was called, known to the fit; 8 where λ is given.
+    batch : int
+        Pixels of a step.
+    seed : int
+        Two fits of one seed and number of steps are equal.
+
+    Attributes
+    ----------
+    settings : HashSettings
+        The above.
+    picture : Picture or None
+        What it stands for.
+    parts : HashParts or None
+        Table and network.
+
+    Raises
+    ------
+    ConfigError
+        When a setting is none.
+    """
+
+    name: ClassVar[str] = KIND
+
+    def __init__(  # noqa: PLR0913  the settings of the published model, and those of its quantisation
+        self,
+        *,
+        levels: int = 16,
+        features: int = 2,
+        log2_table: int = 15,
+        n_min: int = 16,
+        n_max: float | None = None,
+        hidden: int = 64,
+        layers: int = 2,
+        lmbda: float = 0.0,
+        bits: int | None = None,
+        batch: int = BATCH_PX,
+        seed: int = 0,
+    ) -> None:
+        self.settings = HashSettings(
+            levels=levels,
+            features=features,
+            log2_table=log2_table,
+            n_min=n_min,
+            n_max=n_max,
+            hidden=hidden,
+            layers=layers,
+            lmbda=lmbda,
+            bits=8 if bits is None and lmbda > 0 else bits,
+            batch_px=batch,
+            seed=seed,
+        )
+        self.picture: Picture | None = None
+        self.parts: HashParts | None = None
+
+    @classmethod
+    def of_quality(cls, quality: float, picture: Picture) -> Self:
+        """Return the field that stores a picture in few bytes, not fitted yet.
+
+        Parameters
+        ----------
+        quality : float
+            1 to 100, see the top of this module.
+        picture : Picture
+            Its size decides how many levels the grid has.
+
+        Returns
+        -------
+        HashField
+            Its levels double up to one vertex a pixel, all of them stored one to one: on tissue entries that share a
+            slot by hash cost more than the bits that they save, since a λ makes the bits of unused entries few.
+
+        Raises
+        ------
+        ConfigError
+            When `quality` is out of range.
+        """
+        if not 1 <= quality <= 100:
+            raise ConfigError.of("`quality`", got=quality, expected="a number of 1 to 100", do="50 is a middle one.")
+        extent = picture.extent_px
+        levels = max(1, math.floor(math.log2(extent / 8)) + 1) if extent >= 8 else 1
+        n_min = max(2, round(extent / 2 ** (levels - 1)) + 1)
+        return cls(
+            levels=levels,
+            features=1,
+            log2_table=max(3, math.ceil(2 * math.log2(extent + 2))),
+            n_min=n_min,
+            n_max=max(n_min, (extent + 1) * (1 - 1e-6)),  # a hair above would be a row of vertices more
+            hidden=64 if extent > 128 else 32,
+            layers=1,
+            lmbda=10 ** (-2.2 - quality / 50),
+        )
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Return how many numbers table and network have; none before a fit."""
+        parts = self.parts
+        return {} if parts is None else {"table": parts.table.size, "network": parts.network.size}
+
+    def fit(
+        self,
+        source: Array | Sequence[Array] | Levels,
+        *,
+        steps: int | None = None,
+        target_psnr: float | None = None,
+        seconds: float | None = None,
+        level_weights: Mapping[int, float] | None = None,
+        backend: str | None = None,
+    ) -> FitReport:
+        """Fit it to all levels of a picture at once, from where it stands.
+
+        Parameters
+        ----------
+        source : ndarray, sequence of ndarray, or Levels
+            `(c, y, x)`; or its levels, finest first. See `Levels.of`.
+        steps, target_psnr, seconds
+            When it ends, see `Stop`.
+        level_weights : mapping of int to float, optional
+            Shares of a step's pixels by level, see `PixelSampler`.
+        backend : {"cpu", "cuda", "torch"}, optional
+            Our kernels on the CPU, the default, or on a CUDA device, or the reference in plain torch.
+
+        Returns
+        -------
+        FitReport
+            PSNR is of what `quantize` gives where `bits` or λ is set.
+
+        Raises
+        ------
+        ConfigError
+            When there is no end, or the picture is another one than before.
+        """
+        from tilestream.codecs.fields.fitting import fit_loop
+        from tilestream.codecs.fields.hashfit import HashFit
+        from tilestream.codecs.fields.sampler import PixelSampler
+
+        stop = Stop(steps=steps, target_psnr=target_psnr, seconds=seconds)
+        levels = source if isinstance(source, Levels) else Levels.of(source)
+        where = _backend("fit", backend)
+        parts = self._begin(levels.picture)
+        sampler = PixelSampler(levels, level_weights=level_weights, seed=self.settings.seed)
+        fitted = HashFit(parts, levels.picture, sampler, settings=self.settings, backend=where)
+
+        def measure(level: int) -> float:
+            self.picture, self.parts = levels.picture, fitted.parts()
+            stored = self if self.settings.bits is None else self.quantize()
+            return _psnr(levels, level, stored.decode(level=level))
+
+        return fit_loop(
+            fitted.learned(), sampler, fitted.loss_of, stop=stop, measure=measure, batch_px=self.settings.batch_px
+        )  # fmt: skip
+
+    def _begin(self, picture: Picture) -> HashParts:
+        """Return the parts that a fit to a picture starts with."""
+        if self.picture is not None and self.parts is not None:
+            if replace(self.picture, low=picture.low, high=picture.high) != picture:
+                raise ConfigError.of(
+                    "`fit` of a field that was fitted before",
+                    got=f"{picture.shape}, {picture.channels} channels of {picture.dtype}, {picture.levels} levels",
+                    expected="a picture of the same size and type",
+                    do="Make a new field.",
+                )
+            return self.parts
+        from tilestream.codecs.fields.hashfit import first_parts
+
+        return first_parts(self.settings, picture)
+
+    def decode(
+        self,
+        box: Box | None = None,
+        *,
+        level: float | None = None,
+        out: Array | None = None,
+        backend: str | None = None,
+        threads: int | None = None,
+    ) -> Array:
+        """Return the samples of a box.
+
+        Parameters
+        ----------
+        box : Box, optional
+            In pixels of `level`; by default all of it.
+        level : float, optional
+            At least 0, also between two; by default that of the box, or 0.
+        out : ndarray, optional
+            `(c, y, x)` of the type of the picture, any strides; overwritten.
+        backend : {"cpu", "cuda", "torch"}, optional
+            Our kernels on the CPU, the default, or on a CUDA device, or the reference in plain torch.
+        threads : int, optional
+            Most CPU threads of our kernels, by default all cores.
+
+        Returns
+        -------
+        ndarray
+            `out`, or a view of new interleaved memory.
+
+        Raises
+        ------
+        ConfigError
+            When it was never fitted, or box, level or `out` do not fit.
+        """
+        query = Query.of(self.picture, box=box, level=level)
+        where = _backend("decode", backend)
+        found = query.room(out)
+        if not found.size:
+            return found
+        picture = query.picture
+        if picture.dtype == "uint8" and where == "cpu":  # codes are what the kernel writes: a pass less
+            self._values(query, where, threads, found)
+            return found
+        values = self._values(query, where, threads, None)
+        return picture.from_unit(values, found)
+
+    def _values(self, query: Query, backend: str, threads: int | None, out: Array | None) -> npt.NDArray[np.float32]:
+        """Return 0 to 1 as float32, or write codes of uint8."""
+        parts = self.parts
+        assert parts is not None
+        network, kept = parts.at_level(query.level)
+        if backend == "torch":
+            from tilestream.codecs.fields.hashtorch import reference_decode
+
+            flat = reference_decode(
+                parts.table, network, query.centres_xy(), grid=parts.grid, layers=parts.layers, kept=kept
+            )  # fmt: skip
+            return flat.reshape(*query.shape[1:], -1).transpose(2, 0, 1)
+        extent, scale = float(parts.extent_px), 2.0**query.level
+        arrays: tuple[Any, ...] = (parts.table, network)
+        if backend == "cuda":
+            import torch
+
+            arrays = tuple(torch.from_numpy(array).cuda() for array in arrays)
+        found = hash_decode(
+            *arrays,
+            grid=parts.grid,
+            layers=parts.layers,
+            box=query.box,
+            extent_yx=(extent, extent),
+            scale_yx=(scale, scale),
+            max_level=kept - 1,
+            dtype=np.float32 if out is None else np.uint8,
+            out=out,
+            threads=threads,
+        )
+        return found.cpu().numpy() if backend == "cuda" else found  # type: ignore[no-any-return]
+
+    def quantize(self, bits: int | None = None) -> Self:
+        """Return a copy whose table and network are whole numbers times a scale.
+
+        Parameters
+        ----------
+        bits : int, optional
+            Of an entry of the table, by default those it was fitted for, else 8; the network has 8.
+
+        Returns
+        -------
+        HashField
+            With a scale for each feature of each level, or the step of the fit where λ was given.
+
+        Raises
+        ------
+        ConfigError
+            When it was never fitted, or `bits` are none.
+        """
+        parts = self.parts
+        if parts is None:
+            raise ConfigError.of(
+                "`quantize`", got="a field that was never fitted", expected="a fitted one", do="Fit it."
+            )
+        wanted = bits or self.settings.bits or 8
+        if parts.coded is not None and parts.coded[0].bits == wanted:
+            return copy.copy(self)
+        scales = None
+        if self.settings.lmbda > 0 and wanted == self.settings.bits:
+            scales = np.full(len(parts.table_starts), STEP, np.float32)
+        table = quantise(by_group(parts.table, parts.grid), parts.table_starts, wanted, scales=scales)
+        network = quantise(parts.network, parts.network_starts, NETWORK_BITS)
+        found = copy.copy(self)
+        found.parts = replace(
+            parts, table=from_groups(table.values(), parts.grid), network=network.values(), coded=(table, network)
+        )
+        return found
+
+    def to_bytes(self) -> bytes:
+        """Return it as a container of the kind `hash`: as codes once it was quantised, else as float16."""
+        if self.parts is None or self.picture is None:
+            raise ConfigError.of(
+                "`to_bytes`", got="a field that was never fitted", expected="a fitted one", do="Fit it."
+            )
+        return write_hash(self.parts, self.picture)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Return the field that bytes hold.
+
+        Parameters
+        ----------
+        data : bytes
+            What `to_bytes` gave.
+
+        Returns
+        -------
+        HashField
+            To be decoded, or fitted on with no λ.
+
+        Raises
+        ------
+        DamagedError
+            When the bytes are not whole.
+        SourceError
+            When they were written by a newer version.
+        """
+        parts, picture = read_hash(data)
+        grid = parts.grid
+        found = cls(
+            levels=grid.levels,
+            features=grid.features,
+            log2_table=grid.log2_table,
+            n_min=grid.n_min,
+            n_max=grid.n_min * grid.growth ** (grid.levels - 1),
+            hidden=parts.layers.widths[1],
+            layers=len(parts.layers.widths) - 2,
+            bits=None if parts.coded is None else parts.coded[0].bits,
+        )
+        found.picture, found.parts = picture, parts
+        return found
+
+
+def _backend(call: str, backend: str | None) -> str:
+    if backend is not None and backend not in BACKENDS:
+        raise ConfigError.of(
+            f"`backend` of `{call}`", got=backend, expected=", ".join(BACKENDS), do="Leave it out for the CPU."
+        )
+    return backend or "cpu"
+
+
+def _psnr(levels: Levels, level: int, found: Array) -> float:
+    """Return dB of a decoded level against its pixels, on 0 to 1."""
+    picture = levels.picture
+    pair = (levels.pixels[level], found)
+    if picture.dtype == "uint8":
+        return psnr(*pair, valid=levels.valid[level])
+    return psnr(*(picture.to_unit(array) for array in pair), high=1.0, valid=levels.valid[level])

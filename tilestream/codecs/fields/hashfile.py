@@ -1,0 +1,156 @@
+"""A hash field as bytes: a container of kind `hash`, with table and network as codes or as float16.
+
+header      g [levels, features, log2_table, n_min, growth], n [hidden width, hidden layers], picture;
+            h 1 where numbers are float16
+sections    table, feature by feature of each level; network, see `hashparts`
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tilestream.codecs.container import Packed, pack, unpack
+from tilestream.codecs.fields.hashparts import (
+    HashParts,
+    by_group,
+    feature_starts,
+    from_groups,
+    level_parameters,
+    network_starts,
+)
+from tilestream.codecs.fields.picture import Picture
+from tilestream.codecs.fields.pictureheader import picture_header, picture_of
+from tilestream.codecs.quantise import Quantised
+from tilestream.errors import ConfigError, DamagedError
+from tilestream.kernels.hashgrid import HashGrid
+from tilestream.kernels.mlp_layers import MlpLayers
+
+KIND, VERSION = "hash", 1
+_GRID, _NETWORK, _HALF = "g", "n", "h"
+_MOST_LOG2, _MOST_HIDDEN = 24, 128
+
+
+def write_hash(parts: HashParts, picture: Picture) -> bytes:
+    """Return a field as bytes.
+
+    Parameters
+    ----------
+    parts : HashParts
+        Table and network; as their codes where they have some, else as float16.
+    picture : Picture
+        What it stands for.
+
+    Returns
+    -------
+    bytes
+        A container.
+
+    Raises
+    ------
+    ConfigError
+        When a number is too large for float16.
+    """
+    grid, layers = parts.grid, parts.layers
+    growth = int(grid.growth) if float(grid.growth).is_integer() else grid.growth
+    header: dict[str, Any] = {
+        _GRID: [grid.levels, grid.features, grid.log2_table, grid.n_min, growth],
+        _NETWORK: [layers.widths[1], len(layers.widths) - 2],
+        **picture_header(picture),
+    }
+    if parts.coded is not None:
+        sections = [coded.to_bytes() for coded in parts.coded]
+    else:
+        header[_HALF] = 1
+        sections = [_half(run) for run in (by_group(parts.table, grid), parts.network)]
+    return pack(KIND, version=VERSION, header=header, sections=sections)
+
+
+def read_hash(data: bytes) -> tuple[HashParts, Picture]:
+    """Return the field that bytes hold.
+
+    Parameters
+    ----------
+    data : bytes
+        Result of `write_hash`.
+
+    Returns
+    -------
+    HashParts
+        Table and network.
+    Picture
+        What they stand for.
+
+    Raises
+    ------
+    DamagedError
+        When the bytes are not whole.
+    SourceError
+        When they are of a newer version.
+    """
+    packed = unpack(data, kinds={KIND: VERSION})
+    picture = picture_of(packed)
+    grid, layers = _sizes_of(packed, picture)
+    of_table, of_network = packed.section_bytes(2)
+    counts = (
+        grid.entries * grid.features,
+        layers.parameters + level_parameters(grid.levels, layers.widths[1], picture.levels),
+    )
+    coded = None
+    if packed.whole(_HALF, least=0, most=1, default=0):
+        runs = [_from_half(section, count) for section, count in zip((of_table, of_network), counts, strict=True)]
+    else:
+        starts = feature_starts(grid), network_starts(layers, grid.levels, picture.levels)
+        coded = (
+            Quantised.from_bytes(of_table, starts=starts[0], count=counts[0]),
+            Quantised.from_bytes(of_network, starts=starts[1], count=counts[1]),
+        )
+        runs = [one.values() for one in coded]
+    parts = HashParts(
+        grid=grid,
+        layers=layers,
+        extent_px=picture.extent_px,
+        levels=picture.levels,
+        table=from_groups(runs[0], grid),
+        network=runs[1],
+        coded=coded,
+    )
+    return parts, picture
+
+
+def _sizes_of(packed: Packed, picture: Picture) -> tuple[HashGrid, MlpLayers]:
+    *sizes, growth = packed.numbers(_GRID, least=1, most=1 << 30, count=5)
+    network = packed.numbers(_NETWORK, least=1, most=_MOST_HIDDEN, count=2)
+    if not all(type(size) is int for size in (*sizes, *network)):
+        raise DamagedError(f"a container of kind `{KIND}`: sizes {sizes} and {network}, expected whole numbers")
+    levels, features, log2_table, n_min = (int(size) for size in sizes)
+    hidden, depth = (int(size) for size in network)
+    if levels > 32 or features > 16 or log2_table > _MOST_LOG2 or depth > 8:
+        raise DamagedError(f"a container of kind `{KIND}`: {levels} levels of 2^{log2_table} entries of {features}")
+    try:
+        grid = HashGrid(levels=levels, features=features, log2_table=log2_table, n_min=n_min, growth=float(growth))
+    except (ConfigError, OverflowError) as error:
+        raise DamagedError(f"a container of kind `{KIND}`: {error}") from error
+    return grid, MlpLayers(widths=(grid.width, *[hidden] * depth, picture.channels), biases=True)
+
+
+def _half(values: npt.NDArray[np.float32]) -> bytes:
+    if not (np.abs(values) <= np.finfo(np.float16).max).all():
+        raise ConfigError.of(
+            "a field to be stored as float16",
+            got="a number that is too large for it, or none",
+            expected=f"numbers within ±{np.finfo(np.float16).max:,.0f}",
+            do="Quantise it, or fit it again with a smaller learning rate.",
+        )
+    return values.astype("<f2").tobytes()
+
+
+def _from_half(data: bytes, count: int) -> npt.NDArray[np.float32]:
+    if len(data) != 2 * count:
+        raise DamagedError(f"a container of kind `{KIND}`: {len(data):,} bytes for {count:,} numbers of 2")
+    values = np.frombuffer(data, "<f2").astype(np.float32)
+    if not np.isfinite(values).all():
+        raise DamagedError(f"a container of kind `{KIND}`: numbers that are not finite")
+    return values

@@ -1,0 +1,194 @@
+"""The fit of a hash field: table and network as tensors, the loss of a batch, and what quantisation adds to it.
+
+    loss = Σ over levels k of share_k / share_0 · LEVEL_GAIN^k · MSE_k + λ · bits / pixel
+
+A coarser level can be had better, so its errors count more. With λ > 0 the table is fitted in steps of `STEP`: with the
+noise of rounding for `NOISY_SHARE` of the fit, rounded after. With `bits` alone it is rounded from `FREE_SHARE` of the
+fit on, by scales of least error that are looked for anew every `SCALE_STEPS` steps. In both the network is rounded too
+in the last part. A fit whose length is not known is not rounded.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tilestream.codecs.fields.fakequant import fake_quantise, noisy, rate_bits, scales_each
+from tilestream.codecs.fields.fitting import Learned
+from tilestream.codecs.fields.hashparts import (
+    NETWORK_BITS,
+    STEP,
+    HashParts,
+    footprint_weights,
+    from_groups,
+    level_parameters,
+)
+from tilestream.codecs.fields.hashtorch import reference_encode, reference_mlp
+from tilestream.codecs.fields.picture import Picture
+from tilestream.codecs.fields.sampler import PixelSampler, Samples
+from tilestream.kernels.mlp_layers import MlpLayers
+from tilestream.ops.field import hash_encode, mlp
+
+if TYPE_CHECKING:
+    from tilestream.codecs.fields.hashfield import HashSettings
+
+TABLE_RATE = 1e-2
+NETWORK_RATE = 5e-3
+NOISY_SHARE = 0.8
+FREE_SHARE = 0.3
+SCALE_STEPS = 10
+LEVEL_GAIN = 4.0
+FIRST_ENTRY = 1e-4
+
+
+def first_parts(settings: HashSettings, picture: Picture) -> HashParts:
+    """Return what a fit starts with: a table of nearly nothing, and a network that gives mid-grey.
+
+    Parameters
+    ----------
+    settings : HashSettings
+        Sizes and the seed.
+    picture : Picture
+        What it will stand for.
+
+    Returns
+    -------
+    HashParts
+        Weights uniform by the inputs of each layer; gains 1 and shifts 0.
+    """
+    grid = settings.grid(max(settings.n_min, picture.extent_px / 2) if settings.n_max is None else settings.n_max)
+    layers = MlpLayers(widths=(grid.width, *[settings.hidden] * settings.layers, picture.channels), biases=True)
+    chance = torch.Generator().manual_seed(settings.seed)
+    network = torch.zeros(layers.parameters + level_parameters(grid.levels, settings.hidden, picture.levels))
+    last = len(layers.layout) - 1
+    for number, (inputs, outputs, start, bias) in enumerate(layers.layout.tolist()):
+        bound = math.sqrt((1 if number == last else 6) / inputs)
+        network[start : start + inputs * outputs].uniform_(-bound, bound, generator=chance)
+        if number == last:
+            network[bias : bias + outputs] = 0.5
+    table = torch.empty(grid.entries, grid.features).uniform_(-FIRST_ENTRY, FIRST_ENTRY, generator=chance)
+    return HashParts(
+        grid=grid,
+        layers=layers,
+        extent_px=picture.extent_px,
+        levels=picture.levels,
+        table=table.numpy(),
+        network=network.numpy(),
+    )
+
+
+class HashFit:
+    """A hash field while it is fitted.
+
+    Parameters
+    ----------
+    parts : HashParts
+        Where it stands.
+    picture : Picture
+        What it is fitted to.
+    sampler : PixelSampler
+        Where its pixels come from.
+    settings : HashSettings
+        What it will be quantised to, and the seed of the noise of rounding.
+    backend : {"cpu", "cuda", "torch"}
+        Our kernels where the tensors are, or plain torch on the CPU.
+    """
+
+    def __init__(
+        self, parts: HashParts, picture: Picture, sampler: PixelSampler, *, settings: HashSettings, backend: str
+    ) -> None:
+        self._settings, self._start, self._backend = settings, parts, backend
+        self._device = torch.device("cuda" if backend == "cuda" else "cpu")
+        self.table = self._tensor(parts.table).requires_grad_()
+        self.network = self._tensor(parts.network).requires_grad_()
+        self._generator = torch.Generator(self._device).manual_seed(settings.seed)
+        self._pixels = picture.shape.y * picture.shape.x
+        levels = range(picture.levels)
+        self._footprints = [
+            self._tensor(footprint_weights(parts.grid, level=level, extent_px=parts.extent_px)) for level in levels
+        ]
+        unit = sampler.shares[0] if sampler.shares[0] > 0 else 1.0
+        self._level_gains = [LEVEL_GAIN**level / unit for level in levels]
+        self._scales: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._steps = 0
+
+    def _tensor(self, values: npt.NDArray[np.float32]) -> torch.Tensor:
+        return torch.from_numpy(values.copy()).to(self._device)
+
+    def learned(self) -> list[Learned]:
+        """Return what is fitted, and how fast."""
+        return [
+            Learned(tensors=(self.table,), rate=TABLE_RATE),
+            Learned(tensors=(self.network,), rate=NETWORK_RATE),
+        ]
+
+    def parts(self) -> HashParts:
+        """Return where it stands."""
+        table, network = (tensor.detach().cpu().numpy().copy() for tensor in (self.table, self.network))
+        return replace(self._start, table=table, network=network, coded=None)
+
+    def loss_of(self, samples: Samples, share: float) -> torch.Tensor:
+        """Return the loss of a batch, at 0 to 1 of the fit."""
+        table, network = self._as_coded(share)
+        loss = self._distortion(samples, table, network)
+        if self._settings.lmbda > 0:
+            run = torch.cat([part.T.reshape(-1) for part in table.split(list(self._start.grid.sizes))])
+            bits = rate_bits(run / STEP, self._start.table_starts)
+            loss = loss + self._settings.lmbda / self._pixels * bits
+        return loss
+
+    def _distortion(self, samples: Samples, table: torch.Tensor, network: torch.Tensor) -> torch.Tensor:
+        grid, layers = self._start.grid, self._start.layers
+        coords, values = (torch.from_numpy(array).to(self._device) for array in (samples.coords_xy, samples.values))
+        is_plain = self._backend == "torch"
+        features = (reference_encode if is_plain else hash_encode)(coords, table, grid=grid)
+        total = features.new_zeros(())
+        for level, (part, wanted) in enumerate(
+            zip(features.split(samples.counts), values.split(samples.counts), strict=True)
+        ):
+            if len(part):
+                found = (reference_mlp if is_plain else mlp)(part, self._at_level(network, level), layers=layers)
+                total = total + self._level_gains[level] * (found - wanted).square().sum()
+        return total / values.numel()
+
+    def _at_level(self, network: torch.Tensor, level: int) -> torch.Tensor:
+        """Return the network of a level of the picture; see `HashParts.at_level`."""
+        grid, layers = self._start.grid, self._start.layers
+        inputs, hidden, start, bias = (int(number) for number in layers.layout[0])
+        columns, first = self._footprints[level], network[bias : bias + hidden]
+        if level:
+            row = network[layers.parameters :].reshape(-1, grid.levels + hidden)[level - 1]
+            columns, first = columns * (1 + row[: grid.levels]), first + row[grid.levels :]
+        matrix = network[start:bias].reshape(hidden, inputs) * columns.repeat_interleave(grid.features)
+        return torch.cat([matrix.reshape(-1), first, network[bias + hidden : layers.parameters]])
+
+    def _as_coded(self, share: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return table and network as they will be after quantisation, or nearly so."""
+        bits, is_rated = self._settings.bits, self._settings.lmbda > 0
+        if bits is None:
+            return self.table, self.network
+        if is_rated and share < NOISY_SHARE:
+            return noisy(self.table, self.table.new_tensor(STEP), self._generator), self.network
+        if share < FREE_SHARE:
+            return self.table, self.network
+        if self._scales is None or self._steps % SCALE_STEPS == 0:
+            self._scales = self._best_scales(bits, is_rated)
+        self._steps += 1
+        table = fake_quantise(self.table, self._scales[0], bits)
+        return table, fake_quantise(
+            self.network, self._scales[1], NETWORK_BITS
+        ) if share >= NOISY_SHARE else self.network
+
+    def _best_scales(self, bits: int, is_rated: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        start = self._start
+        of_network = scales_each(self.network, start.network_starts, NETWORK_BITS)
+        if is_rated:
+            return self.table.new_tensor(STEP), of_network
+        run = torch.cat([part.T.reshape(-1) for part in self.table.detach().split(list(start.grid.sizes))])
+        each = scales_each(run, start.table_starts, bits).cpu().numpy()
+        return self._tensor(from_groups(each, start.grid)), of_network

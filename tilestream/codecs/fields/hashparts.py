@@ -1,0 +1,164 @@
+"""What a hash field is made of, and how a level of the picture changes it: nothing but the first layer.
+
+A pixel of level k has a footprint of 2^k / extent along an axis, as a box whose standard deviation is σ. A level of the
+grid with vertices 1/s_l apart is seen by it with the weight
+
+    w_l(k) = erf(1 / √(8 σ² s_l²))²,    σ = 2^k / (extent · √12)
+
+the share of a Gaussian of that width that lies within a cell, along both axes. All pixels of a level share it, so it is
+folded into the columns of the first matrix, with gains g_l(k) and shifts of the hidden units b(k) that are learned at
+whole levels (k ≥ 1; at 0 they are 1 and 0) and linear between them:
+
+    W'[:, l] = W[:, l] · w_l(k) · g_l(k),    b' = b + b(k)
+
+Grid levels of less weight than `LEAST_WEIGHT` are not read at all. So any level, also between two, is one query of the
+same kernel, and coarser ones cost less a pixel.
+
+Source: Barron et al., "Zip-NeRF", ICCV 2023, arXiv:2304.06706, for the weight along one axis.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from tilestream.codecs.quantise import Quantised
+from tilestream.kernels.hashgrid import HashGrid
+from tilestream.kernels.mlp_layers import MlpLayers
+
+LEAST_WEIGHT = 2.0**-9
+NETWORK_BITS = 8
+STEP = 0.125
+"""Of codes of a table that is fitted with λ: its entries are then whole numbers of it."""
+
+
+def footprint_weights(grid: HashGrid, *, level: float, extent_px: int) -> npt.NDArray[np.float32]:
+    """Return w_l of every level of a grid.
+
+    Parameters
+    ----------
+    grid : HashGrid
+        Levels.
+    level : float
+        Of the picture.
+    extent_px : int
+        Level-0 pixels that the grid spans.
+
+    Returns
+    -------
+    ndarray of float32
+        `(grid.levels,)`, each 0 to 1.
+    """
+    spread = 2.0**level / (extent_px * math.sqrt(12))
+    cells = [max(1.0, float(scale)) for scale in grid.scales]
+    return np.array([math.erf(1 / math.sqrt(8 * (spread * n) ** 2)) ** 2 for n in cells], np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HashParts:
+    """Table and network of a field, as numbers."""
+
+    grid: HashGrid
+    """What the table holds."""
+    layers: MlpLayers
+    """Sizes of the network: `grid.width` inputs, one output a channel; with biases."""
+    extent_px: int
+    """Level-0 pixels that the grid spans."""
+    levels: int
+    """Of the picture, for which there are gains and shifts but for the first."""
+    table: npt.NDArray[np.float32]
+    """`(grid.entries, grid.features)`."""
+    network: npt.NDArray[np.float32]
+    """`(n,)`: weights in the order of the kernel; then for each level of the picture from 1 on gains − 1 and shifts."""
+    coded: tuple[Quantised, Quantised] | None = None
+    """Codes whose values table (see `by_group`) and network are; None where they were never quantised."""
+
+    @cached_property
+    def table_starts(self) -> tuple[int, ...]:
+        """Return where each feature of each level begins among what `by_group` gives."""
+        return feature_starts(self.grid)
+
+    @cached_property
+    def network_starts(self) -> tuple[int, ...]:
+        """Return where each matrix, vector of biases, and gains and shifts of a level begin."""
+        return network_starts(self.layers, self.grid.levels, self.levels)
+
+    def at_level(self, level: float) -> tuple[npt.NDArray[np.float32], int]:
+        """Return the network for a level of the picture, and how many levels of the grid it looks at.
+
+        Parameters
+        ----------
+        level : float
+            At least 0; beyond the last one that was fitted gains and shifts are those of the last.
+
+        Returns
+        -------
+        ndarray of float32
+            `(layers.parameters,)`.
+        int
+            1 or more.
+        """
+        weights = footprint_weights(self.grid, level=level, extent_px=self.extent_px)
+        gains, shifts = self._levelled(level)
+        found = self.network[: self.layers.parameters].copy()
+        inputs, hidden, start, bias = (int(number) for number in self.layers.layout[0])
+        columns = np.repeat(weights * gains, self.grid.features)
+        found[start : start + inputs * hidden].reshape(hidden, inputs)[...] *= columns
+        found[bias : bias + hidden] += shifts
+        return found, max(1, int((weights >= LEAST_WEIGHT).sum()))
+
+    def _levelled(self, level: float) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return gains of grid levels and shifts of hidden units, linear between whole levels."""
+        width = self.grid.levels + self.layers.widths[1]
+        rows = self.network[self.layers.parameters :].reshape(-1, width)
+        rows = np.concatenate([np.zeros((1, width), np.float32), rows])
+        low = min(int(level), len(rows) - 1)
+        high, share = min(low + 1, len(rows) - 1), np.float32(level - int(level))
+        row = rows[low] + share * (rows[high] - rows[low])
+        return 1 + row[: self.grid.levels], row[self.grid.levels :]
+
+
+def level_parameters(grid_levels: int, hidden: int, levels: int) -> int:
+    """Return how many gains and shifts a picture of so many levels has."""
+    return (levels - 1) * (grid_levels + hidden)
+
+
+def feature_starts(grid: HashGrid) -> tuple[int, ...]:
+    """Return where each feature of each level begins when a table is laid out by `by_group`."""
+    return tuple(
+        first * grid.features + feature * size
+        for first, size in zip(grid.offsets, grid.sizes, strict=False)
+        for feature in range(grid.features)
+    )
+
+
+def network_starts(layers: MlpLayers, grid_levels: int, levels: int) -> tuple[int, ...]:
+    """Return where each matrix, vector of biases, and gains and shifts of a level begin."""
+    starts = [int(start) for row in layers.layout for start in row[2:]]
+    width = grid_levels + layers.widths[1]
+    for level in range(levels - 1):
+        first = layers.parameters + level * width
+        starts += [first, first + grid_levels]
+    return tuple(starts)
+
+
+def by_group(table: npt.NDArray[np.float32], grid: HashGrid) -> npt.NDArray[np.float32]:
+    """Return a table as one run: level by level, in each feature by feature."""
+    return np.concatenate([table[first:last].T.ravel() for first, last in _spans(grid)])
+
+
+def from_groups(run: npt.NDArray[np.float32], grid: HashGrid) -> npt.NDArray[np.float32]:
+    """Return the table whose run `by_group` gave."""
+    table = np.empty((grid.entries, grid.features), np.float32)
+    for first, last in _spans(grid):
+        part = run[first * grid.features : last * grid.features]
+        table[first:last] = part.reshape(grid.features, last - first).T
+    return table
+
+
+def _spans(grid: HashGrid) -> list[tuple[int, int]]:
+    return list(zip(grid.offsets, grid.offsets[1:], strict=False))
