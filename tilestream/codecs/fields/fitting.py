@@ -108,6 +108,10 @@ class _Best:
             self.loss = loss
             self.kept = [tensor.detach().clone() for tensor in self.tensors]
 
+    def forget(self) -> None:
+        """Begin anew: losses of before do not compare with those to come."""
+        self.loss = math.inf
+
     def restore(self) -> None:
         """Go back to them where the last loss is clearly above theirs."""
         if self.last <= self.loss * WORSE:
@@ -117,7 +121,7 @@ class _Best:
                 tensor.copy_(kept)
 
 
-def fit_loop(
+def fit_loop(  # noqa: PLR0913 - what is fitted, to what, until when, and how it is judged
     learned: Sequence[Learned],
     sampler: PixelSampler,
     loss_of: Callable[[Samples, float], torch.Tensor],
@@ -125,6 +129,7 @@ def fit_loop(
     stop: Stop,
     measure: Callable[[int], float],
     batch_px: int = BATCH_PX,
+    settled_share: float = 0.0,
 ) -> FitReport:
     """Fit parameters to the pixels of a sampler and return what was done.
 
@@ -143,6 +148,8 @@ def fit_loop(
         `level -> dB` of the parameters as they stand.
     batch_px : int
         Pixels of a step.
+    settled_share : float
+        Of a fit, from where on losses compare with each other: a loss that rounds parameters is another from then on.
 
     Returns
     -------
@@ -172,6 +179,8 @@ def fit_loop(
         best.add(loss.detach())
         is_over, share = _progress(step, time.perf_counter() - start, stop)
         if is_over or step % interval == 0:
+            if share < settled_share:
+                best.forget()
             best.check()
             if stop.target_psnr is not None and not is_over:
                 is_over = measure(0) >= stop.target_psnr

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from tilestream.codecs.fields.field import BATCH_PX, FitReport, Stop
 from tilestream.codecs.fields.hashfile import KIND, read_hash, write_hash
-from tilestream.codecs.fields.hashparts import NETWORK_BITS, STEP, HashParts, by_group, from_groups
+from tilestream.codecs.fields.hashparts import NETWORK_BITS, HashParts, by_group, from_groups
 from tilestream.codecs.fields.picture import Levels, Picture
 from tilestream.codecs.fields.query import Query
 from tilestream.codecs.quality import psnr
@@ -149,6 +149,7 @@ class HashField:
         )
         self.picture: Picture | None = None
         self.parts: HashParts | None = None
+        self._table_scales: npt.NDArray[np.float32] | None = None
 
     @classmethod
     def of_quality(cls, quality: float, picture: Picture) -> Self:
@@ -228,7 +229,7 @@ class HashField:
             When there is no end, or the picture is another one than before.
         """
         from tilestream.codecs.fields.fitting import fit_loop
-        from tilestream.codecs.fields.hashfit import HashFit
+        from tilestream.codecs.fields.hashfit import NOISY_SHARE, HashFit
         from tilestream.codecs.fields.sampler import PixelSampler
 
         stop = Stop(steps=steps, target_psnr=target_psnr, seconds=seconds)
@@ -239,13 +240,19 @@ class HashField:
         fitted = HashFit(parts, levels.picture, sampler, settings=self.settings, backend=where)
 
         def measure(level: int) -> float:
-            self.picture, self.parts = levels.picture, fitted.parts()
+            self.picture, self.parts, self._table_scales = levels.picture, fitted.parts(), fitted.table_scales()
             stored = self if self.settings.bits is None else self.quantize()
             return _psnr(levels, level, stored.decode(level=level))
 
         return fit_loop(
-            fitted.learned(), sampler, fitted.loss_of, stop=stop, measure=measure, batch_px=self.settings.batch_px
-        )  # fmt: skip
+            fitted.learned(),
+            sampler,
+            fitted.loss_of,
+            stop=stop,
+            measure=measure,
+            batch_px=self.settings.batch_px,
+            settled_share=0.0 if self.settings.bits is None else NOISY_SHARE,
+        )
 
     def _begin(self, picture: Picture) -> HashParts:
         """Return the parts that a fit to a picture starts with."""
@@ -351,7 +358,7 @@ class HashField:
         Returns
         -------
         HashField
-            With a scale for each feature of each level, or the step of the fit where λ was given.
+            With a scale for each feature of each level: that of the fit if it knew of these bits, else of least error.
 
         Raises
         ------
@@ -366,9 +373,7 @@ class HashField:
         wanted = bits or self.settings.bits or 8
         if parts.coded is not None and parts.coded[0].bits == wanted:
             return copy.copy(self)
-        scales = None
-        if self.settings.lmbda > 0 and wanted == self.settings.bits:
-            scales = np.full(len(parts.table_starts), STEP, np.float32)
+        scales = self._table_scales if wanted == self.settings.bits else None
         table = quantise(by_group(parts.table, parts.grid), parts.table_starts, wanted, scales=scales)
         network = quantise(parts.network, parts.network_starts, NETWORK_BITS)
         found = copy.copy(self)

@@ -4,8 +4,8 @@
 
 A coarser level can be had better, so its errors count more. With λ > 0 the table is fitted in steps of `STEP`: with the
 noise of rounding for `NOISY_SHARE` of the fit, rounded after. With `bits` alone it is rounded from `FREE_SHARE` of the
-fit on, by scales of least error that are looked for anew every `SCALE_STEPS` steps. In both the network is rounded too
-in the last part. A fit whose length is not known is not rounded.
+fit on, by scales of least error that are looked for anew every `SCALE_STEPS` steps until `SETTLED_SHARE`. In both the
+network is rounded too in the last part. A fit whose length is not known is not rounded.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from tilestream.codecs.fields.hashparts import (
     NETWORK_BITS,
     STEP,
     HashParts,
+    by_group,
     footprint_weights,
     from_groups,
     level_parameters,
@@ -42,6 +43,7 @@ NETWORK_RATE = 5e-3
 NOISY_SHARE = 0.8
 FREE_SHARE = 0.3
 SCALE_STEPS = 10
+SETTLED_SHARE = 0.7
 LEVEL_GAIN = 4.0
 FIRST_ENTRY = 1e-4
 
@@ -66,7 +68,7 @@ def first_parts(settings: HashSettings, picture: Picture) -> HashParts:
     chance = torch.Generator().manual_seed(settings.seed)
     network = torch.zeros(layers.parameters + level_parameters(grid.levels, settings.hidden, picture.levels))
     last = len(layers.layout) - 1
-    for number, (inputs, outputs, start, bias) in enumerate(layers.layout.tolist()):
+    for number, (inputs, outputs, start, bias, *_) in enumerate(layers.layout.tolist()):
         bound = math.sqrt((1 if number == last else 6) / inputs)
         network[start : start + inputs * outputs].uniform_(-bound, bound, generator=chance)
         if number == last:
@@ -132,12 +134,21 @@ class HashFit:
         table, network = (tensor.detach().cpu().numpy().copy() for tensor in (self.table, self.network))
         return replace(self._start, table=table, network=network, coded=None)
 
+    def table_scales(self) -> npt.NDArray[np.float32] | None:
+        """Return the scale of each feature of each level that the fit has rounded with, None where it has not."""
+        if self._settings.lmbda > 0:
+            return np.full(len(self._start.table_starts), STEP, np.float32)
+        if self._scales is None:
+            return None
+        each = by_group(self._scales[0].cpu().numpy(), self._start.grid)
+        return each[list(self._start.table_starts)]
+
     def loss_of(self, samples: Samples, share: float) -> torch.Tensor:
         """Return the loss of a batch, at 0 to 1 of the fit."""
         table, network = self._as_coded(share)
         loss = self._distortion(samples, table, network)
         if self._settings.lmbda > 0:
-            run = torch.cat([part.T.reshape(-1) for part in table.split(list(self._start.grid.sizes))])
+            run = torch.cat([part.T.reshape(-1) for part in torch.split(table, list(self._start.grid.sizes))])
             bits = rate_bits(run / STEP, self._start.table_starts)
             loss = loss + self._settings.lmbda / self._pixels * bits
         return loss
@@ -149,7 +160,7 @@ class HashFit:
         features = (reference_encode if is_plain else hash_encode)(coords, table, grid=grid)
         total = features.new_zeros(())
         for level, (part, wanted) in enumerate(
-            zip(features.split(samples.counts), values.split(samples.counts), strict=True)
+            zip(torch.split(features, list(samples.counts)), torch.split(values, list(samples.counts)), strict=True)
         ):
             if len(part):
                 found = (reference_mlp if is_plain else mlp)(part, self._at_level(network, level), layers=layers)
@@ -159,7 +170,7 @@ class HashFit:
     def _at_level(self, network: torch.Tensor, level: int) -> torch.Tensor:
         """Return the network of a level of the picture; see `HashParts.at_level`."""
         grid, layers = self._start.grid, self._start.layers
-        inputs, hidden, start, bias = (int(number) for number in layers.layout[0])
+        inputs, hidden, start, bias = (int(number) for number in layers.layout[0, :4])
         columns, first = self._footprints[level], network[bias : bias + hidden]
         if level:
             row = network[layers.parameters :].reshape(-1, grid.levels + hidden)[level - 1]
@@ -176,7 +187,7 @@ class HashFit:
             return noisy(self.table, self.table.new_tensor(STEP), self._generator), self.network
         if share < FREE_SHARE:
             return self.table, self.network
-        if self._scales is None or self._steps % SCALE_STEPS == 0:
+        if self._scales is None or (self._steps % SCALE_STEPS == 0 and share < SETTLED_SHARE):
             self._scales = self._best_scales(bits, is_rated)
         self._steps += 1
         table = fake_quantise(self.table, self._scales[0], bits)
@@ -189,6 +200,6 @@ class HashFit:
         of_network = scales_each(self.network, start.network_starts, NETWORK_BITS)
         if is_rated:
             return self.table.new_tensor(STEP), of_network
-        run = torch.cat([part.T.reshape(-1) for part in self.table.detach().split(list(start.grid.sizes))])
+        run = torch.cat([part.T.reshape(-1) for part in torch.split(self.table.detach(), list(start.grid.sizes))])
         each = scales_each(run, start.table_starts, bits).cpu().numpy()
         return self._tensor(from_groups(each, start.grid)), of_network

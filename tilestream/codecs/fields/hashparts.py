@@ -105,7 +105,7 @@ class HashParts:
         weights = footprint_weights(self.grid, level=level, extent_px=self.extent_px)
         gains, shifts = self._levelled(level)
         found = self.network[: self.layers.parameters].copy()
-        inputs, hidden, start, bias = (int(number) for number in self.layers.layout[0])
+        inputs, hidden, start, bias = (int(number) for number in self.layers.layout[0, :4])
         columns = np.repeat(weights * gains, self.grid.features)
         found[start : start + inputs * hidden].reshape(hidden, inputs)[...] *= columns
         found[bias : bias + hidden] += shifts
@@ -138,7 +138,7 @@ def feature_starts(grid: HashGrid) -> tuple[int, ...]:
 
 def network_starts(layers: MlpLayers, grid_levels: int, levels: int) -> tuple[int, ...]:
     """Return where each matrix, vector of biases, and gains and shifts of a level begin."""
-    starts = [int(start) for row in layers.layout for start in row[2:]]
+    starts = [int(start) for row in layers.layout for start in row[2:4]]
     width = grid_levels + layers.widths[1]
     for level in range(levels - 1):
         first = layers.parameters + level * width

@@ -79,7 +79,7 @@ def reference_mlp(inputs: torch.Tensor, weights: torch.Tensor, *, layers: MlpLay
         `(n, layers.widths[-1])`.
     """
     value = inputs
-    for number, (i, o, start, bias) in enumerate(layers.layout.tolist()):
+    for number, (i, o, start, bias, *_) in enumerate(layers.layout.tolist()):
         value = F.linear(
             value, weights[start : start + i * o].reshape(o, i), weights[bias : bias + o] if bias >= 0 else None
         )
@@ -120,7 +120,7 @@ def reference_decode(
     """
     held: Any = [torch.from_numpy(np.ascontiguousarray(array)) for array in (table, weights)]
     found = []
-    for part in torch.from_numpy(coords_xy).split(CHUNK):
+    for part in torch.split(torch.from_numpy(coords_xy), CHUNK):
         features = reference_encode(part, held[0], grid=grid)
         features[:, kept * grid.features :] = 0
         found.append(reference_mlp(features, held[1], layers=layers))

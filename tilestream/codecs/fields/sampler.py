@@ -40,17 +40,17 @@ class PixelSampler:
     seed : int
         Two samplers of one seed draw the same.
 
-    Raises
-    ------
-    ConfigError
-        When weights are of no level of the picture, negative, or all zero, or nothing is valid.
-
     Attributes
     ----------
     levels : Levels
         What it draws from.
     shares : ndarray of float64
         `(levels,)`: of a step, that are of each level; their sum is 1.
+
+    Raises
+    ------
+    ConfigError
+        When weights are of no level of the picture, negative, or all zero, or nothing is valid.
 
     Notes
     -----
