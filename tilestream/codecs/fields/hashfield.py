@@ -10,9 +10,8 @@ al., "SHACIRA", arXiv:2309.15848 (bits of the table in the loss); levels: `tiles
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -21,64 +20,16 @@ import numpy.typing as npt
 from tilestream.codecs.fields.field import BATCH_PX, FitReport, Stop
 from tilestream.codecs.fields.hashfile import KIND, read_hash, write_hash
 from tilestream.codecs.fields.hashparts import NETWORK_BITS, HashParts, by_group, from_groups
+from tilestream.codecs.fields.hashsettings import HashSettings, quality_settings
 from tilestream.codecs.fields.picture import Levels, Picture
 from tilestream.codecs.fields.query import Query
 from tilestream.codecs.quality import psnr
 from tilestream.codecs.quantise import quantise
 from tilestream.errors import ConfigError
 from tilestream.kernels.hash_decode import hash_decode
-from tilestream.kernels.hashgrid import HashGrid
 from tilestream.types import Array, Box
 
 BACKENDS = ("cpu", "cuda", "torch")
-
-
-@dataclass(frozen=True, kw_only=True)
-class HashSettings:
-    """What a hash field is made with; see `HashField`."""
-
-    levels: int
-    """L."""
-    features: int
-    """F."""
-    log2_table: int
-    """T."""
-    n_min: int
-    """Vertices of the coarsest level along an axis."""
-    n_max: float | None
-    """Of the finest; None is half the longer edge of the picture."""
-    hidden: int
-    """Units of a hidden layer."""
-    layers: int
-    """Hidden layers."""
-    lmbda: float
-    """MSE on 0 to 1 that a bit a pixel may cost."""
-    bits: int | None
-    """Of an entry of the table after `quantize`."""
-    batch_px: int
-    """Pixels of a step."""
-    seed: int
-    """Of all chance."""
-
-    def __post_init__(self) -> None:
-        checks = (
-            ("hidden", self.hidden, 1 <= self.hidden <= 128, "1 to 128"),
-            ("layers", self.layers, 1 <= self.layers <= 8, "1 to 8"),
-            ("lmbda", self.lmbda, math.isfinite(self.lmbda) and self.lmbda >= 0, "a number of at least 0"),
-            ("bits", self.bits, self.bits is None or 2 <= self.bits <= 16, "2 to 16, or None"),
-            ("batch", self.batch_px, self.batch_px >= 1, "at least 1 pixel"),
-            ("n_max", self.n_max, self.n_max is None or self.n_max >= self.n_min, "None, or at least `n_min`"),
-        )
-        for name, got, good, expected in checks:
-            if not good:
-                raise ConfigError.of(f"`{name}` of a hash field", got=got, expected=expected, do="Choose another.")
-        self.grid(self.n_min if self.n_max is None else self.n_max)
-
-    def grid(self, n_max: float) -> HashGrid:
-        """Return the grid up to so many vertices."""
-        return HashGrid.spanning(
-            n_min=self.n_min, n_max=n_max, levels=self.levels, features=self.features, log2_table=self.log2_table
-        )
 
 
 class HashField:
@@ -173,21 +124,7 @@ class HashField:
         ConfigError
             When `quality` is out of range.
         """
-        if not 1 <= quality <= 100:
-            raise ConfigError.of("`quality`", got=quality, expected="a number of 1 to 100", do="50 is a middle one.")
-        extent = picture.extent_px
-        levels = max(1, math.floor(math.log2(extent / 8)) + 1) if extent >= 8 else 1
-        n_min = max(2, round(extent / 2 ** (levels - 1)) + 1)
-        return cls(
-            levels=levels,
-            features=1,
-            log2_table=max(3, math.ceil(2 * math.log2(extent + 2))),
-            n_min=n_min,
-            n_max=max(n_min, (extent + 1) * (1 - 1e-6)),  # a hair above would be a row of vertices more
-            hidden=64 if extent > 128 else 32,
-            layers=1,
-            lmbda=10 ** (-2.2 - quality / 50),
-        )
+        return cls(**quality_settings(quality, picture.extent_px))
 
     @property
     def sizes(self) -> Mapping[str, int]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -29,14 +28,12 @@ from tilestream.codecs.fields.hashparts import (
     from_groups,
     level_parameters,
 )
+from tilestream.codecs.fields.hashsettings import HashSettings
 from tilestream.codecs.fields.hashtorch import reference_encode, reference_mlp
 from tilestream.codecs.fields.picture import Picture
 from tilestream.codecs.fields.sampler import PixelSampler, Samples
 from tilestream.kernels.mlp_layers import MlpLayers
 from tilestream.ops.field import hash_encode, mlp
-
-if TYPE_CHECKING:
-    from tilestream.codecs.fields.hashfield import HashSettings
 
 TABLE_RATE = 1e-2
 NETWORK_RATE = 5e-3
