@@ -61,10 +61,13 @@ def number(value: float | None) -> str:
     Returns
     -------
     str
-        Such as `12,345`; numbers below 10 keep one digit after the point unless they are whole.
+        Such as `12,345`; numbers below 10 keep one digit after the point unless they are whole, those below 0.1 two
+        digits: a field is fitted in minutes.
     """
     if value is None or not math.isfinite(value):
         return "–"
+    if 0 < value < 0.1:
+        return f"{value:.2g}"
     if 0 < value < 10 and value != int(value):
         return f"{value:.1f}"
     return f"{value:,.0f}"
