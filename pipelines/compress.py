@@ -6,14 +6,13 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from distributed import Client
 
 from tilestream.cluster.client import open_client
 from tilestream.codecs.place import Place
-from tilestream.codecs.tilecodec import ENTRY_POINTS, QUALITY, STEPS, FieldCodec, TileCodec
+from tilestream.codecs.tilecodec import ENTRY_POINTS, QUALITY, STEPS, FieldCodec, TileCodec, field_class, known_codecs
 from tilestream.errors import ConfigError, OutputError
 from tilestream.pipelines.cohort import Cohort, Entry, no_inputs
 from tilestream.pipelines.compress_image import SUFFIX, CompressJob
@@ -26,7 +25,6 @@ from tilestream.pipelines.report_advice import Setting
 from tilestream.pipelines.report_rows import RunFacts
 from tilestream.pipelines.running import run_jobs
 from tilestream.pipelines.tally import Tally
-from tilestream.registry import CODECS, resolve
 from tilestream.sinks.fieldstore import STORE, TILE_PX, check_tile
 from tilestream.sinks.tree import check_place
 from tilestream.stream.engine import Event
@@ -72,7 +70,7 @@ class CompressConfig:
 
     def tile_codec(self) -> TileCodec:
         """Return the codec of the run; raise `ConfigError` where an option is not understood."""
-        known = sorted({*CODECS, *(entry.name for entry in entry_points(group=ENTRY_POINTS))})
+        known = known_codecs()
         if self.codec not in known:
             raise ConfigError.of(
                 "`--codec`",
@@ -83,7 +81,7 @@ class CompressConfig:
         check_tile(self.tile_px)
         require_hours(self.hours)
         codec = FieldCodec(field=self.codec, quality=self.quality, steps=self.steps)
-        resolve(self.codec, table=CODECS, group=ENTRY_POINTS)  # imported here, before anything is read
+        field_class(self.codec)  # imported here, before anything is read
         return codec
 
 
