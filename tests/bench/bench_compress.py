@@ -1,4 +1,4 @@
-"""Images into stores of fields: the engine beside a bare loop of fits, what a core fits, and forecasts beside the truth.
+"""Images into stores of fields: the engine beside a bare loop of fits, what a core fits, forecasts beside the truth.
 
 The picture is tissue: a part of a real slide where there is one (`default_slide`), else one made by code.
 """

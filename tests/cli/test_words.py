@@ -37,7 +37,9 @@ def test_duration(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
 
 
-@pytest.mark.parametrize(("value", "text"), [(None, "–"), (0.53, "0.5"), (0.0213, "0.021"), (3.0, "3"), (12345.6, "12,346")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "–"), (0.53, "0.5"), (0.0213, "0.021"), (3.0, "3"), (12345.6, "12,346")]
+)
 def test_number(value: float | None, text: str) -> None:
     assert number(value) == text
 
