@@ -16,6 +16,7 @@ from tilestream.codecs.container import Packed, pack, unpack
 from tilestream.codecs.fields.hashparts import (
     HashParts,
     by_group,
+    feature_lattices,
     feature_starts,
     from_groups,
     level_parameters,
@@ -61,7 +62,7 @@ def write_hash(parts: HashParts, picture: Picture) -> bytes:
         **picture_header(picture),
     }
     if parts.coded is not None:
-        sections = [coded.to_bytes() for coded in parts.coded]
+        sections = [parts.coded[0].to_bytes(feature_lattices(grid)), parts.coded[1].to_bytes()]
     else:
         header[_HALF] = 1
         sections = [_half(run) for run in (by_group(parts.table, grid), parts.network)]
@@ -104,7 +105,7 @@ def read_hash(data: bytes) -> tuple[HashParts, Picture]:
     else:
         starts = feature_starts(grid), network_starts(layers, grid.levels, picture.levels)
         coded = (
-            Quantised.from_bytes(of_table, starts=starts[0], count=counts[0]),
+            Quantised.from_bytes(of_table, starts=starts[0], count=counts[0], lattices=feature_lattices(grid)),
             Quantised.from_bytes(of_network, starts=starts[1], count=counts[1]),
         )
         runs = [one.values() for one in coded]

@@ -26,7 +26,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from tilestream.codecs.quantise import Quantised
+from tilestream.codecs.quantise import Lattice, Quantised
 from tilestream.kernels.hashgrid import HashGrid
 from tilestream.kernels.mlp_layers import MlpLayers
 
@@ -133,6 +133,15 @@ def feature_starts(grid: HashGrid) -> tuple[int, ...]:
         first * grid.features + feature * size
         for first, size in zip(grid.offsets, grid.sizes, strict=False)
         for feature in range(grid.features)
+    )
+
+
+def feature_lattices(grid: HashGrid) -> tuple[Lattice, ...]:
+    """Return rows and columns of each feature of each dense level in two dimensions, None for hashed ones."""
+    return tuple(
+        (resolution, resolution) if dense and grid.dims == 2 else None
+        for resolution, dense in zip(grid.resolutions, grid.dense, strict=True)
+        for _ in range(grid.features)
     )
 
 
