@@ -66,6 +66,7 @@ entry-point group `tilestream.relevance_terms`."""
 CODECS: Mapping[str, str] = {
     "fourier": "tilestream.codecs.fields.fourierfield:FourierField",
     "hash": "tilestream.codecs.fields.hashfield:HashField",
+    "modulated": "tilestream.codecs.fields.modulatedfield:ModulatedField",
     "shared": "tilestream.codecs.fields.sharedfield:SharedField",
     "siren": "tilestream.codecs.fields.sirenfield:SirenField",
 }

@@ -15,7 +15,7 @@ Codec = Annotated[
     typer.Option(
         "--codec",
         metavar="NAME",
-        help="What holds each tile: hash (fast to fit and to read), fourier or siren.",
+        help="What holds each tile: hash (fast to fit and to read), fourier, modulated or siren.",
         rich_help_panel=opt.CHOICES,
     ),
 ]

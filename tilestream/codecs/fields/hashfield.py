@@ -23,7 +23,6 @@ from tilestream.codecs.fields.hashparts import NETWORK_BITS, HashParts, by_group
 from tilestream.codecs.fields.hashsettings import HashSettings, quality_settings
 from tilestream.codecs.fields.picture import Levels, Picture
 from tilestream.codecs.fields.query import Query
-from tilestream.codecs.quality import psnr
 from tilestream.codecs.quantise import quantise
 from tilestream.errors import ConfigError
 from tilestream.kernels.hash_decode import hash_decode
@@ -179,7 +178,7 @@ class HashField:
         def measure(level: int) -> float:
             self.picture, self.parts, self._table_scales = levels.picture, fitted.parts(), fitted.table_scales()
             stored = self if self.settings.bits is None else self.quantize()
-            return _psnr(levels, level, stored.decode(level=level))
+            return levels.psnr(level, stored.decode(level=level))
 
         return fit_loop(
             fitted.learned(),
@@ -370,12 +369,3 @@ def _backend(call: str, backend: str | None) -> str:
             f"`backend` of `{call}`", got=backend, expected=", ".join(BACKENDS), do="Leave it out for the CPU."
         )
     return backend or "cpu"
-
-
-def _psnr(levels: Levels, level: int, found: Array) -> float:
-    """Return dB of a decoded level against its pixels, on 0 to 1."""
-    picture = levels.picture
-    pair = (levels.pixels[level], found)
-    if picture.dtype == "uint8":
-        return psnr(*pair, valid=levels.valid[level])
-    return psnr(*(picture.to_unit(array) for array in pair), high=1.0, valid=levels.valid[level])

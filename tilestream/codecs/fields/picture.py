@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tilestream.codecs.quality import psnr
 from tilestream.errors import ConfigError
 from tilestream.kernels.mip import mip
 from tilestream.types import Array, Box, Shape
@@ -258,6 +259,26 @@ class Levels:
             pixels=(source, *mip(source, valid, levels=count - 1, threads=1)) if count > 1 else (source,),
             valid=_valid_levels(valid, count),
         )
+
+    def psnr(self, level: int, found: Array) -> float:
+        """Return how well an array stands for a level.
+
+        Parameters
+        ----------
+        level : int
+            Which of them.
+        found : ndarray
+            `(c, y, x)` of the type of its pixels.
+
+        Returns
+        -------
+        float
+            dB over valid pixels, of what `Picture.low` to `Picture.high` spans; inf where they are equal.
+        """
+        pair = (self.pixels[level], found)
+        if self.picture.dtype == "uint8":
+            return psnr(*pair, valid=self.valid[level])
+        return psnr(*(self.picture.to_unit(array) for array in pair), high=1.0, valid=self.valid[level])
 
 
 def _valid_levels(valid: npt.NDArray[np.bool_] | None, count: int) -> tuple[npt.NDArray[np.bool_] | None, ...]:
