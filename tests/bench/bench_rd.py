@@ -65,6 +65,7 @@ def rows() -> list[dict[str, Any]]:
     with TemporaryDirectory() as folder:
         curves = run_panel(panel, [Contestant.of(codec) for codec in CONVENTIONAL.values()], Path(folder))
         fitted = [one for one in panel if one.name == FITTED]
-        fields = run_panel(fitted, contestants([one.name for one in FIELDS], steps=FIELD_STEPS), Path(folder))
+        asked = contestants([one.name for one in FIELDS], steps=FIELD_STEPS)
+        fields = run_panel(fitted, [field for field, _ in asked], Path(folder))
     others = [codec_row(name, curves) for name in CONVENTIONAL if name != ANCHOR]
     return [*others, *(field_row(curve, curves) for curve in fields)]

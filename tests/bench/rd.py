@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.bench.rd_fields import FIELDS, REDUCED, contestants
+from tests.bench.rd_fields import FIELDS, contestants
 from tests.bench.rd_pictures import REPO, pictures
 from tests.bench.rd_plot import plot
 from tests.bench.rd_table import BETWEEN, markdown_of, summarise
@@ -42,16 +42,17 @@ eosin. JPEG XL and AVIF are tuned for the eye, not for PSNR. Fields: {fields}.
 def run(
     panel: Sequence[PanelPicture],
     codecs: Sequence[Contestant],
-    fields: Sequence[Contestant],
+    fields: Sequence[tuple[Contestant, Sequence[str] | None]],
     *,
     folder: Path = POINTS,
-    fitted: Sequence[str] | None = None,
     threads: int = 2,
 ) -> list[Curve]:
-    """Return all curves: of codecs on all pictures, of fields on those that are `fitted`, all where it is None."""
+    """Return all curves: of codecs on all pictures, of each field on those named beside it, all where that is None."""
     curves = run_panel(panel, codecs, folder, threads=threads, progress=_Told())
-    some = [picture for picture in panel if fitted is None or picture.name in fitted]
-    return curves + run_panel(some, fields, folder, progress=_Told())
+    for field, names in fields:
+        some = [picture for picture in panel if names is None or picture.name in names]
+        curves += run_panel(some, [field], folder, progress=_Told())
+    return curves
 
 
 def write(curves: Sequence[Curve], panel: Sequence[PanelPicture], folder: Path, *, told: str) -> Path:
@@ -108,7 +109,7 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="all pictures, three times as many")
     parser.add_argument("--codecs", nargs="*", default=list(CONVENTIONAL), choices=list(CONVENTIONAL))
     parser.add_argument("--fields", nargs="*", default=names, choices=names, help="none to leave them out")
-    parser.add_argument("--fit-all", action="store_true", help=f"fit fields to all pictures, not only {REDUCED}")
+    parser.add_argument("--fit-all", action="store_true", help="fit fields to all pictures: a minute or more each")
     parser.add_argument("--steps", type=int, help="of each fit, instead of the usual ones")
     parser.add_argument("--points", type=Path, default=POINTS, help="folder of single results")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of table and plot")
@@ -118,10 +119,11 @@ def main() -> None:
     if not panel:
         parser.error("made of real images that are not here: set TILESTREAM_DATA")
     codecs = [Contestant.of(CONVENTIONAL[name]) for name in options.codecs]
-    fields = contestants(options.fields, steps=options.steps)
-    fitted = None if options.fit_all else REDUCED
-    curves = run(panel, codecs, fields, folder=options.points, fitted=fitted, threads=options.threads)
-    told = "; ".join(f"{one.name} ({one.version})" for one in fields) or "none in this run"
+    fields = [
+        (field, None if options.fit_all else names) for field, names in contestants(options.fields, steps=options.steps)
+    ]
+    curves = run(panel, codecs, fields, folder=options.points, threads=options.threads)
+    told = "; ".join(f"{field.name} ({field.version})" for field, _ in fields) or "none in this run"
     path = write(curves, panel, options.results, told=told)
     print(path.read_text() + f"\nwritten to {path}, rd.json and rd.png")
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.bench import rd
-from tests.bench.rd_fields import REDUCED
+from tests.bench.rd_fields import FIELDS
 from tests.bench.rd_pictures import CROPS, read_crop
 from tests.bench.rd_table import markdown_of, summarise
 from tilestream.codecs import CONVENTIONAL, Contestant, Curve, PanelPicture, Point, bd_rate
@@ -41,7 +41,7 @@ BLOCKS = Contestant(name="blocks", settings=(16.0, 8.0, 4.0, 2.0, 1.0), run=bloc
 
 def test_a_panel_becomes_table_numbers_and_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path))
-    curves = rd.run(PANEL, SOME, [BLOCKS], folder=tmp_path / "points", fitted=("a",), threads=2)
+    curves = rd.run(PANEL, SOME, [(BLOCKS, ("a",))], folder=tmp_path / "points", threads=2)
     path = rd.write(curves, PANEL, tmp_path, told="blocks of means")
     text = path.read_text()
     assert "## tissue: 2 pictures" in text
@@ -89,7 +89,8 @@ def test_means_are_over_the_pictures_that_have_the_value() -> None:
 
 def test_crops_have_names_of_their_own_and_every_group_is_in_the_short_panel() -> None:
     assert len({crop.name for crop in CROPS}) == len(CROPS)
-    assert set(REDUCED) <= {crop.name for crop in CROPS if not crop.is_extra}
+    fitted = {name for field in FIELDS for name in field.pictures}
+    assert fitted <= {crop.name for crop in CROPS if not crop.is_extra}
     short = {crop.group for crop in CROPS if not crop.is_extra}
     assert {crop.group for crop in CROPS} - short == {"tissue 1024"}
 
