@@ -15,11 +15,11 @@ from tests.conftest import REPO
 
 NOTEBOOKS = sorted((REPO / "notebooks").glob("*.ipynb"))
 FUNCTION_LINES = 5
-PLOTS = {"hierarchy": 3, "reading_less": 4, "scene": 2, "slide": 3}
+PLOTS = {"hierarchy": 3, "neural_fields": 3, "reading_less": 4, "scene": 2, "slide": 3}
 
 
 def test_there_is_one_of_each_question():
-    assert [path.stem for path in NOTEBOOKS] == ["hierarchy", "reading_less", "scene", "slide"]
+    assert [path.stem for path in NOTEBOOKS] == ["hierarchy", "neural_fields", "reading_less", "scene", "slide"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from tilestream.codecs.conventional import CONVENTIONAL as CONVENTIONAL
     from tilestream.codecs.conventional import ConventionalCodec as ConventionalCodec
     from tilestream.codecs.fields.field import Field as Field
+    from tilestream.codecs.fields.hashfield import HashField as HashField
     from tilestream.codecs.fields.picture import Levels as Levels
     from tilestream.codecs.fields.picture import Picture as Picture
+    from tilestream.codecs.fields.sharedfield import SharedField as SharedField
     from tilestream.codecs.panel import Contestant as Contestant
     from tilestream.codecs.panel import PanelPicture as PanelPicture
     from tilestream.codecs.panel import run_panel as run_panel
@@ -32,10 +34,12 @@ _HOMES = {
     "ConventionalCodec": "conventional",
     "Curve": "rd",
     "Field": "fields.field",
+    "HashField": "fields.hashfield",
     "Levels": "fields.picture",
     "PanelPicture": "panel",
     "Picture": "fields.picture",
     "Point": "rd",
+    "SharedField": "fields.sharedfield",
     "bd_rate": "rd",
     "lpips": "perceptual",
     "ms_ssim": "structure",
@@ -53,10 +57,12 @@ __all__ = [
     "ConventionalCodec",
     "Curve",
     "Field",
+    "HashField",
     "Levels",
     "PanelPicture",
     "Picture",
     "Point",
+    "SharedField",
     "bd_rate",
     "lpips",
     "ms_ssim",
