@@ -45,6 +45,9 @@ class HashGrid:
     """b, from one level to the next."""
     dims: int = 2
     """2: coordinates are x, y; 3: x, y, z."""
+    capped: tuple[int, float, int] | None = None
+    """First level of those, to the finest, that all have one scale and so many vertices along an axis, and these two:
+    what finer levels are reduced to for a coarser image."""
 
     def __post_init__(self) -> None:
         checks = (
@@ -55,6 +58,10 @@ class HashGrid:
             ("growth", self.growth, math.isfinite(self.growth) and self.growth >= 1, "a number of at least 1"),
             ("dims", self.dims, self.dims in (2, 3), "2 or 3"),
         )
+        if self.capped is not None:
+            first, scale, vertices = self.capped
+            good = 0 <= first < self.levels and 0 < scale < MAX_RESOLUTION and 2 <= vertices <= MAX_RESOLUTION
+            checks += (("capped", self.capped, good, "a level, a positive scale, and at least 2 vertices"),)
         for name, got, good, expected in checks:
             if not good:
                 raise ConfigError.of(f"`{name}` of `HashGrid`", got=got, expected=expected, do="Choose another.")
@@ -95,12 +102,18 @@ class HashGrid:
         """Return s_l of every level."""
         exponents = np.arange(self.levels, dtype=np.float32) * np.float32(math.log2(self.growth))
         powers = np.exp2(exponents.astype(np.float64)).astype(np.float32)
-        return powers * np.float32(self.n_min) - np.float32(1)
+        found = powers * np.float32(self.n_min) - np.float32(1)
+        if self.capped is not None:
+            found[self.capped[0] :] = self.capped[1]
+        return found
 
     @cached_property
     def resolutions(self) -> tuple[int, ...]:
         """Return R_l of every level."""
-        return tuple(math.ceil(float(scale)) + 1 for scale in self.scales)
+        found = [math.ceil(float(scale)) + 1 for scale in self.scales]
+        if self.capped is not None:
+            found[self.capped[0] :] = [self.capped[2]] * (self.levels - self.capped[0])
+        return tuple(found)
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from tilestream.kernels.hash_encode import hash_encode as encode_kernel
@@ -18,10 +19,18 @@ from tilestream.kernels.mlp_gradient import mlp_backward as mlp_backward_kernel
 from tilestream.kernels.mlp_layers import MlpLayers
 
 
+def _sizes(grid: HashGrid) -> list[int]:
+    """Return the whole numbers of a grid; a scale that levels are capped at as the bits of its float32."""
+    first, scale, vertices = grid.capped or (0, 0.0, 0)
+    capped = [first, int(np.float32(scale).view(np.int32)), vertices] if grid.capped else []
+    return [grid.levels, grid.features, grid.log2_table, grid.n_min, grid.dims, *capped]
+
+
 def _grid(sizes: list[int], growth: float) -> HashGrid:
-    levels, features, log2_table, n_min, dims = sizes
+    levels, features, log2_table, n_min, dims, *capped = sizes
     return HashGrid(
-        levels=levels, features=features, log2_table=log2_table, n_min=n_min, growth=growth, dims=dims
+        levels=levels, features=features, log2_table=log2_table, n_min=n_min, growth=growth, dims=dims,
+        capped=(capped[0], float(np.int32(capped[1]).view(np.float32)), capped[2]) if capped else None,
     )  # fmt: skip
 
 
@@ -179,7 +188,7 @@ def hash_encode(
     """
     each = max_level if isinstance(max_level, torch.Tensor) else None
     most = float(grid.levels if max_level is None or each is not None else max_level)
-    sizes = [grid.levels, grid.features, grid.log2_table, grid.n_min, grid.dims]
+    sizes = _sizes(grid)
     found: torch.Tensor = torch.ops.tilestream.hash_encode(
         coords_xyz, table, each, most, sizes, grid.growth, deterministic
     )

@@ -36,28 +36,63 @@ def fitted():
 
 
 def oracle(field, level, box):
-    """Return a box of a level as `(c, y, x)` in float64, from the published rules alone."""
+    """Return a box of a level as `(c, y, x)` in float64, from the published rules and the rule of means alone."""
+    low = int(level)
+    values = [whole_level(field, number, level, box) for number in (low, low + 1)]
+    return values[0] * (1 - level % 1) + values[1] * (level % 1)
+
+
+def whole_level(field, number, level, box):
+    """Return what level `number` is at the pixels of a box of `level`."""
     parts, extent = field.parts, field.picture.extent_px
     y, x = np.mgrid[box.y : box.y_stop, box.x : box.x_stop]
     coords = np.stack([x.ravel() + 0.5, y.ravel() + 0.5], axis=1) * 2.0**level / extent
-    features = hash_oracle.encode(parts.grid, coords, parts.table)
-    weights = []
-    for scale, *_ in hash_oracle.levels(parts.grid):
-        spread = 2.0**level / extent / math.sqrt(12)
-        weights.append(math.erf(1 / math.sqrt(8 * (spread * float(scale)) ** 2)) ** 2)
+    features = hash_oracle.encode(parts.grid, coords, parts.table).reshape(len(coords), parts.grid.levels, -1)
     hidden, grid_levels = parts.layers.widths[1], parts.grid.levels
-    rows = np.zeros((field.picture.levels, grid_levels + hidden))
-    rows[1:] = parts.network[parts.layers.parameters :].reshape(-1, grid_levels + hidden)
-    low, high = min(int(level), len(rows) - 1), min(math.ceil(level), len(rows) - 1)
-    row = rows[low] * (1 - level % 1) + rows[high] * (level % 1)
-    scaled = np.array(weights) * (np.array(weights) >= 2.0**-9) * (1 + row[:grid_levels])
+    row = np.zeros(grid_levels + hidden)
+    if number:
+        rows = parts.network[parts.layers.parameters :].reshape(-1, grid_levels + hidden)
+        row = rows[min(number, len(rows)) - 1].astype(np.float64)
+    means = level_means(field, number)
+    for own, (scale, *_) in enumerate(hash_oracle.levels(parts.grid)):
+        if number and scale > 1.5 * extent / 2**number and (len(means) + 2) ** 2 <= 2**parts.grid.log2_table:
+            features[:, own] = between(means[:, :, own], coords * extent / 2**number - 0.5)
+        else:
+            spread = 2.0**number / extent / math.sqrt(12)
+            weight = math.erf(1 / math.sqrt(8 * (spread * float(scale)) ** 2)) ** 2
+            features[:, own] *= weight if weight >= 2.0**-9 else 0
+        features[:, own] *= 1 + row[own]
     matrices, biases = [], []
     for inputs, outputs, start, bias, *_ in parts.layers.layout:
         matrices.append(parts.network[start:bias].reshape(outputs, inputs).astype(np.float64))
         biases.append(parts.network[bias : bias + outputs].astype(np.float64))
     biases[0] = biases[0] + row[grid_levels:]
-    value = hash_oracle.network(features * np.repeat(scaled, parts.grid.features), matrices, biases)
+    value = hash_oracle.network(features.reshape(len(coords), -1), matrices, biases)
     return value.T.reshape(-1, box.height, box.width)
+
+
+def level_means(field, number):
+    """Return `(y, x, levels, features)`: means of the features of the pixels of level 0 under those of a level."""
+    parts, extent = field.parts, field.picture.extent_px
+    y, x = np.mgrid[:extent, :extent]
+    coords = np.stack([x.ravel() + 0.5, y.ravel() + 0.5], axis=1) / extent
+    found = hash_oracle.encode(parts.grid, coords, parts.table).reshape(extent, extent, parts.grid.levels, -1)
+    for _ in range(number):
+        found = np.pad(found, [(0, len(found) % 2)] * 2 + [(0, 0)] * 2, mode="edge")
+        found = found.reshape(len(found) // 2, 2, len(found) // 2, 2, *found.shape[2:]).mean(axis=(1, 3))
+    return found
+
+
+def between(means, at_xy):
+    """Return `(n, features)`, linear between means and constant beyond the outer ones."""
+    cells = np.floor(at_xy).astype(int)
+    found = 0
+    for dy in (0, 1):
+        for dx in (0, 1):
+            share = np.abs(1 - dx - (at_xy[:, 0] - cells[:, 0])) * np.abs(1 - dy - (at_xy[:, 1] - cells[:, 1]))
+            x, y = (np.clip(cells[:, axis] + d, 0, len(means) - 1) for axis, d in ((0, dx), (1, dy)))
+            found = found + share[:, None] * means[y, x]
+    return found
 
 
 @pytest.mark.parametrize("level", [0, 0.5, 1, 1.75, 2, 3.5])
@@ -112,13 +147,21 @@ def test_a_box_is_a_part_of_the_whole(fitted) -> None:
     assert field.decode(Box(y=0, x=0, height=0, width=4)).shape == (3, 0, 4)
 
 
-def test_coarse_levels_read_fewer_levels_of_the_grid(fitted) -> None:
+def test_levels_that_no_table_of_means_can_hold_are_read_less(fitted) -> None:
     field, _ = fitted
-    kept = [field.parts.at_level(level)[1] for level in range(9)]
-    assert kept[0] == 4
+    small_table = replace(field.parts, grid=HashGrid(levels=5, log2_table=3, n_min=4, growth=2.0), extent_px=4096)
+    grid = small_table.grid
+    small_table = replace(
+        small_table,
+        table=np.ones((grid.entries, 2), np.float32),
+        layers=MlpLayers(widths=(10, 16, 16, 3), biases=True),
+        network=np.ones(2 * 21 + MlpLayers(widths=(10, 16, 16, 3), biases=True).parameters, np.float32),
+    )
+    kept = [small_table.at_level(level).kept for level in range(15)]
+    assert kept[0] == 5
     assert kept == sorted(kept, reverse=True)
-    assert kept[-1] == 1
-    weights = footprint_weights(field.parts.grid, level=0, extent_px=48)
+    assert kept[-1] < 5
+    weights = footprint_weights(grid, level=0, extent_px=4096)
     assert weights[0] > 0.999
     assert (np.diff(weights) <= 0).all()
 

@@ -245,38 +245,43 @@ class HashField:
         if not found.size:
             return found
         picture = query.picture
-        if picture.dtype == "uint8" and where == "cpu":  # codes are what the kernel writes: a pass less
-            self._values(query, where, threads, found)
+        low, share = int(query.level), np.float32(query.level % 1)
+        if picture.dtype == "uint8" and where == "cpu" and not share:  # codes are what the kernel writes: a pass less
+            self._values(query, low, where, threads, found)
             return found
-        values = self._values(query, where, threads, None)
+        values = self._values(query, low, where, threads, None)
+        if share:
+            values = values + share * (self._values(query, low + 1, where, threads, None) - values)
         return picture.from_unit(values, found)
 
-    def _values(self, query: Query, backend: str, threads: int | None, out: Array | None) -> npt.NDArray[np.float32]:
-        """Return 0 to 1 as float32, or write codes of uint8."""
+    def _values(
+        self, query: Query, whole: int, backend: str, threads: int | None, out: Array | None
+    ) -> npt.NDArray[np.float32]:
+        """Return what a whole level is at the pixels of a query, 0 to 1 as float32; or write codes of uint8."""
         parts = self.parts
         assert parts is not None
-        network, kept = parts.at_level(query.level)
+        at = parts.at_level(whole)
         if backend == "torch":
             from tilestream.codecs.fields.hashtorch import reference_decode
 
             flat = reference_decode(
-                parts.table, network, query.centres_xy(), grid=parts.grid, layers=parts.layers, kept=kept
+                at.table, at.network, query.centres_xy(), grid=at.grid, layers=parts.layers, kept=at.kept
             )  # fmt: skip
             return flat.reshape(*query.shape[1:], -1).transpose(2, 0, 1)
         extent, scale = float(parts.extent_px), 2.0**query.level
-        arrays: tuple[Any, ...] = (parts.table, network)
+        arrays: tuple[Any, ...] = (at.table, at.network)
         if backend == "cuda":
             import torch
 
             arrays = tuple(torch.from_numpy(array).cuda() for array in arrays)
         found = hash_decode(
             *arrays,
-            grid=parts.grid,
+            grid=at.grid,
             layers=parts.layers,
             box=query.box,
             extent_yx=(extent, extent),
             scale_yx=(scale, scale),
-            max_level=kept - 1,
+            max_level=at.kept - 1,
             dtype=np.float32 if out is None else np.uint8,
             out=out,
             threads=threads,

@@ -19,6 +19,7 @@ import torch
 
 from tilestream.codecs.fields.fakequant import fake_quantise, noisy, rate_bits, scales_each
 from tilestream.codecs.fields.fitting import Learned
+from tilestream.codecs.fields.hashlevels import Arrays, level_grid, level_tables
 from tilestream.codecs.fields.hashparts import (
     NETWORK_BITS,
     STEP,
@@ -107,12 +108,15 @@ class HashFit:
         self.network = self._tensor(parts.network).requires_grad_()
         self._generator = torch.Generator(self._device).manual_seed(settings.seed)
         self._pixels = picture.shape.y * picture.shape.x
-        levels = range(picture.levels)
+        levels, extent = range(picture.levels), parts.extent_px
+        grids = [level_grid(parts.grid, level=level, extent_px=extent) for level in levels]
         self._footprints = [
-            self._tensor(footprint_weights(parts.grid, level=level, extent_px=parts.extent_px)) for level in levels
+            self._tensor(footprint_weights(grid, level=level, extent_px=extent))
+            for level, grid in zip(levels, grids, strict=True)
         ]
         unit = sampler.shares[0] if sampler.shares[0] > 0 else 1.0
         self._level_gains = [LEVEL_GAIN**level / unit for level in levels]
+        self._arrays = Arrays(of=lambda array: torch.from_numpy(array).to(self._device), join=torch.cat)
         self._scales: tuple[torch.Tensor, torch.Tensor] | None = None
         self._steps = 0
 
@@ -153,19 +157,22 @@ class HashFit:
     def _distortion(self, samples: Samples, table: torch.Tensor, network: torch.Tensor) -> torch.Tensor:
         grid, layers = self._start.grid, self._start.layers
         coords, values = (torch.from_numpy(array).to(self._device) for array in (samples.coords_xy, samples.values))
-        is_plain = self._backend == "torch"
-        features = (reference_encode if is_plain else hash_encode)(coords, table, grid=grid)
-        total = features.new_zeros(())
+        is_plain, counts = self._backend == "torch", list(samples.counts)
+        last = max(level for level, count in enumerate(counts) if count)
+        tables = level_tables(table, grid, levels=last + 1, extent_px=self._start.extent_px, arrays=self._arrays)
+        total = table.new_zeros(())
         for level, (part, wanted) in enumerate(
-            zip(torch.split(features, list(samples.counts)), torch.split(values, list(samples.counts)), strict=True)
+            zip(torch.split(coords, counts)[: last + 1], torch.split(values, counts)[: last + 1], strict=True)
         ):
             if len(part):
-                found = (reference_mlp if is_plain else mlp)(part, self._at_level(network, level), layers=layers)
+                own, means = tables[level]
+                features = (reference_encode if is_plain else hash_encode)(part, means, grid=own)
+                found = (reference_mlp if is_plain else mlp)(features, self._at_level(network, level), layers=layers)
                 total = total + self._level_gains[level] * (found - wanted).square().sum()
         return total / values.numel()
 
     def _at_level(self, network: torch.Tensor, level: int) -> torch.Tensor:
-        """Return the network of a level of the picture; see `HashParts.at_level`."""
+        """Return the network of a level of the picture; as `HashParts.at_level` makes it."""
         grid, layers = self._start.grid, self._start.layers
         inputs, hidden, start, bias = (int(number) for number in layers.layout[0, :4])
         columns, first = self._footprints[level], network[bias : bias + hidden]

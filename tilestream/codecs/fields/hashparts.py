@@ -1,18 +1,18 @@
-"""What a hash field is made of, and how a level of the picture changes it: nothing but the first layer.
+"""What a hash field is made of, and how a whole level of the picture changes it.
 
-A pixel of level k has a footprint of 2^k / extent along an axis, as a box whose standard deviation is σ. A level of the
-grid with vertices 1/s_l apart is seen by it with the weight
-
-    w_l(k) = erf(1 / √(8 σ² s_l²))²,    σ = 2^k / (extent · √12)
-
-the share of a Gaussian of that width that lies within a cell, along both axes. All pixels of a level share it, so it is
-folded into the columns of the first matrix, with gains g_l(k) and shifts of the hidden units b(k) that are learned at
-whole levels (k ≥ 1; at 0 they are 1 and 0) and linear between them:
+Level k is decoded with a table of its own, in which features that are finer than its pixels are means
+(`hashlevels`), and with a first layer of its own:
 
     W'[:, l] = W[:, l] · w_l(k) · g_l(k),    b' = b + b(k)
 
-Grid levels of less weight than `LEAST_WEIGHT` are not read at all. So any level, also between two, is one query of the
-same kernel, and coarser ones cost less a pixel.
+with gains g of grid levels and shifts b of hidden units that are learned, but for level 0, where they are 1 and 0. w_l
+is 1 where features are means. Elsewhere it is the share of a Gaussian as wide as a pixel that lies within a cell of the
+grid, along both axes:
+
+    w_l(k) = erf(1 / √(8 σ² s_l²))²,    σ = 2^k / (extent · √12)
+
+and grid levels of less weight than `LEAST_WEIGHT` are not read at all. Between two whole levels values are linear. So
+any level is one query of the same kernel, or two, at the price of level 0 a pixel.
 
 Source: Barron et al., "Zip-NeRF", ICCV 2023, arXiv:2304.06706, for the weight along one axis.
 """
@@ -26,6 +26,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from tilestream.codecs.fields.hashlevels import level_tables
 from tilestream.codecs.quantise import Lattice, Quantised
 from tilestream.kernels.hashgrid import HashGrid
 from tilestream.kernels.mlp_layers import MlpLayers
@@ -36,14 +37,14 @@ STEP = 0.125
 """Of codes of a table that is fitted with λ: its entries are then whole numbers of it."""
 
 
-def footprint_weights(grid: HashGrid, *, level: float, extent_px: int) -> npt.NDArray[np.float32]:
+def footprint_weights(grid: HashGrid, *, level: int, extent_px: int) -> npt.NDArray[np.float32]:
     """Return w_l of every level of a grid.
 
     Parameters
     ----------
     grid : HashGrid
-        Levels.
-    level : float
+        That of the level, see `level_grid`.
+    level : int
         Of the picture.
     extent_px : int
         Level-0 pixels that the grid spans.
@@ -55,7 +56,24 @@ def footprint_weights(grid: HashGrid, *, level: float, extent_px: int) -> npt.ND
     """
     spread = 2.0**level / (extent_px * math.sqrt(12))
     cells = [max(1.0, float(scale)) for scale in grid.scales]
-    return np.array([math.erf(1 / math.sqrt(8 * (spread * n) ** 2)) ** 2 for n in cells], np.float32)
+    found = np.array([math.erf(1 / math.sqrt(8 * (spread * n) ** 2)) ** 2 for n in cells], np.float32)
+    if grid.capped is not None:
+        found[grid.capped[0] :] = 1
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtLevel:
+    """What a whole level of the picture is decoded with."""
+
+    grid: HashGrid
+    """What the table holds."""
+    table: npt.NDArray[np.float32]
+    """`(grid.entries, grid.features)`."""
+    network: npt.NDArray[np.float32]
+    """`(layers.parameters,)`."""
+    kept: int
+    """Levels of the grid that are looked at, the coarsest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,39 +105,43 @@ class HashParts:
         """Return where each matrix, vector of biases, and gains and shifts of a level begin."""
         return network_starts(self.layers, self.grid.levels, self.levels)
 
-    def at_level(self, level: float) -> tuple[npt.NDArray[np.float32], int]:
-        """Return the network for a level of the picture, and how many levels of the grid it looks at.
+    @cached_property
+    def _at_levels(self) -> dict[int, AtLevel]:
+        """Return what was made for levels before."""
+        return {}
+
+    def at_level(self, level: int) -> AtLevel:
+        """Return what a whole level of the picture is decoded with; made once, and kept.
 
         Parameters
         ----------
-        level : float
+        level : int
             At least 0; beyond the last one that was fitted gains and shifts are those of the last.
 
         Returns
         -------
-        ndarray of float32
-            `(layers.parameters,)`.
-        int
-            1 or more.
+        AtLevel
+            Table and network.
         """
-        weights = footprint_weights(self.grid, level=level, extent_px=self.extent_px)
-        gains, shifts = self._levelled(level)
+        if level not in self._at_levels:
+            tables = level_tables(self.table, self.grid, levels=level + 1, extent_px=self.extent_px)
+            for number, (grid, table) in enumerate(tables):
+                self._at_levels[number] = self._made(number, grid, table)
+        return self._at_levels[level]
+
+    def _made(self, level: int, grid: HashGrid, table: npt.NDArray[np.float32]) -> AtLevel:
+        weights = footprint_weights(grid, level=level, extent_px=self.extent_px)
         found = self.network[: self.layers.parameters].copy()
         inputs, hidden, start, bias = (int(number) for number in self.layers.layout[0, :4])
-        columns = np.repeat(weights * gains, self.grid.features)
-        found[start : start + inputs * hidden].reshape(hidden, inputs)[...] *= columns
-        found[bias : bias + hidden] += shifts
-        return found, max(1, int((weights >= LEAST_WEIGHT).sum()))
-
-    def _levelled(self, level: float) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Return gains of grid levels and shifts of hidden units, linear between whole levels."""
-        width = self.grid.levels + self.layers.widths[1]
-        rows = self.network[self.layers.parameters :].reshape(-1, width)
-        rows = np.concatenate([np.zeros((1, width), np.float32), rows])
-        low = min(int(level), len(rows) - 1)
-        high, share = min(low + 1, len(rows) - 1), np.float32(level - int(level))
-        row = rows[low] + share * (rows[high] - rows[low])
-        return 1 + row[: self.grid.levels], row[self.grid.levels :]
+        columns = weights
+        if level and self.levels > 1:
+            rows = self.network[self.layers.parameters :].reshape(-1, grid.levels + hidden)
+            row = rows[min(level, self.levels - 1) - 1]
+            columns = weights * (1 + row[: grid.levels])
+            found[bias : bias + hidden] += row[grid.levels :]
+        found[start:bias].reshape(hidden, inputs)[...] *= np.repeat(columns, grid.features)
+        kept = max(1, int((weights >= LEAST_WEIGHT).sum()))
+        return AtLevel(grid=grid, table=table, network=found, kept=kept)
 
 
 def level_parameters(grid_levels: int, hidden: int, levels: int) -> int:
