@@ -50,7 +50,7 @@ class HashGrid:
     what finer levels are reduced to for a coarser image."""
 
     def __post_init__(self) -> None:
-        checks = (
+        checks: tuple[tuple[str, object, bool, str], ...] = (
             ("levels", self.levels, self.levels >= 1, "at least 1"),
             ("features", self.features, self.features >= 1, "at least 1"),
             ("log2_table", self.log2_table, 3 <= self.log2_table <= MAX_LOG2_TABLE, f"3 to {MAX_LOG2_TABLE}"),

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,7 +34,7 @@ class Arrays:
 
     of: Callable[[Any], Any]
     """From a NumPy array."""
-    join: Callable[[Sequence[Any]], Any]
+    join: Callable[[list[Any]], Any]
     """Along the first axis."""
 
 
