@@ -23,7 +23,7 @@ class FieldEntry:
     """In `tilestream.registry.CODECS`."""
     qualities: tuple[float, ...] = (10.0, 30.0, 50.0, 70.0, 90.0)
     """Its knob."""
-    steps: int = 2000
+    steps: int = 1500
     """Of each fit."""
     levels: int = 1
     """Fitted at once; 1 is what compares with a codec of one image, a store asks for 4."""
@@ -31,8 +31,15 @@ class FieldEntry:
     """What it is fitted to unless all are asked for."""
 
 
-FIELDS = (FieldEntry(name="hash"),)
-"""Others register by a line here."""
+_SMALL = {"qualities": (10.0, 30.0, 50.0, 70.0), "steps": 600, "pictures": ("os1-half",)}
+"""Of networks of coordinates: all parameters work for each pixel, so that a bit a pixel takes minutes."""
+FIELDS = (
+    FieldEntry(name="hash"),
+    FieldEntry(name="siren", **_SMALL),
+    FieldEntry(name="fourier", **_SMALL),
+    FieldEntry(name="modulated", levels=4, **_SMALL),
+)
+"""Others register by a line here. `shared` needs a decoder trained on other pictures: it has its own benchmark."""
 
 
 def digest() -> str:

@@ -15,6 +15,7 @@ from tests.bench.rd_fields import FIELDS
 from tests.bench.rd_pictures import CROPS, read_crop
 from tests.bench.rd_table import markdown_of, summarise
 from tilestream.codecs import CONVENTIONAL, Contestant, Curve, PanelPicture, Point, bd_rate
+from tilestream.registry import CODECS
 
 
 def made(name: str, group: str, dtype: str = "uint8", channels: int = 3) -> PanelPicture:
@@ -89,6 +90,7 @@ def test_means_are_over_the_pictures_that_have_the_value() -> None:
 
 def test_crops_have_names_of_their_own_and_every_group_is_in_the_short_panel() -> None:
     assert len({crop.name for crop in CROPS}) == len(CROPS)
+    assert {field.name for field in FIELDS} == set(CODECS) - {"shared"}  # which needs a decoder
     fitted = {name for field in FIELDS for name in field.pictures}
     assert fitted <= {crop.name for crop in CROPS if not crop.is_extra}
     short = {crop.group for crop in CROPS if not crop.is_extra}

@@ -14,6 +14,7 @@ from tilestream.codecs.conventional import CONVENTIONAL
 from tilestream.codecs.panel import Contestant, PanelPicture, run_panel, scores_of
 from tilestream.codecs.quality import psnr
 from tilestream.codecs.structure import ms_ssim
+from tilestream.codecs.tilecodec import FieldCodec, unpack_tile
 from tilestream.errors import ConfigError
 
 
@@ -120,6 +121,19 @@ def test_a_constant_channel_of_more_than_8_bits_has_scores() -> None:
     flat = np.full((1, 16, 16), 500, np.uint16)
     assert scores_of(flat, flat)["psnr"] == math.inf
     assert scores_of(flat, flat + 1)["psnr"] == 0
+
+
+def test_a_field_is_what_a_tile_of_a_store_holds(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    field = "siren"
+    one = Contestant.fields(field, (20.0, 80.0), steps=3, levels=2, version="v")
+    assert one.version == "v steps 3 levels 2"
+    pixels = picture().pixels
+    data, decoded = one.run(pixels, 80.0)
+    assert FieldCodec(field=field, quality=80.0, steps=3, levels=2).encode(pixels) == data
+    assert np.array_equal(unpack_tile(data).decode(), decoded)
+    [curve] = run_panel([picture()], [one], tmp_path)
+    assert curve.points[1].size_bytes == len(data)
 
 
 @pytest.mark.parametrize("names", [("a", "a"), ("a", "../b"), ("a", ""), ("a", "b/c"), ("a", ".b")])

@@ -10,10 +10,13 @@ if TYPE_CHECKING:
     from tilestream.codecs.conventional import CONVENTIONAL as CONVENTIONAL
     from tilestream.codecs.conventional import ConventionalCodec as ConventionalCodec
     from tilestream.codecs.fields.field import Field as Field
+    from tilestream.codecs.fields.fourierfield import FourierField as FourierField
     from tilestream.codecs.fields.hashfield import HashField as HashField
+    from tilestream.codecs.fields.modulatedfield import ModulatedField as ModulatedField
     from tilestream.codecs.fields.picture import Levels as Levels
     from tilestream.codecs.fields.picture import Picture as Picture
     from tilestream.codecs.fields.sharedfield import SharedField as SharedField
+    from tilestream.codecs.fields.sirenfield import SirenField as SirenField
     from tilestream.codecs.panel import Contestant as Contestant
     from tilestream.codecs.panel import PanelPicture as PanelPicture
     from tilestream.codecs.panel import run_panel as run_panel
@@ -34,12 +37,15 @@ _HOMES = {
     "ConventionalCodec": "conventional",
     "Curve": "rd",
     "Field": "fields.field",
+    "FourierField": "fields.fourierfield",
     "HashField": "fields.hashfield",
     "Levels": "fields.picture",
+    "ModulatedField": "fields.modulatedfield",
     "PanelPicture": "panel",
     "Picture": "fields.picture",
     "Point": "rd",
     "SharedField": "fields.sharedfield",
+    "SirenField": "fields.sirenfield",
     "bd_rate": "rd",
     "lpips": "perceptual",
     "ms_ssim": "structure",
@@ -57,12 +63,15 @@ __all__ = [
     "ConventionalCodec",
     "Curve",
     "Field",
+    "FourierField",
     "HashField",
     "Levels",
+    "ModulatedField",
     "PanelPicture",
     "Picture",
     "Point",
     "SharedField",
+    "SirenField",
     "bd_rate",
     "lpips",
     "ms_ssim",
