@@ -27,6 +27,8 @@ from tilestream.kernels.rounding import ties_even_core, ties_even_shift_core
 from tilestream.kernels.rows import no_samples
 
 _LEAST_PX = 2**14
+FLOATS, NARROW, WIDE = 0, 1, 2
+"""Samples: floats, integers of up to 16 bits, of which sums of columns fit 32 bits and all sums float64, and others."""
 
 
 @cpu_kernel
@@ -71,8 +73,8 @@ def _add_row_cpu(flat: Any, at: int, step: int, weight: Any, good: Any, table: A
 @cpu_kernel
 def _rounded_cpu(total: Any, weight: Any, shift: int, how: Any) -> Any:
     """Return a sum over its weight as a sample."""
-    low, high, edges, integer = how
-    if not integer:
+    low, high, edges, samples = how
+    if samples == FLOATS:
         return total / weight
     sum_, count = np.int64(total), np.int64(weight)  # no more than a name: for floats this must compile as well
     mean = ties_even_shift_core(sum_, shift) if count == 1 << shift else ties_even_core(sum_, count)
@@ -80,31 +82,54 @@ def _rounded_cpu(total: Any, weight: Any, shift: int, how: Any) -> Any:
 
 
 @cpu_kernel
+def _inner_row_cpu(sums: Any, wide: Any, weights: Any, rows_weight: int, span: Any, how: Any, to: Any) -> None:
+    """Write the pixels of a row of one channel whose filter lies inside what is there; `wide` takes their sums."""
+    start, count = span
+    radius, shift, _, rules = how
+    low, high, edges, samples = rules
+    run, first, step = to
+    kind = wide.dtype.type
+    wide[:count] = 0
+    for k in range(radius):
+        w, one, other = kind(weights[k]), start - k, start + k + 1
+        for n in range(count):
+            wide[n] += w * (kind(sums[one + 2 * n]) + kind(sums[other + 2 * n]))
+    weight = rows_weight << (shift >> 1)
+    if samples != NARROW or weight != 1 << shift:
+        for n in range(count):
+            run[first + n * step] = _rounded_cpu(wide[n], kind(weight), shift, rules)
+        return
+    # a float64 holds these sums and what a power of two leaves of them exactly, and is rounded eight at a time
+    scale, least, most = 1.0 / weight, float(low[0]), float(high[0])
+    if edges.size:
+        for n in range(count):
+            run[first + n * step] = codes_core(edges, np.rint(wide[n] * scale))
+    else:
+        for n in range(count):
+            run[first + n * step] = min(max(np.rint(wide[n] * scale), least), most)
+
+
+@cpu_kernel
 def _whole_row_cpu(sums: Any, wide: Any, weights: Any, rows_weight: int, span: Any, how: Any, to: Any) -> None:
-    """Write one row of one channel where everything is valid; `wide` takes the sums of a row."""
+    """Write one row of one channel where everything is valid."""
     x0, x1, ox0, ox1 = span
     radius, shift, _, rules = how
     run, first, step = to
     kind = wide.dtype.type
-    # pixels whose filter lies inside what is there
     left, right = max(ox0, (x0 + radius) // 2), min(ox1, (x1 - 1 - radius) // 2 + 1)
+    if left < right:
+        _inner_row_cpu(
+            sums, wide, weights, rows_weight, (2 * left - x0, right - left), how, (run, first + left * step, step)
+        )
     for ox in range(ox0, ox1):
-        wide[ox - ox0] = 0
-    for k in range(radius):
-        w, low, high = kind(weights[k]), k, k + 1
-        for ox in range(left, right):
-            at = 2 * ox - x0
-            wide[ox - ox0] += w * (kind(sums[at - low]) + kind(sums[at + high]))
-    full = rows_weight << (shift >> 1)
-    for ox in range(ox0, ox1):
-        weight = full
-        if ox < left or ox >= right:
-            weight = 0
-            for i in range(max(2 * ox + 1 - radius, x0), min(2 * ox + radius + 1, x1)):
-                w = weights[tap_core(i - 2 * ox)]
-                wide[ox - ox0] += kind(w) * kind(sums[i - x0])
-                weight += w * rows_weight
-        run[first + ox * step] = _rounded_cpu(wide[ox - ox0], kind(weight), shift, rules)
+        if left <= ox < right:
+            continue
+        total, weight = kind(0), 0
+        for i in range(max(2 * ox + 1 - radius, x0), min(2 * ox + radius + 1, x1)):
+            w = weights[tap_core(i - 2 * ox)]
+            total += kind(w) * kind(sums[i - x0])
+            weight += w * rows_weight
+        run[first + ox * step] = _rounded_cpu(total, kind(weight), shift, rules)
 
 
 @cpu_kernel
@@ -234,10 +259,17 @@ def _work(reduction: Reduction, jobs: Any, fir: Fir, light: Light) -> Any:
     mask = (no_mask, 0, (0, 0, 0), False) if reduction.valid is None else (*frame(reduction.valid, axes=3), True)
     nodata = np.array([0 if reduction.nodata is None else reduction.nodata], flat.dtype)
     floating = dtype.kind == "f"
-    sums = flat.dtype if floating else np.dtype(np.int32 if dtype.itemsize <= 2 else np.int64)
+    sums, all_sums = (
+        (flat.dtype, flat.dtype)
+        if floating
+        else (np.int32, np.float64)
+        if dtype.itemsize <= 2
+        else (np.int64, np.int64)
+    )
     table, edges = _tables(light)
     low, high = limits_of(dtype)
-    rules = (np.array([low], np.int64), np.array([high], np.int64), edges, not floating)
+    samples = FLOATS if floating else NARROW if dtype.itemsize <= 2 else WIDE
+    rules = (np.array([low], np.int64), np.array([high], np.int64), edges, samples)
     how = (fir.radius, fir.shift, np.array([reduction.fill], flat.dtype), rules)
     run, out_start, out_steps = frame(reduction.outs[0], writable=True)
     ok, ok_at = np.zeros(0, np.uint8), np.zeros(0, np.int64)
@@ -251,7 +283,7 @@ def _work(reduction: Reduction, jobs: Any, fir: Fir, light: Light) -> Any:
 
     def work(first: int, stop: int) -> None:
         scratch = (
-            np.empty(n, sums), np.empty(n // 2 + 1, sums if floating else np.int64), np.empty(n, sums),
+            np.empty(n, sums), np.empty(n // 2 + 1, all_sums), np.empty(n, sums),
             (np.empty(n, np.int64), np.empty(n, np.int64)), np.empty((2 * MAX_RADIUS, n), np.bool_),
         )  # fmt: skip
         _filter_cpu(source, mask, (channels, height, width), jobs, (first, stop), scratch, to)

@@ -128,8 +128,7 @@ def run_downsample(config: DownsampleConfig, *, on_event: Hear = lambda _: None)
         done = _finished(config.out, digest)
         if done is not None:
             return done
-        tiles = [tile for one in images for tile in one.learned]
-        network = train_downsampler(tiles, config.settings, hear=on_event)
+        network = train_downsampler([one.learned for one in images], config.settings, hear=on_event)
         parameters = {name: values.detach().numpy() for name, values in network.state_dict().items()}
         file = DownsamplerFile(record=network.record, parameters=parameters, digest="")
         document = _document(recipe, images, file, digest)

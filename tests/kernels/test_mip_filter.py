@@ -52,7 +52,7 @@ def filtered(pixels, valid, nodata, fir):
 
 
 @given(
-    case=cases(names=("uint8", "int16", "uint32", "float16", "float64"), most_levels=1),
+    case=cases(names=("uint8", "uint32", "float16", "float64"), most_levels=1),
     name=st.sampled_from(LONG),
     with_nodata=st.booleans(),
 )
@@ -146,7 +146,7 @@ def test_the_adjoint_is_the_transpose(name, height, width, dtype, on: Answer) ->
 
 
 def test_a_filter_of_ones_own() -> None:
-    a = noise((1, 5, 6), "int16", 2)
+    a = noise((1, 5, 6), "uint8", 2)
     mine = Fir(name="mine", weights=(5, -1))
     assert_array_equal(mip(a, levels=1, filter=mine)[0][None], filtered(a[None], None, None, mine)[0])
 

@@ -23,14 +23,14 @@ def texture(seed, edge=96):
 
 def test_a_training_comes_out_the_same() -> None:
     settings = DownsampleSettings(**{**SMALL, "steps": 3})
-    one, other = (train_downsampler([texture(0)], settings).state_dict() for _ in range(2))
+    one, other = (train_downsampler([[texture(0)]], settings).state_dict() for _ in range(2))
     for name, values in one.items():
         assert_array_equal(values, other[name])
 
 
 def test_a_training_beats_lanczos(tmp_path) -> None:
     settings, told = DownsampleSettings(**SMALL), []
-    network = train_downsampler([texture(0), texture(1)], settings, hear=told.append)
+    network = train_downsampler([[texture(0)], [texture(1)]], settings, hear=told.append)
     assert [step.step for step in told] == [50, 55]
     parameters = {name: values.numpy() for name, values in network.state_dict().items()}
     file = write_downsampler(tmp_path / "a.safetensors", settings.record(3), parameters)
@@ -84,9 +84,11 @@ def test_images_come_back_in_their_size(tmp_path) -> None:
     assert restored(file, texture(0)[:, :5, :6], 2).shape == (3, 20, 24)
 
 
-@pytest.mark.parametrize("images", [[], [np.zeros((3, 8, 99), np.uint8)], [np.zeros((3, 20, 20), np.float32)]])
+@pytest.mark.parametrize(
+    "images", [[], [[]], [[np.zeros((3, 8, 99), np.uint8)]], [[np.zeros((3, 20, 20), np.float32)]]]
+)
 def test_what_cannot_be_trained_on_is_refused(images) -> None:
-    with pytest.raises(ConfigError, match="images to train a downsampler on"):
+    with pytest.raises(ConfigError, match="tiles to train a downsampler on"):
         train_downsampler(images, DownsampleSettings(**SMALL))
 
 
@@ -98,4 +100,4 @@ def test_settings_that_cannot_be_met_are_refused(change) -> None:
 
 def test_a_training_that_diverges_says_so() -> None:
     with pytest.raises(StageError, match="--lr"):
-        train_downsampler([texture(0)], DownsampleSettings(**{**SMALL, "lr": 1e30, "steps": 50}))
+        train_downsampler([[texture(0)]], DownsampleSettings(**{**SMALL, "lr": 1e30, "steps": 50}))
