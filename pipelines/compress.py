@@ -8,9 +8,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 from distributed import Client
 
 from tilestream.cluster.client import open_client
+from tilestream.codecs.fields.picture import Picture
 from tilestream.codecs.place import Place
 from tilestream.codecs.tilecodec import ENTRY_POINTS, QUALITY, STEPS, FieldCodec, TileCodec, field_class, known_codecs
 from tilestream.errors import ConfigError, OutputError
@@ -81,7 +83,8 @@ class CompressConfig:
         check_tile(self.tile_px)
         require_hours(self.hours)
         codec = FieldCodec(field=self.codec, quality=self.quality, steps=self.steps)
-        field_class(self.codec)  # imported here, before anything is read
+        # imported and asked for its settings here, before anything is read
+        field_class(self.codec).of_quality(self.quality, Picture.of(np.zeros((1, 1, 1), np.uint8)))
         return codec
 
 
