@@ -20,8 +20,6 @@ from tests.sources.madefields import save_fields
 from tilestream.cache.fields import field_cache, forget_fields
 from tilestream.cli.app import app
 from tilestream.codecs.container import pack
-from tilestream.codecs.quality import psnr
-from tilestream.codecs.tilecodec import FieldCodec
 from tilestream.errors import ConfigError, DamagedError, SourceError
 from tilestream.metrics import collect
 from tilestream.pyramid.pyramid import open_pyramid
@@ -364,24 +362,3 @@ def test_an_array_of_tiles_without_our_record_is_an_ordinary_zarr(tmp_path):
     assert isinstance(source, ZarrSource)
     assert source.layouts[0] is not None
     np.testing.assert_array_equal(whole_level(source)[0].transpose(2, 0, 1), pixels)
-
-
-def test_a_store_of_hash_fields_is_what_zarr_reads_of_it_and_near_the_image_on_each_level(tmp_path):
-    y, x = np.mgrid[:32, :64]
-    smooth = np.stack([2 * y, 3 * x, y + x]).astype("uint8")
-    codec = FieldCodec(steps=30, quality=80)
-    levels = save_fields(tmp_path / "a.zarr", smooth, tile_px=32, codec=codec)
-    source = open_source(str(tmp_path / "a.zarr"))
-    assert len(levels.pixels) == 2
-    for number, expected in enumerate(levels.pixels):
-        with ThreadPoolExecutor(4) as pool:
-            found = list(pool.map(lambda n: whole_level(source, n)[0], [number] * 4))
-        for pixels in found:
-            np.testing.assert_array_equal(pixels, found[0])
-        reached = psnr(found[0].transpose(2, 0, 1), expected)
-        assert reached > 20
-        assert reached == pytest.approx(source.coding()["psnr"][number], abs=1e-3)
-    plain = zarr.open_array(tmp_path / "a.zarr/0/image", mode="r")[...]
-    np.testing.assert_array_equal(plain, whole_level(source)[0].transpose(2, 0, 1))
-    parameters = source.coding()["parameters"]
-    assert {"table", "network"} <= parameters.keys()

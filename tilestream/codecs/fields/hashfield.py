@@ -26,6 +26,7 @@ from tilestream.codecs.fields.query import Query
 from tilestream.codecs.quantise import quantise
 from tilestream.errors import ConfigError
 from tilestream.kernels.hash_decode import hash_decode
+from tilestream.kernels.language import cuda, require_device
 from tilestream.types import Array, Box
 
 BACKENDS = ("cpu", "cuda", "torch")
@@ -271,9 +272,8 @@ class HashField:
         extent, scale = float(parts.extent_px), 2.0**query.level
         arrays: tuple[Any, ...] = (at.table, at.network)
         if backend == "cuda":
-            import torch
-
-            arrays = tuple(torch.from_numpy(array).cuda() for array in arrays)
+            require_device()
+            arrays = tuple(cuda.to_device(array) for array in arrays)
         found = hash_decode(
             *arrays,
             grid=at.grid,
@@ -286,7 +286,7 @@ class HashField:
             out=out,
             threads=threads,
         )
-        return found.cpu().numpy() if backend == "cuda" else found  # type: ignore[no-any-return]
+        return found.copy_to_host() if backend == "cuda" else found  # type: ignore[no-any-return]
 
     def quantize(self, bits: int | None = None) -> Self:
         """Return a copy whose table and network are whole numbers times a scale.
