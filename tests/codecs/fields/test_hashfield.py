@@ -1,6 +1,7 @@
 """The hash field: its definition in float64, levels between levels, every type of sample, bytes and back."""
 
 import math
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from tilestream.codecs.quality import psnr
 from tilestream.errors import ConfigError, DamagedError
 from tilestream.kernels.hashgrid import HashGrid
 from tilestream.kernels.mlp_layers import MlpLayers
-from tilestream.types import Box
+from tilestream.types import Box, Shape
 
 
 def small(**settings):
@@ -164,6 +165,18 @@ def test_levels_that_no_table_of_means_can_hold_are_read_less(fitted) -> None:
     weights = footprint_weights(grid, level=0, extent_px=4096)
     assert weights[0] > 0.999
     assert (np.diff(weights) <= 0).all()
+
+
+def test_coarse_levels_of_what_claims_to_be_huge_take_no_memory() -> None:
+    field = small(log2_table=12, n_max=4000)
+    field.fit(picture(16, 16), steps=1)
+    field.picture = replace(field.picture, shape=Shape(y=1 << 23, x=1 << 23))
+    field.parts = replace(field.parts, extent_px=1 << 23)
+    again = HashField.from_bytes(field.quantize().to_bytes())
+    tracemalloc.start()
+    assert again.decode(level=20).shape == (3, 8, 8)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("bits", [8, 4, None])

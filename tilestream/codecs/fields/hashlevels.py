@@ -6,9 +6,9 @@ centres of all level-0 pixels that a pixel covers: one vertex a pixel of level k
 A perceptron behind that sees what it has to be the mean of, at the price of one read as at level 0. The means of level
 k + 1 are those of four of level k, the last row and column being repeated where their number is odd.
 
-They follow from the table and are never stored. A grid whose table could not hold the means one to one keeps its own
-features, at the weights of `hashparts`. The idea is that of mip maps of textures, and of Hu et al., "Tri-MipRF", ICCV
-2023, arXiv:2307.11335, whose planes of features are reduced so.
+They follow from the table and are never stored. A grid whose table could not hold the means one to one, or of a picture
+of more than `MOST_EDGE_PX`, keeps its own features, at the weights of `hashparts`. The idea is that of mip maps of
+textures, and of Hu et al., "Tri-MipRF", ICCV 2023, arXiv:2307.11335, whose planes of features are reduced so.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from tilestream.kernels.hash_vertex import PRIME_Y
 from tilestream.kernels.hashgrid import HashGrid
 
 FINER = 1.5
+MOST_EDGE_PX = 2048
+"""Of a picture, and vertices of its grid along an axis, for means to be made: they pass through memory at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,8 @@ def level_grid(grid: HashGrid, *, level: int, extent_px: int) -> HashGrid:
     """
     scale, pixels = extent_px / 2**level, math.ceil(extent_px / 2**level)
     finer = [number for number, own in enumerate(grid.scales) if own > FINER * scale]
-    if level == 0 or not finer or (pixels + 2) ** 2 > 2**grid.log2_table:
+    is_large = max(extent_px, grid.resolutions[-1]) > MOST_EDGE_PX
+    if level == 0 or not finer or is_large or (pixels + 2) ** 2 > 2**grid.log2_table:
         return grid
     return replace(grid, capped=(finer[0], scale, pixels + 2))
 
@@ -107,7 +110,7 @@ def level_tables(
     return found
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=8)  # the fit asks for them again in every step
 def _vertex_entries(grid: HashGrid, number: int) -> npt.NDArray[np.int64]:
     """Return `(y, x)`: the entries of the vertices of a level of the grid, and of one more that wraps at either end."""
     first, size, edge = grid.offsets[number], grid.sizes[number], grid.resolutions[number]
