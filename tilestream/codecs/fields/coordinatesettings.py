@@ -87,12 +87,34 @@ def sizes_of_quality(quality: float, picture: Picture, encoding: Encoding, *, la
     if not 1 <= quality <= 100:
         raise ConfigError.of("`quality`", got=quality, expected="a number of 1 to 100", do="50 is a middle one.")
     wanted = 2 ** (quality / 25 - 3) * picture.shape.y * picture.shape.x
+    return sizes_of_bits(wanted, encoding, picture.channels, latent=latent)
+
+
+def sizes_of_bits(wanted: float, encoding: Encoding, channels: int, *, latent: int = 0) -> tuple[int, int]:
+    """Return hidden width and hidden layers of the largest network that takes so many bits in a file, or the least.
+
+    Parameters
+    ----------
+    wanted : float
+        Bits.
+    encoding : Encoding
+        Inputs of the network.
+    channels : int
+        Its outputs.
+    latent : int
+        Numbers of a latent.
+
+    Returns
+    -------
+    tuple of int
+        A width of 8 to `WIDEST`, and as many layers as are then needed, 3 to 8.
+    """
     hidden, layers = LEAST_WIDTH, 3
     for layers in range(3, 9):
         fitting = [
             width
             for width in range(LEAST_WIDTH, WIDEST + 1)
-            if stored_bits(encoding, (width,) * layers, picture.channels, latent=latent) <= wanted
+            if stored_bits(encoding, (width,) * layers, channels, latent=latent) <= wanted
         ]
         hidden = max(fitting, default=LEAST_WIDTH)
         if hidden < WIDEST:
