@@ -1,15 +1,13 @@
-"""What codecs and fields need for tissue, on pieces of 256 px; `make bench-rd` has the whole panel, with plots."""
+"""What codecs need for tissue, on pieces of 256 px; `make bench-rd` has the whole panel, fields and plots."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tests.bench.rd_fields import FIELDS, contestants
 from tests.bench.rd_pictures import CROPS, data_folder, read_crop
 from tests.bench.rd_table import BETWEEN
 from tests.bench.table import make_row
@@ -18,8 +16,6 @@ from tilestream.codecs import CONVENTIONAL, Contestant, Curve, PanelPicture, bd_
 PIECE_PX = 256
 PICTURES = ("cmu-half-a", "os1-half", "nuclei-many-half")
 """Tissue that was reduced by two, so that no codec finds its own imprint."""
-FITTED = "os1-half"
-FIELD_STEPS = 1000
 ANCHOR = "jpeg420"
 ABSENT = "made of real images that are not here: set TILESTREAM_DATA"
 
@@ -40,21 +36,6 @@ def codec_row(codec: str, curves: Sequence[Curve]) -> dict[str, Any]:
     return make_row(name, sum(bits.values()) / len(bits), "%", note=f"{told}; {PIECE_PX}² pieces, reduced by two")
 
 
-def field_row(field: Curve, anchors: Sequence[Curve]) -> dict[str, Any]:
-    """Return how far a field is above JPEG 4:2:0 of as many bytes, at the point where it is best, and how it fared."""
-    [jpeg] = [curve for curve in anchors if curve.codec == ANCHOR and curve.picture == field.picture]
-    gains = {point: point.scores["psnr"] - jpeg.at(point.bpp) for point in _sorted(field)}
-    known = [gain for gain in gains.values() if math.isfinite(gain)]
-    points = ", ".join(f"{p.bpp:.2f} bpp {p.scores['psnr']:.2f} dB ({gain:+.1f})" for p, gain in gains.items())
-    name = f"field `{field.codec}`, PSNR over {CONVENTIONAL[ANCHOR].title} of as many bytes, its best point"
-    note = f"{points}; {FIELD_STEPS} steps on {PIECE_PX}² of {field.picture}, int8, entropy-coded"
-    return make_row(name, max(known, default=math.nan), "dB", note=note)
-
-
-def _sorted(curve: Curve) -> list[Any]:
-    return sorted(curve.points, key=lambda point: point.bpp)
-
-
 def rows() -> list[dict[str, Any]]:
     """Return the rows of this benchmark; none where real images are not there."""
     data = data_folder()
@@ -64,8 +45,4 @@ def rows() -> list[dict[str, Any]]:
     panel = pieces(data)
     with TemporaryDirectory() as folder:
         curves = run_panel(panel, [Contestant.of(codec) for codec in CONVENTIONAL.values()], Path(folder))
-        fitted = [one for one in panel if one.name == FITTED]
-        asked = contestants([one.name for one in FIELDS], steps=FIELD_STEPS)
-        fields = run_panel(fitted, [field for field, _ in asked], Path(folder))
-    others = [codec_row(name, curves) for name in CONVENTIONAL if name != ANCHOR]
-    return [*others, *(field_row(curve, curves) for curve in fields)]
+    return [codec_row(name, curves) for name in CONVENTIONAL if name != ANCHOR]

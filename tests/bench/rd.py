@@ -32,7 +32,7 @@ Real bytes of whole files, headers and networks counted; bits per pixel are thos
 X" is the BD-rate by PSNR (Akima over log rate) where X spends {low:g} to {high:g} bits per pixel, mean over the
 pictures on which both reach the same qualities; negative is fewer bits. PSNR is over all samples jointly; of more than
 8 bits, from the least to the greatest sample of a channel. "Stains" is PSNR in optical density of hematoxylin and
-eosin. JPEG XL and AVIF are tuned for the eye, not for PSNR. Fields: {fields}.
+eosin (on `os2` and DAB). JPEG XL and AVIF are tuned for the eye, not for PSNR. Fields: {fields}.
 
 ![Quality over rate](rd.png)
 

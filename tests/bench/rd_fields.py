@@ -68,7 +68,7 @@ def contestants(names: Sequence[str], *, steps: int | None = None) -> list[tuple
     version = f"fields {digest()}"
     return [
         (
-            Contestant.fields(one.name, one.qualities, steps=steps or one.steps, levels=one.levels, version=version),
+            Contestant.of_field(one.name, one.qualities, steps=steps or one.steps, levels=one.levels, version=version),
             one.pictures,
         )
         for one in FIELDS

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import tilestream as ts
-from tilestream.codecs import PanelPicture
+from tilestream.codecs import H_AND_DAB, H_AND_E, PanelPicture
 from tilestream.kernels.mip import mip
 
 REPO = Path(__file__).resolve().parents[2]
@@ -50,7 +50,7 @@ DEM = "satellite/Copernicus_DSM_COG_10_N00_00_E006_00_DEM.tif"
 TRUE_COLOUR = "satellite/S2_L2A_19UDP_20170729_TCI.jp2"
 COLOUR, BANDS = "satellite, 8 bits", "Sentinel-2, 4 x 16 bits"
 _FIRST_PHOTOS = ("kodim01", "kodim05", "kodim08", "kodim15")
-_LIGHT = ("tissue", "tissue/2", "tissue 1024")
+_STAINED = ("tissue", "tissue/2", "tissue 1024")
 
 CROPS = (
     Crop(name="cmu-a", group="tissue", path=SVS, y=1100, x=900),
@@ -130,7 +130,8 @@ def read_crop(crop: Crop, data: Path) -> PanelPicture:
     pixels = np.ascontiguousarray(pixels)
     if is_half:
         [pixels] = mip(pixels, levels=1, threads=1)
-    return PanelPicture(name=crop.name, group=crop.group, pixels=pixels, is_light=crop.group in _LIGHT)
+    stains = H_AND_DAB if crop.path == OS2 else H_AND_E if crop.group in _STAINED else None
+    return PanelPicture(name=crop.name, group=crop.group, pixels=pixels, stains=stains)
 
 
 def pictures(*, is_full: bool = False) -> list[PanelPicture]:

@@ -14,7 +14,16 @@ from tests.bench import rd
 from tests.bench.rd_fields import FIELDS
 from tests.bench.rd_pictures import CROPS, read_crop
 from tests.bench.rd_table import markdown_of, summarise
-from tilestream.codecs import CONVENTIONAL, Contestant, Curve, PanelPicture, Point, bd_rate
+from tilestream.codecs import (
+    CONVENTIONAL,
+    H_AND_DAB,
+    H_AND_E,
+    Contestant,
+    Curve,
+    PanelPicture,
+    Point,
+    bd_rate,
+)
 from tilestream.registry import CODECS
 
 
@@ -23,7 +32,7 @@ def made(name: str, group: str, dtype: str = "uint8", channels: int = 3) -> Pane
     y, x = np.mgrid[:64, :64] / 64
     planes = [np.sin(12 * y + k) * np.cos(15 * x + k) + rng.normal(0, 0.05, (64, 64)) for k in range(channels)]
     pixels = np.clip(120 + 80 * np.stack(planes), 0, 255).astype(dtype)
-    return PanelPicture(name=name, group=group, pixels=pixels, is_light=group == "tissue")
+    return PanelPicture(name=name, group=group, pixels=pixels, stains=H_AND_E if group == "tissue" else None)
 
 
 PANEL = (made("a", "tissue"), made("bb", "tissue"), made("ccc", "bands", "uint16", 2))
@@ -97,11 +106,11 @@ def test_crops_have_names_of_their_own_and_every_group_is_in_the_short_panel() -
     assert {crop.group for crop in CROPS} - short == {"tissue 1024"}
 
 
-@pytest.mark.parametrize("name", ["cmu-half-a", "s2-a", "dem-a", "dapi-a", "kodim01"])
+@pytest.mark.parametrize("name", ["cmu-half-a", "os2-half-a", "s2-a", "dem-a", "dapi-a", "kodim01"])
 def test_crops_are_read(name: str, shared_data: Path) -> None:
     [crop] = [one for one in CROPS if one.name == name]
     found = read_crop(crop, shared_data)
     shapes = {"s2-a": (4, 512, 512), "dem-a": (1, 512, 512), "kodim01": (3, 512, 768)}
     assert found.pixels.shape == shapes.get(name, (3, 512, 512))
     assert found.pixels.std() > 5
-    assert found.is_light == (name == "cmu-half-a")
+    assert found.stains == {"cmu-half-a": H_AND_E, "os2-half-a": H_AND_DAB}.get(name)

@@ -12,7 +12,7 @@ import pytest
 
 from tilestream.codecs.conventional import CONVENTIONAL
 from tilestream.codecs.panel import Contestant, PanelPicture, run_panel, scores_of
-from tilestream.codecs.quality import psnr
+from tilestream.codecs.quality import H_AND_DAB, H_AND_E, od_psnr, psnr
 from tilestream.codecs.structure import ms_ssim
 from tilestream.codecs.tilecodec import FieldCodec, unpack_tile
 from tilestream.errors import ConfigError
@@ -20,7 +20,7 @@ from tilestream.errors import ConfigError
 
 def picture(name: str = "noise", dtype: str = "uint8", edge: int = 32) -> PanelPicture:
     pixels = (np.random.default_rng(0).uniform(0, 255, (3, edge, edge))).astype(dtype)
-    return PanelPicture(name=name, group="g", pixels=pixels, is_light=dtype == "uint8")
+    return PanelPicture(name=name, group="g", pixels=pixels, stains=H_AND_E if dtype == "uint8" else None)
 
 
 class Coarse:
@@ -48,6 +48,7 @@ def test_it_counts_bytes_and_scores(tmp_path: Path) -> None:
     assert [point.bpp for point in curve.points] == [2, 8, 32]
     assert curve.points[0].scores["psnr"] == psnr(one.pixels, one.pixels // 16 * 16)
     assert curve.points[2].scores["psnr"] == math.inf
+    assert curve.points[0].scores["od_psnr"] == od_psnr(one.pixels, one.pixels // 16 * 16)
     assert set(curve.points[0].scores) == {"psnr", "ssim", "od_psnr", "ssimulacra2"}
 
 
@@ -68,13 +69,14 @@ def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert run.calls == [16, 4, 1]
 
 
-def test_other_pixels_and_other_versions_are_measured_again(tmp_path: Path) -> None:
+def test_other_pixels_versions_and_stains_are_measured_again(tmp_path: Path) -> None:
     run = Coarse()
     one = replace(contestant(run), settings=(4.0,))
     run_panel([picture()], [one], tmp_path)
     run_panel([replace(picture(), pixels=picture().pixels + 1)], [one], tmp_path)
     run_panel([picture()], [replace(one, version="2")], tmp_path)
-    assert len(run.calls) == 3
+    run_panel([replace(picture(), stains=H_AND_DAB)], [replace(one, version="2")], tmp_path)
+    assert len(run.calls) == 4
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"key": 1}', None])
@@ -123,17 +125,14 @@ def test_a_constant_channel_of_more_than_8_bits_has_scores() -> None:
     assert scores_of(flat, flat + 1)["psnr"] == 0
 
 
-def test_a_field_is_what_a_tile_of_a_store_holds(tmp_path: Path) -> None:
+def test_a_field_is_what_a_tile_of_a_store_holds() -> None:
     pytest.importorskip("torch")
-    field = "siren"
-    one = Contestant.fields(field, (20.0, 80.0), steps=3, levels=2, version="v")
-    assert one.version == "v steps 3 levels 2"
-    pixels = picture().pixels
-    data, decoded = one.run(pixels, 80.0)
-    assert FieldCodec(field=field, quality=80.0, steps=3, levels=2).encode(pixels) == data
+    one = Contestant.of_field("siren", (20.0,), steps=2, levels=2, version="v")
+    assert (one.name, one.version) == ("siren", "v steps 2 levels 2")
+    pixels = picture(edge=16).pixels
+    data, decoded = one.run(pixels, 20.0)
+    assert FieldCodec(field="siren", quality=20.0, steps=2, levels=2).encode(pixels) == data
     assert np.array_equal(unpack_tile(data).decode(), decoded)
-    [curve] = run_panel([picture()], [one], tmp_path)
-    assert curve.points[1].size_bytes == len(data)
 
 
 @pytest.mark.parametrize("names", [("a", "a"), ("a", "../b"), ("a", ""), ("a", "b/c"), ("a", ".b")])

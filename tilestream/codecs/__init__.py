@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tilestream.codecs.panel import scores_of as scores_of
     from tilestream.codecs.perceptual import lpips as lpips
     from tilestream.codecs.perceptual import ssimulacra2 as ssimulacra2
+    from tilestream.codecs.quality import H_AND_DAB as H_AND_DAB
+    from tilestream.codecs.quality import H_AND_E as H_AND_E
     from tilestream.codecs.quality import od_psnr as od_psnr
     from tilestream.codecs.quality import psnr as psnr
     from tilestream.codecs.rd import Curve as Curve
@@ -38,6 +40,8 @@ _HOMES = {
     "Curve": "rd",
     "Field": "fields.field",
     "FourierField": "fields.fourierfield",
+    "H_AND_DAB": "quality",
+    "H_AND_E": "quality",
     "HashField": "fields.hashfield",
     "Levels": "fields.picture",
     "ModulatedField": "fields.modulatedfield",
@@ -59,6 +63,8 @@ _HOMES = {
 
 __all__ = [
     "CONVENTIONAL",
+    "H_AND_DAB",
+    "H_AND_E",
     "Contestant",
     "ConventionalCodec",
     "Curve",

@@ -25,6 +25,7 @@ from tilestream.codecs.rd import Curve, Point
 from tilestream.codecs.structure import MS_SSIM_PX, WINDOW_PX, ms_ssim, ssim
 from tilestream.codecs.tilecodec import LEVELS, FieldCodec
 from tilestream.errors import ConfigError
+from tilestream.kernels.stain import Matrix
 from tilestream.types import Array
 
 Run = Callable[[Array, float], tuple[bytes, Array]]
@@ -41,8 +42,8 @@ class PanelPicture:
     """What its curves are averaged with."""
     pixels: Array
     """`(c, y, x)`, all of them valid."""
-    is_light: bool = False
-    """Whether it is stained tissue in transmitted light, so that it has an optical density."""
+    stains: Matrix | None = None
+    """Rows of red, green, blue densities of the stains of tissue in transmitted light; None for all else."""
 
     @cached_property
     def digest(self) -> str:
@@ -92,7 +93,7 @@ class Contestant:
         )
 
     @classmethod
-    def fields(
+    def of_field(
         cls, field: str, settings: tuple[float, ...], *, steps: int, levels: int = LEVELS, version: str = ""
     ) -> Contestant:
         """Return a neural field as a contestant, stored as in a tile of an image: quantised, coded, with its container.
@@ -124,21 +125,21 @@ class Contestant:
         return cls(name=field, settings=settings, run=run, version=f"{version} steps {steps} levels {levels}".strip())
 
 
-def scores_of(original: Array, decoded: Array, *, is_light: bool = False) -> dict[str, float]:
+def scores_of(original: Array, decoded: Array, *, stains: Matrix | None = None) -> dict[str, float]:
     """Return every measure that suits an image.
 
     Parameters
     ----------
     original, decoded : ndarray
         `(c, y, x)` of one shape and type, finite.
-    is_light : bool
-        Whether they are red, green and blue of transmitted light.
+    stains : sequence, optional
+        Densities of the stains of tissue, where they are red, green and blue of transmitted light.
 
     Returns
     -------
     dict
-        `psnr`; `ms_ssim`, or `ssim` where the image is too small for that; `od_psnr` of hematoxylin and eosin where it
-        is light; `ssimulacra2` of 8-bit colours where the package is installed. Samples of more than 8 bits count from
+        `psnr`; `ms_ssim`, or `ssim` where the image is too small for that; `od_psnr` of the
+        stains; `ssimulacra2` of 8-bit colours where the package is installed. Samples of more than 8 bits count from
         each channel's least to its greatest original.
     """
     found, high = {}, 255.0
@@ -154,8 +155,8 @@ def scores_of(original: Array, decoded: Array, *, is_light: bool = False) -> dic
         found["ms_ssim"] = ms_ssim(first, second, high=high)
     elif edge >= WINDOW_PX:
         found["ssim"] = ssim(first, second, high=high)
-    if is_light:
-        found["od_psnr"] = od_psnr(original, decoded)
+    if stains is not None:
+        found["od_psnr"] = od_psnr(original, decoded, stains=stains)
     if original.dtype == np.uint8 and len(original) == 3 and edge >= 8 and find_spec("ssimulacra2"):
         found["ssimulacra2"] = ssimulacra2(original, decoded)
     return found
@@ -229,7 +230,7 @@ def _point(picture: PanelPicture, one: Contestant, setting: float, path: Path) -
     key = {
         "pixels": picture.digest,
         "version": one.version,
-        "is_light": picture.is_light,
+        "stains": None if picture.stains is None else [list(map(float, row)) for row in picture.stains],
         "ssimulacra2": find_spec("ssimulacra2") is not None,
     }
     known = _known(path, key)
@@ -242,7 +243,7 @@ def _point(picture: PanelPicture, one: Contestant, setting: float, path: Path) -
         setting=setting,
         size_bytes=len(data),
         bpp=8 * len(data) / (picture.pixels.shape[1] * picture.pixels.shape[2]),
-        scores=scores_of(picture.pixels, decoded, is_light=picture.is_light),
+        scores=scores_of(picture.pixels, decoded, stains=picture.stains),
         seconds=round(seconds, 4),
     )
     stored = asdict(found) | {"scores": {name: _stored(value) for name, value in found.scores.items()}}

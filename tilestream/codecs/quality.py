@@ -22,6 +22,8 @@ from tilestream.types import Array
 
 H_AND_E = HED[:2]
 """Hematoxylin and eosin; what they do not explain goes to a third direction, which is not measured."""
+H_AND_DAB = (HED[0], HED[2])
+"""Hematoxylin and DAB, the brown of immunohistochemistry."""
 
 
 def psnr(a: Array, b: Array, *, high: float | None = None, valid: npt.NDArray[np.bool_] | None = None) -> float:
