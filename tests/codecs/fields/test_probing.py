@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from tilestream.codecs.fields.hashfield import HashField
 from tilestream.codecs.fields.probefit import ProbedTable
 from tilestream.codecs.fields.probing import ProbedGrid, Probing
 from tilestream.errors import ConfigError, DamagedError
@@ -55,7 +56,7 @@ def test_each_vertex_reads_what_the_formula_says():
 def test_what_is_baked_is_what_was_fitted():
     table, choices = numbers()
     probed = ProbedTable(PROBED)
-    scores = probed.new_scores(torch.Generator().manual_seed(1))
+    scores = probed.new_scores(None, torch.Generator().manual_seed(1))
     scores[torch.arange(len(scores)), torch.from_numpy(choices)] = 5
     wide = probed.expand(torch.from_numpy(table), scores)
     np.testing.assert_array_equal(wide.numpy(), PROBED.bake(table, choices))
@@ -94,7 +95,7 @@ def test_choices_are_learned():
     probed, generator = ProbedTable(grid), torch.Generator().manual_seed(0)
     wanted = torch.randint(0, 2, (grid.wide.entries, 1), generator=generator).float()
     entries = torch.rand(32, 1, generator=generator).requires_grad_(True)
-    scores = probed.new_scores(generator).requires_grad_(True)
+    scores = probed.new_scores(None, generator).requires_grad_(True)
     optimiser = torch.optim.Adam([entries, scores], lr=0.1)
     for _ in range(60):
         optimiser.zero_grad()
@@ -114,6 +115,28 @@ def test_choices_are_a_few_bits_each_and_come_back():
     for wrong in (-1, 4):
         with pytest.raises(DamagedError):
             PROBED.choices_from_bytes(PROBED.choices_to_bytes(np.where(choices == 3, wrong, choices)))
+
+
+@pytest.mark.parametrize("bits", [None, 6])
+def test_a_hash_field_may_be_probed(bits):
+    pixels = (np.add.outer(np.arange(40), np.arange(36)) * 3 % 200).astype(np.uint8)[None]
+    field = HashField(
+        levels=4, log2_table=6, n_min=4, n_max=30, hidden=16, layers=1, bits=bits, batch=512,
+        probing=Probing(log2_probes=2, log2_choices=7),
+    )  # fmt: skip
+    first = field.fit(pixels, steps=5).psnr[0]
+    assert field.fit(pixels, steps=60).psnr[0] > first + 3
+    assert field.parts.probed.choices.any()
+    assert field.parts.grid.entries > 4 * field.parts.stored_grid.entries
+    stored = field.quantize()
+    for one in (stored, field):
+        back = HashField.from_bytes(one.to_bytes())
+        expected = one.decode(level=0.5).astype(int)
+        assert np.abs(back.decode(level=0.5) - expected).max() <= (0 if one is stored else 2)
+        assert back.settings.probing == field.settings.probing
+    reference = stored.decode(backend="torch")
+    assert np.abs(stored.decode().astype(int) - reference).max() <= 1
+    np.testing.assert_array_equal(back.quantize().parts.probed.choices, field.parts.probed.choices)
 
 
 @pytest.mark.parametrize("options", [{"log2_probes": 0}, {"log2_probes": 7}, {"log2_choices": 2}, {"log2_choices": 25}])

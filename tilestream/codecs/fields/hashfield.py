@@ -22,6 +22,7 @@ from tilestream.codecs.fields.hashfile import KIND, read_hash, write_hash
 from tilestream.codecs.fields.hashparts import NETWORK_BITS, HashParts, by_group, from_groups
 from tilestream.codecs.fields.hashsettings import HashSettings, quality_settings
 from tilestream.codecs.fields.picture import Levels, Picture
+from tilestream.codecs.fields.probing import Probing
 from tilestream.codecs.fields.query import Query
 from tilestream.codecs.quantise import quantise
 from tilestream.errors import ConfigError
@@ -52,6 +53,8 @@ class HashField:
         Pixels of a step.
     seed : int
         Two fits of one seed and number of steps are equal.
+    probing : Probing, optional
+        Learned probing: levels of more vertices than 2^T share entries by choices that are fitted, not by hash alone.
 
     Attributes
     ----------
@@ -84,6 +87,7 @@ class HashField:
         bits: int | None = None,
         batch: int = BATCH_PX,
         seed: int = 0,
+        probing: Probing | None = None,
     ) -> None:
         self.settings = HashSettings(
             levels=levels,
@@ -97,6 +101,7 @@ class HashField:
             bits=8 if bits is None and lmbda > 0 else bits,
             batch_px=batch,
             seed=seed,
+            probing=probing,
         )
         self.picture: Picture | None = None
         self.parts: HashParts | None = None
@@ -315,12 +320,11 @@ class HashField:
         if parts.coded is not None and parts.coded[0].bits == wanted:
             return copy.copy(self)
         scales = self._table_scales if wanted == self.settings.bits else None
-        table = quantise(by_group(parts.table, parts.grid), parts.table_starts, wanted, scales=scales)
+        table = quantise(by_group(parts.stored, parts.stored_grid), parts.table_starts, wanted, scales=scales)
         network = quantise(parts.network, parts.network_starts, NETWORK_BITS)
         found = copy.copy(self)
-        found.parts = replace(
-            parts, table=from_groups(table.values(), parts.grid), network=network.values(), coded=(table, network)
-        )
+        parts = parts.with_stored(from_groups(table.values(), parts.stored_grid))
+        found.parts = replace(parts, network=network.values(), coded=(table, network))
         return found
 
     def to_bytes(self) -> bytes:
@@ -353,7 +357,7 @@ class HashField:
             When they were written by a newer version.
         """
         parts, picture = read_hash(data)
-        grid = parts.grid
+        grid = parts.stored_grid
         found = cls(
             levels=grid.levels,
             features=grid.features,
@@ -363,6 +367,7 @@ class HashField:
             hidden=parts.layers.widths[1],
             layers=len(parts.layers.widths) - 2,
             bits=None if parts.coded is None else parts.coded[0].bits,
+            probing=None if parts.probed is None else parts.probed.grid.probing,
         )
         found.picture, found.parts = picture, parts
         return found

@@ -1,8 +1,8 @@
 """A hash field as bytes: a container of kind `hash`, with table and network as codes or as float16.
 
 header      g [levels, features, log2_table, n_min, growth], n [hidden width, hidden layers], picture;
-            h 1 where numbers are float16
-sections    table, feature by feature of each level; network, see `hashparts`
+            h 1 where numbers are float16, k [log2_probes, log2_choices] where entries are chosen
+sections    entries, feature by feature of each level; network, see `hashparts`; choices, see `probing`
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from tilestream.codecs.fields.hashparts import (
 )
 from tilestream.codecs.fields.picture import Picture
 from tilestream.codecs.fields.pictureheader import picture_header, picture_of
+from tilestream.codecs.fields.probing import ProbedEntries, ProbedGrid, Probing
 from tilestream.codecs.quantise import Quantised
 from tilestream.errors import ConfigError, DamagedError
 from tilestream.kernels.hashgrid import HashGrid
 from tilestream.kernels.mlp_layers import MlpLayers
 
 KIND, VERSION = "hash", 1
-_GRID, _NETWORK, _HALF = "g", "n", "h"
+_GRID, _NETWORK, _HALF, _PROBING = "g", "n", "h", "k"
 _MOST_LOG2, _MOST_HIDDEN = 24, 128
 
 
@@ -54,7 +55,7 @@ def write_hash(parts: HashParts, picture: Picture) -> bytes:
     ConfigError
         When a number is too large for float16.
     """
-    grid, layers = parts.grid, parts.layers
+    grid, layers = parts.stored_grid, parts.layers
     growth = int(grid.growth) if float(grid.growth).is_integer() else grid.growth
     header: dict[str, Any] = {
         _GRID: [grid.levels, grid.features, grid.log2_table, grid.n_min, growth],
@@ -65,7 +66,11 @@ def write_hash(parts: HashParts, picture: Picture) -> bytes:
         sections = [parts.coded[0].to_bytes(feature_lattices(grid)), parts.coded[1].to_bytes()]
     else:
         header[_HALF] = 1
-        sections = [_half(run) for run in (by_group(parts.table, grid), parts.network)]
+        sections = [_half(run) for run in (by_group(parts.stored, grid), parts.network)]
+    if parts.probed is not None:
+        probing = parts.probed.grid.probing
+        header[_PROBING] = [probing.log2_probes, probing.log2_choices]
+        sections.append(parts.probed.grid.choices_to_bytes(parts.probed.choices))
     return pack(KIND, version=VERSION, header=header, sections=sections)
 
 
@@ -94,7 +99,8 @@ def read_hash(data: bytes) -> tuple[HashParts, Picture]:
     packed = unpack(data, kinds={KIND: VERSION})
     picture = picture_of(packed)
     grid, layers = _sizes_of(packed, picture)
-    of_table, of_network = packed.section_bytes(2)
+    probing = _probing_of(packed, grid)
+    of_table, of_network, *of_choices = packed.section_bytes(2 if probing is None else 3)
     counts = (
         grid.entries * grid.features,
         layers.parameters + level_parameters(grid.levels, layers.widths[1], picture.levels),
@@ -109,16 +115,33 @@ def read_hash(data: bytes) -> tuple[HashParts, Picture]:
             Quantised.from_bytes(of_network, starts=starts[1], count=counts[1]),
         )
         runs = [one.values() for one in coded]
+    table = from_groups(runs[0], grid)
+    probed = None
+    if probing is not None:
+        probed = ProbedEntries(grid=probing, entries=table, choices=probing.choices_from_bytes(of_choices[0]))
+        table = probed.table()
     parts = HashParts(
-        grid=grid,
+        grid=grid if probing is None else probing.wide,
         layers=layers,
         extent_px=picture.extent_px,
         levels=picture.levels,
-        table=from_groups(runs[0], grid),
+        table=table,
         network=runs[1],
         coded=coded,
+        probed=probed,
     )
     return parts, picture
+
+
+def _probing_of(packed: Packed, narrow: HashGrid) -> ProbedGrid | None:
+    """Return how entries are chosen, None where they are by hash alone."""
+    if _PROBING not in packed.header:
+        return None
+    probes, choices = packed.numbers(_PROBING, least=1, most=32, count=2)
+    try:
+        return ProbedGrid(narrow=narrow, probing=Probing(log2_probes=int(probes), log2_choices=int(choices)))
+    except ConfigError as error:
+        raise DamagedError(f"a container of kind `{KIND}`: {error}") from error
 
 
 def _sizes_of(packed: Packed, picture: Picture) -> tuple[HashGrid, MlpLayers]:

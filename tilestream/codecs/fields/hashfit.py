@@ -32,12 +32,16 @@ from tilestream.codecs.fields.hashparts import (
 from tilestream.codecs.fields.hashsettings import HashSettings
 from tilestream.codecs.fields.hashtorch import reference_encode, reference_mlp
 from tilestream.codecs.fields.picture import Picture
+from tilestream.codecs.fields.probefit import ProbedTable
+from tilestream.codecs.fields.probing import ProbedEntries, ProbedGrid
 from tilestream.codecs.fields.sampler import PixelSampler, Samples
 from tilestream.kernels.mlp_layers import MlpLayers
 from tilestream.ops.field import hash_encode, mlp
 
 TABLE_RATE = 1e-2
 NETWORK_RATE = 5e-3
+SCORE_RATE = 1e-1
+"""Of the scores of choices, where there are some."""
 NOISY_SHARE = 0.8
 FREE_SHARE = 0.3
 SCALE_STEPS = 10
@@ -71,14 +75,19 @@ def first_parts(settings: HashSettings, picture: Picture) -> HashParts:
         network[start : start + inputs * outputs].uniform_(-bound, bound, generator=chance)
         if number == last:
             network[bias : bias + outputs] = 0.5
-    table = torch.empty(grid.entries, grid.features).uniform_(-FIRST_ENTRY, FIRST_ENTRY, generator=chance)
+    table = torch.empty(grid.entries, grid.features).uniform_(-FIRST_ENTRY, FIRST_ENTRY, generator=chance).numpy()
+    probed = None
+    if settings.probing is not None:
+        probing = ProbedGrid(narrow=grid, probing=settings.probing)
+        probed = ProbedEntries(grid=probing, entries=table, choices=np.zeros(probing.choice_starts[-1], np.int16))
     return HashParts(
-        grid=grid,
+        grid=grid if probed is None else probed.grid.wide,
         layers=layers,
         extent_px=picture.extent_px,
         levels=picture.levels,
-        table=table.numpy(),
+        table=table if probed is None else probed.table(),
         network=network.numpy(),
+        probed=probed,
     )
 
 
@@ -104,7 +113,7 @@ class HashFit:
     ) -> None:
         self._settings, self._start, self._backend = settings, parts, backend
         self._device = torch.device("cuda" if backend == "cuda" else "cpu")
-        self.table = self._tensor(parts.table).requires_grad_()
+        self.table = self._tensor(parts.stored).requires_grad_()
         self.network = self._tensor(parts.network).requires_grad_()
         self._generator = torch.Generator(self._device).manual_seed(settings.seed)
         self._pixels = picture.shape.y * picture.shape.x
@@ -119,21 +128,28 @@ class HashFit:
         self._arrays = Arrays(of=lambda array: torch.from_numpy(array).to(self._device), join=torch.cat)
         self._scales: tuple[torch.Tensor, torch.Tensor] | None = None
         self._steps = 0
+        self._probed: ProbedTable | None = None
+        if parts.probed is not None:
+            self._probed = ProbedTable(parts.probed.grid, self._device)
+            chance = torch.Generator().manual_seed(settings.seed)
+            self.scores = self._probed.new_scores(parts.probed.choices, chance).to(self._device).requires_grad_()
 
     def _tensor(self, values: npt.NDArray[np.float32]) -> torch.Tensor:
         return torch.from_numpy(values.copy()).to(self._device)
 
     def learned(self) -> list[Learned]:
         """Return what is fitted, and how fast."""
-        return [
+        found = [
             Learned(tensors=(self.table,), rate=TABLE_RATE),
             Learned(tensors=(self.network,), rate=NETWORK_RATE),
         ]
+        return found if self._probed is None else [*found, Learned(tensors=(self.scores,), rate=SCORE_RATE)]
 
     def parts(self) -> HashParts:
         """Return where it stands."""
-        table, network = (tensor.detach().cpu().numpy().copy() for tensor in (self.table, self.network))
-        return replace(self._start, table=table, network=network, coded=None)
+        stored, network = (tensor.detach().cpu().numpy().copy() for tensor in (self.table, self.network))
+        choices = None if self._probed is None else self.scores.detach().argmax(1).cpu().numpy().astype(np.int16)
+        return replace(self._start.with_stored(stored, choices), network=network)
 
     def table_scales(self) -> npt.NDArray[np.float32] | None:
         """Return the scale of each feature of each level that the fit has rounded with, None where it has not."""
@@ -141,15 +157,16 @@ class HashFit:
             return np.full(len(self._start.table_starts), STEP, np.float32)
         if self._scales is None:
             return None
-        each = by_group(self._scales[0].cpu().numpy(), self._start.grid)
+        each = by_group(self._scales[0].cpu().numpy(), self._start.stored_grid)
         return each[list(self._start.table_starts)]
 
     def loss_of(self, samples: Samples, share: float) -> torch.Tensor:
         """Return the loss of a batch, at 0 to 1 of the fit."""
         table, network = self._as_coded(share)
-        loss = self._distortion(samples, table, network)
+        wide = table if self._probed is None else self._probed.expand(table, self.scores)
+        loss = self._distortion(samples, wide, network)
         if self._settings.lmbda > 0:
-            run = torch.cat([part.T.reshape(-1) for part in torch.split(table, list(self._start.grid.sizes))])
+            run = torch.cat([part.T.reshape(-1) for part in torch.split(table, list(self._start.stored_grid.sizes))])
             bits = rate_bits(run / STEP, self._start.table_starts)
             loss = loss + self._settings.lmbda / self._pixels * bits
         return loss
@@ -204,6 +221,8 @@ class HashFit:
         of_network = scales_each(self.network, start.network_starts, NETWORK_BITS)
         if is_rated:
             return self.table.new_tensor(STEP), of_network
-        run = torch.cat([part.T.reshape(-1) for part in torch.split(self.table.detach(), list(start.grid.sizes))])
+        run = torch.cat(
+            [part.T.reshape(-1) for part in torch.split(self.table.detach(), list(start.stored_grid.sizes))]
+        )
         each = scales_each(run, start.table_starts, bits).cpu().numpy()
-        return self._tensor(from_groups(each, start.grid)), of_network
+        return self._tensor(from_groups(each, start.stored_grid)), of_network

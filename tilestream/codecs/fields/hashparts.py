@@ -20,13 +20,14 @@ Source: Barron et al., "Zip-NeRF", ICCV 2023, arXiv:2304.06706, for the weight a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from tilestream.codecs.fields.hashlevels import level_tables
+from tilestream.codecs.fields.probing import ProbedEntries
 from tilestream.codecs.quantise import Lattice, Quantised
 from tilestream.kernels.hashgrid import HashGrid
 from tilestream.kernels.mlp_layers import MlpLayers
@@ -93,12 +94,31 @@ class HashParts:
     network: npt.NDArray[np.float32]
     """`(n,)`: weights in the order of the kernel; then for each level of the picture from 1 on gains − 1 and shifts."""
     coded: tuple[Quantised, Quantised] | None = None
-    """Codes whose values table (see `by_group`) and network are; None where they were never quantised."""
+    """Codes whose values entries (see `by_group`) and network are; None where they were never quantised."""
+    probed: ProbedEntries | None = None
+    """What is stored where the table is one of learned probing; else the table itself is."""
+
+    @property
+    def stored_grid(self) -> HashGrid:
+        """Return the grid of the entries that are stored."""
+        return self.grid if self.probed is None else self.probed.grid.narrow
+
+    @property
+    def stored(self) -> npt.NDArray[np.float32]:
+        """Return the entries that are stored, `(stored_grid.entries, features)`."""
+        return self.table if self.probed is None else self.probed.entries
+
+    def with_stored(self, entries: npt.NDArray[np.float32], choices: npt.NDArray[np.int16] | None = None) -> HashParts:
+        """Return it with other entries, and choices where it is probed; never quantised."""
+        if self.probed is None:
+            return replace(self, table=entries, coded=None)
+        probed = replace(self.probed, entries=entries, choices=self.probed.choices if choices is None else choices)
+        return replace(self, table=probed.table(), probed=probed, coded=None)
 
     @cached_property
     def table_starts(self) -> tuple[int, ...]:
-        """Return where each feature of each level begins among what `by_group` gives."""
-        return feature_starts(self.grid)
+        """Return where each feature of each level begins among what `by_group` gives of what is stored."""
+        return feature_starts(self.stored_grid)
 
     @cached_property
     def network_starts(self) -> tuple[int, ...]:

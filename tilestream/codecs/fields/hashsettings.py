@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from tilestream.codecs.fields.probing import ProbedGrid, Probing
 from tilestream.errors import ConfigError
 from tilestream.kernels.hashgrid import HashGrid
 
@@ -36,6 +37,8 @@ class HashSettings:
     """Pixels of a step."""
     seed: int
     """Of all chance."""
+    probing: Probing | None = None
+    """How much is chosen in levels of more vertices than entries; None is by hash alone."""
 
     def __post_init__(self) -> None:
         checks = (
@@ -49,7 +52,9 @@ class HashSettings:
         for name, got, good, expected in checks:
             if not good:
                 raise ConfigError.of(f"`{name}` of a hash field", got=got, expected=expected, do="Choose another.")
-        self.grid(self.n_min if self.n_max is None else self.n_max)
+        grid = self.grid(self.n_min if self.n_max is None else self.n_max)
+        if self.probing is not None:
+            ProbedGrid(narrow=grid, probing=self.probing)
 
     def grid(self, n_max: float) -> HashGrid:
         """Return the grid up to so many vertices."""

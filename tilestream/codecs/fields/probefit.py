@@ -12,9 +12,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from tilestream.codecs.fields.probing import ProbedGrid
+
+_AHEAD = 1.0
+"""Score of what was chosen before."""
 
 
 class _Expand(torch.autograd.Function):
@@ -61,10 +66,28 @@ class ProbedTable:
             for level in grid.levels
         ]
 
-    def new_scores(self, generator: torch.Generator | None = None) -> torch.Tensor:
-        """Return `(choices, N_p)` of small random scores: no vertex has a choice yet, and no two are tied."""
+    def new_scores(
+        self, choices: npt.NDArray[np.int16] | None = None, generator: torch.Generator | None = None
+    ) -> torch.Tensor:
+        """Return `(choices, N_p)` of small random scores, so that no two are tied.
+
+        Parameters
+        ----------
+        choices : ndarray of int16, optional
+            What is ahead, where something else than the first everywhere was chosen before.
+        generator : torch.Generator, optional
+            Of the chance.
+
+        Returns
+        -------
+        Tensor
+            On the CPU.
+        """
         shape = self.grid.choice_starts[-1], 1 << self.grid.probing.log2_probes
-        return torch.rand(shape, generator=generator) * 2e-2 - 1e-2
+        scores = torch.rand(shape, generator=generator) * 2e-2 - 1e-2
+        if choices is not None and choices.any():
+            scores[torch.arange(len(scores)), torch.from_numpy(choices.astype(np.int64))] = _AHEAD
+        return scores
 
     def expand(self, entries: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Return the wide table, differentiable in both arguments.

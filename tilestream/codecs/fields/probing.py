@@ -169,6 +169,22 @@ class ProbedGrid:
         return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class ProbedEntries:
+    """What is stored of a probed table."""
+
+    grid: ProbedGrid
+    """How it is looked up."""
+    entries: npt.NDArray[np.float32]
+    """`(narrow.entries, features)`."""
+    choices: npt.NDArray[np.int16]
+    """`(choice_starts[-1],)`."""
+
+    def table(self) -> npt.NDArray[np.float32]:
+        """Return the wide table."""
+        return self.grid.bake(self.entries, self.choices)
+
+
 def _mixed(numbers: npt.NDArray[np.uint32], seed: np.uint32) -> npt.NDArray[np.int64]:
     """Return numbers with their bits mixed, as int64 of 0 to 2^32 − 1; all arithmetic wraps in 32 bits."""
     mixed = numbers ^ seed
