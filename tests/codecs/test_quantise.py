@@ -7,7 +7,7 @@ from hypothesis.extra import numpy as hnp
 from tilestream.codecs.quantise import MAX_BITS, MIN_BITS, Quantised, largest_code, quantise
 from tilestream.errors import ConfigError, DamagedError
 
-VALUES = hnp.arrays(np.float32, st.integers(0, 200), elements=st.floats(-(2**20), 2**20, width=32))
+VALUES = hnp.arrays(np.float32, st.integers(0, 200), elements=st.floats(-(2**19), 2**19, width=32))
 BITS = st.integers(MIN_BITS, MAX_BITS)
 
 

@@ -26,7 +26,9 @@ _LEAST_CLIP = 0.3
 _TRIED = 16
 _LOOKED_AT = 1 << 17
 """Values of a group, evenly spread, that its scale is judged by."""
-_MOST_VALUE = 1e30
+_MOST_VALUE = 1e6
+"""Parameters that are larger come of a fit that has failed, or of no fit."""
+_MOST_SCALE = 2 * _MOST_VALUE
 _BITS = struct.Struct("B")
 Lattice = tuple[int, int] | None
 """Rows and columns of the first codes of a group; None where they lie in no order."""
@@ -99,14 +101,14 @@ class Quantised:
         Raises
         ------
         DamagedError
-            When the bytes cannot hold so many codes, a scale is not positive and finite, or a code has too many bits.
+            When the bytes cannot hold so many codes, a scale is out of range, or a code has too many bits.
         """
         first = _BITS.size + 2 * len(starts)
         if len(data) < first or not MIN_BITS <= data[0] <= MAX_BITS:
             raise DamagedError(f"{len(data):,} bytes of quantised numbers: too few, or not of 2 to 16 bits")
         scales = _from_bfloat16(data[_BITS.size : first])
-        if not (np.isfinite(scales).all() and (scales > 0).all()):
-            raise DamagedError("quantised numbers: a scale is not positive and finite")
+        if not ((scales > 0).all() and (scales <= _MOST_SCALE).all()):  # NaN is neither
+            raise DamagedError(f"quantised numbers: a scale is not within 0 to {_MOST_SCALE:g}")
         reader, most = CodeReader(data[first:]), largest_code(data[0])
         reader.reserve(count)
         codes, ends = np.empty(count, np.int16), [*starts[1:], count]
@@ -179,11 +181,11 @@ def quantise(
     ends = [*starts[1:], len(values)]
     if scales is None:
         scales = best_scales(values, starts, bits)
-    elif scales.shape != (len(starts),) or not (np.isfinite(scales).all() and (scales > 0).all()):
+    elif scales.shape != (len(starts),) or not ((scales > 0).all() and (scales <= _MOST_SCALE).all()):
         raise ConfigError.of(
             "`scales` of a quantised field",
-            got=f"{scales.shape}, or one that is not positive",
-            expected=f"{len(starts)} positive numbers",
+            got=f"{scales.shape}, or one that is out of range",
+            expected=f"{len(starts)} numbers within 0 to {_MOST_SCALE:g}",
             do="Give one a group, or none to have them searched.",
         )
     scales = _from_bfloat16(_to_bfloat16(scales))
