@@ -50,7 +50,7 @@ class HashField:
     bits : int, optional
         Of an entry of the table once `quantize` was called, known to the fit; 8 where λ is given.
     batch : int
-        Pixels of a step.
+        Pixels of a step; all that there are where they are fewer.
     seed : int
         Two fits of one seed and number of steps are equal.
     probing : Probing, optional
@@ -192,7 +192,7 @@ class HashField:
             fitted.loss_of,
             stop=stop,
             measure=measure,
-            batch_px=self.settings.batch_px,
+            batch_px=min(self.settings.batch_px, sum(one[0].size for one in levels.pixels)),  # once each, or nearly
             settled_share=0.0 if self.settings.bits is None else NOISY_SHARE,
         )
 
