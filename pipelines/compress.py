@@ -16,7 +16,7 @@ from tilestream.codecs.fields.picture import Picture
 from tilestream.codecs.place import Place
 from tilestream.codecs.tilecodec import ENTRY_POINTS, QUALITY, STEPS, FieldCodec, TileCodec, field_class, known_codecs
 from tilestream.errors import ConfigError, OutputError
-from tilestream.pipelines.cohort import Cohort, Entry, no_inputs
+from tilestream.pipelines.cohort import Cohort, no_inputs
 from tilestream.pipelines.compress_image import SUFFIX, CompressJob
 from tilestream.pipelines.compress_size import require_hours
 from tilestream.pipelines.course import Course
@@ -101,17 +101,18 @@ def without_fields(cohort: Cohort) -> Cohort:
     Cohort
         Those that were come across in a folder are among the ignored; one that is named is an image like any other.
     """
-    found = [entry for entry in cohort.entries if not entry.is_explicit and _is_field_store(entry)]
+    found = [entry for entry in cohort.entries if not entry.is_explicit and is_field_store(entry.url)]
     entries = tuple(entry for entry in cohort.entries if entry not in found)
     ignored = tuple((entry.url, "a store of fields that an earlier run has put there") for entry in found)
     return replace(cohort, entries=entries, ignored=(*cohort.ignored, *ignored))
 
 
-def _is_field_store(entry: Entry) -> bool:
-    if is_remote(entry.url) or not entry.url.endswith(SUFFIX):
+def is_field_store(url: str) -> bool:
+    """Return whether a local path is a store of fields; nothing remote is looked at."""
+    if is_remote(url) or not url.rstrip("/").endswith(".zarr"):
         return False
     try:
-        return (check_place(Place.of(entry.url)) or {}).get("store") == STORE
+        return (check_place(Place.of(url)) or {}).get("store") == STORE
     except OutputError:  # of somebody else
         return False
 

@@ -13,6 +13,7 @@ from tilestream.codecs.durable import ensure_directory, write_durable
 from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError, OutputError, TilestreamError
 from tilestream.pipelines.cohort import Cohort, Entry, no_inputs
+from tilestream.pipelines.compress import is_field_store
 from tilestream.pipelines.decompress_level import CoarserSource
 from tilestream.pipelines.export import ExportConfig, ExportOutcome, ExportRow, Listener, run_export
 from tilestream.pipelines.export_form import ExportOptions, recipe_digest
@@ -87,9 +88,7 @@ def run_decompress(
     OutputError
         When the folder cannot be written.
     """
-    others = [
-        entry for entry in cohort.entries if not entry.is_explicit and not entry.url.rstrip("/").endswith(".zarr")
-    ]
+    others = [one for one in cohort.entries if not one.is_explicit and not is_field_store(one.url)]
     ignored = (*cohort.ignored, *((entry.url, "no store of fields") for entry in others))
     cohort = replace(cohort, entries=tuple(entry for entry in cohort.entries if entry not in others), ignored=ignored)
     if not cohort.entries and not cohort.unmatched:

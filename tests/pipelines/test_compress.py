@@ -1,6 +1,7 @@
 """`tilestream compress` and `decompress`: stores of fields, resumed to the bit, and pictures made of them again."""
 
 import json
+import shutil
 from pathlib import Path
 
 import imagecodecs
@@ -202,6 +203,16 @@ def test_what_cannot_be_done_fails_its_input_before_a_byte_is_written(command, w
     assert result.exit_code == 3
     assert expected in " ".join((result.stderr + result.stdout).split())
     assert not list((tmp_path / "out").rglob("*.partial"))
+
+
+def test_folders_are_looked_through_for_what_each_command_takes(picture, stored, tmp_path):
+    both = tmp_path / "both"
+    shutil.copytree(stored[0] / "picture.png.field.zarr", both / "picture.png.field.zarr")
+    shutil.copy(picture[1], both / "other.png")
+    found = run("decompress", both, "--out", tmp_path / "out")
+    assert (found.exit_code, "1 done, 0 failed, 1 ignored" in found.stdout) == (0, True), found.stdout
+    (row,) = json.loads(compress(both, "--out", tmp_path / "out", "--codec", NAME, "--json").stdout)["inputs"][:1]
+    assert (row["path"], row["status"]) == ("other.png", "done")
 
 
 @pytest.mark.parametrize("level", [-1, 6, 99])

@@ -14,7 +14,7 @@ from tilestream.codecs.quality import psnr
 from tilestream.kernels.mip import mip
 
 pytest.importorskip("torch")
-STEPS, TILE = 24, 64
+STEPS, TILE = 16, 64
 
 
 def run(command, *words):
@@ -52,7 +52,7 @@ def test_bits_and_psnr(picture, tmp_path):
     assert len(stated["psnr"]) == len(levels)
     for level, expected, said in zip(pyramid.levels, levels, stated["psnr"], strict=True):
         assert said == pytest.approx(psnr(pyramid.read(level.box), expected), abs=1e-3)
-    assert stated["psnr"][0] > 15
+    assert stated["psnr"][0] > 12
     written = sum(len(data) for name, data in files(stores[0]).items() if "/image/c/" in name)
     assert stated["bytes"] == written
     (row,) = json.loads((tmp_path / "1" / "report.json").read_text())["inputs"]
@@ -70,6 +70,6 @@ def test_samples_of_other_types_come_back_as_themselves(dtype, levels, tmp_path)
     pyramid = ts.open_pyramid(str(tmp_path / "out/one.tif.field.zarr"))
     assert pyramid.dtype == dtype
     found = pyramid.read(pyramid.levels[0].box)[0]
-    assert psnr(found, pixels, high=float(np.ptp(pixels))) > 15
+    assert psnr(found, pixels, high=float(np.ptp(pixels))) > 10
     run("decompress", tmp_path / "out", "--out", tmp_path / "tiff", "--to", "tiff")
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "tiff/one.tif.field.ome.tif"), found)
