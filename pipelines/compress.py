@@ -12,9 +12,11 @@ import numpy as np
 from distributed import Client
 
 from tilestream.cluster.client import open_client
+from tilestream.codecs.fields.decoders import decoder_text, load_decoder
 from tilestream.codecs.fields.picture import Picture
+from tilestream.codecs.fields.sharedfield import DEFAULT_STEPS, SharedField
 from tilestream.codecs.place import Place
-from tilestream.codecs.tilecodec import ENTRY_POINTS, QUALITY, STEPS, FieldCodec, TileCodec, field_class, known_codecs
+from tilestream.codecs.tilecodec import ENTRY_POINTS, QUALITY, STEPS, FieldCodec, TileCodec, known_codecs
 from tilestream.errors import ConfigError, OutputError
 from tilestream.pipelines.cohort import Cohort, no_inputs
 from tilestream.pipelines.compress_image import SUFFIX, CompressJob
@@ -32,6 +34,8 @@ from tilestream.sinks.tree import check_place
 from tilestream.stream.engine import Event
 from tilestream.stream.seats import begun_at, taken_seat
 
+_STEPS = {SharedField.name: DEFAULT_STEPS}
+"""Of the fit of a tile, where they are not those of most codecs."""
 HOURS = 72.0
 """Most hours that an image may take, by its forecast, unless more are allowed."""
 
@@ -46,8 +50,10 @@ class CompressConfig:
     """Name in `tilestream.registry.CODECS` or of an entry point: a file must not choose what is imported to read it."""
     quality: float = QUALITY
     """1 to 100, as the codec understands it."""
-    steps: int = STEPS
-    """Steps of the fit of a tile."""
+    steps: int | None = None
+    """Steps of the fit of a tile; None = as many as the codec needs."""
+    weights: Path | None = None
+    """Of `shared`: file of the decoder, which `tilestream train codec` has written."""
     tile_px: int = TILE_PX
     """Edge of a tile."""
     hours: float = HOURS
@@ -82,10 +88,26 @@ class CompressConfig:
             )
         check_tile(self.tile_px)
         require_hours(self.hours)
-        codec = FieldCodec(field=self.codec, quality=self.quality, steps=self.steps)
+        codec = FieldCodec(
+            field=self.codec,
+            quality=self.quality,
+            steps=self.steps if self.steps is not None else _STEPS.get(self.codec, STEPS),
+            decoder=self._decoder(),
+        )
         # imported and asked for its settings here, before anything is read
-        field_class(self.codec).of_quality(self.quality, Picture.of(np.zeros((1, 1, 1), np.uint8)))
+        codec.begin(Picture.of(np.zeros((1, 1, 1), np.uint8)))
         return codec
+
+    def _decoder(self) -> str:
+        """Return the decoder of the run as text, empty where the codec has none."""
+        if (self.codec == SharedField.name) != (self.weights is not None):
+            raise ConfigError.of(
+                "`--weights`",
+                got="none" if self.weights is None else f"`{self.weights}` with `--codec {self.codec}`",
+                expected=f"the file of a decoder with `--codec {SharedField.name}`, and with no other",
+                do="Train one with `tilestream train codec`." if self.weights is None else "Leave it out.",
+            )
+        return "" if self.weights is None else decoder_text(load_decoder(self.weights))
 
 
 def without_fields(cohort: Cohort) -> Cohort:

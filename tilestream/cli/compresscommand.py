@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,7 +16,8 @@ Codec = Annotated[
     typer.Option(
         "--codec",
         metavar="NAME",
-        help="What holds each tile: hash (fast to fit and to read), fourier, modulated or siren.",
+        help="What holds each tile: hash (fast to fit and to read), fourier, modulated or siren; or shared, with the "
+        "decoder of --weights: about 1 kB a tile.",
         rich_help_panel=opt.CHOICES,
     ),
 ]
@@ -26,11 +28,23 @@ Quality = Annotated[
     ),
 ]
 Steps = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--steps",
         metavar="N",
-        help="Steps of the fit of each tile: the time goes with them, and closeness grows.",
+        show_default=False,
+        help="Steps of the fit of each tile: the time goes with them, and closeness grows (default: 2000, of shared "
+        "120).",
+        rich_help_panel=opt.CHOICES,
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        metavar="FILE",
+        show_default=False,
+        help="Of shared: the decoder that `tilestream train codec` has written.",
         rich_help_panel=opt.CHOICES,
     ),
 ]
@@ -81,7 +95,8 @@ def compress(
     manifest: opt.Manifest = None,
     codec: Codec = "hash",
     quality: Quality = 50,
-    steps: Steps = 2000,
+    steps: Steps = None,
+    weights: Weights = None,
     tile: Tile = 512,
     hours: Hours = 72,
     invalid: opt.Invalid = None,
@@ -110,6 +125,7 @@ def compress(
             codec=codec,
             quality=quality,
             steps=steps,
+            weights=weights,
             tile_px=tile,
             hours=hours,
             invalid=parse_invalid(invalid or ()),

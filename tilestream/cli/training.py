@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tilestream.cli import options as opt
 from tilestream.cli import trainoptions as train
+from tilestream.cli.codectraining import codec
 from tilestream.cli.downsampling import downsample
 from tilestream.cli.encoding import RandomWeights, Weights, encoder_choices
 from tilestream.cli.lines import print_line
@@ -211,6 +212,9 @@ def scorer(
             print_json({"status": "done", "out": str(outcome.out), **outcome.document})
         else:
             print_scorer(outcome, seconds=time.monotonic() - started)
+
+
+app.command()(codec)
 
 
 def require_packages(*extras: str) -> None:

@@ -19,8 +19,10 @@ import numpy.typing as npt
 from tilestream.codecs.constanttile import KIND as CONSTANT
 from tilestream.codecs.constanttile import ConstantTile
 from tilestream.codecs.container import unpack
+from tilestream.codecs.fields.decoders import decoder_of
 from tilestream.codecs.fields.field import Field
 from tilestream.codecs.fields.picture import Levels, Picture
+from tilestream.codecs.fields.sharedfield import SharedField, price_of
 from tilestream.errors import ConfigError, DamagedError, SourceError
 from tilestream.registry import CODECS, resolve
 from tilestream.types import Array, Box
@@ -90,6 +92,8 @@ class FieldCodec:
     """Of the optimiser, for each tile. Never a time: equal pixels are to give equal bytes."""
     levels: int = LEVELS
     """Levels that are fitted at once, the tile's own included."""
+    decoder: str = ""
+    """Of `shared`: the decoder as text (`codecs.fields.decoders`), so that whoever has the settings can read tiles."""
 
     def __post_init__(self) -> None:
         checks = (
@@ -100,6 +104,8 @@ class FieldCodec:
         for name, got, good, expected in checks:
             if not good:
                 raise ConfigError.of(f"`{name}` of a codec", got=got, expected=expected, do="Choose another.")
+        if self.decoder:
+            decoder_of(self.decoder)
 
     @property
     def name(self) -> str:
@@ -109,7 +115,8 @@ class FieldCodec:
     @property
     def settings(self) -> Mapping[str, Any]:
         """Return what its bytes are a function of besides the pixels, as JSON values."""
-        return {"codec": self.field, "quality": self.quality, "steps": self.steps, "levels": self.levels}
+        found = {"codec": self.field, "quality": self.quality, "steps": self.steps, "levels": self.levels}
+        return {**found, "decoder": self.decoder} if self.decoder else found
 
     def encode(self, pixels: Array, valid: npt.NDArray[np.bool_] | None = None) -> bytes:
         """Return a tile as bytes.
@@ -135,9 +142,15 @@ class FieldCodec:
         if constant is not None:
             return constant.to_bytes()
         levels = Levels.of(pixels, valid, levels=self.levels)
-        found = field_class(self.field).of_quality(self.quality, levels.picture)
+        found = self.begin(levels.picture)
         found.fit(levels, steps=self.steps)
         return found.quantize().to_bytes()
+
+    def begin(self, picture: Picture) -> Field:
+        """Return a field for a picture, not fitted yet; raise `ConfigError` as `encode`."""
+        if self.field == SharedField.name and self.decoder:
+            return SharedField(decoder_of(self.decoder), price=price_of(self.quality))
+        return field_class(self.field).of_quality(self.quality, picture)
 
     def decode(self, data: bytes, *, level: float = 0.0, box: Box | None = None, out: Array | None = None) -> Array:
         """Return samples of a tile, whatever codec has made it; see `unpack_tile`.
@@ -187,6 +200,7 @@ def tile_codec(settings: Mapping[str, Any]) -> TileCodec:
         When there is a setting that it has not, or one of another type.
     """
     types: dict[str, tuple[type, ...]] = {"codec": (str,), "quality": (int, float), "steps": (int,), "levels": (int,)}
+    types["decoder"] = (str,)
     for name, value in settings.items():
         if isinstance(value, bool) or not isinstance(value, types.get(name, ())):
             raise ConfigError.of(

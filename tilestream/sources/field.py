@@ -21,6 +21,8 @@ import numpy as np
 
 from tilestream.cache.fields import field_cache
 from tilestream.codecs.constanttile import KIND as CONSTANT
+from tilestream.codecs.fields.decoders import decoder_of
+from tilestream.codecs.fields.shareddecoder import SharedDecoder
 from tilestream.codecs.neuralchunks import checked_tile
 from tilestream.codecs.tilecodec import BYTES_OF_PARAMETER, Tile, known_codecs
 from tilestream.errors import DamagedError, SourceError
@@ -138,11 +140,23 @@ class FieldSource:
         layout = self.stored.layouts[array]
         if data is None or layout is None:
             return None
+        self._know_decoder()
         try:
             with timed("unpack"):
                 return checked_tile(data, shape=layout.chunks, dtype=layout.dtype)
         except DamagedError as error:
             raise DamagedError(f"`{self.stored.paths[array]}/{layout.key((0, iy, ix))}`: {error}") from error
+
+    def _know_decoder(self) -> str | None:
+        """Return the name of the decoder that tiles share, known to this process from now on; None where none is."""
+        return self._decoder.name if self._decoder is not None else None
+
+    @cached_property
+    def _decoder(self) -> SharedDecoder | None:
+        node = read_node(self.stored.group)
+        settings = ({} if node is None else field_record(node) or {}).get("settings")
+        text = settings.get("decoder") if isinstance(settings, Mapping) else None
+        return decoder_of(text) if isinstance(text, str) else None
 
     @cached_property
     def _identity(self) -> str:
@@ -206,12 +220,17 @@ class FieldSource:
         return {
             **quality,
             "codec": record.get("codec"),
-            "settings": dict(settings) if isinstance(settings, Mapping) else {},
+            "settings": self._shown(settings),
             "tile_px": None if layout is None else layout.chunks[1],
             **{name: _number(quality.get(name)) for name in ("bpp", "bytes")},
             "psnr": [_number(one) for one in psnr] if isinstance(psnr, list) else [],
             **self._example(),
         }
+
+    def _shown(self, settings: Any) -> dict[str, Any]:
+        """Return settings for people: a decoder is a name, not all its bytes."""
+        found = dict(settings) if isinstance(settings, Mapping) else {}
+        return {**found, "decoder": self._know_decoder()} if "decoder" in found else found
 
     def _example(self) -> dict[str, Any]:
         for array, level in enumerate(self.stored.info.levels):

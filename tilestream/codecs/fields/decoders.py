@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import functools
 from pathlib import Path
 
 from tilestream.codecs.durable import write_durable
 from tilestream.codecs.fields.shareddecoder import SharedDecoder
-from tilestream.errors import ConfigError, SourceError
+from tilestream.errors import ConfigError, DamagedError, SourceError
 
 ENDING = ".tsdecoder"
 """How names of files of decoders end; before it stands the digest."""
@@ -107,3 +110,34 @@ def save_decoder(decoder: SharedDecoder, folder: Path | str) -> Path:
     place = Path(folder) / f"{decoder.name}{ENDING}"
     write_durable(place, decoder.to_bytes())
     return place
+
+
+def decoder_text(decoder: SharedDecoder) -> str:
+    """Return a decoder as a word for JSON: Base64 of its bytes, which the metadata of a store carry."""
+    return base64.b64encode(decoder.to_bytes()).decode("ascii")
+
+
+@functools.lru_cache(maxsize=16)
+def decoder_of(text: str) -> SharedDecoder:
+    """Return the decoder of a word, known from now on.
+
+    Parameters
+    ----------
+    text : str
+        Result of `decoder_text`.
+
+    Returns
+    -------
+    SharedDecoder
+        What it holds.
+
+    Raises
+    ------
+    DamagedError
+        When it is no such word, or what it holds is not whole.
+    """
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise DamagedError(f"shared decoder: its text is no Base64 ({error})") from error
+    return keep_decoder(SharedDecoder.from_bytes(data))

@@ -40,6 +40,9 @@ DEARER = 1.6
 """Factor on the price while a picture has too many bytes, and the share of steps that follow each time."""
 MOST_ROUNDS = 16
 VERSION = 1
+USUAL_QUALITY = 50.0
+DOUBLING = 12.5
+"""Steps of quality that halve the price."""
 
 
 class SharedField:
@@ -300,3 +303,8 @@ class SharedField:
         if valid is not None:
             one, other = (np.where(valid, part, 0) for part in (one, other))
         return psnr(one, other, high=1.0, valid=valid)
+
+
+def price_of(quality: float) -> float:
+    """Return the price of a quality of 1 to 100: 1 at 50, half of it for every 12.5 more."""
+    return float(2 ** ((USUAL_QUALITY - quality) / DOUBLING))
