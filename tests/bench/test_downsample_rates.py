@@ -10,7 +10,7 @@ from tests.bench.test_ratios import SHARE
 @pytest.mark.slow
 @pytest.mark.skipif(not has_slides(), reason="the slides are not here")
 def test_a_short_training_beats_lanczos_already() -> None:
-    gain, _, small, _ = learned_rows(1, steps=500, share=SHARE)  # 10 s of one core: no time is judged
+    gain, _, small, _ = learned_rows(1, steps=1200, share=SHARE)  # 25 s of one core: no time is judged
     assert gain["ok"], gain
     assert small["ok"], small
 

@@ -64,7 +64,7 @@ def downsample(
     slides: Slides,
     out: opt.Out,
     levels: Levels = 1,
-    steps: Steps = 1500,
+    steps: Steps = 2400,
     batch: Batch = 8,
     patch: Patch = 64,
     window: Window = 8,
