@@ -1,8 +1,8 @@
 """One decoder for many tiles: PSNR at about 1 kB a tile on what it never saw, and what 1,000 tiles take.
 
 The decoder learns from parts of some slides; it is measured on other places of these slides and on other slides, tile
-by tile beside conventional codecs of as many bytes or fewer. Those are also tried on tiles reduced by 2 and 4 (box, back
-by Lanczos): that is what people do where a codec cannot go so low, and a stronger rival.
+by tile beside conventional codecs of as many bytes or fewer. Those are also tried on tiles reduced by 2 and 4 (box,
+back by Lanczos): that is what people do where a codec cannot go so low, and a stronger rival.
 """
 
 from __future__ import annotations
