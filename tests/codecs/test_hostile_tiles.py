@@ -33,6 +33,8 @@ def encoded(kind: str) -> bytes:
     pixels = np.random.default_rng(1).integers(0, 256, (3, 12, 9)).astype(np.uint8)
     if kind == CONSTANT:
         pixels[:] = 243
+    else:
+        pytest.importorskip("torch")  # only to make one
     if kind == PROBED:
         chosen = HashField(levels=3, log2_table=5, n_min=4, n_max=12, hidden=4, probing=Probing(log2_choices=6))
         chosen.fit(pixels, steps=2)

@@ -17,6 +17,8 @@ from tilestream.errors import ConfigError
 from tilestream.kernels.language import SIMULATED, cuda
 from tilestream.sources.opening import open_source
 
+pytest.importorskip("torch")  # makes the fields
+
 
 def test_a_store_of_hash_fields_is_what_zarr_reads_of_it_and_near_the_image_on_each_level(tmp_path):
     y, x = np.mgrid[:32, :64]

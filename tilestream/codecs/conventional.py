@@ -200,7 +200,9 @@ def _webp(codes: Codes, setting: float) -> bytes:
 
 
 def _avif(codes: Codes, setting: float) -> bytes:
-    found = imagecodecs.avif_encode(codes, level=round(setting), speed=4, pixelformat="444", codec="aom", numthreads=1)
+    found = imagecodecs.avif_encode(
+        codes, level=round(setting), speed=4, pixelformat="yuv444", codec="aom", numthreads=1
+    )
     return bytes(found)
 
 

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
+pytest.importorskip("safetensors")
+
 from tests.codecs.downsamplers import untrained
 from tilestream.codecs.downsample.record import KEY, DownsamplerRecord, read_downsampler, write_downsampler
 from tilestream.errors import ConfigError, SourceError

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
+
+torch = pytest.importorskip("torch")
 
 from tests.codecs.downsamplers import untrained
 from tilestream.codecs.downsample.network import DownsamplerNetwork

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-import torch
 from numpy.testing import assert_array_equal
+
+torch = pytest.importorskip("torch")
 
 from tilestream.codecs.downsample.network import DownsamplerNetwork, rounded
 from tilestream.codecs.downsample.record import write_downsampler

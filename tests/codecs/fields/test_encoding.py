@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
-import torch
 from numpy.testing import assert_allclose
+
+torch = pytest.importorskip("torch")
 
 from tilestream.codecs.fields.coordinatetorch import inputs_at
 from tilestream.codecs.fields.encoding import LEVEL_REACH, Encoding

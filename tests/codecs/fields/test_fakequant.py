@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-import torch
+
+torch = pytest.importorskip("torch")
 
 from tilestream.codecs.entropy import encode_codes
 from tilestream.codecs.fields.fakequant import fake_quantise, noisy, rate_bits, scales_each

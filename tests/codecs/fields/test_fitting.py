@@ -4,8 +4,9 @@ import time
 
 import numpy as np
 import pytest
-import torch
 from numpy.testing import assert_allclose
+
+torch = pytest.importorskip("torch")
 
 from tests.codecs.fields.pictures import picture
 from tilestream.codecs.fields.field import Stop

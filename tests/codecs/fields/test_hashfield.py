@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from numpy.testing import assert_allclose, assert_array_equal
+
+torch = pytest.importorskip("torch")
 
 from tests.codecs.fields.pictures import picture
 from tests.kernels import hash_oracle

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-import torch
+
+torch = pytest.importorskip("torch")
 
 from tilestream.codecs.fields.hashfield import HashField
 from tilestream.codecs.fields.probefit import ProbedTable
