@@ -181,13 +181,9 @@ def _measured(decoder: SharedDecoder, picture: Array) -> dict[str, float | None]
     shared.fit(picture, steps=120)
     data, rival = shared.to_bytes(), CONVENTIONAL[RIVAL]
     high = None if picture.dtype.itemsize == 1 else float(np.ptp(picture)) or 1.0
-    best: list[float] = []
-    for setting in rival.settings if rival.holds(picture) else ():
-        coded = rival.encode(picture, setting)
-        if len(coded) <= len(data):
-            best.append(psnr(picture, rival.decode(coded)))
+    best = rival.within(picture, len(data)) if rival.holds(picture) else None
     return {
         "bytes": len(data),
         "psnr": psnr(picture, shared.decode(), high=high),
-        "jpeg_psnr": max(best) if best else None,
+        "jpeg_psnr": None if best is None else psnr(picture, rival.decode(best)),
     }

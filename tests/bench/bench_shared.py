@@ -1,6 +1,6 @@
 """One decoder for many tiles: PSNR at about 1 kB a tile on what it never saw, and what 1,000 tiles take.
 
-The decoder learns from parts of some slides; it is measured on other places of these slides and on other slides, tile
+The decoder learns from parts of some slides; it is measured on other places of these slides and on other images, tile
 by tile beside conventional codecs of as many bytes or fewer. Those are also tried on tiles reduced by 2 and 4 (box,
 back by Lanczos): that is what people do where a codec cannot go so low, and a stronger rival.
 """
@@ -48,7 +48,7 @@ LEARNED = (
 """Images, and the rows of each that are learned from."""
 HELD_OUT = {
     "other places of its slides": ((SVS, slice(2200, None)), (OS2, slice(1690, None))),
-    "other slides": (
+    "other images": (
         (OS1, slice(None)),
         (f"{TILES}/medium-nuclei-score-level1.png", slice(None)),
         (f"{TILES}/low-nuclei-score-level0.png", slice(None)),
@@ -119,34 +119,39 @@ def resized(tile: Array, edge_px: int, how: Image.Resampling) -> Array:
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
-def points(codec: str, tile: Array, reductions: tuple[int, ...] = REDUCTIONS) -> list[tuple[int, float]]:
-    """Return bytes and dB of a conventional codec at all its settings, of the tile reduced or not."""
+def points(codec: str, tile: Array) -> list[tuple[int, float]]:
+    """Return bytes and dB of a conventional codec at all its settings."""
+    rival = CONVENTIONAL[codec]
+    files = [rival.encode(tile, setting) for setting in rival.settings]
+    return [(len(data), psnr(tile, rival.decode(data))) for data in files]
+
+
+def best_within(codec: str, tile: Array, nbytes: int, reductions: tuple[int, ...]) -> float:
+    """Return dB of a conventional codec at the setting that fills so many bytes, of the tile at its best reduction."""
     rival, found = CONVENTIONAL[codec], []
     for by in reductions:
         small = tile if by == 1 else resized(tile, TILE_PX // by, Image.Resampling.BOX)
-        for setting in rival.settings:
-            data = rival.encode(small, setting)
+        data = rival.within(small, nbytes)
+        if data is not None:
             back = rival.decode(data)
-            large = back if by == 1 else resized(back, TILE_PX, Image.Resampling.LANCZOS)
-            found.append((len(data), psnr(tile, large)))
-    return found
+            found.append(psnr(tile, back if by == 1 else resized(back, TILE_PX, Image.Resampling.LANCZOS)))
+    return max(found, default=math.nan)
 
 
-def rival_row(group: str, codec: str, tiles: list[Coded], curves: list[list[tuple[int, float]]], how: str) -> Any:
+def rival_row(group: str, codec: str, tiles: list[Coded], reductions: tuple[int, ...]) -> Any:
     """Return how far shared fields are above a codec of as many bytes, over the tiles that it can make so small."""
-    gains = []
-    for one, curve in zip(tiles, curves, strict=True):
-        within = [decibels for nbytes, decibels in curve if nbytes <= one.nbytes]
-        if within:
-            gains.append(one.psnr - max(within))
+    rivals = [best_within(codec, one.pixels, one.nbytes, reductions) for one in tiles]
+    gains = [one.psnr - rival for one, rival in zip(tiles, rivals, strict=True) if math.isfinite(rival)]
     note = f"{len(gains)} of {len(tiles)} tiles; {CONVENTIONAL[codec].title} cannot be so small on the others"
+    how = ", reduced where that is better," if len(reductions) > 1 else ""
     name = f"shared field over {CONVENTIONAL[codec].title}{how} of as many bytes, {group}"
     return make_row(name, float(np.mean(gains)) if gains else math.nan, "dB", note=note)
 
 
 def least_bytes(curve: list[tuple[int, float]], wanted: float) -> float:
-    """Return the fewest bytes that reach a PSNR; nan where none do."""
-    return min((nbytes for nbytes, decibels in curve if decibels >= wanted), default=math.nan)
+    """Return the bytes that a PSNR takes, linear between settings in their logarithm; nan where none reaches it."""
+    decibels, sizes = zip(*sorted((decibels, nbytes) for nbytes, decibels in curve), strict=True)
+    return float(np.exp(np.interp(wanted, decibels, np.log(sizes), right=math.nan)))
 
 
 def hash_points(tile: Array) -> list[tuple[int, float]]:
@@ -160,7 +165,7 @@ def hash_points(tile: Array) -> list[tuple[int, float]]:
 
 
 def storage_rows(decoder: SharedDecoder, tiles: list[Coded], jpeg: list[list[tuple[int, float]]]) -> list[Any]:
-    """Return what 1,000 tiles take, each rival at the PSNR of the shared field or above."""
+    """Return what 1,000 tiles take, each rival at the PSNR of the shared field, above where it cannot be so bad."""
     own = len(decoder.to_bytes()) + COHORT * float(np.mean([one.nbytes for one in tiles]))
     rivals = {
         "JPEG 4:2:0": [least_bytes(curve, one.psnr) for one, curve in zip(tiles, jpeg, strict=True)],
@@ -202,11 +207,7 @@ def rows() -> list[dict[str, Any]]:
                 note=f"{note}; {TRAIN_STEPS} steps of training, {FIT_STEPS} of fitting",
             )
         )  # fmt: skip
-        for codec in RIVALS:
-            whole = [points(codec, tile, (1,)) for tile in tiles]
-            reduced = [[*curve, *points(codec, tile, REDUCTIONS[1:])] for curve, tile in zip(whole, tiles, strict=True)]
-            found.append(rival_row(group, codec, fields, whole, ""))
-            found.append(rival_row(group, codec, fields, reduced, ", reduced where that is better,"))
-            jpegs += whole if codec == "jpeg420" else []
+        found += [rival_row(group, codec, fields, by) for codec in RIVALS for by in ((1,), REDUCTIONS)]
+        jpegs += [points("jpeg420", tile) for tile in tiles]
         everything += fields
     return [*found, *storage_rows(decoder, everything, jpegs)]

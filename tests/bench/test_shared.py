@@ -22,23 +22,33 @@ def small(monkeypatch):
     monkeypatch.setattr(bench_shared, "FIT_STEPS", 2)
 
 
-def test_the_fewest_bytes_that_reach_a_psnr():
-    curve = [(900, 31.0), (500, 29.0), (700, 30.0)]
-    assert bench_shared.least_bytes(curve, 29.5) == 700
+def test_the_bytes_of_a_psnr_lie_between_those_of_settings():
+    curve = [(900, 31.0), (400, 29.0), (600, 30.0)]
+    assert bench_shared.least_bytes(curve, 30) == pytest.approx(600)
+    assert bench_shared.least_bytes(curve, 29.5) == pytest.approx(math.sqrt(400 * 600))
+    assert bench_shared.least_bytes(curve, 20) == pytest.approx(400)
     assert math.isnan(bench_shared.least_bytes(curve, 40))
 
 
 def test_a_rival_counts_on_tiles_that_it_can_make_so_small():
-    coded = [bench_shared.Coded(pixels=tile(), nbytes=size, psnr=30.0) for size in (600, 100)]
-    row = bench_shared.rival_row("here", "jpeg420", coded, [[(500, 28.0), (590, 29.0), (700, 33.0)]] * 2, "")
-    assert row["value"] == 1.0
+    coded = [bench_shared.Coded(pixels=tile(), nbytes=size, psnr=30.0) for size in (900, 30)]
+    row = bench_shared.rival_row("here", "jpeg420", coded, (1,))
+    assert row["value"] == 30.0 - bench_shared.best_within("jpeg420", tile(), 900, (1,))
     assert row["note"].startswith("1 of 2 tiles")
 
 
-def test_reduced_tiles_come_back_at_their_size_and_take_fewer_bytes():
-    whole, reduced = (bench_shared.points("webp", tile(), (by,)) for by in (1, 4))
-    assert min(size for size, _ in reduced) < min(size for size, _ in whole)
-    assert max(decibels for _, decibels in whole) > max(decibels for _, decibels in reduced)
+def test_a_rival_fills_the_bytes_that_there_are():
+    every = [bench_shared.CONVENTIONAL["jpeg420"].encode(tile(), quality) for quality in range(1, 101)]
+    best = max(len(data) for data in every if len(data) <= 1000)
+    found = bench_shared.CONVENTIONAL["jpeg420"].within(tile(), 1000)
+    assert found is not None
+    assert len(found) == best
+
+
+def test_reduced_tiles_come_back_at_their_size_where_a_codec_cannot_go_so_low():
+    whole, either = (bench_shared.best_within("webp", tile(), 100, by) for by in ((1,), (1, 4)))
+    assert math.isnan(whole)
+    assert 10 < either < 60
 
 
 def test_a_tile_is_counted_with_all_its_bytes():

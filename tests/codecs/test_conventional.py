@@ -33,6 +33,20 @@ def test_more_bytes_are_a_better_image(codec: ConventionalCodec) -> None:
 
 
 @EVERY
+def test_bytes_that_there_are_are_filled(codec: ConventionalCodec) -> None:
+    pixels = scene()
+    files = [codec.encode(pixels, setting) for setting in codec.settings]
+    some = len(files[len(files) // 2])
+    found = codec.within(pixels, some)
+    assert found is not None
+    assert 0.85 * some < len(found) <= some
+    assert codec.within(pixels, 10) is None
+    whole = codec.within(pixels, 10**6)
+    assert whole is not None
+    assert len(whole) >= len(files[-1])
+
+
+@EVERY
 def test_a_colour_image_is_a_plain_file(codec: ConventionalCodec) -> None:
     begins = {"jpeg": b"\xff\xd8\xff", "jpeg2000": b"\xff\x4f\xff\x51", "jpegxl": b"\xff\x0a", "webp": b"RIFF"}
     data = codec.encode(scene(), codec.settings[3])
@@ -78,6 +92,7 @@ def test_whole_numbers_survive_the_16_bits_of_a_band() -> None:
         name="png",
         title="PNG",
         settings=(1.0,),
+        ends=(1.0, 1.0),
         holds_bands=True,
         holds_grey=True,
         encode_codes=lambda codes, setting: bytes(imagecodecs.png_encode(codes, level=int(setting))),

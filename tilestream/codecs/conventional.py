@@ -35,6 +35,8 @@ DTYPES = ("uint8", "int8", "uint16", "int16", "float32")
 FRAME_MAGIC = 0xBA
 """First byte of a frame of bands; no file of these codecs begins with it."""
 _BAND = struct.Struct("<ddI")
+_HALVINGS = 8
+"""Of the span of a knob: steps of 0.4 of 100."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,8 @@ class ConventionalCodec:
     """How tables call it."""
     settings: tuple[float, ...]
     """Values of the knob over the rates that people use, least bytes first."""
+    ends: tuple[float, float]
+    """Values of the knob between which `within` looks, least bytes first."""
     holds_bands: bool
     """Whether it holds more than colours of 8 bits."""
     holds_grey: bool
@@ -114,6 +118,42 @@ class ConventionalCodec:
             files.append(self.encode_codes(codes, setting))
             heads.append(_BAND.pack(low, high, len(files[-1])))
         return bytes((FRAME_MAGIC, DTYPES.index(pixels.dtype.name))) + b"".join(heads) + b"".join(files)
+
+    def within(self, pixels: Array, size_bytes: int) -> bytes | None:
+        """Return the best file of at most so many bytes: what a codec with a knob is fairly compared by.
+
+        Parameters
+        ----------
+        pixels : ndarray
+            As for `encode`.
+        size_bytes : int
+            Most bytes.
+
+        Returns
+        -------
+        bytes or None
+            The one of most bytes that halving the span of the knob finds; None where the fewest that it can are more.
+
+        Raises
+        ------
+        ConfigError
+            When it cannot hold them.
+        """
+        (low, high), found = self.ends, None
+        for tried in self.ends:
+            data = self.encode(pixels, tried)
+            if len(data) > size_bytes:
+                break
+            found = data
+        else:
+            return found
+        for _ in range(_HALVINGS if found is not None else 0):
+            data = self.encode(pixels, middle := (low + high) / 2)
+            if len(data) <= size_bytes:
+                low, found = middle, max(found or b"", data, key=len)
+            else:
+                high = middle
+        return found
 
     def decode(self, data: bytes) -> Array:
         """Return the image in a file.
@@ -223,6 +263,7 @@ CONVENTIONAL: Mapping[str, ConventionalCodec] = {
             name="jpeg420",
             title="JPEG 4:2:0",
             settings=_QUALITIES,
+            ends=(1.0, 100.0),
             holds_bands=False,
             holds_grey=True,
             encode_codes=_jpeg("420"),
@@ -232,6 +273,7 @@ CONVENTIONAL: Mapping[str, ConventionalCodec] = {
             name="jpeg444",
             title="JPEG 4:4:4",
             settings=_QUALITIES,
+            ends=(1.0, 100.0),
             holds_bands=False,
             holds_grey=True,
             encode_codes=_jpeg("444"),
@@ -241,6 +283,7 @@ CONVENTIONAL: Mapping[str, ConventionalCodec] = {
             name="jpeg2000",
             title="JPEG 2000",
             settings=(20.0, 23.0, 26.0, 29.0, 32.0, 35.0, 39.0, 44.0, 52.0, 62.0),
+            ends=(5.0, 62.0),
             holds_bands=True,
             holds_grey=True,
             encode_codes=_jpeg2000,
@@ -250,6 +293,7 @@ CONVENTIONAL: Mapping[str, ConventionalCodec] = {
             name="jpegxl",
             title="JPEG XL",
             settings=(15.0, 9.0, 6.0, 4.0, 2.6, 1.7, 1.0, 0.5, 0.1),
+            ends=(25.0, 0.0),
             holds_bands=True,
             holds_grey=True,
             encode_codes=_jpegxl,
@@ -259,6 +303,7 @@ CONVENTIONAL: Mapping[str, ConventionalCodec] = {
             name="webp",
             title="WebP",
             settings=_QUALITIES,
+            ends=(0.0, 100.0),
             holds_bands=False,
             holds_grey=False,
             encode_codes=_webp,
@@ -268,6 +313,7 @@ CONVENTIONAL: Mapping[str, ConventionalCodec] = {
             name="avif",
             title="AVIF 4:4:4",
             settings=(12.0, 32.0, 50.0, 65.0, 80.0, 92.0),
+            ends=(0.0, 100.0),
             holds_bands=False,
             holds_grey=False,
             encode_codes=_avif,
