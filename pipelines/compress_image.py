@@ -97,6 +97,8 @@ class CompressJob:
         done = finished_fields(places, journal, output=output) if resume else None
         if done is not None:
             return done
+        if resume:
+            journal.require_same(recipe)  # before anything is fitted for the forecast
         receipts = list(journal.receipts().values()) if resume else []
         plan = FieldPlan(layout=layout)
         forecast = forecast_store(pyramid, plan, self.codec, threads=self.threads, done=receipts)

@@ -123,14 +123,17 @@ class Sums:
         Returns
         -------
         dict
-            `psnr`, `bytes` and `bpp` of `quality_record`; `arrays` with the bytes of each, `largest_tile_bytes`, and
-            `span`: the samples that PSNR of types wider than 8 bits refers to.
+            `psnr`, `bytes` and `bpp` of `quality_record`; `exact`, the levels that are no dB because they are stored as
+            they were; `arrays` with the bytes of each, `largest_tile_bytes`, and `span`: the samples that PSNR of types
+            wider than 8 bits refers to.
         """
         psnr = [self.psnr(level, dtype) for level in range(levels)]
         known = [None if one is None or math.isinf(one) else one for one in psnr]
+        exact = [level for level, one in enumerate(psnr) if one == math.inf]
         whole = self.errors.get(0)
         return {
             **quality_record(psnr=known, stored_bytes=sum(self.nbytes.values()), pixels=pixels),
+            "exact": exact,
             "arrays": {str(array): self.nbytes[array] for array in sorted(self.nbytes)},
             "largest_tile_bytes": self.largest,
             **({} if dtype.itemsize == 1 or whole is None else {"span": [whole.low, whole.high]}),

@@ -51,7 +51,7 @@ class Forecast:
     threads: int
     """Threads that will fit at once."""
     store_bytes: int
-    """Most bytes of the whole store: entropy coding takes less."""
+    """Bytes that its tiles will hardly reach: entropy coding takes less, and how many need a fit is a sample."""
     task_bytes: int
     """Most that one task holds."""
 
@@ -135,6 +135,8 @@ def forecast_store(
     cost = Cost()
     if busy and left:
         cost = known_cost(done) or probed_cost(codec, max(busy, key=_deviation))
+    plain = [tile for tile in samples if not _needs_fit(tile)]
+    background = len(codec.encode(plain[0].pixels, plain[0].valid)) if plain else 0
     chunk = plan.layout.levels[0].chunk
     pixel_bytes = chunk.area * plan.layout.channels * np.dtype(np.float32).itemsize
     return Forecast(
@@ -142,7 +144,7 @@ def forecast_store(
         fitted=left * share,
         tile_s=cost.seconds,
         threads=threads,
-        store_bytes=int(len(plan) * share * cost.nbytes),
+        store_bytes=math.ceil(len(plan) * (share * cost.nbytes + (1 - share) * background)),
         task_bytes=PIXEL_COPIES * pixel_bytes + WORK_BYTES + FOOTPRINT_BYTES,
     )
 

@@ -20,7 +20,7 @@ from tilestream.pipelines.report_json import reason_list, totals
 from tilestream.pipelines.report_picture import Picture
 from tilestream.pipelines.report_rows import InputRow, RunFacts
 from tilestream.pipelines.report_where import input_time
-from tilestream.pipelines.report_words import format_bytes, format_rate, format_seconds, format_share
+from tilestream.pipelines.report_words import format_bytes, format_rate, format_seconds, format_share, psnr_words
 
 MAX_IGNORED = 200
 """Most ignored files listed; all are counted."""
@@ -178,7 +178,7 @@ def coded_lines(row: InputRow) -> list[tuple[str, str]]:
         lines.append(("Of the image's files", format_share(coded["bytes"] / row.image_bytes)))
     lines.append(("Bits per pixel", f"{coded['bpp']:.3g}"))
     lines += [
-        (f"PSNR, level {level}", "exact, or nothing valid" if psnr is None else f"{psnr:.2f} dB")
+        (f"PSNR, level {level}", psnr_words(coded, level) + (" dB" if psnr is not None else ""))
         for level, psnr in enumerate(coded.get("psnr", ()))
     ]
     if "fitted" in coded:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -39,3 +42,25 @@ def format_rate(value: float | None) -> str:
 def format_share(share: float) -> str:
     """Return a share in per cent with two figures, such as `7.3 %` or `0.04 %`."""
     return f"{float(f'{100 * share:.2g}'):g} %" if share < 0.995 else f"{100 * share:.0f} %"
+
+
+def psnr_words(coded: Mapping[str, Any], level: int) -> str:
+    """Return how close a level is to the image, in words.
+
+    Parameters
+    ----------
+    coded : Mapping
+        What `Sums.record` returned, or what a store said of itself, be it of an earlier version.
+    level : int
+        Of the image.
+
+    Returns
+    -------
+    str
+        dB with two digits, `exact`, or a dash where nothing of the level is valid.
+    """
+    psnr = coded.get("psnr", ())
+    found = psnr[level] if level < len(psnr) else None
+    if found is not None:
+        return f"{found:.2f}"
+    return "exact" if level in (coded.get("exact") or ()) else "–"

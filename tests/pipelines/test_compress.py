@@ -89,6 +89,9 @@ def test_every_level_comes_back_and_the_report_tells_what_it_costs(picture, stor
     assert coded["bytes"] == sum(map(len, chunks.values()))
     assert coded["bpp"] == round(8 * coded["bytes"] / pixels[0].size, 4)
     assert coded["psnr"] == [None] * len(pyramid.levels)
+    assert coded["exact"] == list(range(len(pyramid.levels)))
+    assert "in tiles (" in result.stdout
+    assert f"PSNR in dB by level {', '.join(['exact'] * len(pyramid.levels))}\n" in result.stdout
     record = dict(group.attrs)["tilestream"]
     assert {name: record["quality"][name] for name in ("bytes", "bpp", "psnr")} == {
         name: coded[name] for name in ("bytes", "bpp", "psnr")
@@ -220,3 +223,12 @@ def test_levels_that_are_not_there_are_named(level, stored, tmp_path):
     result = run("decompress", stored[0], "--out", tmp_path, f"--level={level}")
     assert result.exit_code in (2, 3)
     assert "`--level`" in result.stdout + result.stderr
+
+
+def test_another_recipe_is_refused_before_anything_is_fitted_for_its_forecast(picture, stored, monkeypatch):
+    monkeypatch.setattr("tilestream.pipelines.compress_image.forecast_store", None)  # a call would raise TypeError
+    result = compress(picture[1], "--out", stored[0], "--codec", NAME, "--quality", 70)
+    assert result.exit_code == 3
+    said = " ".join((result.stdout + result.stderr).split())
+    assert "results of another recipe" in said
+    assert "quality 50 there, 70 now" in said

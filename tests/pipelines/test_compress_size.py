@@ -15,6 +15,7 @@ from tilestream.pipelines import compress_size
 from tilestream.pipelines.compress_layout import FieldPlan, reduced_level
 from tilestream.pipelines.compress_measure import Sums, measures_of
 from tilestream.pipelines.compress_size import Forecast, forecast_store
+from tilestream.pipelines.report_words import psnr_words
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.registry import CODECS
 from tilestream.sinks.fieldstore import field_layout
@@ -79,7 +80,16 @@ def test_tiles_of_an_earlier_run_are_a_better_measure(timed):
     ]
     found = forecast_store(pyramid, plan_of(pyramid, timed), timed, threads=2, done=done)
     assert (found.tiles, found.tile_s) == (62, 8.0)
-    assert found.store_bytes == pytest.approx(100 * 32, rel=0.2)
+    glass = len(timed.encode(np.full((3, 64, 64), 255, np.uint8)))
+    assert 30 < glass < 60
+    assert found.store_bytes == pytest.approx((100 + glass) * 32, rel=0.2)
+
+
+def test_what_is_all_of_one_colour_is_not_told_to_cost_nothing(timed):
+    pyramid = open_pyramid(np.full((3, 64, 64), 7, np.uint8))
+    found = forecast_store(pyramid, plan_of(pyramid, timed), timed, threads=2)
+    assert (found.fitted, found.wall_s) == (0, 0)
+    assert found.store_bytes == len(timed.encode(np.full((3, 64, 64), 7, np.uint8)))
 
 
 def test_what_takes_too_long_or_too_much_is_refused_with_the_knob(tmp_path):
@@ -119,5 +129,7 @@ def test_figures_add_up_over_tiles_whatever_their_order():
     assert sums.errors == {0: LevelError(squares=4.0, samples=8, low=0, high=9)}
     record = sums.record(levels=2, dtype=np.dtype("int16"), pixels=8)
     assert record["psnr"] == [round(10 * np.log10(81 / 0.5), 3), None]
+    assert record["exact"] == []
+    assert [psnr_words(record, level) for level in (0, 1)] == ["22.09", "–"]
     assert (record["bytes"], record["bpp"], record["largest_tile_bytes"]) == (21, 21.0, 11)
     assert record["span"] == [0, 9]

@@ -81,14 +81,14 @@ def forecast_words(facts: Any) -> str:
     Returns
     -------
     str
-        Tiles, time, and the most bytes that the store can need beside those of the image.
+        Tiles, time, and bytes that the store will hardly reach, beside those of the image.
     """
     forecast = facts["forecast"]
     more = "" if forecast.tiles == facts["tiles"] else f", {forecast.tiles:,} left"
     threads = f"{forecast.threads} thread{'' if forecast.threads == 1 else 's'}"
     timed = f"about {duration(forecast.wall_s)} on {threads} ({forecast.tile_s:.2g} s a tile)"
     image = "" if facts["image_bytes"] is None else f"; the image has {size(facts['image_bytes'])}"
-    return f"{counted(facts['tiles'], 'tile')}{more}; {timed}; at most {size(forecast.store_bytes)}{image}"
+    return f"{counted(facts['tiles'], 'tile')}{more}; {timed}; likely below {size(forecast.store_bytes)}{image}"
 
 
 def print_compress(
@@ -137,14 +137,17 @@ def coded_words(row: InputRow) -> str:
     Returns
     -------
     str
-        Bytes, their share of the image's files, bits per pixel, dB by level.
+        Bytes, their share of the image's files, bits per pixel, dB by level, and damage.
     """
+    from tilestream.pipelines.report_words import psnr_words
+
     coded = row.coded
     share = (
         f" ({coded['bytes'] / row.image_bytes:.0%} of the image's files)".replace("%", " %") if row.image_bytes else ""
     )
-    levels = ", ".join("exact" if psnr is None else f"{psnr:.1f}" for psnr in coded.get("psnr", ()))
-    return f"{size(coded['bytes'])}{share}, {coded['bpp']:.3g} bits/px, PSNR by level {levels} dB"
+    levels = ", ".join(psnr_words(coded, level) for level in range(len(coded.get("psnr", ()))))
+    damaged = f"; {row.tiles_damaged:,} of {counted(row.tiles, 'tile')} damaged" if row.tiles_damaged else ""
+    return f"{size(coded['bytes'])} in tiles{share}, {coded['bpp']:.3g} bits/px, PSNR in dB by level {levels}{damaged}"
 
 
 def last_line(outcome: RunOutcome, *, seconds: float, tiles_made: int) -> str:

@@ -28,7 +28,7 @@ def print_image(facts: Mapping[str, Any], console: Console | None = None) -> Non
     print_line(console, (facts["path"], "bold"))
     for name, value in _lines(facts):
         print_line(console, (f"{name:<16}", "dim"), value)
-    console.print(_levels(facts["levels"], facts["coded"]["psnr"] if facts["coded"] else ()))
+    console.print(_levels(facts["levels"], facts["coded"] or {}))
     for note in facts["notes"]:
         print_line(console, ("note ", "yellow"), note)
 
@@ -153,11 +153,14 @@ def coded_lines(coded: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     ]
 
 
-def _levels(levels: Sequence[Mapping[str, Any]], psnr: Sequence[float | None] = ()) -> Table:
+def _levels(levels: Sequence[Mapping[str, Any]], coded: Mapping[str, Any]) -> Table:
+    from tilestream.pipelines.report_words import psnr_words
+
+    has_psnr = bool(coded.get("psnr"))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("level", justify="right")
     has_mpp = any(level["mpp_yx"] for level in levels)
-    for name in ("size", "block", "scale", *(["µm/px"] if has_mpp else []), *(["PSNR dB"] if psnr else [])):
+    for name in ("size", "block", "scale", *(["µm/px"] if has_mpp else []), *(["PSNR dB"] if has_psnr else [])):
         table.add_column(name, justify="right", no_wrap=True)
     for level in levels:
         (height, width), (block_y, block_x) = level["shape_yx"], level["block_yx"]
@@ -167,11 +170,6 @@ def _levels(levels: Sequence[Mapping[str, Any]], psnr: Sequence[float | None] = 
             f"{block_x:,} × {block_y:,}",
             _pair(level["scale_yx"], "").strip(),
             *([_pair(level["mpp_yx"], "").strip()] if has_mpp else []),
-            *(_decibels(psnr, level["level"]) if psnr else []),
+            *([psnr_words(coded, level["level"])] if has_psnr else []),
         )
     return table
-
-
-def _decibels(psnr: Sequence[float | None], level: int) -> list[str]:
-    found = psnr[level] if level < len(psnr) else None
-    return ["" if found is None else f"{found:.2f}"]

@@ -271,8 +271,8 @@ def quality_record(*, psnr: Sequence[float | None], stored_bytes: int, pixels: i
     Returns
     -------
     dict
-        `psnr`, with None for a level that is exact or of which nothing is valid; `bytes`; and `bpp`, bits of the whole
-        store for a pixel of level 0.
+        `psnr`, with None for a level that is exact or of which nothing is valid; `bytes`; and `bpp`, bits of these for
+        a pixel of level 0. Masks of validity and metadata are not among them.
     """
     return {
         "psnr": [None if one is None or math.isinf(one) else round(one, 3) for one in psnr],

@@ -74,13 +74,28 @@ class Journal:
                 if begin is not None:
                     begin()
                 found = self._begin(document)
-            if found.get("digest") != self.recipe:
-                raise OutputError.of(
-                    f"`{self.place.url}`",
-                    got=f"results of another recipe ({difference(found.get('recipe'), document)})",
-                    expected="results of this one",
-                    do="Choose another --out, or give --no-resume to compute them anew.",
-                )
+            self._require_ours(found, document)
+
+    def require_same(self, document: Mapping[str, Any]) -> None:
+        """Raise `OutputError` where another recipe has begun here; for what takes long before `open`, which asks again.
+
+        Parameters
+        ----------
+        document : Mapping
+            The recipe as JSON values.
+        """
+        found = _load(self.place, RECIPE)
+        if found is not None:
+            self._require_ours(found, document)
+
+    def _require_ours(self, found: Mapping[str, Any], document: Mapping[str, Any]) -> None:
+        if found.get("digest") != self.recipe:
+            raise OutputError.of(
+                f"`{self.place.url}`",
+                got=f"results of another recipe ({difference(found.get('recipe'), document)})",
+                expected="results of this one",
+                do="Choose another --out, or give --no-resume to compute them anew.",
+            )
 
     def _begin(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Write the recipe; return the one that stands there, which is another's when that came first."""
