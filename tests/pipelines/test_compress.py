@@ -231,4 +231,4 @@ def test_another_recipe_is_refused_before_anything_is_fitted_for_its_forecast(pi
     assert result.exit_code == 3
     said = " ".join((result.stdout + result.stderr).split())
     assert "results of another recipe" in said
-    assert "quality 50 there, 70 now" in said
+    assert "quality 50.0 there, 70.0 now" in said
