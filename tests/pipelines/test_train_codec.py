@@ -25,8 +25,9 @@ QUICK = ("--tile", 64, "--steps", 3, "--batch", 2, "--where", "all", "--bytes", 
 
 
 @pytest.fixture(autouse=True)
-def one_is_measured(monkeypatch):
+def little_is_done(monkeypatch):
     monkeypatch.setattr("tilestream.pipelines.train_codec.MEASURED", 1)
+    monkeypatch.setattr("tilestream.codecs.fields.sharedtraining.SETTLING_STEPS", 2)
 
 
 def run(*words):

@@ -260,10 +260,10 @@ def test_steps_of_a_rated_table_are_those_of_the_fit() -> None:
 
 
 def test_a_fit_that_knows_of_two_bits_loses_less_of_them() -> None:
-    pixels, found = picture(48, 48), []
+    pixels, found = picture(32, 32), []
     for bits in (2, None):
         field = small(n_max=40, bits=bits)
-        field.fit(pixels, steps=120)
+        field.fit(pixels, steps=80)
         found.append(psnr(field.quantize(2).decode(), pixels))
     assert found[0] > found[1] + 0.5
 

@@ -232,7 +232,11 @@ class SharedDecoder:
         return self.digest.hex()
 
     def to_bytes(self) -> bytes:
-        """Return it as a container."""
+        """Return it as a container; coded once, since most ask for it several times."""
+        return self._packed
+
+    @cached_property
+    def _packed(self) -> bytes:
         sizes = [getattr(self.shape, part.name) for part in fields(self.shape)]
         sections = (self.matrices.to_bytes(), self.biases.to_bytes(), self.prior.to_bytes())
         return pack(KIND, version=VERSION, header={"s": sizes, "l": float(self.lmbda)}, sections=sections)
