@@ -131,7 +131,9 @@ class FinishFields(FinishStore):
     def _quality(self, receipts: Sequence[Receipt]) -> dict[str, Any]:
         info = self.work.image.info
         levels = level_count(info.shape, self._work.tile_px)
-        return Sums.of(receipts).record(levels=levels, dtype=info.dtype, pixels=info.shape.area)
+        found = Sums.of(receipts).record(levels=levels, dtype=info.dtype, pixels=info.shape.area)
+        decoder = self._work.codec.settings.get("decoder")  # in the metadata of the store, which no tile counts
+        return {**found, "decoder_bytes": len(decoder)} if decoder else found
 
     def _coarsest(self) -> Array:
         """Return a picture of the image as floats, NaN where not valid; of the store it would have to be decoded."""

@@ -173,9 +173,11 @@ def coded_lines(row: InputRow) -> list[tuple[str, str]]:
     coded = row.coded
     if "bytes" not in coded:
         return []
-    lines = [("Codec", str(coded["codec"])), ("Stored", format_bytes(coded["bytes"]))]
+    decoder = coded.get("decoder_bytes", 0)
+    lines = [("Codec", str(coded["codec"])), ("Stored in tiles", format_bytes(coded["bytes"]))]
+    lines += [("Their decoder", format_bytes(decoder))] if decoder else []
     if row.image_bytes:
-        lines.append(("Of the image's files", format_share(coded["bytes"] / row.image_bytes)))
+        lines.append(("Of the image's files", format_share((coded["bytes"] + decoder) / row.image_bytes)))
     lines.append(("Bits per pixel", f"{coded['bpp']:.3g}"))
     lines += [
         (f"PSNR, level {level}", psnr_words(coded, level) + (" dB" if psnr is not None else ""))

@@ -15,7 +15,7 @@ from tests.codecs.fields.madedecoder import made_decoder
 from tests.codecs.fields.pictures import picture
 from tilestream.cli import app
 from tilestream.codecs.fields import decoders
-from tilestream.codecs.fields.decoders import decoder_text, save_decoder
+from tilestream.codecs.fields.decoders import decoder_text, load_decoder, save_decoder
 from tilestream.codecs.fields.picture import Picture
 from tilestream.codecs.tilecodec import FieldCodec, tile_codec
 from tilestream.errors import ConfigError, DamagedError
@@ -83,6 +83,9 @@ def test_a_store_of_shared_fields_carries_its_decoder(images, weights, tmp_path,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     [store] = (tmp_path / "out").glob("*.zarr")
+    nbytes = len(decoder_text(load_decoder(weights)))
+    assert "of their decoder (" in said(result)
+    assert f"{nbytes:,} of their decoder" in said(run("info", store))
     forget(monkeypatch)
     found = ts.open_pyramid(str(store))
     assert found.levels[0].shape.yx == (128, 192)

@@ -142,12 +142,14 @@ def coded_words(row: InputRow) -> str:
     from tilestream.pipelines.report_words import psnr_words
 
     coded = row.coded
-    share = (
-        f" ({coded['bytes'] / row.image_bytes:.0%} of the image's files)".replace("%", " %") if row.image_bytes else ""
-    )
+    decoder = coded.get("decoder_bytes", 0)
+    whole = coded["bytes"] + decoder
+    share = f" ({whole / row.image_bytes:.0%} of the image's files)".replace("%", " %") if row.image_bytes else ""
+    beside = f" and {size(decoder)} of their decoder" if decoder else ""
     levels = ", ".join(psnr_words(coded, level) for level in range(len(coded.get("psnr", ()))))
     damaged = f"; {row.tiles_damaged:,} of {counted(row.tiles, 'tile')} damaged" if row.tiles_damaged else ""
-    return f"{size(coded['bytes'])} in tiles{share}, {coded['bpp']:.3g} bits/px, PSNR in dB by level {levels}{damaged}"
+    costs = f"{size(coded['bytes'])} in tiles{beside}{share}, {coded['bpp']:.3g} bits/px"
+    return f"{costs}, PSNR in dB by level {levels}{damaged}"
 
 
 def last_line(outcome: RunOutcome, *, seconds: float, tiles_made: int) -> str:

@@ -144,11 +144,12 @@ def coded_lines(coded: Mapping[str, Any] | None) -> list[tuple[str, str]]:
         return []
     told = [str(coded["codec"]), *(_fact(name, n) for name, n in coded["settings"].items() if name != "codec")]
     bpp, nbytes = coded["bpp"], coded["bytes"]
+    beside = f" of tiles, {coded['decoder_bytes']:,} of their decoder" if coded.get("decoder_bytes") else ""
     parts = [f"{name} {count:,}" for name, count in (coded["parameters"] or {}).items()]
     sizes = f"{', '.join(parts)} parameters" + (f" in {coded['tile_bytes']:,} bytes" if coded["tile_bytes"] else "")
     return [
         ("codec", f"{', '.join(told)}, tiles of {coded['tile_px']} px"),
-        ("stored", "" if bpp is None or nbytes is None else f"{bpp:g} bits per pixel, {nbytes:,} bytes"),
+        ("stored", "" if bpp is None or nbytes is None else f"{bpp:g} bits per pixel, {nbytes:,} bytes{beside}"),
         ("a tile", sizes if parts else ""),
     ]
 

@@ -272,9 +272,8 @@ class SharedField:
             (y * x * shape.latents, (1, MOST_LATENTS), "latents", "Cut it into tiles."),
         ):
             if not most[0] <= got <= most[1]:
-                raise ConfigError.of(
-                    f"a picture of {got:,} {what}", got=got, expected=f"at most {most[1]:,} for this decoder", do=do
-                )
+                limit = f"{most[1]:,}" if most[0] == most[1] else f"at most {most[1]:,}"
+                raise ConfigError.of(f"{what} of a picture", got=got, expected=f"{limit} for this decoder", do=do)
 
     def _require_room(self, loop: LatentFit, rounds: int) -> None:
         if rounds > MOST_ROUNDS or not self._codes.any():
