@@ -33,6 +33,8 @@ HELD_OUT = 5
 """One image in this many is not learned from; where there are fewer than three, one square of each in this many."""
 MEASURED = 8
 """Pictures that are measured."""
+FIT_STEPS = 120
+"""Of each."""
 LEAST_SHARE = 0.5
 """Of a square that must be wanted."""
 RIVAL = "jpeg420"
@@ -178,7 +180,7 @@ def _of_image(path: str, config: CodecConfig, chance: np.random.Generator) -> tu
 def _measured(decoder: SharedDecoder, picture: Array) -> dict[str, float | None]:
     """Return bytes and dB of a picture, and dB of the best JPEG of as many bytes, None where there is none."""
     shared = SharedField(decoder)
-    shared.fit(picture, steps=120)
+    shared.fit(picture, steps=FIT_STEPS)
     data, rival = shared.to_bytes(), CONVENTIONAL[RIVAL]
     high = None if picture.dtype.itemsize == 1 else float(np.ptp(picture)) or 1.0
     best = rival.within(picture, len(data)) if rival.holds(picture) else None

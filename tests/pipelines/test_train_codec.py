@@ -21,13 +21,15 @@ from tilestream.codecs.tilecodec import FieldCodec, tile_codec
 from tilestream.errors import ConfigError, DamagedError
 
 pytest.importorskip("torch")
-QUICK = ("--tile", 64, "--steps", 3, "--batch", 2, "--where", "all", "--bytes", 200)
+QUICK = ("--tile", 64, "--steps", 2, "--batch", 1, "--where", "all", "--bytes", 200)
 
 
 @pytest.fixture(autouse=True)
 def little_is_done(monkeypatch):
     monkeypatch.setattr("tilestream.pipelines.train_codec.MEASURED", 1)
-    monkeypatch.setattr("tilestream.codecs.fields.sharedtraining.SETTLING_STEPS", 2)
+    monkeypatch.setattr("tilestream.pipelines.train_codec.FIT_STEPS", 10)
+    for name, value in (("COUNTED", 2), ("SETTLING_ROUNDS", 1), ("SETTLING_STEPS", 2)):
+        monkeypatch.setattr(f"tilestream.codecs.fields.sharedtraining.{name}", value)
 
 
 def run(*words):

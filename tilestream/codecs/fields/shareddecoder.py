@@ -40,6 +40,7 @@ LEVEL_SCALE = 0.25
 MIDDLE = 0.5
 """What outputs are counted from."""
 WEIGHT_BITS, BIAS_BITS = 8, 16
+LEAST_LMBDA, MOST_LMBDA = 1e-12, 1e12
 MOST_PIXELS = 1 << 16
 """Whose features are in memory at once."""
 Floats = npt.NDArray[np.float32]
@@ -264,7 +265,7 @@ class SharedDecoder:
         """
         packed = unpack(data, kinds={KIND: VERSION})
         sizes = packed.numbers("s", least=1, most=512, count=len(fields(SharedShape)))
-        lmbda = packed.number("l", least=1e-12, most=1e12)
+        lmbda = packed.number("l", least=LEAST_LMBDA, most=MOST_LMBDA)
         try:
             shape = SharedShape(
                 **{part.name: size for part, size in zip(fields(SharedShape), sizes, strict=True)}  # type: ignore[arg-type]

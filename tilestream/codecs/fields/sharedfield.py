@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -36,9 +37,11 @@ MOST_LATENTS = 1 << 20
 DEFAULT_STEPS = 120
 LEAST_BITS = 6
 """That latents need."""
-DEARER = 1.6
-"""Factor on the price while a picture has too many bytes, and the share of steps that follow each time."""
-MOST_ROUNDS = 16
+NEAR = 0.9
+"""Share of `most_bytes` that a picture has at least once its price was raised."""
+STEEPNESS, LEAST_RISE, MOST_RISE = 1.5, 1.2, 8.0
+"""Exponent of bytes in the price that halves them, and what a price rises by at once."""
+MOST_ROUNDS = 10
 VERSION = 1
 USUAL_QUALITY = 50.0
 DOUBLING = 12.5
@@ -55,7 +58,8 @@ class SharedField:
     price : float
         Times the λ of the decoder: above 1 fewer bytes, below 1 more.
     most_bytes : int, optional
-        What `to_bytes` may have at most; the price rises until it fits.
+        What `to_bytes` may have at most. A picture that has more is fitted on, for half the steps each time, at other
+        prices until it has that many or up to 10 % fewer.
     seed : int
         Of the noise that a fit sees.
     """
@@ -120,14 +124,9 @@ class SharedField:
         if fresh:
             self._take(np.zeros((self.decoder.shape.latents, *self.decoder.shape.cells(self.picture)), np.int64))
         loop = LatentFit(self.decoder, levels, self._codes, level_weights=level_weights, seed=self.seed)
-        price, done = self.price, 0
-        while True:
-            self._take(loop.run(stop, price=price, measure=lambda codes: self._measured(codes, levels)))
-            done += 1
-            if self.most_bytes is None or len(self.to_bytes()) <= self.most_bytes:
-                break
-            self._require_room(loop, done)
-            price *= DEARER
+        self._take(loop.run(stop, price=self.price, measure=lambda codes: self._measured(codes, levels)))
+        if self.most_bytes is not None and len(self.to_bytes()) > self.most_bytes:
+            self._find_price(loop, _half(stop), levels, self.most_bytes)
         found = tuple(self._psnr(levels, number) for number in range(levels.picture.levels))
         return FitReport(steps=loop.steps, seconds=time.perf_counter() - started, psnr=found)
 
@@ -275,14 +274,31 @@ class SharedField:
                 limit = f"{most[1]:,}" if most[0] == most[1] else f"at most {most[1]:,}"
                 raise ConfigError.of(f"{what} of a picture", got=got, expected=f"{limit} for this decoder", do=do)
 
-    def _require_room(self, loop: LatentFit, rounds: int) -> None:
-        if rounds > MOST_ROUNDS or not self._codes.any():
+    def _find_price(self, loop: LatentFit, stop: Stop, levels: Levels, most_bytes: int) -> None:
+        """Fit on at other prices until the bytes are met: up by what is too much, then between too low and high."""
+        price, low, high, best = self.price, self.price, float("inf"), None
+        for _ in range(MOST_ROUNDS):
+            nbytes = len(self.to_bytes())
+            if nbytes <= most_bytes:
+                high = min(high, price)
+                best = (nbytes, self._codes) if best is None or nbytes > best[0] else best
+                if nbytes >= NEAR * most_bytes:
+                    break
+            else:
+                low = max(low, price)
+                if not self._codes.any():
+                    break
+            rise = (2 * nbytes / ((1 + NEAR) * most_bytes)) ** STEEPNESS
+            price = (low * high) ** 0.5 if high < float("inf") else price * min(max(rise, LEAST_RISE), MOST_RISE)
+            self._take(loop.run(stop, price=price, measure=lambda codes: self._measured(codes, levels)))
+        if best is None:
             raise ConfigError.of(
                 "`most_bytes` of a shared field",
-                got=self.most_bytes,
+                got=most_bytes,
                 expected=f"at least {len(self.to_bytes())}, which are left after {loop.steps} steps",
                 do="Allow more.",
             )
+        self._take(best[1])
 
     def _take(self, codes: npt.NDArray[np.int64]) -> None:
         self._codes, self._features = codes, None
@@ -302,6 +318,14 @@ class SharedField:
         if valid is not None:
             one, other = (np.where(valid, part, 0) for part in (one, other))
         return psnr(one, other, high=1.0, valid=valid)
+
+
+def _half(stop: Stop) -> Stop:
+    """Return an end of half the steps and seconds."""
+    steps, seconds = stop.steps, stop.seconds
+    return replace(
+        stop, steps=None if steps is None else -(-steps // 2), seconds=None if seconds is None else seconds / 2
+    )
 
 
 def price_of(quality: float) -> float:

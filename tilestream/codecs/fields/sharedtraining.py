@@ -2,7 +2,8 @@
 
 Latents of a training picture come from the encoder, so that each step trains on crops that were never seen before; with
 latents of their own (auto-decoding) a picture's latents move only when its turn comes. Fitting starts from zero either
-way (`sharedfit`). λ is led to the bytes that a picture may have.
+way (`sharedfit`). λ is led to the bytes that a picture may have: by an estimate while the networks are trained, then by
+the coded bytes of fitted crops, which spend more at the same λ than those of the encoder.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 
 from tilestream.codecs.fields.latentcoder import LARGEST
 from tilestream.codecs.fields.picture import Picture
-from tilestream.codecs.fields.shareddecoder import SharedDecoder, SharedShape
+from tilestream.codecs.fields.shareddecoder import LEAST_LMBDA, MOST_LMBDA, SharedDecoder, SharedShape
 from tilestream.codecs.fields.sharednet import Encoder, SharedNetwork, noisy, rounded
 from tilestream.errors import ConfigError
 from tilestream.types import Array, Shape
@@ -34,8 +35,12 @@ LEVELS = 4
 """That a crop is compared on, with weights of 2^-l."""
 COUNTED = 24
 """Crops that the models of the prior are counted on."""
-SETTLING_STEPS, SETTLING_RATE = 40, 0.1
-"""Of their fit."""
+SETTLING_ROUNDS, SETTLING_STEPS, SETTLING_RATE = 6, 20, 0.1
+"""Of their fit: λ is led once a round."""
+SETTLING_PULL = 1.5
+"""Exponent of the bytes of fitted crops, against those wanted, in what λ is multiplied by."""
+MOST_LED = 4.0
+"""That it is multiplied by in a round, or divided."""
 FLAT = 0.02
 """Deviation of a crop of 0 to 1 below which it is passed over half the time: glass teaches little."""
 
@@ -151,20 +156,26 @@ def train_shared(
     with torch.no_grad():
         codes = encoder(pixels).round().clamp(-LARGEST, LARGEST)
     decoder = network.decoder(lmbda=state.mean_lmbda, pictures=_whole(codes))
-    return replace(decoder, prior=decoder.prior.with_models(_whole(_settled(decoder, codes, pixels, state))))
+    return _priced(decoder, codes, pixels, state)
 
 
-def _settled(decoder: SharedDecoder, codes: torch.Tensor, pixels: torch.Tensor, state: _Training) -> torch.Tensor:
-    """Return what codes of crops become when they are fitted: what files will hold, and models are to expect."""
-    network, latents = SharedNetwork.of(decoder), codes.clone().requires_grad_()
-    optimiser = torch.optim.Adam([latents], SETTLING_RATE)
-    for _ in range(SETTLING_STEPS):
-        seen = rounded(latents)
-        loss, _, _ = state.loss_of(network, seen, pixels, decoder.lmbda)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-    return latents.detach().round().clamp(-LARGEST, LARGEST)
+def _priced(decoder: SharedDecoder, codes: torch.Tensor, pixels: torch.Tensor, state: _Training) -> SharedDecoder:
+    """Return the decoder with the λ at which fitted crops have the bytes wanted, and models that expect their codes."""
+    latents = codes.clone().requires_grad_()
+    wanted = state.settings.wanted_bpp / 8 * len(pixels) * state.settings.crop_px**2
+    for _ in range(SETTLING_ROUNDS):
+        network, optimiser = SharedNetwork.of(decoder), torch.optim.Adam([latents], SETTLING_RATE)
+        for _ in range(SETTLING_STEPS):
+            loss, _, _ = state.loss_of(network, rounded(latents), pixels, decoder.lmbda)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+        found = _whole(latents.detach().round().clamp(-LARGEST, LARGEST))
+        prior = decoder.prior.with_models(found)
+        factor = (sum(len(prior.encode(one)) for one in found) / wanted) ** SETTLING_PULL
+        lmbda = decoder.lmbda * min(max(factor, 1 / MOST_LED), MOST_LED)
+        decoder = replace(decoder, prior=prior, lmbda=min(max(lmbda, LEAST_LMBDA), MOST_LMBDA))
+    return decoder
 
 
 def _whole(codes: torch.Tensor) -> list[npt.NDArray[np.int64]]:
