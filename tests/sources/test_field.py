@@ -320,7 +320,13 @@ def test_what_is_not_computed_is_not_decoded_elsewhere(tmp_path, backend):
 
 def test_info_says_codec_bits_psnr_by_level_and_how_large_a_network_is(store):
     path, _ = store
-    quality = {"bpp": 1.25, "bytes": 4992, "psnr": [30.125, 31.5, None, 33.0, 40.25], "arrays": {"0": 4000}}
+    quality = {
+        "bpp": 1.25,
+        "bytes": 4992,
+        "psnr": [30.125, 31.5, None, 33.0, 40.25],
+        "arrays": {"0": 4000},
+        "exact": [2],
+    }
     edit(path, quality=quality)
     done = CliRunner().invoke(app, ["info", str(path), "--json"])
     assert done.exit_code == 0, done.output
@@ -335,7 +341,7 @@ def test_info_says_codec_bits_psnr_by_level_and_how_large_a_network_is(store):
     assert "1.25 bits per pixel, 4,992 bytes" in text
     assert "table 1,020 parameters in" in text
     table = [line.split() for line in text.splitlines() if line.startswith(" " * 4)]
-    assert [row[-1] for row in table] == ["30.12", "31.50", "2", "33.00", "40.25"]  # level 2 is exact
+    assert [row[-1] for row in table] == ["30.12", "31.50", "exact", "33.00", "40.25"]
 
 
 def test_info_of_a_record_that_says_nonsense_still_tells_the_image(store):
