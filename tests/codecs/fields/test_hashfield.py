@@ -48,7 +48,9 @@ def whole_level(field, number, level, box):
     """Return what level `number` is at the pixels of a box of `level`."""
     parts, extent = field.parts, field.picture.extent_px
     y, x = np.mgrid[box.y : box.y_stop, box.x : box.x_stop]
-    coords = np.stack([x.ravel() + 0.5, y.ravel() + 0.5], axis=1) * 2.0**level / extent
+    coords = np.stack([x.ravel() + 0.5, y.ravel() + 0.5], axis=1) * 2.0**level
+    last = field.picture.shape_at(number)
+    coords = np.minimum(coords, (np.array(last.xy) - 0.5) * 2.0**number) / extent if number != level else coords / extent
     features = hash_oracle.encode(parts.grid, coords, parts.table).reshape(len(coords), parts.grid.levels, -1)
     hidden, grid_levels = parts.layers.widths[1], parts.grid.levels
     row = np.zeros(grid_levels + hidden)
@@ -118,6 +120,16 @@ def test_a_fit_finds_the_picture_and_its_levels(fitted) -> None:
     for level, pixels in enumerate(levels.pixels):
         assert psnr(field.decode(level=level), pixels) > 27
     assert field.sizes == {"table": field.parts.table.size, "network": field.parts.network.size}
+
+
+@pytest.mark.parametrize("backend", ["cpu", "torch"])
+def test_the_last_column_of_a_level_between_goes_on_as_the_picture_does(backend) -> None:
+    ramp = np.broadcast_to(np.linspace(0, 255, 40), (1, 40, 40)).astype(np.uint8)
+    field = HashField.of_quality(70, Picture.of(ramp))
+    field.fit(Levels.of(ramp, levels=3), steps=150)
+    for level in (1.5, 1.7):
+        last = field.decode(level=level, backend=backend)[0, :, -2:].astype(int)
+        assert (last[:, 1] > last[:, 0]).all()
 
 
 def test_levels_between_lie_between(fitted) -> None:

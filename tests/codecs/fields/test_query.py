@@ -38,6 +38,13 @@ def test_centres_are_where_pixels_are() -> None:
     assert_allclose(found[1, 2], [2 * 9.5 / 50, 2 * 6.5 / 50])
 
 
+def test_no_centre_lies_beyond_the_last_of_a_whole_level() -> None:
+    found = Query.of(PICTURE, box=None, level=1.5).centres_xy(whole=1)  # 14 × 18 pixels, the last at 49.5 of 50
+    y, x = PICTURE.shape_at(1.5).yx
+    assert found[:, 0].max() == pytest.approx(49 / 50)
+    assert found.reshape(y, x, 2)[0, 3] == pytest.approx([3.5 * 2**1.5 / 50, 0.5 * 2**1.5 / 50])
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

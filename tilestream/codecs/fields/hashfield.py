@@ -267,31 +267,34 @@ class HashField:
         parts = self.parts
         assert parts is not None
         at = parts.at_level(whole)
+        is_between = whole != query.level
         if backend == "torch":
             from tilestream.codecs.fields.hashtorch import reference_decode
 
-            flat = reference_decode(
-                at.table, at.network, query.centres_xy(), grid=at.grid, layers=parts.layers, kept=at.kept
-            )  # fmt: skip
+            centres = query.centres_xy(whole=whole if is_between else None)
+            flat = reference_decode(at.table, at.network, centres, grid=at.grid, layers=parts.layers, kept=at.kept)
             return flat.reshape(*query.shape[1:], -1).transpose(2, 0, 1)
-        extent, scale = float(parts.extent_px), 2.0**query.level
         arrays: tuple[Any, ...] = (at.table, at.network)
         if backend == "cuda":
             require_device()
             arrays = tuple(cuda.to_device(array) for array in arrays)
+        extent, scale = float(parts.extent_px), 2.0**query.level
+        where: dict[str, Any] = {"box": query.box, "extent_yx": (extent, extent), "scale_yx": (scale, scale)}
+        if is_between:  # centres beyond the last of the whole level are moved onto it: one by one, not along rows
+            centres = query.centres_xy(whole=whole)
+            where = {"coords_xyz": cuda.to_device(centres) if backend == "cuda" else centres}
         found = hash_decode(
             *arrays,
             grid=at.grid,
             layers=parts.layers,
-            box=query.box,
-            extent_yx=(extent, extent),
-            scale_yx=(scale, scale),
             max_level=at.kept - 1,
             dtype=np.float32 if out is None else np.uint8,
             out=out,
             threads=threads,
+            **where,
         )
-        return found.copy_to_host() if backend == "cuda" else found  # type: ignore[no-any-return]
+        found = found.copy_to_host() if backend == "cuda" else found
+        return found.reshape(*query.shape[1:], -1).transpose(2, 0, 1) if is_between else found  # type: ignore[no-any-return]
 
     def quantize(self, bits: int | None = None) -> Self:
         """Return a copy whose table and network are whole numbers times a scale.

@@ -104,10 +104,27 @@ class Query:
             )
         return out
 
-    def centres_xy(self) -> npt.NDArray[np.float32]:
-        """Return the centres of its pixels, row by row, as `(n, 2)` of 0 to 1 over `Picture.extent_px`."""
-        step = 2.0**self.level / self.picture.extent_px
+    def centres_xy(self, *, whole: int | None = None) -> npt.NDArray[np.float32]:
+        """Return the centres of its pixels, row by row.
+
+        Parameters
+        ----------
+        whole : int, optional
+            A level whose last centres none may lie beyond: where a level between two has a pixel more than it fills,
+            the whole levels beside it hold nothing there.
+
+        Returns
+        -------
+        ndarray of float32
+            `(n, 2)` of 0 to 1 over `Picture.extent_px`.
+        """
+        axes = []
+        last = None if whole is None else self.picture.shape_at(whole)
+        for start, stop, end in (
+            (self.box.x, self.box.x_stop, last and last.x), (self.box.y, self.box.y_stop, last and last.y)
+        ):  # fmt: skip
+            centres = (np.arange(start, stop) + 0.5) * 2.0**self.level
+            axes.append(centres if end is None else np.minimum(centres, (end - 0.5) * 2.0 ** (whole or 0)))
         found = np.empty((self.box.height, self.box.width, 2), np.float32)
-        found[..., 0] = (np.arange(self.box.x, self.box.x_stop) + 0.5) * step
-        found[..., 1] = ((np.arange(self.box.y, self.box.y_stop) + 0.5) * step)[:, None]
+        found[..., 0], found[..., 1] = axes[0] / self.picture.extent_px, axes[1][:, None] / self.picture.extent_px
         return found.reshape(-1, 2)
