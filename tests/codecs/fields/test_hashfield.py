@@ -50,7 +50,9 @@ def whole_level(field, number, level, box):
     y, x = np.mgrid[box.y : box.y_stop, box.x : box.x_stop]
     coords = np.stack([x.ravel() + 0.5, y.ravel() + 0.5], axis=1) * 2.0**level
     last = field.picture.shape_at(number)
-    coords = np.minimum(coords, (np.array(last.xy) - 0.5) * 2.0**number) / extent if number != level else coords / extent
+    coords = (
+        np.minimum(coords, (np.array(last.xy) - 0.5) * 2.0**number) / extent if number != level else coords / extent
+    )
     features = hash_oracle.encode(parts.grid, coords, parts.table).reshape(len(coords), parts.grid.levels, -1)
     hidden, grid_levels = parts.layers.widths[1], parts.grid.levels
     row = np.zeros(grid_levels + hidden)
