@@ -118,13 +118,11 @@ class Query:
         ndarray of float32
             `(n, 2)` of 0 to 1 over `Picture.extent_px`.
         """
-        axes = []
-        last = None if whole is None else self.picture.shape_at(whole)
-        for start, stop, end in (
-            (self.box.x, self.box.x_stop, last and last.x), (self.box.y, self.box.y_stop, last and last.y)
-        ):  # fmt: skip
-            centres = (np.arange(start, stop) + 0.5) * 2.0**self.level
-            axes.append(centres if end is None else np.minimum(centres, (end - 0.5) * 2.0 ** (whole or 0)))
+        x = (np.arange(self.box.x, self.box.x_stop) + 0.5) * 2.0**self.level
+        y = (np.arange(self.box.y, self.box.y_stop) + 0.5) * 2.0**self.level
+        if whole is not None:
+            last = self.picture.shape_at(whole)
+            x, y = np.minimum(x, (last.x - 0.5) * 2.0**whole), np.minimum(y, (last.y - 0.5) * 2.0**whole)
         found = np.empty((self.box.height, self.box.width, 2), np.float32)
-        found[..., 0], found[..., 1] = axes[0] / self.picture.extent_px, axes[1][:, None] / self.picture.extent_px
+        found[..., 0], found[..., 1] = x / self.picture.extent_px, y[:, None] / self.picture.extent_px
         return found.reshape(-1, 2)
