@@ -40,7 +40,7 @@ LEAST_BITS = 6
 NEAR = 0.9
 """Share of `most_bytes` that a picture has at least once its price was raised."""
 STEEPNESS, LEAST_RISE, MOST_RISE = 1.5, 1.2, 8.0
-"""Exponent of bytes in the price that halves them, and what a price rises by at once."""
+"""Exponent of bytes in what a price is raised by, the least of that (its n-th power in round n) and the most."""
 MOST_ROUNDS = 10
 VERSION = 1
 USUAL_QUALITY = 50.0
@@ -277,20 +277,20 @@ class SharedField:
     def _find_price(self, loop: LatentFit, stop: Stop, levels: Levels, most_bytes: int) -> None:
         """Fit on at other prices until the bytes are met: up by what is too much, then between too low and high."""
         price, low, high, best = self.price, self.price, float("inf"), None
-        for _ in range(MOST_ROUNDS):
+        for number in range(1, MOST_ROUNDS + 1):
+            rise = (2 * len(self.to_bytes()) / ((1 + NEAR) * most_bytes)) ** STEEPNESS
+            rise = max(min(rise, MOST_RISE), LEAST_RISE**number)
+            price = (low * high) ** 0.5 if high < float("inf") else price * rise
+            self._take(loop.run(stop, price=price, measure=lambda codes: self._measured(codes, levels)))
             nbytes = len(self.to_bytes())
             if nbytes <= most_bytes:
-                high = min(high, price)
-                best = (nbytes, self._codes) if best is None or nbytes > best[0] else best
+                high, best = price, (nbytes, self._codes) if best is None or nbytes > best[0] else best
                 if nbytes >= NEAR * most_bytes:
                     break
+            elif self._codes.any():
+                low = price
             else:
-                low = max(low, price)
-                if not self._codes.any():
-                    break
-            rise = (2 * nbytes / ((1 + NEAR) * most_bytes)) ** STEEPNESS
-            price = (low * high) ** 0.5 if high < float("inf") else price * min(max(rise, LEAST_RISE), MOST_RISE)
-            self._take(loop.run(stop, price=price, measure=lambda codes: self._measured(codes, levels)))
+                break
         if best is None:
             raise ConfigError.of(
                 "`most_bytes` of a shared field",
