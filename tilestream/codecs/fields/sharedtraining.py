@@ -31,6 +31,8 @@ LED_FROM = 0.1
 """Share from which on λ is led."""
 PULL = 0.02
 """On the logarithm of λ, for a rate of twice the aim."""
+ENCODED_SHARE = 0.5
+"""Bits of the encoder's latents against those of fitted ones at one λ: a decoder is trained where it is used."""
 LEVELS = 4
 """That a crop is compared on, with weights of 2^-l."""
 COUNTED = 24
@@ -269,7 +271,8 @@ class _Training:
         self._sums += [float(error.detach()), rate]
         self._count += 1
         if share >= LED_FROM:
-            self._log_lmbda += PULL * max(-1.0, min(1.0, math.log(max(rate, 1e-9) / self.settings.wanted_bpp)))
+            surplus = math.log(max(rate, 1e-9) / (ENCODED_SHARE * self.settings.wanted_bpp))
+            self._log_lmbda += PULL * max(-1.0, min(1.0, surplus))
         self._kept.append(self._log_lmbda)
 
     def loss_of(
