@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.bench.rd_table import title_of
+from tests.bench.rd_table import panels_of, title_of
 from tilestream.codecs import CONVENTIONAL, Curve
 
 RATES = np.geomspace(0.1, 12, 60)
@@ -36,24 +36,22 @@ def plot(curves: Sequence[Curve], groups: Mapping[str, str], path: Path) -> Path
     """
     from matplotlib.figure import Figure
 
-    names = [name for name in dict.fromkeys(groups.values()) if any(groups[c.picture] == name for c in curves)]
-    rows = -(-len(names) // COLUMNS)
+    panels = panels_of(curves, groups)
+    rows = -(-len(panels) // COLUMNS)
     figure = Figure(figsize=(5 * COLUMNS, 4 * rows), layout="constrained")
     axes = np.atleast_1d(figure.subplots(rows, COLUMNS, squeeze=False)).ravel()
     others = [name for name in dict.fromkeys(curve.codec for curve in curves) if name not in COLOURS]
-    for panel, group in zip(axes, names, strict=False):
-        of_group = [curve for curve in curves if groups[curve.picture] == group]
+    for panel, (group, count, of_group) in zip(axes, panels, strict=False):
         for codec in dict.fromkeys(curve.codec for curve in of_group):
             style = {"color": COLOURS[codec]} if codec in COLOURS else _dashed(others.index(codec))
             _draw(panel, [curve for curve in of_group if curve.codec == codec], **style)
-        count = len({curve.picture for curve in of_group})
-        panel.set(title=f"{group} ({count})", xscale="log", xlabel="bits per pixel", ylabel="PSNR, dB")
+        panel.set(title=f"{group} ({count})".replace("`", ""), xscale="log", xlabel="bits per pixel", ylabel="PSNR, dB")
         ticks = [0.125, 0.25, 0.5, 1, 2, 4, 8]
         panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         panel.set_xticks([], minor=True)
         panel.grid(color="0.9")
         panel.legend(fontsize=7)
-    for panel in axes[len(names) :]:
+    for panel in axes[len(panels) :]:
         panel.remove()
     figure.savefig(path, dpi=100)
     return path

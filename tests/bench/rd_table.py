@@ -26,8 +26,41 @@ def title_of(codec: str) -> str:
     return CONVENTIONAL[codec].title if codec in CONVENTIONAL else codec
 
 
+def panels_of(curves: Sequence[Curve], groups: Mapping[str, str]) -> list[tuple[str, int, list[Curve]]]:
+    """Return what is told together: its title, how many pictures, and the curves.
+
+    A group comes with the codecs that have all of its pictures. What was fitted to some only is told picture by
+    picture after it, beside all codecs: a mean over other pictures would not be comparable.
+
+    Parameters
+    ----------
+    curves : sequence of Curve
+        Of all pictures.
+    groups : Mapping
+        From the name of a picture to that of its group.
+
+    Returns
+    -------
+    list of tuple
+        In the order of the groups.
+    """
+    found = []
+    for group in dict.fromkeys(groups.values()):
+        members = [curve for curve in curves if groups.get(curve.picture) == group]
+        pictures = dict.fromkeys(curve.picture for curve in members)
+        has = {codec: {c.picture for c in members if c.codec == codec} for codec in {c.codec for c in members}}
+        whole = [curve for curve in members if len(has[curve.codec]) == len(pictures)]
+        if whole:
+            found.append((group, len(pictures), whole))
+        for picture in pictures:
+            some = [curve for curve in members if curve.picture == picture]
+            if any(len(has[curve.codec]) < len(pictures) for curve in some):
+                found.append((f"{group}, `{picture}` alone", 1, some))
+    return found
+
+
 def summarise(curves: Sequence[Curve], groups: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return one row for each codec in each group of pictures.
+    """Return one row for each codec in each group of pictures, and on pictures alone, see `panels_of`.
 
     Parameters
     ----------
@@ -42,14 +75,13 @@ def summarise(curves: Sequence[Curve], groups: Mapping[str, str]) -> list[dict[s
         JSON values. Bits are means over the `pictures` on which both codecs reach the same qualities, None where there
         is none. Qualities at a rate are means over all pictures of the group, None where one of them is not reached.
     """
-    by_picture: dict[str, dict[str, Curve]] = {}
-    for curve in curves:
-        by_picture.setdefault(curve.picture, {})[curve.codec] = curve
     rows = []
-    for group in dict.fromkeys(groups.values()):
-        members = [by_picture[name] for name, of in groups.items() if of == group and name in by_picture]
-        for codec in dict.fromkeys(codec for member in members for codec in member):
-            rows.append({"group": group, **_row(codec, [member for member in members if codec in member])})
+    for title, _, some in panels_of(curves, groups):
+        members: dict[str, dict[str, Curve]] = {}
+        for curve in some:
+            members.setdefault(curve.picture, {})[curve.codec] = curve
+        for codec in dict.fromkeys(curve.codec for curve in some):
+            rows.append({"group": title, **_row(codec, [one for one in members.values() if codec in one])})
     return rows
 
 

@@ -62,14 +62,15 @@ def test_a_panel_becomes_table_numbers_and_plot(tmp_path: Path, monkeypatch: pyt
     found = json.loads((tmp_path / "rd.json").read_text())
     rows = {(row["group"], row["codec"]): row for row in found["rows"]}
     assert set(rows) == {
-        *(("tissue", name) for name in ("jpeg420", "jpegxl", "jpeg2000", "blocks")),
+        *(("tissue", name) for name in ("jpeg420", "jpegxl", "jpeg2000")),
+        *(("tissue, `a` alone", name) for name in ("jpeg420", "jpegxl", "jpeg2000", "blocks")),
         *(("bands", name) for name in ("jpegxl", "jpeg2000")),
     }
     by_name = {(curve.picture, curve.codec): curve for curve in curves}
     both = [bd_rate(by_name[name, "jpeg420"], by_name[name, "jpegxl"], bpp=(0.4, 3)) for name in ("a", "bb")]
     told = rows["tissue", "jpegxl"]["bits"]["jpeg420"]
     assert told == {"mean": pytest.approx(np.mean(both), abs=1e-3), "pictures": 2}
-    assert rows["tissue", "blocks"]["pictures"] == 1
+    assert rows["tissue, `a` alone", "blocks"]["pictures"] == 1
     assert len(found["points"]) == sum(len(curve.points) for curve in curves)
     lossless = [p for p in found["points"] if p["codec"] == "blocks" and p["setting"] == 1]
     assert [point["psnr"] for point in lossless] == [None]
