@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # hooks and fixtures for all tests
-from tests.parallel import in_order
+from tests.parallel import RATES, in_order
 from tests.parallel import pytest_runtest_protocol as pytest_runtest_protocol
 from tests.parallel import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
 from tests.servers import http_server as http_server
@@ -62,6 +62,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if mark in item.keywords:
                 item.add_marker(pytest.mark.skip(reason=f"needs {option}"))
+    for item in items:
+        if item.path.name.endswith(RATES) and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(600))  # a rate that is missed waits for the others, then is tried again
     items[:] = in_order(items)
 
 

@@ -1,8 +1,9 @@
 """How tests share the machine where several processes run them (pytest-xdist, `make test`).
 
 A file is run by one process, so that what its tests share is made once and most kernels are compiled by one process.
-Long files start first. What measures time beside a rival is marked `alone`: it runs last, while no other test does,
-and with it the rest of its file.
+Long files start first, those that measure rates come near the end: a rate that is missed in company is measured again
+`by_itself`. What would measure nothing in company is marked `alone`: it runs last, while no other test does, and with
+it the rest of its file.
 """
 
 from __future__ import annotations
@@ -19,19 +20,22 @@ import pytest
 
 LONG = ("tests/kernels/test_simulator.py", "tests/kernels/test_compile.py", "tests/pipelines/test_main_job.py")
 """Files that take minutes: begun last they would be waited for."""
+RATES = "_rates.py"
+"""Files that end so measure time beside rivals."""
 MAIN_JOB = "tests/pipelines/test_main_"
 """Files with this prefix look at one run of the main job, so one process takes them."""
 
 
 def in_order(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Return the tests, those of long files first and files with tests marked `alone` last, otherwise in order."""
+    """Return the tests: long files first, then others in order, rates, and files with tests marked `alone` last."""
     waiting = {
         _file(item.nodeid) for item in items if "alone" in item.keywords
     }  # for minutes, were they handed out early
 
-    def place(item: pytest.Item) -> tuple[bool, bool, int]:
+    def place(item: pytest.Item) -> tuple[bool, bool, bool, int]:
         path = _file(item.nodeid)
-        return "alone" in item.keywords, path in waiting, LONG.index(path) if path in LONG else len(LONG)
+        rank = LONG.index(path) if path in LONG else len(LONG)
+        return "alone" in item.keywords, path in waiting, path.endswith(RATES), rank
 
     return sorted(items, key=place)
 
@@ -64,17 +68,41 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 @contextmanager
 def _turn(config: pytest.Config, *, alone: bool) -> Iterator[None]:
-    """Hold the room, with others or alone. Who waits for it keeps the door shut, so that nobody overtakes."""
+    """Hold the room, with others or alone."""
     room, door = _locks(config.inipath or config.rootpath, config.rootpath)
-    fcntl.flock(door, fcntl.LOCK_EX)
-    try:
-        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-    finally:
-        fcntl.flock(door, fcntl.LOCK_UN)
+    _enter(room, door, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+    _company.extend([] if alone else [(room, door)])
     try:
         yield
     finally:
+        _company.clear()
         fcntl.flock(room, fcntl.LOCK_UN)
+
+
+def _enter(room: int, door: int, how: int) -> None:
+    """Take the room. Who waits for it keeps the door shut, so that nobody overtakes."""
+    fcntl.flock(door, fcntl.LOCK_EX)
+    try:
+        fcntl.flock(room, how)
+    finally:
+        fcntl.flock(door, fcntl.LOCK_UN)
+
+
+_company: list[tuple[int, int]] = []
+"""The locks of the test that runs in this process while others do."""
+
+
+@contextmanager
+def by_itself() -> Iterator[None]:
+    """Have the rest of the running test wait for the others and hold them off; nothing where it has no company."""
+    for room, door in _company:
+        fcntl.flock(room, fcntl.LOCK_UN)  # first, or two who want this would wait for each other
+        _enter(room, door, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        for room, _ in _company:
+            fcntl.flock(room, fcntl.LOCK_SH)
 
 
 @cache

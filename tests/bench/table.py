@@ -5,7 +5,10 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
+
+from tests.parallel import by_itself
 
 PAUSE_S = 0.25
 """Between contestants: the threads of OpenMP spin for up to 0.2 s after their work, on the cores of whoever is next."""
@@ -96,6 +99,8 @@ def rates(contestants: Sequence[Callable[[], float]], *, rounds: int = 3) -> lis
 def until_held(measure: Callable[[], Any], attempts: int = 6) -> Any:
     """Return what `measure` gives, a row or several, again where a bar is missed: noise comes and goes, a fault stays.
 
+    From the second attempt on no other test runs meanwhile.
+
     Parameters
     ----------
     measure : callable
@@ -108,8 +113,9 @@ def until_held(measure: Callable[[], Any], attempts: int = 6) -> Any:
     dict or list of dict
         Of the first attempt in which every bar was held, or of the last.
     """
-    for _ in range(attempts):
-        found = measure()
+    for attempt in range(attempts):
+        with by_itself() if attempt else nullcontext():
+            found = measure()
         if all(row["ok"] is not False for row in (found if isinstance(found, list) else [found])):
             break
     return found
