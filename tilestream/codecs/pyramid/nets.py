@@ -3,8 +3,8 @@
 After Cool-chic (Ladune et al. 2023, arXiv 2212.05458) and C3 (Kim et al. 2023, arXiv 2312.02753): a tile is a pyramid
 of grids of whole numbers, raised to one size by learned filters and turned into pixels by a small network; another
 network foretells each number from those that are decoded before it. All of it is int32 arithmetic with int16 weights.
-Values between layers are *features*, in 1/64: a latent of 1 is 64. Pixels are 0 to 16,320, from the lowest to the highest
-value of a picture.
+Values between layers are *features*, in 1/64: a latent of 1 is 64. Pixels are 0 to 16,320, from the
+lowest to the highest value of a picture.
 """
 
 from __future__ import annotations
