@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from tilestream.kernels.orientation_coherence import Orientation as Orientation
     from tilestream.kernels.orientation_coherence import orientation_coherence as orientation_coherence
     from tilestream.kernels.patchify import patchify as patchify
+    from tilestream.kernels.pyramid_context import pyramid_context as pyramid_context
     from tilestream.kernels.raster_mlp import raster_mlp as raster_mlp
     from tilestream.kernels.resample import resample as resample
     from tilestream.kernels.sample import sample as sample
@@ -119,6 +120,7 @@ _HOMES = {
     "orientation_coherence": "orientation_coherence",
     "patchify": "patchify",
     "pen_marks": "mask",
+    "pyramid_context": "pyramid_context",
     "raster_mlp": "raster_mlp",
     "resample": "resample",
     "sample": "sample",

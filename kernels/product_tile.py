@@ -6,6 +6,7 @@ Four rows of 32 columns stay in registers over the whole sum: 8 multiply-adds fo
 sums that do not wait for each other. Loops in Numba keep their sums in memory and reached about half of this rate
 (tried: 4 × 4 rows at once, and sums over j inside of the columns, which is not vectorised at all). LLVM splits the
 vectors for machines whose registers are shorter; each sum is in the order of j with one rounding a term on all of them.
+Whole numbers are multiplied and added in their own type, int32 in int32, which Numba's loops would widen.
 """
 
 from __future__ import annotations
@@ -38,9 +39,13 @@ def add_tile(typing: Any, a: Any, at: Any, down: Any, right: Any, k: Any, b: Any
         lanes = _VECTOR_BITS // (8 * item)
         vector = ir.VectorType(number, lanes)
         factor = context.make_array(signature.args[0])(context, builder, a).data
-        multiply_add = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}f{8 * item}"
-        )
+
+        def multiply_add(weight: Any, value: Any, total: Any) -> Any:
+            if isinstance(number, ir.IntType):
+                return builder.add(total, builder.mul(weight, value))
+            form = ir.FunctionType(vector, [vector] * 3)
+            name = f"llvm.fma.v{lanes}f{8 * item}"
+            return builder.call(cgutils.get_or_insert_function(builder.module, form, name), [weight, value, total])
 
         def row_of(kind: Any, array: Any, row: Any, column: Any) -> Any:
             """Return pointers to the vectors of one row from a column on."""
@@ -64,7 +69,7 @@ def add_tile(typing: Any, a: Any, at: Any, down: Any, right: Any, k: Any, b: Any
                     one, ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), lanes), None)
                 )
                 for total, value in zip(row, values, strict=True):
-                    builder.store(builder.call(multiply_add, [spread, value, builder.load(total)]), total)
+                    builder.store(multiply_add(spread, value, builder.load(total)), total)
         for row, totals in zip(rows, sums, strict=True):
             for to, total in zip(row, totals, strict=True):
                 builder.store(builder.load(total), to, align=item)

@@ -7,11 +7,12 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from tests.codecs.pyramid.made import made_grids, made_nets
 from tests.kernels.answers import ON_CUDA
 from tilestream import kernels
 from tilestream.errors import ConfigError
 from tilestream.kernels.coverage import TileAxis
-from tilestream.types import Box
+from tilestream.types import Box, Shape
 
 pytestmark = pytest.mark.skipif(ON_CUDA, reason="refused before anything runs")
 
@@ -26,6 +27,7 @@ FIELD = {
     "table": np.zeros((GRID.entries, 2), np.float32), "weights": np.zeros(LAYERS.parameters, np.float32),
     "grid": GRID, "layers": LAYERS, "box": Box(y=0, x=0, height=4, width=4), "extent_yx": (16.0, 16.0),
 }  # fmt: skip
+GRIDS, NETS = made_grids(Shape(y=4, x=4), 3), made_nets(scales=3)
 AXIS = TileAxis(size=4)
 GOOD = {
     "allocate": {"gains": [np.ones((4, 4), np.float32), np.ones((2, 2), np.float32)], "budget": 13},
@@ -55,6 +57,7 @@ GOOD = {
     "nodata_mask": {"pixels": U8},
     "orientation_coherence": {"tensor": F32},
     "patchify": {"pixels": TILES, "mean": 0.5, "std": 0.5},
+    "pyramid_context": {"grids": GRIDS, "number": 0, "turn": 1, "net": NETS.context[0]},
     "raster_mlp": {"columns": np.ones((8, 5), np.float32), "rows": np.ones((8, 4), np.float32),
                    "weights": FIELD["weights"], "layers": LAYERS},
     "resample": {
@@ -105,6 +108,8 @@ WRONG = {
     "orientation_coherence": {"epsilon": [0, NAN, 1e300, "1"]},
     "patchify": {"mean": ["ab", (0.5, 0.5)], "std": [0, "a"], "scale": [0, NAN, 1e300, "1"], "patch_px": [3, "4", 1.5],
                  "fill": ["0", [0], 1e300]},
+    "pyramid_context": {"grids": [3, [None], [U8[0]]], "number": [3, -1, NAN, "0"], "turn": [3, -1, NAN, "0"],
+                        "net": [None, 3, NETS.context[0][:2]], "out": [3, (U8, U8)]},
     "raster_mlp": {"layers": [None, (8, 16, 3)], "dtype": ["abc", np.int32], "columns": [F32, F32[0]],
                    "rows": [AT, 3], "out": [F32, 3], "weights": [AT]},
     "resample": {"ratio_yx": [(), (Fraction(2),), (NAN, 2), 2, (0, 1)], "src_yx": [(0,), (NAN, 0), (0.5, 0), 3],

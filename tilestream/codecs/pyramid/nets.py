@@ -20,26 +20,21 @@ import numpy as np
 import numpy.typing as npt
 
 from tilestream.errors import DamagedError
+from tilestream.kernels.pyramid_numbers import CONTEXT_OUT as CONTEXT_OUT
+from tilestream.kernels.pyramid_numbers import FEATURE_BITS as FEATURE_BITS
+from tilestream.kernels.pyramid_numbers import FEATURE_MOST as FEATURE_MOST
+from tilestream.kernels.pyramid_numbers import FILTER_BITS as FILTER_BITS
+from tilestream.kernels.pyramid_numbers import MOST_SCALES as MOST_SCALES
+from tilestream.kernels.pyramid_numbers import MOST_WIDTH as MOST_WIDTH
+from tilestream.kernels.pyramid_numbers import NEIGHBOURS as NEIGHBOURS
+from tilestream.kernels.pyramid_numbers import PASSES as PASSES
+from tilestream.kernels.pyramid_numbers import PIXEL_MOST as PIXEL_MOST
+from tilestream.kernels.pyramid_numbers import TAPS as TAPS
 from tilestream.types import Shape
 
 LATENT_MOST = 255
 """Largest magnitude of a latent."""
-FEATURE_BITS = 6
-"""Of the fraction of a feature."""
-FEATURE_MOST = 32767
-"""Largest magnitude of a feature between layers."""
-PIXEL_MOST = 255 << FEATURE_BITS
-"""What stands for the highest value of a picture."""
-TAPS = 4
-FILTER_BITS = 10
-"""Of the fraction of a tap of an upsampling filter."""
-PASSES = 3
-"""In which a grid is decoded: places of even row and column; of odd row and column; the rest."""
-NEIGHBOURS = 9
-"""Inputs of a context: 4 of the grid itself, 4 of the next coarser one, 1 of the one after."""
-CONTEXT_OUT = 2
-"""A middle and the logarithm of a scale."""
-MOST_SCALES, MOST_CHANNELS, MOST_WIDTH, MOST_SHIFT, MOST_CONVS = 8, 64, 64, 14, 3
+MOST_CHANNELS, MOST_SHIFT, MOST_CONVS = MOST_WIDTH, 14, 3
 _SUM_MOST = 2**31 - 1
 _DIGEST_BYTES = 8
 
