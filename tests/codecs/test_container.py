@@ -161,3 +161,25 @@ def test_numbers_of_a_header_are_checked():
     for wrong in (lambda: nan.number("f", least=-1, most=1), lambda: nan.numbers("l")):
         with pytest.raises(DamagedError):
             wrong()
+
+
+def test_the_front_of_a_container_gives_the_sections_that_are_whole():
+    sections = (b"one", b"", b"three", bytes(40))
+    data = pack("hash", version=1, header={"n": 3}, sections=sections)
+    start = data.index(b"one")
+    for end in range(len(data) + 1):
+        if end < start:
+            with pytest.raises(DamagedError):
+                unpack(data[:end], cut=True)
+            continue
+        found = unpack(data[:end], cut=True)
+        expected = [one for n, one in enumerate(sections) if start + sum(map(len, sections[: n + 1])) <= end]
+        assert (found.kind, found.header, list(found.sections)) == ("hash", {"n": 3}, expected)
+        if end < len(data):
+            with pytest.raises(DamagedError, match="checksum"):
+                unpack(data[:end])
+    changed = bytearray(data)
+    changed[-20] ^= 1
+    for wrong in (bytes(changed), data + b"more"):
+        with pytest.raises(DamagedError, match="checksum"):
+            unpack(wrong, cut=True)

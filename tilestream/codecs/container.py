@@ -186,7 +186,9 @@ def is_container(start: bytes) -> bool:
     return start[: len(MAGIC)] == MAGIC
 
 
-def unpack(data: bytes | bytearray | memoryview, *, kinds: Mapping[str, int] | None = None) -> Packed:
+def unpack(
+    data: bytes | bytearray | memoryview, *, kinds: Mapping[str, int] | None = None, cut: bool = False
+) -> Packed:
     """Return what a container holds, once all of it is known to be whole.
 
     Parameters
@@ -195,11 +197,13 @@ def unpack(data: bytes | bytearray | memoryview, *, kinds: Mapping[str, int] | N
         The container, and nothing behind it.
     kinds : Mapping, optional
         Newest version that is understood of each kind; any when left out.
+    cut : bool
+        Also take the front of a container, of which the checksum, which stands at its end, says nothing.
 
     Returns
     -------
     Packed
-        Kind, version, header and sections.
+        Kind, version, header and sections; of a cut container those that are there to their last byte.
 
     Raises
     ------
@@ -211,29 +215,43 @@ def unpack(data: bytes | bytearray | memoryview, *, kinds: Mapping[str, int] | N
     data = bytes(data)
     if not is_container(data):
         raise DamagedError(f"a container: it begins with {data[:3].hex(' ') or 'nothing'}, expected {MAGIC.hex(' ')}")
-    body = data[: -_CRC.size]
-    if len(body) < _FRONT_BYTES or _CRC.unpack(data[-_CRC.size :])[0] != google_crc32c.value(body):
-        raise DamagedError(f"a container: the checksum of its {len(data):,} bytes is another than was written")
+    body, is_whole = _body(data, cut=cut)
     if body[len(MAGIC)] != FORMAT:
         raise _unknown("a container", f"format {body[len(MAGIC)]}", f"format {FORMAT}")
     description, start = _described(body)
     kind, version = description[0], description[1]
     header: dict[str, Any] = description[2] if len(description) > 2 else {}
     lengths: list[int] = description[3] if len(description) > 3 else []
-    if sum(lengths) != len(body) - start:
-        raise DamagedError(
-            f"a container of kind `{kind}`: sections of {sum(lengths):,} bytes, where {len(body) - start:,} are there"
-        )
+    _require_lengths(kind, sum(lengths), there=len(body) - start, is_whole=is_whole)
     if kinds is not None:
         if kind not in kinds:
             raise _unknown("a container", f"kind `{kind}`", f"one of {', '.join(sorted(kinds))}")
         if version > kinds[kind]:
             raise _unknown(f"a container of kind `{kind}`", f"version {version}", f"at most {kinds[kind]}")
-    ends = [start]
-    for length in lengths:
-        ends.append(ends[-1] + length)
-    sections = tuple(body[first:last] for first, last in itertools.pairwise(ends))
+    ends = itertools.accumulate(lengths, initial=start)
+    sections = tuple(body[first:last] for first, last in itertools.pairwise(ends) if last <= len(body))
     return Packed(kind=kind, version=version, header=header, sections=sections)
+
+
+def _body(data: bytes, *, cut: bool) -> tuple[bytes, bool]:
+    """Return what the checksum of a container is of, and whether it is; of a cut one all of it."""
+    body = data[: -_CRC.size]
+    if len(body) >= _FRONT_BYTES and _CRC.unpack(data[-_CRC.size :])[0] == google_crc32c.value(body):
+        return body, True
+    if not cut or len(data) < _FRONT_BYTES:
+        raise _changed(len(data))
+    return data, False
+
+
+def _require_lengths(kind: str, total: int, *, there: int, is_whole: bool) -> None:
+    if is_whole and total != there:
+        raise DamagedError(f"a container of kind `{kind}`: sections of {total:,} bytes, where {there:,} are there")
+    if not is_whole and total + _CRC.size <= there:  # not cut, so that the checksum was to be right
+        raise _changed(there)
+
+
+def _changed(size: int) -> DamagedError:
+    return DamagedError(f"a container: the checksum of its {size:,} bytes is another than was written")
 
 
 def _described(body: bytes) -> tuple[list[Any], int]:
