@@ -38,6 +38,8 @@ class Crop:
     """First column."""
     edge_px: int = 512
     """Of the picture, after it was reduced."""
+    is_half: bool = False
+    """Whether it is reduced by two first."""
     is_extra: bool = False
     """Whether the full panel alone has it."""
 
@@ -50,7 +52,9 @@ DEM = "satellite/Copernicus_DSM_COG_10_N00_00_E006_00_DEM.tif"
 TRUE_COLOUR = "satellite/S2_L2A_19UDP_20170729_TCI.jp2"
 COLOUR, BANDS = "satellite, 8 bits", "Sentinel-2, 4 x 16 bits"
 _FIRST_PHOTOS = ("kodim01", "kodim05", "kodim08", "kodim15")
-_STAINED = ("tissue", "tissue/2", "tissue 1024")
+SMALL = "tissue, 256 px"
+"""Six crops of five slides, small enough that networks are fitted to each of them at several rates."""
+_STAINED = ("tissue", "tissue/2", "tissue 1024", SMALL)
 
 CROPS = (
     Crop(name="cmu-a", group="tissue", path=SVS, y=1100, x=900),
@@ -69,13 +73,13 @@ CROPS = (
     Crop(name="nuclei-medium", group="tissue", path=f"{TILES}/medium-nuclei-score-level1.png"),
     Crop(name="nuclei-few", group="tissue", path=f"{TILES}/low-nuclei-score-level0.png", is_extra=True),
     Crop(name="nuclei-fewest", group="tissue", path=FEW, is_extra=True),
-    Crop(name="cmu-half-a", group="tissue/2", path=SVS, y=1000, x=800),
-    Crop(name="cmu-half-b", group="tissue/2", path=SVS, y=1900, x=700, is_extra=True),
-    Crop(name="os1-half", group="tissue/2", path=OS1, y=38, x=38),
-    Crop(name="os2-half-a", group="tissue/2", path=OS2, y=1100, x=1100),
-    Crop(name="os2-half-b", group="tissue/2", path=OS2, y=200, x=1000, is_extra=True),
-    Crop(name="nuclei-many-half", group="tissue/2", path=MANY, edge_px=384),
-    Crop(name="nuclei-fewest-half", group="tissue/2", path=FEW, edge_px=400, is_extra=True),
+    Crop(name="cmu-half-a", group="tissue/2", path=SVS, y=1000, x=800, is_half=True),
+    Crop(name="cmu-half-b", group="tissue/2", path=SVS, y=1900, x=700, is_extra=True, is_half=True),
+    Crop(name="os1-half", group="tissue/2", path=OS1, y=38, x=38, is_half=True),
+    Crop(name="os2-half-a", group="tissue/2", path=OS2, y=1100, x=1100, is_half=True),
+    Crop(name="os2-half-b", group="tissue/2", path=OS2, y=200, x=1000, is_extra=True, is_half=True),
+    Crop(name="nuclei-many-half", group="tissue/2", path=MANY, edge_px=384, is_half=True),
+    Crop(name="nuclei-fewest-half", group="tissue/2", path=FEW, edge_px=400, is_extra=True, is_half=True),
     Crop(name="cmu-large", group="tissue 1024", path=SVS, y=1000, x=700, edge_px=1024, is_extra=True),
     Crop(name="cmu-large-b", group="tissue 1024", path=SVS, y=1940, x=700, edge_px=1024, is_extra=True),
     Crop(name="os1-large", group="tissue 1024", path=OS1, edge_px=1024, is_extra=True),
@@ -92,6 +96,14 @@ CROPS = (
     Crop(name="s2-c", group=BANDS, path=S2, x=586, is_extra=True),
     Crop(name="dem-a", group="heights, float32", path=DEM, y=2432, x=1920),
     Crop(name="dem-b", group="heights, float32", path=DEM, y=2944, x=1664, is_extra=True),
+    Crop(name="cmu-small", group=SMALL, path=SVS, y=1100, x=900, edge_px=256),
+    Crop(name="cmu-half-small", group=SMALL, path=SVS, y=1000, x=800, edge_px=256, is_half=True),
+    Crop(name="os1-half-small", group=SMALL, path=OS1, y=38, x=38, edge_px=256, is_half=True),
+    Crop(name="os2-half-small", group=SMALL, path=OS2, y=1100, x=1100, edge_px=256, is_half=True),
+    Crop(name="camelyon-small", group=SMALL, path=OVERVIEW, y=80, x=140, edge_px=256),
+    Crop(name="nuclei-small", group=SMALL, path=MANY, y=267, x=444, edge_px=256),
+    Crop(name="s2-small", group="satellite, 256 px", path=TRUE_COLOUR, y=274, x=274, edge_px=256),
+    Crop(name="kodim05-small", group="Kodak, 256 px", path="photos/kodim05.png", y=150, x=300, edge_px=256),
     *(
         Crop(name=name, group="Kodak", path=f"photos/{name}.png", edge_px=0, is_extra=name not in _FIRST_PHOTOS)
         for name in (f"kodim{number:02}" for number in range(1, 17))
@@ -121,14 +133,13 @@ def read_crop(crop: Crop, data: Path) -> PanelPicture:
         All of the image where the edge is 0.
     """
     pyramid = ts.open_pyramid(str(data / crop.path))
-    is_half = crop.group.endswith("/2")
     shape = pyramid.levels[0].shape
-    height, width = (crop.edge_px * (1 + is_half) or size for size in shape.yx)
+    height, width = (crop.edge_px * (1 + crop.is_half) or size for size in shape.yx)
     pixels = pyramid.read(ts.Box(level=0, y=crop.y, x=crop.x, height=height, width=width))
     if crop.path == S2:
         pixels = pixels[S2_BANDS]
     pixels = np.ascontiguousarray(pixels)
-    if is_half:
+    if crop.is_half:
         [pixels] = mip(pixels, levels=1, threads=1)
     stains = H_AND_DAB if crop.path == OS2 else H_AND_E if crop.group in _STAINED else None
     return PanelPicture(name=crop.name, group=crop.group, pixels=pixels, stains=stains)
