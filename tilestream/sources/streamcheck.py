@@ -4,14 +4,14 @@ Their decoders accept a cut stream, and a few bytes can claim a picture of gigab
 
 References
 ----------
-ITU-T T.800 annex A (JPEG 2000 codestream) and I (JP2 boxes); WebP container specification, RIFF header; ISO 18181-1
-(JPEG XL) 9.2 (SizeHeader) and 18181-2 (boxes).
+ITU-T T.800 annex A (JPEG 2000 codestream) and I (JP2 boxes); WebP container specification, RIFF header.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tilestream.codecs.jpegxlboxes import declared_shape
 from tilestream.errors import DamagedError
 from tilestream.types import Shape
 
@@ -182,40 +182,4 @@ def _webp_head(data: bytes) -> WebpHead:
 
 def check_jpegxl(data: bytes, most: Shape) -> None:
     """Raise `DamagedError` unless the stream is JPEG XL of at most a size; whether it is whole the decoder tells."""
-    position = 0
-    if data[:12] == b"\0\0\0\x0cJXL \r\n\x87\n":
-        position = _jpegxl_codestream(data)
-    if data[position : position + 2] != b"\xff\x0a":
-        raise DamagedError("JPEG XL stream does not start with its marker (FF 0A)")
-    bits = int.from_bytes(data[position + 2 : position + 14], "little")
-    is_small, bits = bits & 1, bits >> 1
-    height, bits = _jpegxl_length(bits, is_small)
-    ratio, bits = bits & 7, bits >> 3
-    if ratio:
-        up, down = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio - 1]
-        width = height * up // down
-    else:
-        width, bits = _jpegxl_length(bits, is_small)
-    check_size("JPEG XL", Shape(y=height, x=width), Shape(y=max(most.yx), x=max(most.yx)))  # it may be turned
-
-
-def _jpegxl_length(bits: int, is_small: int) -> tuple[int, int]:
-    """Return a height or width, and the bits that follow."""
-    if is_small:
-        return ((bits & 31) + 1) * 8, bits >> 5
-    wide = (9, 13, 18, 30)[bits & 3]
-    return (bits >> 2 & (1 << wide) - 1) + 1, bits >> 2 + wide
-
-
-def _jpegxl_codestream(data: bytes) -> int:
-    position = 12
-    while position + 8 <= len(data):
-        length, kind = int.from_bytes(data[position : position + 4], "big"), data[position + 4 : position + 8]
-        head = 16 if length == 1 else 8
-        if kind in (b"jxlc", b"jxlp"):  # a partial codestream has a number of four bytes in front
-            return position + head + 4 * (kind == b"jxlp")
-        step = int.from_bytes(data[position + 8 : position + 16], "big") if length == 1 else length
-        if step < head:
-            break
-        position += step
-    raise DamagedError("JPEG XL file has no box that holds a codestream")
+    check_size("JPEG XL", declared_shape(data), Shape(y=max(most.yx), x=max(most.yx)))  # it may be turned
