@@ -20,9 +20,12 @@ import imagecodecs
 import numpy as np
 import numpy.typing as npt
 
+from tilestream.codecs.imagechunks import JPEG
+from tilestream.codecs.jpegxl import NAME as JPEGXL
+from tilestream.codecs.jpegxl import JpegXl
 from tilestream.codecs.neuralchunks import NAME as NEURAL
 from tilestream.codecs.neuralchunks import decode_chunk
-from tilestream.errors import DamagedError
+from tilestream.errors import ConfigError, DamagedError
 from tilestream.sources.chunkimages import DECODER_ERRORS, ChunkImages, ImageCodec, parse_image_codec
 from tilestream.types import Array
 
@@ -56,6 +59,8 @@ class ChunkCodec:
     """Type of the samples as stored, with its byte order."""
     image: ImageCodec | None = None
     """The picture codec that stands in place of plain samples."""
+    transcoder: JpegXl | None = None
+    """Gives back the JPEG streams that are stored as JPEG XL."""
     neural: bool = False
     """Whether a chunk is a tile of a neural codec, which says itself of which one."""
     packing: str = ""
@@ -93,7 +98,11 @@ def parse_codecs(codecs: Any, dtype: np.dtype[Any], ndim: int) -> ChunkCodec | N
         if set(turn) != {"order"} or not _is_order(turn["order"], ndim):
             return None
         order = tuple(order[axis] for axis in turn["order"])
-    packed = _packed(chain[1:])
+    try:
+        transcoder = _transcoder(chain)
+    except ConfigError:
+        return None
+    packed = _packed(chain[1:] if transcoder is None else chain[2:])
     if not chain or packed is None:
         return None
     (name, options), (packing, crc_inside, crc_outside) = chain[0], packed
@@ -104,8 +113,21 @@ def parse_codecs(codecs: Any, dtype: np.dtype[Any], ndim: int) -> ChunkCodec | N
     if stored is None or (image is None and name != "bytes"):
         return None
     return ChunkCodec(
-        order=order, dtype=stored, image=image, packing=packing, crc_inside=crc_inside, crc_outside=crc_outside
+        order=order,
+        dtype=stored,
+        image=image,
+        transcoder=transcoder,
+        packing=packing,
+        crc_inside=crc_inside,
+        crc_outside=crc_outside,
     )
+
+
+def _transcoder(chain: Sequence[tuple[str, Mapping[str, Any]]]) -> JpegXl | None:
+    """Return what stands behind a JPEG codec and gives its streams back, None where nothing does."""
+    if [name for name, _ in chain[:2]] != [JPEG, JPEGXL]:
+        return None
+    return JpegXl.of(chain[1][1])
 
 
 def parse_compressor(compressor: Any, dtype: np.dtype[Any], order: tuple[int, ...]) -> ChunkCodec | None:
@@ -222,6 +244,8 @@ class ChunkDecoder:
         codec = self._codec
         if codec.neural:
             return decode_chunk(data, shape=self.shape, dtype=self._native)
+        if self._images is not None:
+            return self._images.decode(self.picture(data), out)
         data = _checked(data, codec.crc_outside)
         if codec.packing and not codec.crc_inside:
             out = np.empty(self.shape, self._native) if out is None else out
@@ -232,11 +256,31 @@ class ChunkDecoder:
             _unpack(codec.packing, data, raw)
             data = raw.tobytes()
         data = _checked(data, codec.crc_inside)
-        if self._images is not None:
-            return self._images.decode(data, out)
         if len(data) != self.nbytes:
             raise DamagedError(f"chunk of {len(data):,} bytes, its samples take {self.nbytes:,}")
         return np.frombuffer(data, codec.dtype).reshape(self.shape).astype(self._native, copy=False)
+
+    def picture(self, data: bytes) -> bytes:
+        """Return the stream of a chunk that is a picture, its checksums compared, as its codec takes it.
+
+        Parameters
+        ----------
+        data : bytes
+            The chunk as it is stored.
+
+        Returns
+        -------
+        bytes
+            What the picture codec decodes.
+
+        Raises
+        ------
+        DamagedError
+            When a checksum does not match, or no JPEG comes back.
+        """
+        data = _checked(data, self._codec.crc_outside + self._codec.crc_inside)
+        transcoder = self._codec.transcoder
+        return data if transcoder is None else transcoder.decode(data, most_px=math.prod(self.shape))
 
     def require_plausible(self, nbytes: int) -> None:
         """Raise `DamagedError` when so many bytes cannot be one chunk, before they are read."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tilestream.codecs.imagechunks import JPEG, with_checksum
 from tilestream.errors import DamagedError
+from tilestream.sources.chunkcodecs import ChunkCodec, ChunkDecoder
 from tilestream.sources.encoded import image_level
 from tilestream.sources.zarr import ZarrSource
 from tilestream.types import Cell, Encoded, EncodedLevel, Shape
@@ -37,14 +38,21 @@ class ZarrCopy:
     def read_encoded(self, level: int, cells: Sequence[Cell]) -> list[Encoded]:
         """Return one chunk a cell with its checksum, the reason why it cannot be read, or None where none is stored."""
         layout = self.source.layouts[level]
-        has_checksum = layout is not None and layout.codec.crc_inside + layout.codec.crc_outside == 1
+        if layout is None:
+            raise TypeError(f"level {level} has no chunks that can be copied")
+        decoder = ChunkDecoder(layout.codec, layout.chunks)
         found: list[Encoded] = []
         for cell in cells:
-            place = cell if "c" in self.source.dims else cell[1:]
             try:
-                data = self.source.stored_chunk(level, place)
+                data = self.source.stored_chunk(level, cell if "c" in self.source.dims else cell[1:])
+                found.append(data if data is None else self._stream(data, layout.codec, decoder))
             except DamagedError as error:
                 found.append(error)
-                continue
-            found.append(data if data is None or has_checksum else with_checksum(data))
         return found
+
+    @staticmethod
+    def _stream(data: bytes, codec: ChunkCodec, decoder: ChunkDecoder) -> bytes:
+        """Return a JPEG chunk with its checksum; one that stands in the store is left for its reader to compare."""
+        if codec.transcoder is not None:
+            return with_checksum(decoder.picture(data))
+        return data if codec.crc_inside + codec.crc_outside else with_checksum(data)
