@@ -41,6 +41,8 @@ class IngestConfig:
     """None = `archive` where the tiles of the source can be copied, else `portable`."""
     fill_levels: bool = False
     """Whether an archive gets the halvings too that its source does not have."""
+    jpegxl: bool = False
+    """Whether the JPEG tiles of an archive become JPEG XL, which gives their bytes back."""
     keep_identifying: bool = False
     """Whether label and macro images and identifying metadata go into the store."""
     invalid: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -64,7 +66,14 @@ class IngestConfig:
                 expected=f"one of {', '.join(PROFILES)}",
                 do="Choose one.",
             )
-        if self.profile == "archive" and not (self.reducer.is_mean or self.fill_levels):
+        if self.jpegxl and self.profile not in (None, "archive"):
+            raise ConfigError.of(
+                "`jpegxl` (`--jpegxl`)",
+                got=f"it together with the profile {self.profile}",
+                expected="the profile archive, which alone keeps JPEG tiles",
+                do="Leave one of the two out.",
+            )
+        if (self.profile == "archive" or self.jpegxl) and not (self.reducer.is_mean or self.fill_levels):
             raise ConfigError.of(
                 "`filter` (`--filter`, `--light`)",
                 got=f"{self.reducer.filter} for an archive, whose levels are those of its source",
@@ -234,6 +243,7 @@ def build_pyramid(  # noqa: PLR0913 - the public call: each option of a store is
     *,
     profile: Profile | None = None,
     fill_levels: bool = False,
+    jpegxl: bool = False,
     keep_identifying: bool = False,
     filter: str = "box",
     light: str = "stored",
@@ -254,6 +264,9 @@ def build_pyramid(  # noqa: PLR0913 - the public call: each option of a store is
         be, else the second.
     fill_levels : bool
         Whether an archive gets the halvings too that its source does not have.
+    jpegxl : bool
+        Whether the JPEG tiles of an archive become JPEG XL: about a quarter fewer bytes, from which every tile comes
+        back as it was, to the byte. Readers need tilestream.
     keep_identifying : bool
         Whether label and macro images and identifying metadata are stored.
     filter : str
@@ -298,6 +311,7 @@ def build_pyramid(  # noqa: PLR0913 - the public call: each option of a store is
         out=Place.of(out or "."),
         profile=profile,
         fill_levels=fill_levels,
+        jpegxl=jpegxl,
         keep_identifying=keep_identifying,
         reducer=Reducer.of(filter, light=light),
         resume=resume,

@@ -175,6 +175,7 @@ class FinishStore:
             "seconds": _add(receipt.seconds for receipt in receipts),
             "units": len(receipts),
             "notes": list(info.notes),
+            **_transcoded(receipts),
         }
 
     def _label_names(self, written: Set[str]) -> list[str]:
@@ -247,6 +248,17 @@ def damage_of(receipts: Iterable[Receipt]) -> list[str]:
 def icc_entry(profile: bytes | None) -> dict[str, str]:
     """Return the entry of an ICC profile in our own record, nothing where there is none."""
     return {} if profile is None else {"icc": base64.b64encode(profile).decode()}
+
+
+def _transcoded(receipts: Iterable[Receipt]) -> dict[str, dict[str, int]]:
+    """Return what JPEG XL made of the tiles of a store: how many, how many stay JPEG, bytes before and after."""
+    counted: dict[str, int] = {}
+    for receipt in receipts:
+        for name, amount in receipt.counts.items():
+            kind, _, rest = name.partition(".")
+            if kind == "jpegxl":
+                counted[rest] = counted.get(rest, 0) + amount
+    return {"jpegxl": counted} if counted else {}
 
 
 def _lost(there: Mapping[str, int], receipts: Iterable[Receipt]) -> tuple[str, ...]:

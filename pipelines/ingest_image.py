@@ -94,17 +94,25 @@ def open_image(entry: Entry, config: IngestConfig) -> Opened:
     pyramid = open_pyramid(entry.url, cache_bytes=0)
     pyramid = chosen(pyramid, entry, config)
     reason = archive_reason(pyramid.source)
+    wanted: Profile | None = "archive" if config.jpegxl else config.profile
     config.reducer.require(pyramid.info, what=entry.key)
     # an archive keeps the levels of its source: whoever chooses how levels are made wants them made
-    profile: Profile = config.profile or ("archive" if not reason and config.reducer.is_mean else "portable")
+    profile: Profile = wanted or ("archive" if not reason and config.reducer.is_mean else "portable")
     if profile == "archive" and reason:
         raise ConfigError.of(
-            f"`--profile archive` of `{entry.url}`",
+            f"`{'--jpegxl' if config.jpegxl else '--profile archive'}` of `{entry.url}`",
             got=reason,
             expected="tiles that can be copied as they are stored",
-            do="Leave --profile out, or choose portable.",
+            do="Leave it out, or choose --profile portable.",
         )
     layout = _layout(pyramid, profile, config)
+    if config.jpegxl and all(level.transcoding is None for level in layout.levels):
+        raise ConfigError.of(
+            f"`--jpegxl` of `{entry.url}`",
+            got=f"tiles coded by `{layout.levels[0].codecs[-2]['name']}`",
+            expected="JPEG tiles, which JPEG XL can give back",
+            do="Leave --jpegxl out for this image.",
+        )
     return Opened(
         pyramid=pyramid,
         profile=profile,
@@ -118,10 +126,16 @@ def open_image(entry: Entry, config: IngestConfig) -> Opened:
             "invalid": {layer: list(classes) for layer, classes in config.invalid.items()},
             "decibels": config.decibels,
             "fill_levels": config.fill_levels,
+            **_jpegxl_entry(config),
             "keep_identifying": config.keep_identifying,
             **_filter_entry(config.reducer),
         },
     )
+
+
+def _jpegxl_entry(config: IngestConfig) -> dict[str, Any]:
+    """Return the entry of the choice of JPEG XL; none without, so that recipes stay what they were."""
+    return {"jpegxl": True} if config.jpegxl else {}
 
 
 def _filter_entry(reducer: Reducer) -> dict[str, Any]:
@@ -131,7 +145,7 @@ def _filter_entry(reducer: Reducer) -> dict[str, Any]:
 
 def _layout(pyramid: Pyramid, profile: Profile, config: IngestConfig) -> StoreLayout:
     if profile == "archive":
-        return archive_layout(pyramid.source, fill_levels=config.fill_levels)
+        return archive_layout(pyramid.source, fill_levels=config.fill_levels, jpegxl=config.jpegxl)
     return made_layout(pyramid.info, has_shards=profile == "portable")
 
 
@@ -142,6 +156,7 @@ def _recipe(pyramid: Pyramid, profile: Profile, layout: StoreLayout, config: Ing
         store={
             "profile": profile,
             "keep_identifying": config.keep_identifying,
+            **_jpegxl_entry(config),
             **_filter_entry(config.reducer),
             "levels": [
                 {"shape": list(level.shape.yx), "chunk": list(level.chunk.yx), "chunks": level.chunks}

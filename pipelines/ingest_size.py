@@ -101,7 +101,11 @@ def project_store(pyramid: Pyramid, layout: StoreLayout, *, halo_px: int = 0) ->
     shares = _shares(pyramid, layout) if made else (0.0, 0.0)
     made_bytes = sum(level.shape.area * shares[level.index > 0] for level in made) * pixel_bytes
     copied = [encoded_level(pyramid.source, level.copied) for level in layout.levels if level.copied is not None]
-    copied_bytes = sum(level.stored_bytes for level in copied)
+    shrinks = [level.transcoding for level in layout.levels if level.copied is not None]
+    copied_bytes = sum(
+        int(level.stored_bytes * (1 if shrink is None else shrink.share))
+        for level, shrink in zip(copied, shrinks, strict=True)
+    )
     block = pyramid.levels[0].block
     edge = layout.unit_px + 2 * halo_px
     strips = block.y * (edge + 2 * block.x) * pixel_bytes

@@ -282,7 +282,7 @@ class IngestWork:
                 with timed("store"):
                     shard = shard or stack.enter_context(writer.shard(level, unit.iy, unit.ix))
                     shard.append_missing(missing)
-                    shard.append_encoded(chunk)
+                    shard.append_encoded(writer.copied_chunk(level, chunk))
                 missing = 0
             if shard is None:
                 return {}

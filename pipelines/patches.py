@@ -175,8 +175,12 @@ class Patches:
         with self._lock:
             self._seen.update((copied, iy, ix) for iy, ix in cells)
             self._damage.extend(damage)
-        plain = {cell: None if isinstance(chunk, DamagedError) else chunk for cell, chunk in chunks.items()}
-        self._replace(work.image.writer, level, plain)
+        writer = work.image.writer
+        plain = {
+            cell: writer.copied_chunk(level, chunk) if isinstance(chunk, bytes) else None
+            for cell, chunk in chunks.items()
+        }
+        self._replace(writer, level, plain)
         for iy, ix in cells:
             area = Box(y=iy * level.chunk.y, x=ix * level.chunk.x, height=level.chunk.y, width=level.chunk.x).intersect(
                 Box(y=0, x=0, height=level.shape.y, width=level.shape.x)

@@ -208,6 +208,7 @@ def _finish(places: StorePlaces, attributes: dict[str, Any], src: str, filter: s
         out=root,
         profile=record["profile"],
         fill_levels=choices["fill_levels"],
+        jpegxl=choices.get("jpegxl", False),
         keep_identifying=choices["keep_identifying"],
         invalid={layer: tuple(classes) for layer, classes in choices["invalid"].items()},
         decibels=choices["decibels"],

@@ -109,6 +109,8 @@ def print_ingest(rows: Sequence[StoreRow], cohort: Cohort, *, seconds: float, co
             print_line(console, ("damaged ", "yellow"), f"{row.key}: {reason}")
         if len(row.damaged) > MOST_DAMAGE:
             print_line(console, ("damaged ", "yellow"), f"{row.key}: {len(row.damaged) - MOST_DAMAGE:,} more blocks")
+    for row in rows:
+        _print_transcoded(row, console)
     kinds = [row.status for row in rows]
     failed = kinds.count("failed") + len(cohort.unmatched)
     print_line(
@@ -116,3 +118,15 @@ def print_ingest(rows: Sequence[StoreRow], cohort: Cohort, *, seconds: float, co
         f"{kinds.count('done'):,} stored, {failed:,} failed, {len(cohort.ignored):,} ignored; "
         f"{counted(sum(len(row.damaged) for row in rows), 'damaged block')}; {duration(seconds)}",
     )
+
+
+def _print_transcoded(row: StoreRow, console: Console) -> None:
+    """Print what JPEG XL made of the tiles of an image that was stored so."""
+    told = (row.summary or {}).get("jpegxl")
+    if not told:
+        return
+    before, after, kept = (told.get(name, 0) for name in ("bytes_before", "bytes", "kept"))
+    stay = f"; {counted(kept, 'tile')} stay JPEG, which JPEG XL has no smaller form for" if kept else ""
+    share = f"{1 - after / before:.1%} less" if before else "no bytes"
+    line = f"{row.key}: {counted(told['tiles'], 'tile')}, {size(before)} of JPEG in {size(after)}, {share}{stay}"
+    print_line(console, ("jpegxl ", "green"), line)

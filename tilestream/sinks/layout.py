@@ -18,6 +18,7 @@ from tilestream.codecs.metadata import Layout, array_metadata, sharded
 from tilestream.codecs.pixelcodecs import pixel_codecs
 from tilestream.errors import ConfigError
 from tilestream.sources.encoded import encoded_level
+from tilestream.sources.transcoding import Transcoding, find_transcoding
 from tilestream.types import ImageInfo, Level, Shape, Source
 
 Profile: TypeAlias = Literal["archive", "portable", "gdal"]
@@ -59,6 +60,8 @@ class StoreLevel:
     """The level is level 0 halved so often; None for a level of the source that is no such halving."""
     copied: int | None = None
     """Level of the source whose stored tiles are its chunks; None where it is made from pixels."""
+    transcoding: Transcoding | None = None
+    """How these tiles become smaller; None where they are stored as they are."""
 
     @property
     def shard(self) -> Shape:
@@ -226,7 +229,7 @@ def made_layout(
     )
 
 
-def archive_layout(source: Source, *, fill_levels: bool = False) -> StoreLayout:
+def archive_layout(source: Source, *, fill_levels: bool = False, jpegxl: bool = False) -> StoreLayout:
     """Return the layout of an image whose stored tiles are copied.
 
     Parameters
@@ -235,6 +238,8 @@ def archive_layout(source: Source, *, fill_levels: bool = False) -> StoreLayout:
         A source without a reason against it (`tilestream.sources.encoded.archive_reason`).
     fill_levels : bool
         Whether the halvings that it does not have are made, down to one chunk.
+    jpegxl : bool
+        Whether JPEG tiles become JPEG XL that gives them back.
 
     Returns
     -------
@@ -244,7 +249,7 @@ def archive_layout(source: Source, *, fill_levels: bool = False) -> StoreLayout:
     info = source.info
     channels, dtype = len(info.channels), storable(info.dtype)
     edge = chunk_px(channels * dtype.itemsize)
-    levels = [_copied_level(source, level) for level in info.levels]
+    levels = [_copied_level(source, level, jpegxl=jpegxl) for level in info.levels]
     if fill_levels:
         codecs = pixel_codecs(dtype, channels)
         there = {level.halvings for level in levels}
@@ -261,8 +266,9 @@ def archive_layout(source: Source, *, fill_levels: bool = False) -> StoreLayout:
     )
 
 
-def _copied_level(source: Source, level: Level) -> StoreLevel:
+def _copied_level(source: Source, level: Level, *, jpegxl: bool) -> StoreLevel:
     encoded = encoded_level(source, level.index)
+    transcoding = find_transcoding(source, level.index) if jpegxl else None
     _, height, width = encoded.chunk_shape
     times = math.log2(level.scale_yx[0])
     is_halved = level.scale_yx[0] == level.scale_yx[1] and times == int(times)
@@ -272,10 +278,11 @@ def _copied_level(source: Source, level: Level) -> StoreLevel:
         scale_yx=level.scale_yx,
         chunk=Shape(y=height, x=width),
         chunks=COPIED_CHUNKS,
-        codecs=encoded.codecs,
+        codecs=encoded.codecs if transcoding is None else transcoding.codec.behind_jpeg(encoded.codecs),
         # a level that was cut instead of rounded up is none of the halvings that units are made of
         halvings=int(times) if is_halved and level.shape == halved(source.info.shape, int(times)) else None,
         copied=level.index,
+        transcoding=transcoding,
     )
 
 

@@ -116,6 +116,26 @@ class LevelWriter:
         with ThreadPoolExecutor(PUTS) as pool:
             return dict(zip(kept, pool.map(self.place.put, kept, kept.values()), strict=True))
 
+    def copied_chunk(self, level: StoreLevel, chunk: bytes) -> bytes:
+        """Return a chunk that a source gave as the level stores it.
+
+        Parameters
+        ----------
+        level : StoreLevel
+            Its level, whose chunks are copied.
+        chunk : bytes
+            As `EncodedSource.read_encoded` gives it.
+
+        Returns
+        -------
+        bytes
+            The same, or a smaller form that it can be made of again.
+        """
+        if level.transcoding is None:
+            return chunk
+        with timed("encode"):
+            return level.transcoding.stored(chunk)
+
     def chunks_of(self, level: StoreLevel, box: Box, pixels: Array) -> dict[tuple[int, int], bytes | None]:
         """Return the chunks of a box of a level, for `replace`.
 
