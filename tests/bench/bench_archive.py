@@ -1,4 +1,4 @@
-"""A slide's tiles into shards without decoding them: against `cp` and `sync` of what comes out."""
+"""A slide's tiles into shards without decoding them: against `cp` and `sync` of what comes out, and as JPEG XL."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import tifffile
 
@@ -19,6 +20,7 @@ from tests.bench.table import at_least, make_row, rates
 from tilestream.codecs.shards import ShardWriter
 from tilestream.sources.encoded import archive_reason, encoded_level, read_encoded
 from tilestream.sources.opening import open_source
+from tilestream.sources.transcoding import find_transcoding
 from tilestream.testing.slide import aperio_description, write_slide
 from tilestream.types import Shape, Source
 
@@ -30,6 +32,9 @@ COPY_BAR = 0.5
 """Of the rate of `cp` and `sync`."""
 SPLICE_BAR = 10_000
 """Tiles a second and core, read, checked and spliced."""
+
+SAVED_BAR = 26.0
+"""Percent of the bytes of a real slide's tiles that JPEG XL saves."""
 
 
 def write_whole_slide(path: Path, shape: Shape) -> Path:
@@ -134,9 +139,49 @@ def splice_row(path: Path, *, rounds: int = 3, bar: float = SPLICE_BAR) -> dict[
     return make_row("archive, tiles spliced, one core", rate, "tiles/s", bar=at_least(bar))
 
 
+def jpegxl_rows(path: Path, *, rounds: int = 3) -> list[dict[str, Any]]:
+    """Return what of the bytes of a slide's tiles is left as JPEG XL, and how fast they are stored and come back."""
+    source = open_source(str(path))
+    with tifffile.TiffFile(path) as file:
+        before = sum(file.pages.first.databytecounts)
+    transcoding = find_transcoding(source, 0)
+    assert transcoding is not None
+    codec, grid, tile = transcoding.codec, source.info.levels[0].blocks, source.info.levels[0].block
+    cells = [(0, y, x) for y, x in np.ndindex(*grid.yx)]
+    streams = [chunk[:-4] for chunk in read_encoded(source, 0, cells) if isinstance(chunk, bytes)]
+    packed = [codec.encode(stream) for stream in streams]
+    assert [codec.decode(one, most_px=tile.area) for one in packed] == streams
+    mpx = len(streams) * tile.area / 1e6
+
+    def pack() -> float:
+        assert all(codec.encode(stream) for stream in streams)
+        return mpx
+
+    def give_back() -> float:
+        assert all(codec.decode(one, most_px=tile.area) for one in packed)
+        return mpx
+
+    after, alone = sum(map(len, packed)), sum(len(imagecodecs.jpegxl_encode_jpeg(stream)) for stream in streams)
+    with one_core():
+        fast, back = rates([pack, give_back], rounds=rounds)
+    return [
+        make_row(
+            "archive, JPEG tiles as JPEG XL, bytes saved",
+            100 * (1 - after / before),
+            "%",
+            bar=at_least(SAVED_BAR),
+            note=f"{path.name}: its {before:,} bytes of tiles, whose tables stand in the file once, in {after:,}; "
+            f"files of libjxl of the same tiles take {alone:,}; every tile came back to the byte",
+        ),
+        make_row("archive, JPEG tiles into JPEG XL and checked, one core", fast, "Mpx/s"),
+        make_row("archive, JPEG tiles back from JPEG XL, one core", back, "Mpx/s"),
+    ]
+
+
 def rows() -> list[dict[str, Any]]:
     """Return the rows of this benchmark."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         path = write_whole_slide(folder / "slide.svs", shape_of(GIGAPIXELS))
-        return [copy_row(path, folder), splice_row(path)]
+        slide = default_slide()
+        return [copy_row(path, folder), splice_row(path), *(jpegxl_rows(slide) if slide else [])]
