@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from tilestream.kernels.orientation_coherence import orientation_coherence as orientation_coherence
     from tilestream.kernels.patchify import patchify as patchify
     from tilestream.kernels.pyramid_context import pyramid_context as pyramid_context
+    from tilestream.kernels.pyramid_synthesis import pyramid_synthesis as pyramid_synthesis
     from tilestream.kernels.raster_mlp import raster_mlp as raster_mlp
     from tilestream.kernels.resample import resample as resample
     from tilestream.kernels.sample import sample as sample
@@ -121,6 +122,7 @@ _HOMES = {
     "patchify": "patchify",
     "pen_marks": "mask",
     "pyramid_context": "pyramid_context",
+    "pyramid_synthesis": "pyramid_synthesis",
     "raster_mlp": "raster_mlp",
     "resample": "resample",
     "sample": "sample",

@@ -31,11 +31,14 @@ from tilestream.kernels.place import Array, Place, empty_like, place
 from tilestream.kernels.product_tile import COLUMNS
 from tilestream.kernels.pyramid_layers import (
     BLOCK,
+    LAYOUT,
+    add_input,
     clamp_core,
     finish_rows,
     need_halving,
     pack_layers,
     round_shift_core,
+    start_sums,
 )
 from tilestream.kernels.pyramid_numbers import (
     CONTEXT_OUT,
@@ -178,26 +181,16 @@ def context_kernel(width: int) -> CudaKernel:
             return
         _gather_cuda(grids, views, turn, p, held, me, THREADS)
         for layer in range(3):
-            inputs = NEIGHBOURS if layer == 0 else layout[5 * layer]
-            taken, outputs, start, bias = (
-                layout[5 * layer],
-                layout[5 * layer + 1],
-                layout[5 * layer + 2],
-                layout[5 * layer + 3],
-            )
-            for i in range(width):
-                sums[i] = run[bias + i] if i < outputs else np.int32(0)
-            for j in range(inputs):
-                value = held[j * THREADS + me]
-                for i in range(width):
-                    if i < outputs:
-                        sums[i] += run[start + i * taken + j] * value
+            row = LAYOUT * layer
+            taken, outputs, start = layout[row], layout[row + 1], layout[row + 2]
+            start_sums(run, layout[row + 3], outputs, width, sums)
+            for j in range(NEIGHBOURS if layer == 0 else taken):
+                add_input(run, start + j, taken, held[j * THREADS + me], outputs, width, sums)
             if layer < 2:
                 for i in range(width):
-                    value = round_shift_core(sums[i], layout[5 * layer + 4])
-                    held[i * THREADS + me] = clamp_core(value, 0, FEATURE_MOST)
-        middles[p] = _middle_core(sums[0], layout[14])
-        indices[p] = _index_core(sums[1], layout[14])
+                    held[i * THREADS + me] = clamp_core(round_shift_core(sums[i], layout[row + 4]), 0, FEATURE_MOST)
+        middles[p] = _middle_core(sums[0], layout[2 * LAYOUT + 4])
+        indices[p] = _index_core(sums[1], layout[2 * LAYOUT + 4])
 
     context.__qualname__ = f"pyramid_context_{width}"  # by which compiled kernels are told apart
     return cuda_kernel(_SIGNATURE)(context)

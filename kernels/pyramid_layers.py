@@ -16,13 +16,15 @@ import numpy.typing as npt
 
 from tilestream.errors import ConfigError
 from tilestream.kernels.checks import need
-from tilestream.kernels.language import core, cpu_kernel
+from tilestream.kernels.language import core, cpu_kernel, device
 from tilestream.kernels.place import Array
 from tilestream.kernels.product_tile import ROWS
 from tilestream.kernels.pyramid_numbers import FEATURE_MOST, WholeLayer
 
 BLOCK = 128
 """Places that the CPU takes through all layers at once: 64 features of them are 32 kB, about a first cache."""
+LAYOUT = 5
+"""Numbers of a layer in a layout, which is a run in CUDA kernels."""
 MOST_SHIFT = 30
 """Largest shift a layer may have: what is more than its sums have bits would be undefined."""
 
@@ -53,6 +55,21 @@ def finish_rows(block: Any, rows: Any, n: Any, shift: Any, low: Any) -> None:
         row = block[i]
         for p in range(n):
             row[p] = clamp_core(np.int32(row[p] + half) >> shift, low, FEATURE_MOST)
+
+
+@device
+def start_sums(run: Any, bias: Any, outputs: Any, most: Any, sums: Any) -> None:
+    """Set up to `most` sums, which a CUDA kernel keeps in registers, to the biases of a layer."""
+    for i in range(most):
+        sums[i] = run[bias + i] if i < outputs else np.int32(0)
+
+
+@device
+def add_input(run: Any, start: Any, step: Any, value: Any, outputs: Any, most: Any, sums: Any) -> None:
+    """Add what one input gives to each sum; its weights are `step` apart."""
+    for i in range(most):
+        if i < outputs:
+            sums[i] += run[start + i * step] * np.int32(value)
 
 
 def padded_to(n: int) -> int:

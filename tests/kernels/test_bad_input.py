@@ -58,6 +58,7 @@ GOOD = {
     "orientation_coherence": {"tensor": F32},
     "patchify": {"pixels": TILES, "mean": 0.5, "std": 0.5},
     "pyramid_context": {"grids": GRIDS, "number": 0, "turn": 1, "net": NETS.context[0]},
+    "pyramid_synthesis": {"grids": GRIDS, "nets": NETS},
     "raster_mlp": {"columns": np.ones((8, 5), np.float32), "rows": np.ones((8, 4), np.float32),
                    "weights": FIELD["weights"], "layers": LAYERS},
     "resample": {
@@ -110,6 +111,8 @@ WRONG = {
                  "fill": ["0", [0], 1e300]},
     "pyramid_context": {"grids": [3, [None], [U8[0]]], "number": [3, -1, NAN, "0"], "turn": [3, -1, NAN, "0"],
                         "net": [None, 3, NETS.context[0][:2]], "out": [3, (U8, U8)]},
+    "pyramid_synthesis": {"grids": [3, [None] * 3, [U8[0]] * 3], "nets": [None, 3], "level": [2, -1, NAN, "0"],
+                          "box": [3, (0, 0)], "samples": [3, U8], "out": [3, U8]},
     "raster_mlp": {"layers": [None, (8, 16, 3)], "dtype": ["abc", np.int32], "columns": [F32, F32[0]],
                    "rows": [AT, 3], "out": [F32, 3], "weights": [AT]},
     "resample": {"ratio_yx": [(), (Fraction(2),), (NAN, 2), 2, (0, 1)], "src_yx": [(0,), (NAN, 0), (0.5, 0), 3],
