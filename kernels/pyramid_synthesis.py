@@ -56,7 +56,8 @@ def pixel_samples(low: npt.ArrayLike, high: npt.ArrayLike, dtype: npt.DTypeLike)
     """
     lows, highs = (np.asarray(ends).astype(np.int64).reshape(-1, 1) for ends in (low, high))
     pixels = np.arange(PIXEL_MOST + 1, dtype=np.int64)
-    return (lows + (pixels * (highs - lows) + PIXEL_MOST // 2) // PIXEL_MOST).astype(dtype)
+    found: npt.NDArray[Any] = (lows + (pixels * (highs - lows) + PIXEL_MOST // 2) // PIXEL_MOST).astype(dtype)
+    return found
 
 
 def pyramid_synthesis(
