@@ -16,7 +16,7 @@ from tilestream.codecs.fields.decoders import decoder_text, load_decoder
 from tilestream.codecs.fields.picture import Picture
 from tilestream.codecs.fields.sharedfield import DEFAULT_STEPS, SharedField
 from tilestream.codecs.place import Place
-from tilestream.codecs.tilecodec import ENTRY_POINTS, QUALITY, STEPS, FieldCodec, TileCodec, known_codecs
+from tilestream.codecs.tilecodec import ENTRY_POINTS, LEVELS, QUALITY, STEPS, FieldCodec, TileCodec, known_codecs
 from tilestream.errors import ConfigError, OutputError
 from tilestream.pipelines.cohort import Cohort, no_inputs
 from tilestream.pipelines.compress_image import SUFFIX, CompressJob
@@ -29,13 +29,17 @@ from tilestream.pipelines.report_advice import Setting
 from tilestream.pipelines.report_rows import RunFacts
 from tilestream.pipelines.running import run_jobs
 from tilestream.pipelines.tally import Tally
-from tilestream.sinks.fieldstore import STORE, TILE_PX, check_tile
+from tilestream.sinks.fieldstore import STORE
+from tilestream.sinks.tiling import STEP, TILE_PX, check_tile, halvings
 from tilestream.sinks.tree import check_place
 from tilestream.stream.engine import Event
 from tilestream.stream.seats import begun_at, taken_seat
 
 _STEPS = {SharedField.name: DEFAULT_STEPS}
 """Of the fit of a tile, where they are not those of most codecs."""
+_LEVEL_STEP = {"pyramid": 1}
+"""Levels from one array to the next, where they are not those of most codecs: what other programs read of it is to have
+every level."""
 HOURS = 72.0
 """Most hours that an image may take, by its forecast, unless more are allowed."""
 
@@ -56,6 +60,8 @@ class CompressConfig:
     """Of `shared`: file of the decoder, which `tilestream train codec` has written."""
     tile_px: int = TILE_PX
     """Edge of a tile."""
+    single_level: bool = False
+    """Whether only level 0 is stored, whose tiles answer all levels; other programs then see no others."""
     hours: float = HOURS
     """Most hours that an image may take by its forecast; what would take longer is refused before it begins."""
     invalid: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -76,6 +82,11 @@ class CompressConfig:
         """Return the folder of all outputs."""
         return Place.of(str(self.out))
 
+    @property
+    def level_step(self) -> int | None:
+        """Return how many levels the tiles of an array answer; None = all."""
+        return None if self.single_level else _LEVEL_STEP.get(self.codec, STEP)
+
     def tile_codec(self) -> TileCodec:
         """Return the codec of the run; raise `ConfigError` where an option is not understood."""
         known = known_codecs()
@@ -92,6 +103,7 @@ class CompressConfig:
             field=self.codec,
             quality=self.quality,
             steps=self.steps if self.steps is not None else _STEPS.get(self.codec, STEPS),
+            levels=halvings(self.tile_px) + 1 if self.single_level else LEVELS,
             decoder=self._decoder(),
         )
         # imported and asked for its settings here, before anything is read

@@ -19,7 +19,7 @@ from tilestream.pipelines.ingest_finish import FinishStore
 from tilestream.pipelines.report_html import PSNR_LABEL
 from tilestream.pipelines.report_picture import THUMBNAIL_PX, make_picture
 from tilestream.pyramid.display import display_pixels
-from tilestream.sinks.fieldstore import chunk_maps, field_record, field_root, level_count
+from tilestream.sinks.fieldstore import chunk_maps, field_record, field_root
 from tilestream.sinks.store import display_windows
 from tilestream.stream.work import Again, Busy
 from tilestream.types import Array, Receipt
@@ -72,7 +72,7 @@ class FinishFields(FinishStore):
             "damage": list(damage),
         }
         digest = work.journal.recipe
-        record = field_record(info, work.codec, tile_px=work.tile_px, recipe_digest=digest, more=more)
+        record = field_record(info, work.codec, tiling=work.tiling, recipe_digest=digest, more=more)
         windows = display_windows(info, self._coarsest() if info.dtype != np.uint8 else None)
         attributes = field_root(info, layout, record=record, windows=windows)
         return encode_json(group_metadata(attributes, consolidated=dict(sorted(documents.items()))))
@@ -102,7 +102,7 @@ class FinishFields(FinishStore):
             "mpp": image.mpp,
             "crs": image.crs,
             "datetime": image.datetime,
-            "tile_px": work.tile_px,
+            "tile_px": work.tiling.tile_px,
             "tiles": len(plan),
             "tiles_damaged": len({row for rows in damaged.values() for row in rows}),
             "tiles_empty": counts["empty"],
@@ -130,7 +130,7 @@ class FinishFields(FinishStore):
 
     def _quality(self, receipts: Sequence[Receipt]) -> dict[str, Any]:
         info = self.work.image.info
-        levels = level_count(info.shape, self._work.tile_px)
+        levels = self._work.tiling.levels
         found = Sums.of(receipts).record(levels=levels, dtype=info.dtype, pixels=info.shape.area)
         decoder = self._work.codec.settings.get("decoder")  # in the metadata of the store, which no tile counts
         return {**found, "decoder_bytes": len(decoder)} if decoder else found

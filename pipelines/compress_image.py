@@ -27,6 +27,7 @@ from tilestream.sinks.fieldstore import field_layout, field_nodes
 from tilestream.sinks.layout import StoreLayout
 from tilestream.sinks.omelabels import VALID
 from tilestream.sinks.pyramid import LevelWriter
+from tilestream.sinks.tiling import Tiling
 from tilestream.sinks.tree import check_place, staging_of
 from tilestream.sources.extras import read_extras
 from tilestream.sources.stamps import Stamp, stamps_of
@@ -91,7 +92,7 @@ class CompressJob:
         require_fit(pyramid.info)
         output = f"{self.key}{SUFFIX}"
         places = StorePlaces.of(config.place, output)
-        layout = field_layout(pyramid.info, self.codec, tile_px=config.tile_px)
+        layout = field_layout(pyramid.info, self.codec, tiling=self._tiling(pyramid))
         recipe = self._recipe(pyramid)
         journal = Journal(root=places.journal, recipe=digest(recipe))
         done = finished_fields(places, journal, output=output) if resume else None
@@ -151,15 +152,23 @@ class CompressJob:
             journal=journal,
             stamps=stamps,
             codec=self.codec,
-            tile_px=self.config.tile_px,
+            tiling=self._tiling(pyramid),
         )
         return replace(work, mask_documents=raster_documents(info, work.mask, VALID))
+
+    def _tiling(self, pyramid: Pyramid) -> Tiling:
+        return Tiling.of(pyramid.info.shape, tile_px=self.config.tile_px, step=self.config.level_step)
 
     def _recipe(self, pyramid: Pyramid) -> dict[str, Any]:
         return new_recipe(
             image=image_recipe(pyramid.info),
             channels=[channel.name for channel in pyramid.channels],
-            store={"profile": "field", "tile_px": self.config.tile_px, "codec": dict(self.codec.settings)},
+            store={
+                "profile": "field",
+                "tile_px": self.config.tile_px,
+                "level_step": self.config.level_step,
+                "codec": dict(self.codec.settings),
+            },
         )
 
 

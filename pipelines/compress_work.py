@@ -15,7 +15,7 @@ import numpy.typing as npt
 from tilestream.codecs.constanttile import KIND as CONSTANT
 from tilestream.codecs.fields.picture import Levels
 from tilestream.codecs.metadata import is_fill
-from tilestream.codecs.tilecodec import LEVELS, TileCodec, unpack_tile
+from tilestream.codecs.tilecodec import TileCodec, unpack_tile
 from tilestream.codecs.tilequality import level_errors
 from tilestream.metrics import Meter, collect, timed
 from tilestream.models.runners import one_torch_thread
@@ -28,6 +28,7 @@ from tilestream.sinks.layout import halved
 from tilestream.sinks.members import StoreUnit
 from tilestream.sinks.omelabels import VALID
 from tilestream.sinks.pyramid import LevelWriter
+from tilestream.sinks.tiling import Tiling
 from tilestream.sources.stamps import require_unchanged
 from tilestream.stream import halt
 from tilestream.stream.faults import hold_if_lost
@@ -100,13 +101,13 @@ class CompressWork(IngestWork):
 
     codec: TileCodec
     """What makes bytes of pixels."""
-    tile_px: int
-    """Edge of a tile."""
+    tiling: Tiling
+    """Of the image."""
 
     @property
     def mask(self) -> LevelWriter:
-        """Return the writer of the image's validity, which has all levels: a reader needs it at each."""
-        layout = valid_layout(self.image.info, tile_px=self.tile_px)
+        """Return the writer of the image's validity, where a reader needs it."""
+        layout = valid_layout(self.image.info, tiling=self.tiling)
         return LevelWriter(place=self.staging, prefix=f"labels/{VALID.name}/", layout=layout)
 
     def _run(self, unit: StoreUnit) -> Receipt:
@@ -137,16 +138,16 @@ class CompressWork(IngestWork):
 
     def _put(self, unit: StoreUnit, tile: TilePixels, meter: Meter) -> tuple[dict[str, str], dict[str, float]]:
         """Write a tile and its mask; return the checksum of each object, and what the receipt tells of it."""
-        valid = tile.valid
+        valid, answered = tile.valid, self.tiling.answered(unit.level)
         if valid is not None and not valid.any():
             meter.counts["empty"] = int(not tile.damage)
-            return self._put_mask(unit, _nowhere(valid)), measures_of((), first=unit.level, nbytes=0)
+            return self._put_mask(unit, _nowhere(valid, answered)), measures_of((), first=unit.level, nbytes=0)
         writer = self.image.writer
         with timed(FIT), one_thread():
             data = self.codec.encode(tile.pixels, valid)
         stored = unpack_tile(data)
         with timed(MEASURE):
-            levels = Levels.of(tile.pixels, valid, levels=LEVELS)
+            levels = Levels.of(tile.pixels, valid, levels=answered)
             errors = level_errors(stored, levels)
         meter.counts["constant" if stored.kind == CONSTANT else "fitted"] = 1
         with timed("store"):
@@ -168,7 +169,7 @@ class CompressWork(IngestWork):
         return outputs
 
 
-def _nowhere(valid: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.bool_]]:
+def _nowhere(valid: npt.NDArray[np.bool_], levels: int) -> list[npt.NDArray[np.bool_]]:
     """Return the levels of a tile nothing of which is valid."""
     shape = Shape(y=valid.shape[0], x=valid.shape[1])
-    return [np.zeros(halved(shape, number).yx, np.bool_) for number in range(LEVELS)]
+    return [np.zeros(halved(shape, number).yx, np.bool_) for number in range(levels)]

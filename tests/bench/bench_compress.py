@@ -29,6 +29,7 @@ from tilestream.pipelines.compress_size import forecast_store
 from tilestream.pipelines.compress_work import one_thread, read_tile
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.sinks.fieldstore import field_layout
+from tilestream.sinks.tiling import Tiling
 from tilestream.testing.slide import write_slide
 from tilestream.types import Box, Shape
 
@@ -66,7 +67,7 @@ def tissue_picture(folder: Path, shape: Shape) -> Path:
 
 def bare_loop(pyramid: Pyramid, codec: FieldCodec, *, tile_px: int) -> None:
     """Fit every tile of an image in threads of this process, and keep nothing."""
-    plan = FieldPlan(layout=field_layout(pyramid.info, codec, tile_px=tile_px))
+    plan = FieldPlan(layout=field_layout(pyramid.info, codec, tiling=Tiling.of(pyramid.info.shape, tile_px=tile_px)))
 
     def fit(box: Box) -> None:
         tile = read_tile(pyramid, box)
@@ -151,7 +152,7 @@ def fit_rows(folder: Path, *, tile_px: int, steps: int | None = None) -> list[di
     """
     pyramid = open_pyramid(tissue_picture(folder, Shape(y=tile_px, x=tile_px)))
     codec = FieldCodec() if steps is None else replace(FieldCodec(), steps=steps)
-    plan = FieldPlan(layout=field_layout(pyramid.info, codec, tile_px=tile_px))
+    plan = FieldPlan(layout=field_layout(pyramid.info, codec, tiling=Tiling.of(pyramid.info.shape, tile_px=tile_px)))
     forecast = forecast_store(pyramid, plan, codec, threads=1)
     tile = read_tile(pyramid, pyramid.levels[0].box)
     started = time.perf_counter()

@@ -218,6 +218,21 @@ def test_folders_are_looked_through_for_what_each_command_takes(picture, stored,
     assert (row["path"], row["status"]) == ("other.png", "done")
 
 
+def test_one_array_answers_all_levels_of_its_picture(picture, tmp_path):
+    result = compress(picture[1], "--out", tmp_path, "--codec", NAME, "--single-level")
+    assert result.exit_code == 0, result.stderr
+    store, pixels = tmp_path / "picture.png.field.zarr", planes(picture[0])
+    assert list(zarr.open_group(store, mode="r")) == ["0"]
+    pyramid = ts.open_pyramid(str(store))
+    assert len(pyramid.levels) == 6
+    for level, expected in zip(pyramid.levels, [pixels, *mip(pixels, levels=5, restart=5)], strict=True):
+        assert np.abs(pyramid.read(level.box).astype(int) - expected).max() <= 1
+    (row,) = json.loads((tmp_path / "report.json").read_text())["inputs"]
+    assert row["coded"]["exact"] == list(range(6))
+    other = compress(picture[1], "--out", tmp_path, "--codec", NAME)
+    assert "store.level_step null there, 4 now" in " ".join(other.stderr.split())
+
+
 @pytest.mark.parametrize("level", [-1, 6, 99])
 def test_levels_that_are_not_there_are_named(level, stored, tmp_path):
     result = run("decompress", stored[0], "--out", tmp_path, f"--level={level}")

@@ -19,6 +19,7 @@ from tilestream.pipelines.report_words import psnr_words
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.registry import CODECS
 from tilestream.sinks.fieldstore import field_layout
+from tilestream.sinks.tiling import Tiling
 from tilestream.types import Channel, ImageInfo, Level, Receipt, Shape
 
 STEP_S, START_S = 0.25, 3.0
@@ -58,7 +59,7 @@ def receipt(x, *, measures):
 
 
 def plan_of(pyramid: Pyramid, codec, tile_px=64):
-    return FieldPlan(layout=field_layout(pyramid.info, codec, tile_px=tile_px))
+    return FieldPlan(layout=field_layout(pyramid.info, codec, tiling=Tiling.of(pyramid.info.shape, tile_px=tile_px)))
 
 
 def test_a_forecast_extrapolates_short_fits_over_the_tiles_that_are_no_background(timed):

@@ -6,12 +6,13 @@ import xarray as xr
 import zarr
 
 from tests.codecs.exactfield import NAME, PATH
-from tests.sources.madefields import info_of, save_fields
+from tests.sources.madefields import info_of, save_fields, tiling_of
 from tilestream.codecs.shardmap import decode_shard_map
 from tilestream.codecs.tilecodec import FieldCodec
 from tilestream.errors import ConfigError
 from tilestream.registry import CODECS
-from tilestream.sinks.fieldstore import check_tile, field_layout, level_count, valid_layout
+from tilestream.sinks.fieldstore import field_layout, valid_layout
+from tilestream.sinks.tiling import Tiling, check_tile, level_count
 from tilestream.types import Shape
 
 
@@ -40,16 +41,21 @@ def test_an_edge_that_does_not_halve_is_refused(tile_px):
 
 def test_class_numbers_are_not_for_fields():
     with pytest.raises(ConfigError, match="class numbers"):
-        field_layout(info_of(image(), kind="labels"), FieldCodec())
+        field_layout(info_of(image(), kind="labels"), FieldCodec(), tiling=tiling_of(image(), tile_px=64))
 
 
-def test_a_tile_of_the_mask_lies_under_one_tile_of_the_image():
+@pytest.mark.parametrize(
+    ("step", "arrays", "masks"),
+    [(4, [0, 4], [0, 1, 2, 3, 4]), (1, [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]), (None, [0], [0])],
+)
+def test_a_tile_of_the_mask_lies_under_one_tile_of_the_image(step, arrays, masks):
     info = info_of(image((1, 1000, 777)))
-    fields, mask = field_layout(info, FieldCodec(), tile_px=64), valid_layout(info, tile_px=64)
-    assert [level.index for level in fields.levels] == [0, 4]
-    assert [level.index for level in mask.levels] == [0, 1, 2, 3, 4]
+    tiling = tiling_of(image((1, 1000, 777)), tile_px=64, step=step)
+    fields, mask = field_layout(info, FieldCodec(), tiling=tiling), valid_layout(info, tiling=tiling)
+    assert [level.index for level in fields.levels] == arrays
+    assert [level.index for level in mask.levels] == masks
     for level in mask.levels:
-        assert level.shards == fields.levels[level.index // 4].shards
+        assert level.shards == fields.levels[level.index // tiling.step].shards
 
 
 def test_any_zarr_client_reads_it(tmp_path):
@@ -80,3 +86,12 @@ def test_the_record_says_what_it_is_of(tmp_path):
     written = decode_shard_map(own["shards"]["0"], (5, 10))
     assert not written[0, 0]
     assert written.sum() == 49
+
+
+@pytest.mark.parametrize(
+    ("size", "tile_px", "levels"),
+    [((100_000, 80_000), 512, 10), ((100_000, 80_000), 24, 4), ((300, 20), 64, 4), ((20, 20), 64, 1)],
+)
+def test_one_array_answers_levels_as_long_as_its_tiles_halve(size, tile_px, levels):
+    tiling = Tiling.of(Shape(y=size[0], x=size[1]), tile_px=tile_px, step=None)
+    assert (tiling.levels, tiling.step, list(tiling.arrays)) == (levels, levels, [0])

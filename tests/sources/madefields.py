@@ -10,7 +10,7 @@ from tests.codecs.exactfield import NAME
 from tilestream.codecs.fields.picture import Levels
 from tilestream.codecs.metadata import encode_json, group_metadata
 from tilestream.codecs.pixelcodecs import encode_pixels
-from tilestream.codecs.tilecodec import FieldCodec, unpack_tile
+from tilestream.codecs.tilecodec import LEVELS, FieldCodec, unpack_tile
 from tilestream.codecs.tilequality import add_errors, level_errors
 from tilestream.sinks.fieldstore import (
     VALID_PREFIX,
@@ -19,12 +19,12 @@ from tilestream.sinks.fieldstore import (
     field_nodes,
     field_record,
     field_root,
-    level_count,
     quality_record,
     valid_layout,
     valid_nodes,
 )
 from tilestream.sinks.store import display_windows
+from tilestream.sinks.tiling import STEP, Tiling
 from tilestream.types import Channel, ImageInfo, Level, Shape
 
 
@@ -44,17 +44,17 @@ def info_of(image, **facts):
     return ImageInfo(**{**given, **facts})
 
 
-def levels_of(image, valid=None, *, tile_px):
-    """All levels that a store of fields gives."""
-    count = level_count(Shape(y=image.shape[1], x=image.shape[2]), tile_px)
-    return Levels.of(image, valid, levels=count)
+def tiling_of(image, *, tile_px, step=STEP):
+    """How an array `(c, y, x)` falls into tiles."""
+    return Tiling.of(Shape(y=image.shape[1], x=image.shape[2]), tile_px=tile_px, step=step)
 
 
-def save_fields(path: Path, image, valid=None, *, tile_px=32, codec=None, more=None, **facts):
+def save_fields(path: Path, image, valid=None, *, tile_px=32, step=STEP, codec=None, more=None, **facts):
     """Write an array `(c, y, x)` as a store of fields and return its levels."""
-    codec = codec or FieldCodec(field=NAME)
-    info, levels = info_of(image, **facts), levels_of(image, valid, tile_px=tile_px)
-    layout, mask = field_layout(info, codec, tile_px=tile_px), valid_layout(info, tile_px=tile_px)
+    info, tiling = info_of(image, **facts), tiling_of(image, tile_px=tile_px, step=step)
+    codec = codec or FieldCodec(field=NAME, levels=max(LEVELS, tiling.step))
+    levels = Levels.of(image, valid, levels=tiling.levels)
+    layout, mask = field_layout(info, codec, tiling=tiling), valid_layout(info, tiling=tiling)
     files, errors = {}, {}
     for level in layout.levels:
         pixels, seen = levels.pixels[level.index], levels.valid[level.index]
@@ -65,7 +65,7 @@ def save_fields(path: Path, image, valid=None, *, tile_px=32, codec=None, more=N
             if is_glass or (own is not None and not own.any()):
                 continue
             data = files[f"{level.index}/image/c/0/{iy}/{ix}"] = codec.encode(tile, own)
-            deep = min(4, len(levels.pixels) - level.index)
+            deep = tiling.answered(level.index)
             errors = add_errors(errors, level.index, level_errors(unpack_tile(data), Levels.of(tile, own, levels=deep)))
     documents = field_nodes(info, layout)
     if valid is not None:
@@ -88,7 +88,7 @@ def save_fields(path: Path, image, valid=None, *, tile_px=32, codec=None, more=N
     record = field_record(
         info,
         codec,
-        tile_px=tile_px,
+        tiling=tiling,
         recipe_digest="0" * 32,
         more={"quality": quality, "shards": chunk_maps(layout, files.keys()), **(more or {})},
     )

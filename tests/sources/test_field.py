@@ -146,10 +146,11 @@ def test_memory_of_the_caller_is_filled(store):
     np.testing.assert_array_equal(edge.pixels, levels[0][144:, 208:])
 
 
-def test_what_was_not_measured_is_not_valid_on_any_level(tmp_path):
+@pytest.mark.parametrize("step", [4, 1, None])
+def test_what_was_not_measured_is_not_valid_on_any_level(tmp_path, step):
     pixels, valid = image((2, 100, 90), "int16"), np.ones((100, 90), bool)
     valid[:40, :35] = valid[77, 88] = False
-    levels = save_fields(tmp_path / "a.zarr", pixels, valid, tile_px=16, nodata=-5.0)
+    levels = save_fields(tmp_path / "a.zarr", pixels, valid, tile_px=16, step=step, nodata=-5.0)
     source = open_source(str(tmp_path / "a.zarr"))
     assert source.info.validity == "mask"
     for number, (expected, seen) in enumerate(zip(levels.pixels, levels.valid, strict=True)):
@@ -355,6 +356,32 @@ def test_info_of_a_record_that_says_nonsense_still_tells_the_image(store):
 def test_info_of_other_images_has_no_coding(tmp_path):
     zarr.create_array(tmp_path / "a.zarr", data=image(), chunks=(3, 64, 64), dimension_names=["c", "y", "x"])
     assert json.loads(CliRunner().invoke(app, ["info", str(tmp_path / "a.zarr"), "--json"]).stdout)["coded"] is None
+
+
+def test_with_every_level_an_array_any_client_sees_them_and_ours_reads_the_same(tmp_path):
+    pixels = image()
+    pixels[:, :32, :32] = 255
+    levels = save_fields(tmp_path / "a.zarr", pixels, tile_px=16, step=1)
+    root = zarr.open_group(tmp_path / "a.zarr", mode="r")
+    pyramid = open_pyramid(str(tmp_path / "a.zarr"))
+    assert len(pyramid.levels) == len(levels.pixels) == 5
+    assert isinstance(pyramid.source, FieldSource)
+    for number, expected in enumerate(levels.pixels):
+        np.testing.assert_array_equal(root[f"{number}/image"][...], expected)
+        np.testing.assert_array_equal(pyramid.read(pyramid.levels[number].box), expected)
+    (tmp_path / "a.zarr/1/image/c/0/1/1").write_bytes(b"no tile")
+    forget_fields()
+    damaged = [number for number in range(5) if whole_level(pyramid.source, number)[2]]
+    assert damaged == [1]
+
+
+def test_one_array_gives_all_levels_to_us_and_level_0_to_others(tmp_path):
+    levels = save_fields(tmp_path / "a.zarr", image((1, 500, 37)), tile_px=64, step=None)
+    assert list(zarr.open_group(tmp_path / "a.zarr", mode="r")) == ["0"]
+    source = open_source(str(tmp_path / "a.zarr"))
+    assert [level.block.y for level in source.info.levels] == [64, 32, 16, 8]
+    for number, expected in enumerate(levels.pixels):
+        np.testing.assert_array_equal(whole_level(source, number)[0], expected.transpose(1, 2, 0))
 
 
 def test_an_array_of_tiles_without_our_record_is_an_ordinary_zarr(tmp_path):

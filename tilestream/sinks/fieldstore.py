@@ -4,14 +4,17 @@
     4/image         level 4, in tiles of as many pixels; then 8/image … while there are levels
     labels/valid    on every level, only where something was not measured; a tile of level l has its own chunk
 
-A tile of an array is fitted to its own level and the next three, so that level l is read from array 4·(l // 4), each of
-its tiles asked at level l % 4. Levels go on until one tile, and at most 256 pixels, hold the whole image. Tiles at the
+So it is where tiles answer 4 levels, as those of most codecs do (`step` of `tilestream.sinks.tiling`): level l is read
+from array 4·(l // 4), each of its tiles asked at level l % 4. With a step of 1, as of the pyramid codec, every level is
+an array of its own, which any Zarr client sees; where level 0 is the one array, its tiles answer all levels, and the
+mask is that of level 0 alone. Levels go on until one tile, and at most 256 pixels, hold the whole image. Tiles at the
 right and lower edge hold what lies in the image; nothing is padded. A tile of nothing but the fill value, or of which
 nothing was measured, is not stored; `shards` in the record says which were, so that one that is lost is no glass.
 
 The root is that of any store of ours, OME-Zarr and GeoZarr at once, in which the arrays are the levels: other readers
 see levels 0, 4, 8 … . Our own record there (`attributes.tilestream`) has `store` = `field`, `codec`, `settings` of
-the codec, `tile_px`, `level_step`, `levels`, and `quality`: what the fits have reached.
+the codec, `tile_px`, `level_step`, `levels`, `quality`: what the fits have reached; and `requires`: what a reader
+without this package is told by the name of the codec alone.
 """
 
 from __future__ import annotations
@@ -27,56 +30,23 @@ from tilestream.codecs.metadata import group_metadata
 from tilestream.codecs.neuralchunks import NAME
 from tilestream.codecs.pixelcodecs import pixel_codecs
 from tilestream.codecs.shardmap import encode_shard_map
-from tilestream.codecs.tilecodec import LEVELS, TileCodec
+from tilestream.codecs.tilecodec import TileCodec
 from tilestream.errors import ConfigError
-from tilestream.sinks.layout import LAST_PX, StoreLayout, StoreLevel, fill_value, halved, storable
+from tilestream.sinks.layout import StoreLayout, StoreLevel, fill_value, halved, storable
 from tilestream.sinks.omelabels import VALID, labels_attributes
 from tilestream.sinks.store import label_attributes, nodes, owner_record, root_attributes
+from tilestream.sinks.tiling import Tiling
 from tilestream.types import ImageInfo, Shape
 
 STORE = "field"
 """What kind of store of ours it is."""
-TILE_PX = 512
-"""Edge of a tile when nothing is said: smaller ones pay for their network, larger ones are slow to look into."""
-LEAST_TILE_PX, MOST_TILE_PX = 16, 4096
-STEP = LEVELS
-"""Levels from one array to the next."""
+REQUIRES = "the Python package tilestream, which has the Zarr codec tilestream.neural of the chunks"
+"""What the record tells whoever opens the store without it."""
 VALID_PREFIX = f"labels/{VALID.name}/"
 """Path of the mask in the store."""
 
 
-def level_count(shape: Shape, tile_px: int) -> int:
-    """Return how many levels an image has in a store of fields.
-
-    Parameters
-    ----------
-    shape : Shape
-        Of level 0, px.
-    tile_px : int
-        Edge of a tile.
-
-    Returns
-    -------
-    int
-        Halvings until one tile, and at most 256 px, hold all of it, and level 0.
-    """
-    last_px = min(tile_px, LAST_PX)
-    return next(times for times in range(64) if max(halved(shape, times).yx) <= last_px) + 1
-
-
-def check_tile(tile_px: int) -> int:
-    """Return the edge of a tile; raise `ConfigError` unless each of its levels has whole pixels."""
-    if not LEAST_TILE_PX <= tile_px <= MOST_TILE_PX or tile_px % 2 ** (STEP - 1):
-        raise ConfigError.of(
-            "`tile`",
-            got=f"{tile_px} px",
-            expected=f"a multiple of {2 ** (STEP - 1)} from {LEAST_TILE_PX} to {MOST_TILE_PX}",
-            do=f"Take {TILE_PX}.",
-        )
-    return tile_px
-
-
-def field_layout(info: ImageInfo, codec: TileCodec, *, tile_px: int = TILE_PX) -> StoreLayout:
+def field_layout(info: ImageInfo, codec: TileCodec, *, tiling: Tiling) -> StoreLayout:
     """Return the arrays of an image as fields.
 
     Parameters
@@ -85,18 +55,18 @@ def field_layout(info: ImageInfo, codec: TileCodec, *, tile_px: int = TILE_PX) -
         The image.
     codec : TileCodec
         What its tiles are encoded by.
-    tile_px : int
-        Edge of a tile.
+    tiling : Tiling
+        Of the image.
 
     Returns
     -------
     StoreLayout
-        Levels 0, 4, 8 … ; a chunk is a file.
+        The levels that are stored; a chunk is a file.
 
     Raises
     ------
     ConfigError
-        When the edge does not do, or the image is one of class numbers.
+        When the image is one of class numbers.
     """
     if info.kind == "labels":
         raise ConfigError.of(
@@ -105,44 +75,41 @@ def field_layout(info: ImageInfo, codec: TileCodec, *, tile_px: int = TILE_PX) -
             expected="intensities, which may come back a little changed",
             do="Store it with `tilestream ingest`.",
         )
-    check_tile(tile_px)
     codecs = ({"name": NAME, "configuration": dict(codec.settings)},)
-    levels = range(level_count(info.shape, tile_px))
     return StoreLayout(
-        levels=tuple(_level(n, info.shape, tile_px=tile_px, codecs=codecs) for n in levels[::STEP]),
+        levels=tuple(_level(n, info.shape, tile_px=tiling.tile_px, codecs=codecs) for n in tiling.arrays),
         dims=("c", "y", "x"),
         channels=len(info.channels),
         dtype=storable(info.dtype),
         fill_value=fill_value(info),
-        unit_px=tile_px,
+        unit_px=tiling.tile_px,
         has_shards=False,
     )
 
 
-def valid_layout(info: ImageInfo, *, tile_px: int = TILE_PX) -> StoreLayout:
+def valid_layout(info: ImageInfo, *, tiling: Tiling) -> StoreLayout:
     """Return the arrays of the mask of an image as fields.
 
     Parameters
     ----------
     info : ImageInfo
         The image.
-    tile_px : int
-        Edge of a tile of the image.
+    tiling : Tiling
+        Of the image.
 
     Returns
     -------
     StoreLayout
-        Every level; the chunk of level l at `(iy, ix)` lies under the tile there of the array that level is read from.
+        Its `masks`; the chunk of level l at `(iy, ix)` lies under the tile there of the array that level is read from.
         Absent chunks are valid.
     """
     dtype = np.dtype("uint8")
     codecs = pixel_codecs(dtype, 1, is_plain=True)
     levels = tuple(
-        _level(n, info.shape, tile_px=tile_px >> n % STEP, codecs=codecs)
-        for n in range(level_count(info.shape, tile_px))
+        _level(n, info.shape, tile_px=tiling.tile_px >> n % tiling.step, codecs=codecs) for n in tiling.masks
     )
     return StoreLayout(
-        levels=levels, dims=("y", "x"), channels=1, dtype=dtype, fill_value=1, unit_px=tile_px, has_shards=False
+        levels=levels, dims=("y", "x"), channels=1, dtype=dtype, fill_value=1, unit_px=tiling.tile_px, has_shards=False
     )
 
 
@@ -199,7 +166,7 @@ def valid_nodes(info: ImageInfo, layout: StoreLayout) -> dict[str, Any]:
 
 
 def field_record(
-    info: ImageInfo, codec: TileCodec, *, tile_px: int, recipe_digest: str, more: Mapping[str, Any]
+    info: ImageInfo, codec: TileCodec, *, tiling: Tiling, recipe_digest: str, more: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return our own record of a store of fields.
 
@@ -209,8 +176,8 @@ def field_record(
         The image.
     codec : TileCodec
         What its tiles are encoded by.
-    tile_px : int
-        Edge of a tile.
+    tiling : Tiling
+        Of the image.
     recipe_digest : str
         Digest of all that the store is a function of.
     more : Mapping
@@ -225,9 +192,10 @@ def field_record(
         "store": STORE,
         "codec": codec.name,
         "settings": dict(codec.settings),
-        "tile_px": tile_px,
-        "level_step": STEP,
-        "levels": level_count(info.shape, tile_px),
+        "tile_px": tiling.tile_px,
+        "level_step": tiling.step,
+        "levels": tiling.levels,
+        "requires": REQUIRES,
     }
     return owner_record(info, profile=STORE, recipe_digest=recipe_digest, more={**own, **more})
 

@@ -1,9 +1,9 @@
 """Stores whose tiles are fields: every level is decoded straight from the parameters of the tiles that it lies in.
 
-A tile of array 4j answers levels 4j to 4j + 3 of the image (`tilestream.sinks.fieldstore` says how a store lies), so
-that a block of level l is the tile under it asked at level l % 4, at a cost that goes with the pixels of the block. To
-read and to unpack a tile is paid for once, as long as the cache of unpacked fields holds it. A tile that cannot be read
-is damaged on each of its levels; one that is not stored is the fill value of the array.
+A tile of array j·step answers levels j·step to (j + 1)·step - 1 of the image (`tilestream.sinks.fieldstore` says how a
+store lies), so that a block of level l is the tile under it asked at level l % step, at a cost that goes with the
+pixels of the block. To read and to unpack a tile is paid for once, as long as the cache of unpacked fields holds it. A
+tile that cannot be read is damaged on each of its levels; one that is not stored is the fill value of the array.
 """
 
 from __future__ import annotations
@@ -18,29 +18,28 @@ from math import prod
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from tilestream.cache.fields import field_cache
 from tilestream.codecs.constanttile import KIND as CONSTANT
 from tilestream.codecs.fields.decoders import decoder_of
 from tilestream.codecs.fields.shareddecoder import SharedDecoder
 from tilestream.codecs.neuralchunks import checked_tile
-from tilestream.codecs.tilecodec import BYTES_OF_PARAMETER, Tile, known_codecs
-from tilestream.errors import DamagedError, SourceError
+from tilestream.codecs.tilecodec import BYTES_OF_PARAMETER, Tile
+from tilestream.errors import DamagedError
 from tilestream.metrics import count, timed
 from tilestream.sources.chunkread import REMOTE_THREADS
 from tilestream.sources.extras import Extras
-from tilestream.sources.files import File
 from tilestream.sources.fingerprint import digest
-from tilestream.sources.ngff import Node, read_node
-from tilestream.sources.ownstore import field_record, valid_path
+from tilestream.sources.ngff import read_node
+from tilestream.sources.ownstore import field_record
 from tilestream.sources.recognise import inside
 from tilestream.sources.samples import masked
-from tilestream.sources.zarr import ZarrSource, open_zarr
-from tilestream.types import Array, Block, Box, ImageInfo, Level, Shape, Source
+from tilestream.sources.zarr import ZarrSource
+from tilestream.types import Array, Block, Box, ImageInfo, Shape
 
 FORMAT = "fields"
 """What `info` calls such a store."""
-MOST_STEP = 16
 PARAMETERS = 0.5
 """Numbers that a network has for a sample of its tile, about, when its memory is guessed: those of a hash grid."""
 MOST_TRIED = 16
@@ -58,7 +57,7 @@ class FieldSource:
     step: int
     """Levels that a tile answers."""
     valid: ZarrSource | None = None
-    """Mask on every level: what is not 0 was measured."""
+    """Mask on every level, or on the finest: what is not 0 was measured."""
     backend: str | None = None
     """`cuda`: tiles are decoded by the CUDA device of the process; else by the CPU."""
 
@@ -85,7 +84,7 @@ class FieldSource:
             When there is no such level or block.
         """
         box = self._box(level, iy, ix)
-        seen = None if self.valid is None else self.valid.read_window(box)[:, :, 0] != 0
+        seen = self._seen(box)
         shape = (box.height, box.width, len(self.info.channels))
         fits = out is not None and out.shape == shape and out.dtype == self.info.dtype and out.flags.writeable
         pixels = out if out is not None and fits else np.empty(shape, self.info.dtype)
@@ -95,6 +94,20 @@ class FieldSource:
         self._fill(level, iy, ix, pixels)
         count("blocks_decoded")
         return masked(pixels, None, seen)
+
+    def _seen(self, box: Box) -> npt.NDArray[np.bool_] | None:
+        """Return what of a box was measured, None where everything was: a coarse pixel where any under it was."""
+        if self.valid is None:
+            return None
+        if box.level < len(self.valid.info.levels):
+            return cast("npt.NDArray[np.bool_]", self.valid.read_window(box)[:, :, 0] != 0)
+        edge = 2**box.level
+        under = Box(y=box.y * edge, x=box.x * edge, height=box.height * edge, width=box.width * edge)
+        seen = self.valid.read_window(under.intersect(self.valid.info.levels[0].box))[:, :, 0] != 0
+        starts_yx = (np.arange(0, size, edge) for size in seen.shape)
+        for axis, starts in enumerate(starts_yx):
+            seen = np.logical_or.reduceat(seen, starts, axis=axis)
+        return cast("npt.NDArray[np.bool_]", seen)
 
     def _box(self, level: int, iy: int, ix: int) -> Box:
         if min(level, iy, ix) < 0 or level >= len(self.info.levels):
@@ -265,77 +278,6 @@ class FieldSource:
         self.__dict__.update(state)
 
 
-def open_stored(file: File) -> Source:
-    """Return the first image of a Zarr store: one of fields with all its levels, any other as it is stored.
-
-    Parameters
-    ----------
-    file : File
-        Folder of the store, of one image in it, or of one array.
-
-    Returns
-    -------
-    Source
-        Ready to read; only metadata documents were read.
-
-    Raises
-    ------
-    SourceError
-        When it is no Zarr, its metadata are broken, it holds nothing that is an image, or it is a store of fields of
-        a codec that is not known here.
-    """
-    stored = open_zarr(file)
-    first = stored.layouts[0]
-    if first is None or not first.codec.neural or stored.collections:
-        return stored
-    node = read_node(stored.group)
-    record = None if node is None else field_record(node)
-    return stored if node is None or record is None else _opened(stored, node, record)
-
-
-def _opened(stored: ZarrSource, node: Node, record: Mapping[str, Any]) -> FieldSource:
-    _require_codec(stored, record)
-    step, levels = _levels(stored, record)
-    path = valid_path(node)
-    valid = None if path is None else open_zarr(inside(stored.group, path))
-    shapes = [level.shape for level in levels]
-    if valid is not None and [level.shape for level in valid.info.levels] != shapes:
-        raise _broken(stored, f"a mask of levels {[one.shape.yx for one in valid.info.levels]}", f"that of {shapes}")
-    info = replace(stored.info, levels=levels, classes=(), format=FORMAT)
-    if valid is not None:
-        info = replace(info, fingerprint=digest(info.fingerprint, valid.info.fingerprint), validity="mask")
-    return FieldSource(stored=stored, info=info, step=step, valid=valid)
-
-
-def _levels(stored: ZarrSource, record: Mapping[str, Any]) -> tuple[int, tuple[Level, ...]]:
-    """Return how many levels a tile answers, and every level of the image."""
-    step, total = record.get("level_step"), record.get("levels")
-    arrays = stored.info.levels
-    if type(step) is not int or type(total) is not int or not 1 <= step <= MOST_STEP:
-        raise _broken(stored, f"level_step {step} and levels {total}", f"whole numbers, the first of 1 to {MOST_STEP}")
-    if stored.dims != ("c", "y", "x"):
-        raise _broken(stored, f"arrays on axes {', '.join(stored.dims)}", "c, y, x")
-    if not step * (len(arrays) - 1) < total <= step * len(arrays):
-        raise _broken(stored, f"{total} levels in {len(arrays)} arrays", f"an array for each {step}")
-    whole, levels = stored.info.shape, []
-    for index in range(total):
-        array, deeper = divmod(index, step)
-        layout = stored.layouts[array]
-        edge = 0 if layout is None or not layout.codec.neural else layout.chunks[1]
-        shape = _halved(whole, index)
-        chunks = (len(stored.info.channels), edge, edge)
-        good = layout is not None and layout.chunks == chunks and edge and edge % 2 ** (step - 1) == 0
-        if not good or arrays[array].shape != _halved(whole, array * step):
-            raise _broken(
-                stored,
-                f"array `{stored.paths[array]}` of {arrays[array].shape.yx} in other chunks or of another size",
-                f"{_halved(whole, array * step).yx} in square tiles that halve {step - 1} times",
-            )
-        block = Shape(y=min(edge >> deeper, shape.y), x=min(edge >> deeper, shape.x))
-        levels.append(Level(index=index, shape=shape, block=block, scale_yx=(2.0**index, 2.0**index)))
-    return step, tuple(levels)
-
-
 def _number(value: object) -> float | None:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
@@ -345,23 +287,3 @@ def _from_middle(blocks: Shape) -> Iterator[tuple[int, int]]:
     yield blocks.y // 2, blocks.x // 2
     most = min(MOST_TRIED, max(blocks.yx))
     yield from ((blocks.y * n // most, blocks.x * n // most) for n in range(most))
-
-
-def _halved(shape: Shape, times: int) -> Shape:
-    return Shape(y=-(-shape.y // 2**times), x=-(-shape.x // 2**times))
-
-
-def _require_codec(stored: ZarrSource, record: Mapping[str, Any]) -> None:
-    """Raise unless the codec of a store is known; it is imported when the first tile is read."""
-    codec, known = record.get("codec"), known_codecs()
-    if codec not in known:
-        raise SourceError.of(
-            f"`{stored.root.url}`",
-            got=f"tiles of the codec `{codec}`, written by tilestream {record.get('version', 'unknown')}",
-            expected=f"one of {', '.join(known)}",
-            do="Install the version of tilestream, or the package, that wrote it.",
-        )
-
-
-def _broken(stored: ZarrSource, got: str, expected: str) -> SourceError:
-    return SourceError.of(f"`{stored.root.url}`", got=got, expected=expected, do="The store is damaged: make it again.")

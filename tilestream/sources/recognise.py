@@ -14,7 +14,7 @@ FAMILIES = {
     "tiff": "tilestream.sources.tiff:open_tiff",
     "openslide": "tilestream.sources.openslide:open_openslide",
     "dicom": "tilestream.sources.dicom:open_dicom",
-    "zarr": "tilestream.sources.field:open_stored",
+    "zarr": "tilestream.sources.fieldopening:open_stored",
     "raster": "tilestream.sources.raster:open_raster",
     "bands": "tilestream.sources.bandsopen:open_bands",
 }
