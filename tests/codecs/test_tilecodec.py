@@ -71,6 +71,20 @@ def test_nearly_constant_is_not_constant():
     assert ConstantTile.of(np.where(tile == 6, 5, tile)) is not None
 
 
+def test_the_nearest_constant_is_the_weighted_mean_of_what_is_valid():
+    tile, valid = pixels().astype("uint8"), np.ones((40, 56), bool)
+    valid[:10] = False
+    weights = np.random.default_rng(0).random((40, 56), np.float32)
+    found = ConstantTile.nearest(tile, valid, weights=weights)
+    wanted = [np.average(one[valid], weights=weights[valid]) for one in tile]
+    np.testing.assert_allclose(found.values, wanted, atol=0.5)
+    assert (found.dtype, found.picture.shape.yx) == ("uint8", (40, 56))
+    assert ConstantTile.from_bytes(found.to_bytes()) == found
+    assert ConstantTile.nearest(tile, np.zeros((40, 56), bool)).values == (0,) * len(tile)
+    exact = np.full((2, 8, 8), 7, "uint16")
+    assert ConstantTile.nearest(exact) == ConstantTile.of(exact)
+
+
 def test_settings_make_the_same_codec_again():
     codec = FieldCodec(field=NAME, quality=12.5, steps=30, levels=2)
     assert tile_codec(json.loads(json.dumps(codec.settings))) == codec

@@ -67,6 +67,39 @@ class ConstantTile:
         shape = Shape(y=pixels.shape[1], x=pixels.shape[2])
         return cls(shape=shape, dtype=pixels.dtype.name, values=tuple(values[:, 0].tolist()))
 
+    @classmethod
+    def nearest(
+        cls,
+        pixels: Array,
+        valid: npt.NDArray[np.bool_] | None = None,
+        *,
+        weights: npt.NDArray[np.float32] | None = None,
+    ) -> ConstantTile:
+        """Return the constant that is nearest to pixels by squared error: their mean.
+
+        Parameters
+        ----------
+        pixels : ndarray
+            `(c, y, x)`; floats must be finite where valid.
+        valid : ndarray of bool, optional
+            `(y, x)`.
+        weights : ndarray of float32, optional
+            `(y, x)`, how much the error of each pixel counts.
+
+        Returns
+        -------
+        ConstantTile
+            Integers are rounded to the nearest, ties to even; zeros where nothing is valid or has weight.
+        """
+        counts = np.ones(pixels.shape[1:]) if weights is None else weights.astype(np.float64)
+        counts = counts if valid is None else np.where(valid, counts, 0)
+        seen = pixels if valid is None else np.where(valid, pixels, 0)
+        total = counts.sum()
+        means = (seen * counts).sum(axis=(1, 2)) / total if total else np.zeros(len(pixels))
+        values = (means if pixels.dtype.kind == "f" else np.rint(means)).astype(pixels.dtype)
+        shape = Shape(y=pixels.shape[1], x=pixels.shape[2])
+        return cls(shape=shape, dtype=pixels.dtype.name, values=tuple(values.tolist()))
+
     def to_bytes(self) -> bytes:
         """Return it as a container."""
         header = {"s": list(self.shape.yx), "d": self.dtype, "v": list(self.values)}
