@@ -81,7 +81,7 @@ def _between(
     first: int, count: int, *, cell_px: float, cells: int, scale: float
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float64]]:
     """Return the two cells around the centre of each pixel of a line, and the share of the second."""
-    centres = (first + np.arange(count) + 0.5) * scale / cell_px - 0.5
-    centres = centres.clip(0, cells - 1)
+    centres = np.clip((first + np.arange(count) + 0.5) * scale / cell_px - 0.5, 0, cells - 1)
     low = centres.astype(np.intp)
-    return low, np.minimum(low + 1, cells - 1), centres - low
+    share: npt.NDArray[np.float64] = centres - low
+    return low, np.minimum(low + 1, cells - 1), share
