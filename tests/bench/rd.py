@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.bench.rd_bars import rows_of
 from tests.bench.rd_fields import FIELDS, contestants
-from tests.bench.rd_pictures import REPO, pictures
+from tests.bench.rd_pictures import CROPS, REPO, pictures
 from tests.bench.rd_plot import plot
 from tests.bench.rd_table import BETWEEN, markdown_of, summarise
 from tests.bench.run import RESULTS, facts
+from tests.bench.table import markdown
 from tilestream.codecs import CONVENTIONAL, Contestant, Curve, PanelPicture, run_panel
 
 POINTS = REPO / "out" / "rd"
@@ -32,9 +35,9 @@ Real bytes of whole files, headers and networks counted; bits per pixel are thos
 X" is the BD-rate by PSNR (Akima over log rate) where X spends {low:g} to {high:g} bits per pixel, mean over the
 pictures on which both reach the same qualities; negative is fewer bits. PSNR is over all samples jointly; of more than
 8 bits, from the least to the greatest sample of a channel. "Stains" is PSNR in optical density of hematoxylin and
-eosin (on `os2` and DAB). JPEG XL and AVIF are tuned for the eye, not for PSNR. Fields: {fields}.
+eosin (on `os2` and DAB). JPEG XL and AVIF are tuned for the eye, not for PSNR. Neural codecs: {fields}.
 
-![Quality over rate](rd.png)
+![Quality over rate]({name}.png)
 
 """
 
@@ -55,31 +58,32 @@ def run(
     return curves
 
 
-def write(curves: Sequence[Curve], panel: Sequence[PanelPicture], folder: Path, *, told: str) -> Path:
-    """Write `rd.md`, `rd.json` and `rd.png` and return the path of the first; `told` says how fields were fitted."""
+def write(curves: Sequence[Curve], panel: Sequence[PanelPicture], folder: Path, *, told: str, name: str = "rd") -> Path:
+    """Write `<name>.md`, `.json` and `.png` and return the path of the first; `told` says how fields were fitted."""
     groups = {picture.name: picture.group for picture in panel}
     folder.mkdir(parents=True, exist_ok=True)
-    rows, about = summarise(curves, groups), facts(PACKAGES)
+    rows, aims, about = summarise(curves, groups), rows_of(curves, groups), facts(PACKAGES)
     points = [
         {"picture": curve.picture, "codec": curve.codec, "setting": point.setting, "bpp": round(point.bpp, 5)}
-        | {"bytes": point.size_bytes, "psnr": _number(point.scores["psnr"])}
+        | {"bytes": point.size_bytes, "seconds": point.seconds}
+        | {score: _number(point.scores[score]) for score in ("psnr", "ms_ssim") if score in point.scores}
         for curve in curves
         for point in curve.points
     ]
-    found = {"about": about, "fields": told, "rows": rows, "points": points}
-    (folder / "rd.json").write_text(json.dumps(found, indent=None).replace('{"picture"', '\n{"picture"') + "\n")
-    plot(curves, groups, folder / "rd.png")
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    head = HEAD.format(
-        **about | {"versions": versions}, libraries=_libraries(), low=BETWEEN[0], high=BETWEEN[1], fields=told
-    )
-    path = folder / "rd.md"
-    path.write_text(head + markdown_of(rows))
+    plain = [row | {"value": None if math.isnan(row["value"]) else row["value"]} for row in aims]
+    found = {"about": about, "fields": told, "rows": rows, "aims": plain, "points": points}
+    (folder / f"{name}.json").write_text(json.dumps(found, indent=None).replace('{"picture"', '\n{"picture"') + "\n")
+    plot(curves, groups, folder / f"{name}.png")
+    told_of = {"versions": ", ".join(f"{one} {version}" for one, version in about["versions"].items())}
+    told_of |= {"libraries": _libraries(), "fields": told, "name": name}
+    head = HEAD.format(**about | told_of, low=BETWEEN[0], high=BETWEEN[1])
+    path = folder / f"{name}.md"
+    path.write_text(head + (f"## What is asked for\n\n{markdown(aims)}\n\n" if aims else "") + markdown_of(rows))
     return path
 
 
 def _number(value: float) -> float | None:
-    return round(value, 4) if value != float("inf") else None
+    return round(value, 5) if value != float("inf") else None
 
 
 def _libraries() -> str:
@@ -106,16 +110,19 @@ def main() -> None:
     """Run the panel and write table and plot."""
     parser = argparse.ArgumentParser(description="Measure rate and distortion of codecs and fields on real images.")
     names = [entry.name for entry in FIELDS]
+    groups = list(dict.fromkeys(crop.group for crop in CROPS))
     parser.add_argument("--full", action="store_true", help="all pictures, three times as many")
+    parser.add_argument("--groups", nargs="*", default=groups, choices=groups, metavar="GROUP", help="of pictures")
     parser.add_argument("--codecs", nargs="*", default=list(CONVENTIONAL), choices=list(CONVENTIONAL))
     parser.add_argument("--fields", nargs="*", default=names, choices=names, help="none to leave them out")
     parser.add_argument("--fit-all", action="store_true", help="fit fields to all pictures: a minute or more each")
     parser.add_argument("--steps", type=int, help="of each fit, instead of the usual ones")
     parser.add_argument("--points", type=Path, default=POINTS, help="folder of single results")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of table and plot")
+    parser.add_argument("--name", default="rd", help="of table and plot: another for a part of the panel")
     parser.add_argument("--threads", type=int, default=2, help="pictures at a time")
     options: Any = parser.parse_args()
-    panel = pictures(is_full=options.full)
+    panel = [picture for picture in pictures(is_full=options.full) if picture.group in options.groups]
     if not panel:
         parser.error("made of real images that are not here: set TILESTREAM_DATA")
     codecs = [Contestant.of(CONVENTIONAL[name]) for name in options.codecs]
@@ -124,8 +131,8 @@ def main() -> None:
     ]
     curves = run(panel, codecs, fields, folder=options.points, threads=options.threads)
     told = "; ".join(f"{field.name} ({field.version})" for field, _ in fields) or "none in this run"
-    path = write(curves, panel, options.results, told=told)
-    print(path.read_text() + f"\nwritten to {path}, rd.json and rd.png")
+    path = write(curves, panel, options.results, told=told, name=options.name)
+    print(path.read_text() + f"\nwritten to {path}, and .json and .png beside it")
 
 
 if __name__ == "__main__":

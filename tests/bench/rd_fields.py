@@ -1,23 +1,33 @@
-"""The neural fields of the panel: which, at which qualities, and on which pictures where fits take minutes."""
+"""The neural codecs of the panel: which, at which qualities, and on which pictures where fits take minutes."""
 
 from __future__ import annotations
 
+import ast
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 
+from tests.bench.rd_pictures import CROPS, SMALL_PX
 from tilestream import codecs
 from tilestream.codecs import Contestant
+from tilestream.codecs.tilecodec import tile_codec
 
 SOME = ("cmu-a", "os1-half", "kodim01")
 """Pictures that fields are fitted to unless all are asked for: a fit takes a minute or more on two cores."""
-_SOURCES = ("fields/*.py", "quantise.py", "entropy.py", "codemodels.py", "tilecodec.py")
+SMALL_ONES = tuple(crop.name for crop in CROPS if crop.edge_px == SMALL_PX)
+"""Pictures of 256 px, to which networks are fitted."""
+_COMMON = ("quantise.py", "entropy.py", "codemodels.py", "container.py")
+_SOURCES = {"pyramid": ("pyramid/*.py",)}
+_FIELDS = ("fields/*.py", "tilecodec.py")
+_NO_BYTES = ("contexts.py", "torchdecode.py", "residual*.py", "shared*.py", "analysis*.py")
+"""Files of the pyramid codec that only read, or whose bytes are not those of a fit of one tile."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FieldEntry:
-    """A field of the panel."""
+    """A neural codec of the panel."""
 
     name: str
     """In `tilestream.registry.CODECS`."""
@@ -29,6 +39,19 @@ class FieldEntry:
     """Fitted at once; 1 is what compares with a codec of one image, a store asks for 4."""
     pictures: tuple[str, ...] = SOME
     """What it is fitted to unless all are asked for."""
+
+    @property
+    def version(self) -> str:
+        """Return what its bytes depend on besides its qualities: the code that fits, quantises and codes, and steps."""
+        code = digest((*_COMMON, *_SOURCES.get(self.name, _FIELDS)))
+        return f"{self.name} {code} steps {self.steps} levels {self.levels}"
+
+    @property
+    def contestant(self) -> Contestant:
+        """Return it as a contestant: changed code is measured again."""
+        given = {"codec": self.name, "steps": self.steps, "levels": self.levels}
+        codecs = {quality: tile_codec({**given, "quality": quality}) for quality in self.qualities}
+        return Contestant.of_tiles(self.name, codecs, version=self.version)
 
 
 _SMALL = {"qualities": (10.0, 30.0, 50.0, 70.0), "steps": 600, "pictures": ("os1-half",)}
@@ -42,16 +65,30 @@ FIELDS = (
 """Others register by a line here. `shared` needs a decoder trained on other pictures: it has its own benchmark."""
 
 
-def digest() -> str:
-    """Return 12 hex digits of BLAKE2b of the code that fits, quantises and codes fields."""
+def digest(sources: Sequence[str]) -> str:
+    """Return 12 hex digits of BLAKE2b of what code does: comments, docstrings and layout are left out."""
     folder, found = Path(codecs.__file__).parent, hashlib.blake2b(digest_size=6)
-    for path in sorted(path for pattern in _SOURCES for path in folder.glob(pattern)):
-        found.update(path.read_bytes())
+    for path in sorted(path for pattern in sources for path in folder.glob(pattern)):
+        if not any(fnmatch(path.name, one) for one in _NO_BYTES):
+            found.update(ast.dump(_bare(ast.parse(path.read_text()))).encode())
     return found.hexdigest()
 
 
+def _bare(tree: ast.Module) -> ast.Module:
+    """Return a tree without docstrings, those of fields and constants among them."""
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [one for one in body if not _is_text(one)]
+    return tree
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
 def contestants(names: Sequence[str], *, steps: int | None = None) -> list[tuple[Contestant, tuple[str, ...]]]:
-    """Return fields as contestants, each with the names of the pictures that it is fitted to.
+    """Return neural codecs as contestants, each with the names of the pictures that it is fitted to.
 
     Parameters
     ----------
@@ -63,14 +100,7 @@ def contestants(names: Sequence[str], *, steps: int | None = None) -> list[tuple
     Returns
     -------
     list of tuple
-        In the order of `FIELDS`. Their version is the code of fields: changed code is measured again.
+        In the order of `FIELDS`. Their version is the code: what was changed is measured again.
     """
-    version = f"fields {digest()}"
-    return [
-        (
-            Contestant.of_field(one.name, one.qualities, steps=steps or one.steps, levels=one.levels, version=version),
-            one.pictures,
-        )
-        for one in FIELDS
-        if one.name in names
-    ]
+    chosen = [one if steps is None else replace(one, steps=steps) for one in FIELDS if one.name in names]
+    return [(one.contestant, one.pictures) for one in chosen]

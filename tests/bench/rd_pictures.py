@@ -52,8 +52,10 @@ DEM = "satellite/Copernicus_DSM_COG_10_N00_00_E006_00_DEM.tif"
 TRUE_COLOUR = "satellite/S2_L2A_19UDP_20170729_TCI.jp2"
 COLOUR, BANDS = "satellite, 8 bits", "Sentinel-2, 4 x 16 bits"
 _FIRST_PHOTOS = ("kodim01", "kodim05", "kodim08", "kodim15")
-SMALL = "tissue, 256 px"
-"""Six crops of five slides, small enough that networks are fitted to each of them at several rates."""
+SMALL_PX = 256
+"""Edge of crops that are small enough for networks to be fitted to each of them at several rates."""
+SMALL, SMALL_SCENES, SMALL_PHOTOS = (f"{what}, {SMALL_PX} px" for what in ("tissue", "satellite", "Kodak"))
+"""Groups of them: six of five slides, one scene, one photo."""
 _STAINED = ("tissue", "tissue/2", "tissue 1024", SMALL)
 
 CROPS = (
@@ -96,14 +98,14 @@ CROPS = (
     Crop(name="s2-c", group=BANDS, path=S2, x=586, is_extra=True),
     Crop(name="dem-a", group="heights, float32", path=DEM, y=2432, x=1920),
     Crop(name="dem-b", group="heights, float32", path=DEM, y=2944, x=1664, is_extra=True),
-    Crop(name="cmu-small", group=SMALL, path=SVS, y=1100, x=900, edge_px=256),
-    Crop(name="cmu-half-small", group=SMALL, path=SVS, y=1000, x=800, edge_px=256, is_half=True),
-    Crop(name="os1-half-small", group=SMALL, path=OS1, y=38, x=38, edge_px=256, is_half=True),
-    Crop(name="os2-half-small", group=SMALL, path=OS2, y=1100, x=1100, edge_px=256, is_half=True),
-    Crop(name="camelyon-small", group=SMALL, path=OVERVIEW, y=80, x=140, edge_px=256),
-    Crop(name="nuclei-small", group=SMALL, path=MANY, y=267, x=444, edge_px=256),
-    Crop(name="s2-small", group="satellite, 256 px", path=TRUE_COLOUR, y=274, x=274, edge_px=256),
-    Crop(name="kodim05-small", group="Kodak, 256 px", path="photos/kodim05.png", y=150, x=300, edge_px=256),
+    Crop(name="cmu-small", group=SMALL, path=SVS, y=1100, x=900, edge_px=SMALL_PX),
+    Crop(name="cmu-half-small", group=SMALL, path=SVS, y=1000, x=800, edge_px=SMALL_PX, is_half=True),
+    Crop(name="os1-half-small", group=SMALL, path=OS1, y=38, x=38, edge_px=SMALL_PX, is_half=True),
+    Crop(name="os2-half-small", group=SMALL, path=OS2, y=1100, x=1100, edge_px=SMALL_PX, is_half=True),
+    Crop(name="camelyon-small", group=SMALL, path=OVERVIEW, y=80, x=140, edge_px=SMALL_PX),
+    Crop(name="nuclei-small", group=SMALL, path=MANY, y=267, x=444, edge_px=SMALL_PX),
+    Crop(name="s2-small", group=SMALL_SCENES, path=TRUE_COLOUR, y=274, x=274, edge_px=SMALL_PX),
+    Crop(name="kodim05-small", group=SMALL_PHOTOS, path="photos/kodim05.png", y=150, x=300, edge_px=SMALL_PX),
     *(
         Crop(name=name, group="Kodak", path=f"photos/{name}.png", edge_px=0, is_extra=name not in _FIRST_PHOTOS)
         for name in (f"kodim{number:02}" for number in range(1, 17))

@@ -14,7 +14,7 @@ RATES = (0.5, 1.0, 2.0, 4.0)
 """Bits per pixel at which qualities are told; of more than 8 bits, per pixel of all bands."""
 BETWEEN = (0.4, 3.0)
 """Bits per pixel of the anchor between which rates at equal quality are compared."""
-ANCHORS = ("jpeg420", "jpegxl", "jpeg2000")
+ANCHORS = ("jpeg420", "jpegxl", "jpeg2000", "avif")
 """What rates are compared with."""
 AT = 1.0
 """Bits per pixel at which the other measures are told."""

@@ -125,14 +125,28 @@ def test_a_constant_channel_of_more_than_8_bits_has_scores() -> None:
     assert scores_of(flat, flat + 1)["psnr"] == 0
 
 
-def test_a_field_is_what_a_tile_of_a_store_holds() -> None:
+def test_codecs_of_tiles_give_what_a_chunk_of_a_store_holds() -> None:
     pytest.importorskip("torch")
-    one = Contestant.of_field("siren", (20.0,), steps=2, levels=2, version="v")
-    assert (one.name, one.version) == ("siren", "v steps 2 levels 2")
+    codec = FieldCodec(field="siren", quality=20.0, steps=2, levels=2)
+    one = Contestant.of_tiles("mine", {20.0: codec}, version="v")
+    assert (one.name, one.settings, one.version) == ("mine", (20.0,), "v")
     pixels = picture(edge=16).pixels
     data, decoded = one.run(pixels, 20.0)
-    assert FieldCodec(field="siren", quality=20.0, steps=2, levels=2).encode(pixels) == data
+    assert codec.encode(pixels) == data
     assert np.array_equal(unpack_tile(data).decode(), decoded)
+
+
+def test_a_codec_that_was_given_something_else_is_measured_again_and_no_other(tmp_path: Path) -> None:
+    def measured(**codecs: FieldCodec) -> list[str]:
+        seen: list[str] = []
+        one = Contestant.of_tiles("mine", {float(name[1:]): codec for name, codec in codecs.items()})
+        told = replace(one, run=lambda pixels, setting: (seen.append(f"q{setting:g}"), (b"x", pixels))[1])
+        run_panel([picture()], [told], tmp_path)
+        return seen
+
+    first, other = FieldCodec(steps=1), FieldCodec(steps=2)
+    assert measured(q1=first, q2=first) == ["q1", "q2"]
+    assert measured(q1=first, q2=other, q3=first) == ["q2", "q3"]
 
 
 @pytest.mark.parametrize("names", [("a", "a"), ("a", "../b"), ("a", ""), ("a", "b/c"), ("a", ".b")])

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,13 +23,14 @@ from tilestream.codecs.perceptual import ssimulacra2
 from tilestream.codecs.quality import od_psnr, psnr
 from tilestream.codecs.rd import Curve, Point
 from tilestream.codecs.structure import MS_SSIM_PX, WINDOW_PX, ms_ssim, ssim
-from tilestream.codecs.tilecodec import LEVELS, FieldCodec
+from tilestream.codecs.tilecodec import TileCodec
 from tilestream.errors import ConfigError
 from tilestream.kernels.stain import Matrix
 from tilestream.types import Array
 
 Run = Callable[[Array, float], tuple[bytes, Array]]
 """From pixels `(c, y, x)` and a setting to a file and what is decoded from it."""
+_DIGEST_BYTES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ class PanelPicture:
     @cached_property
     def digest(self) -> str:
         """Return 16 hex digits of BLAKE2b of its pixels."""
-        found = hashlib.blake2b(f"{self.pixels.shape} {self.pixels.dtype}".encode(), digest_size=8)
+        found = hashlib.blake2b(f"{self.pixels.shape} {self.pixels.dtype}".encode(), digest_size=_DIGEST_BYTES)
         found.update(np.ascontiguousarray(self.pixels).data)
         return found.hexdigest()
 
@@ -67,6 +68,8 @@ class Contestant:
     """Whether it can hold an image; others are left out."""
     version: str = ""
     """What else its results depend on: another version is measured again."""
+    given: Mapping[float, str] = field(default_factory=dict)
+    """What else the result at a setting depends on, for some or all settings."""
 
     @classmethod
     def of(cls, codec: ConventionalCodec) -> Contestant:
@@ -93,36 +96,31 @@ class Contestant:
         )
 
     @classmethod
-    def of_field(
-        cls, field: str, settings: tuple[float, ...], *, steps: int, levels: int = LEVELS, version: str = ""
-    ) -> Contestant:
-        """Return a neural field as a contestant, stored as in a tile of an image: quantised, coded, with its container.
+    def of_tiles(cls, name: str, codecs: Mapping[float, TileCodec], *, version: str = "") -> Contestant:
+        """Return codecs of tiles as one contestant: bytes are those of a chunk of a store, with their container.
 
         Parameters
         ----------
-        field : str
-            Name in `tilestream.registry.CODECS`.
-        settings : tuple of float
-            Qualities of 1 to 100.
-        steps : int
-            Of each fit.
-        levels : int
-            Levels that it is fitted to at once; level 0 is what counts.
+        name : str
+            Of the contestant.
+        codecs : Mapping
+            From the value of its knob to the codec; level 0 is what counts.
         version : str
-            What else results depend on; steps and levels are added.
+            Of the code; what each codec was given (`TileCodec.settings`) counts besides, setting by setting, so that
+            one more setting leaves the results of the others as they are.
 
         Returns
         -------
         Contestant
-            Called `<field>`.
+            With a setting for each codec.
         """
 
         def run(pixels: Array, setting: float) -> tuple[bytes, Array]:
-            codec = FieldCodec(field=field, quality=setting, steps=steps, levels=levels)
-            data = codec.encode(pixels)
-            return data, codec.decode(data)
+            data = codecs[setting].encode(pixels)
+            return data, codecs[setting].decode(data)
 
-        return cls(name=field, settings=settings, run=run, version=f"{version} steps {steps} levels {levels}".strip())
+        given = {setting: _digest(json.dumps(codec.settings, sort_keys=True)) for setting, codec in codecs.items()}
+        return cls(name=name, settings=tuple(codecs), run=run, version=version, given=given)
 
 
 def scores_of(original: Array, decoded: Array, *, stains: Matrix | None = None) -> dict[str, float]:
@@ -229,7 +227,7 @@ def _point(picture: PanelPicture, one: Contestant, setting: float, path: Path) -
     """Return the result in a file, or measure it and write the file."""
     key = {
         "pixels": picture.digest,
-        "version": one.version,
+        "version": f"{one.version} {one.given.get(setting, '')}".strip(),
         "stains": None if picture.stains is None else [list(map(float, row)) for row in picture.stains],
         "ssimulacra2": find_spec("ssimulacra2") is not None,
     }
@@ -265,6 +263,10 @@ def _known(path: Path, key: Mapping[str, Any]) -> Point | None:
 def _stored(value: float) -> float | None:
     """Return a score as JSON holds it: nothing for equality, which has no number."""
     return None if value == math.inf else value
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=_DIGEST_BYTES).hexdigest()
 
 
 def _is_name(name: str) -> bool:
