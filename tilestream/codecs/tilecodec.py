@@ -34,6 +34,8 @@ LEVELS = 4
 STEPS = 2000
 """Steps of a fit when nothing is said."""
 QUALITY = 50.0
+PYRAMID = "pyramid"
+"""The one codec of its own whose tiles are no fields."""
 BYTES_OF_PARAMETER = 4
 
 
@@ -243,6 +245,10 @@ def unpack_tile(data: bytes) -> Tile:
     kind = unpack(data).kind
     if kind == CONSTANT:
         return ConstantTile.from_bytes(data)
+    if kind == PYRAMID:
+        from tilestream.codecs.pyramid.pyramidtile import PyramidTile
+
+        return PyramidTile.from_bytes(data)
     if kind not in CODECS and kind not in _others():  # a file must not choose what is imported
         raise SourceError.of(
             "a tile",

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.codecs.hostile import assert_harmless, cut_or_flipped, with_other_sections
+from tests.codecs.pyramid.coarser import coarser
 from tests.codecs.pyramid.made import made_nets
 from tilestream.codecs.container import unpack
 from tilestream.codecs.pyramid.netbytes import BILINEAR, read_nets, write_nets
 from tilestream.codecs.pyramid.netfile import pack_nets, unpack_nets
-from tilestream.codecs.pyramid.nets import PyramidNets
 from tilestream.errors import DamagedError
 
 
@@ -32,25 +32,6 @@ def test_networks_come_back(form: dict[str, int]) -> None:
     found = unpack_nets(pack_nets(nets))
     assert found.digest == nets.digest
     assert [layer.bias.dtype for layer in found.layers] == [np.dtype(np.int32)] * len(list(nets.layers))
-
-
-def coarser(nets: PyramidNets, *, zeros: int) -> PyramidNets:
-    """The same with numbers that end with so many zero bits."""
-
-    def cut(values: np.ndarray) -> np.ndarray:
-        return (values >> zeros << zeros).astype(values.dtype)
-
-    def of(layer):
-        return replace(layer, weights=cut(layer.weights), bias=cut(layer.bias))
-
-    return replace(
-        nets,
-        synth=tuple(
-            replace(net, first=of(net.first), second=of(net.second), convs=tuple(map(of, net.convs)))
-            for net in nets.synth
-        ),
-        context=tuple(tuple(map(of, layers)) for layers in nets.context),
-    )
 
 
 def test_coarser_steps_take_fewer_bytes() -> None:

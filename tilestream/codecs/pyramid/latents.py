@@ -14,11 +14,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tilestream.codecs.pyramid.contexts import grid_context, pass_mask
 from tilestream.codecs.pyramid.nets import LATENT_MOST, PASSES, PyramidNets
 from tilestream.codecs.pyramid.sectioncoder import SectionReader, SectionWriter, table_numbers
 from tilestream.codecs.pyramid.tables import HIGH, LOW
 from tilestream.errors import ConfigError, DamagedError
+from tilestream.kernels.pyramid_context import pyramid_context
 from tilestream.types import Array, Shape
 
 Grid = npt.NDArray[np.int16]
@@ -58,23 +58,27 @@ def encode_grids(grids: Sequence[Array], nets: PyramidNets) -> tuple[list[bytes]
     for level in reversed(range(nets.scales)):
         writer = SectionWriter()
         for which in range(PASSES):
-            mask = pass_mask(known[level].shape, which)
-            wanted = known[level][mask].astype(np.int32)
-            middle, scale = grid_context(known, level, which, nets.context[nets.table[level, which]])
+            wanted = _taken(known[level], which).astype(np.int32)
+            middle, scale = _foretold(known, nets, level, which)
             whole = middle.astype(np.int32) >> _WHOLE_BITS
             symbols = np.clip(wanted - whole, LOW, HIGH)
-            known[level][mask] = symbols + whole
+            _put(known[level], which, symbols + whole)
             writer.add(symbols, table_numbers(middle, scale))
         numbers += known[level].size
         section = writer.to_bytes()
-        section += bytes(max(0, _least_bytes(numbers) - room - len(section)))
+        section += bytes(max(0, least_bytes(numbers) - room - len(section)))
         room += len(section)
         sections.append(section)
     return sections, tuple(known)
 
 
 def decode_grids(
-    sections: Sequence[bytes], shapes: Sequence[Shape], nets: PyramidNets, stages: int | None = None
+    sections: Sequence[bytes],
+    shapes: Sequence[Shape],
+    nets: PyramidNets,
+    stages: int | None = None,
+    *,
+    known: Sequence[Grid] = (),
 ) -> tuple[Grid, ...]:
     """Return the grids that sections hold.
 
@@ -88,6 +92,8 @@ def decode_grids(
         For as many grids, checked.
     stages : int, optional
         How many of the coarsest grids are decoded; by default all of them.
+    known : sequence of ndarray of int16
+        Coarsest grids that were decoded before, finest first, which are not decoded again.
 
     Returns
     -------
@@ -104,21 +110,55 @@ def decode_grids(
     if len(sections) < stages or len(shapes) != nets.scales:
         raise DamagedError(f"pyramid: {len(sections)} sections for {stages} of {len(shapes)} grids")
     numbers = sum(shape.y * shape.x for shape in shapes[first:])
-    if _least_bytes(numbers) > sum(map(len, sections[:stages])):
+    if least_bytes(numbers) > sum(map(len, sections[:stages])):
         raise DamagedError(f"pyramid: {numbers:,} numbers cannot be in so few bytes")
-    known = [np.zeros(shape.yx, np.int16) for shape in shapes]
-    for level, section in zip(reversed(range(first, nets.scales)), sections, strict=False):
-        reader = SectionReader(section)
-        for which in range(PASSES):
-            middle, scale = grid_context(known, level, which, nets.context[nets.table[level, which]])
-            symbols = reader.take(table_numbers(middle, scale))
-            known[level][pass_mask(known[level].shape, which)] = symbols + (middle.astype(np.int32) >> _WHOLE_BITS)
-        if np.abs(known[level]).max() > LATENT_MOST:
+    found = [np.zeros(shape.yx, np.int16) for shape in shapes[: nets.scales - len(known)]] + list(known)
+    for level in reversed(range(first, nets.scales - len(known))):
+        _decode(sections[nets.scales - 1 - level], found, nets, level)
+    return tuple(found)
+
+
+def _decode(section: bytes, grids: list[Grid], nets: PyramidNets, level: int) -> None:
+    """Decode a grid into its place, those after it being known."""
+    reader = SectionReader(section)
+    for which in range(PASSES):
+        middle, scale = _foretold(grids, nets, level, which)
+        numbers = reader.take(table_numbers(middle, scale)) + (middle.astype(np.int32) >> _WHOLE_BITS)
+        if np.abs(numbers).max(initial=0) > LATENT_MOST:
             raise DamagedError(f"grid {level} of a pyramid: numbers beyond ±{LATENT_MOST}, which no encoder writes")
-    return tuple(known)
+        _put(grids[level], which, numbers)
 
 
-def _least_bytes(numbers: int) -> int:
+def _foretold(
+    grids: Sequence[Grid], nets: PyramidNets, level: int, which: int
+) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]:
+    """Return middles in 16ths and indices of scales of a pass, in the order of the grid; on this thread alone."""
+    middle, scale = pyramid_context(grids, level, which, nets.context[nets.table[level, which]], threads=1)
+    return middle, scale
+
+
+def _taken(grid: Grid, which: int) -> Grid:
+    """Return the numbers of a pass, in the order of the grid."""
+    return grid[_mask(grid.shape)] if which == 2 else grid[which::2, which::2].reshape(-1)
+
+
+def _put(grid: Grid, which: int, numbers: npt.NDArray[np.int32]) -> None:
+    """Write the numbers of a pass into their places."""
+    if which == 2:
+        grid[_mask(grid.shape)] = numbers
+    else:
+        into = grid[which::2, which::2]
+        into[...] = numbers.reshape(into.shape)
+
+
+def _mask(shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Return the places of the last pass: rows and columns of which one is even and one is odd."""
+    odd_y, odd_x = (np.arange(size) % 2 == 1 for size in shape)
+    found: npt.NDArray[np.bool_] = np.not_equal.outer(odd_y, odd_x)
+    return found
+
+
+def least_bytes(numbers: int) -> int:
     """Return the bytes that so many numbers must have."""
     return -(-max(0, numbers - FREE_NUMBERS) // NUMBERS_A_BYTE)
 

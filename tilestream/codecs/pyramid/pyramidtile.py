@@ -1,0 +1,167 @@
+"""A tile of the pyramid codec, ready to be asked at any level, with as many of its grids as have arrived."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+
+import numpy as np
+
+from tilestream.codecs.fields.picture import Picture
+from tilestream.codecs.pyramid.file import KIND, PyramidFile
+from tilestream.codecs.pyramid.latents import Grid
+from tilestream.codecs.pyramid.samples import sample_table
+from tilestream.errors import ConfigError
+from tilestream.kernels.mip import mip
+from tilestream.kernels.pyramid_synthesis import pyramid_synthesis
+from tilestream.kernels.resample import resample
+from tilestream.types import Array, Box
+
+_UNUSED: Grid = np.zeros((1, 1), np.int16)
+_LARGEST_TERM = 1 << 12
+"""Of the fraction that stands for the size of a level between two whole ones."""
+
+
+class PyramidTile:
+    """What a `PyramidFile` stands for.
+
+    Parameters
+    ----------
+    file : PyramidFile
+        Whose grids are decoded when a level first needs them, and kept.
+    """
+
+    kind = KIND
+
+    def __init__(self, file: PyramidFile) -> None:
+        self.file = file
+        self._known: tuple[Grid, ...] = ()  # the coarsest grids, finest first; replaced as a whole, by any thread
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, cut: bool = False) -> PyramidTile:
+        """Return the tile that bytes hold; parameters and errors as of `PyramidFile.from_bytes`."""
+        return cls(PyramidFile.from_bytes(data, cut=cut))
+
+    @property
+    def picture(self) -> Picture:
+        """Return size and samples of what it stands for."""
+        return self.file.picture
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Return how many numbers each part has."""
+        return {"grids": sum(shape.y * shape.x for shape in self.file.shapes), "networks": self.file.nets.parameters}
+
+    @property
+    def nbytes(self) -> int:
+        """Return the memory that it takes once all grids are decoded, their bytes included."""
+        coded = sum(map(len, self.file.sections)) + len(self.file.residual or b"")
+        return 2 * self.sizes["grids"] + 4 * self.sizes["networks"] * (not self.file.shared) + coded
+
+    @property
+    def stages(self) -> int:
+        """Return how many grids have arrived, the coarsest first."""
+        return len(self.file.sections)
+
+    def decode(
+        self,
+        box: Box | None = None,
+        *,
+        level: float = 0.0,
+        out: Array | None = None,
+        backend: str | None = None,
+        stages: int | None = None,
+    ) -> Array:
+        """Return samples of a box; grids finer than the level are not decoded.
+
+        Parameters
+        ----------
+        box : Box, optional
+            In pixels of the level; by default all of it.
+        level : float
+            At least 0. Coarser levels than there are networks for are means of the last one; those between two whole
+            ones are area-weighted means of the finer. Where the error of level 0 is bounded, all are means of that.
+        out : ndarray, optional
+            Memory of the result, of the type of the samples.
+        backend : {"cpu", "cuda"}, optional
+            Where pixels are made of grids; the samples are the same bits. By default the CPU, on this thread alone.
+        stages : int, optional
+            How many of the coarsest grids to use; by default all. Fewer give less detail at the same size, and no
+            bound of the error.
+
+        Returns
+        -------
+        ndarray
+            `(c, y, x)`.
+
+        Raises
+        ------
+        ConfigError
+            When the box is not inside of the level, or `stages` is no whole number of at least 1.
+        DamagedError
+            When the sections hold no grids.
+        """
+        if stages is not None and stages < 1:
+            raise ConfigError.of("`stages` of a tile", got=stages, expected="1 or more", do="Choose another.")
+        whole = self.picture.box_at(level)
+        box = whole if box is None else box
+        if min(box.y, box.x) < 0 or box.y_stop > whole.y_stop or box.x_stop > whole.x_stop:
+            raise ConfigError.of("`box` of a tile", got=box, expected=f"inside of {whole}", do="Cut it.")
+        if out is None:
+            out = np.empty((self.picture.channels, *box.shape.yx), self.picture.dtype)
+        coarser = level - int(level)
+        if coarser:
+            _between(self._whole(int(level), backend, stages), Fraction(2**coarser), box, out)
+        else:
+            self._level(int(level), box, out, backend, stages)
+        return out
+
+    def _level(self, level: int, box: Box, out: Array, backend: str | None, stages: int | None) -> None:
+        """Write a box of a whole level."""
+        last = len(self.file.nets.synth) - 1
+        if level <= last:
+            self._synthesis(level, box, out, backend, stages)
+            return
+        further, whole = level - last, self.picture.box_at(last)
+        y, x, height, width = (edge << further for edge in (box.y, box.x, box.height, box.width))
+        under = Box(level=last, y=y, x=x, height=height, width=width).intersect(whole)
+        finer = np.empty((len(out), *under.shape.yx), out.dtype)
+        self._synthesis(last, under, finer, backend, stages)
+        out[...] = mip(finer, levels=further, threads=1)[-1]
+
+    def _synthesis(self, level: int, box: Box, out: Array, backend: str | None, stages: int | None) -> None:
+        """Write a box of a level that there is a network for."""
+        nets, samples = self.file.nets, sample_table(self.picture)
+        grids = self._grids(level, nets.scales if stages is None else stages)
+        pyramid_synthesis(grids, nets, level, box=box, samples=samples, out=out, backend=backend, threads=1)
+
+    def _grids(self, level: int, stages: int) -> list[Grid]:
+        """Return the grids that a level is made of, finest first, behind as many places as there are finer ones."""
+        shapes, known = self.file.shapes, self._known
+        count = min(stages, self.stages, len(shapes) - level)
+        if len(known) < count:
+            known = self.file.grids(count, known=known)[len(shapes) - count :]
+            self._known = known
+        missing = [np.zeros(shape.yx, np.int16) for shape in shapes[level : len(shapes) - count]]
+        return [_UNUSED] * level + missing + list(known[len(known) - count :])
+
+    def _whole(self, level: int, backend: str | None, stages: int | None) -> Array:
+        box = self.picture.box_at(level)
+        whole = np.empty((self.picture.channels, *box.shape.yx), self.picture.dtype)
+        self._level(level, box, whole, backend, stages)
+        return whole
+
+
+def _between(finer: Array, ratio: Fraction, box: Box, out: Array) -> None:
+    """Write area-weighted means of a finer level into a box."""
+    ratio = ratio.limit_denominator(_LARGEST_TERM)
+    resample(
+        finer.transpose(1, 2, 0),
+        None,
+        ratio_yx=(ratio, ratio),
+        src_yx=(0, 0),
+        dst_yx=(box.y, box.x),
+        out=out.transpose(1, 2, 0),
+        out_valid=np.empty(box.shape.yx, bool),
+        threads=1,
+    )
