@@ -1,0 +1,18 @@
+"""Shared networks by chance, small, for tests of what uses them."""
+
+from __future__ import annotations
+
+import torch
+
+from tilestream.codecs.pyramid.analysisnet import AnalysisNet
+from tilestream.codecs.pyramid.shared import SharedPyramid
+from tilestream.codecs.pyramid.sharedmodel import PyramidShape, SharedModel
+
+
+def made_shared(seed: int = 0, *, channels: int = 3, scales: int = 4, levels: int = 2) -> SharedPyramid:
+    """Return networks that were not trained: grids follow from pixels, but hardly stand for them."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = SharedModel(PyramidShape(channels=channels, scales=scales, levels=levels, hidden=8, width=8))
+        analysis = AnalysisNet(channels, (8,) * (scales - 1))
+    return SharedPyramid(nets=model.to_nets(), analysis=analysis.record(), lmbda=1e-3)

@@ -1,0 +1,99 @@
+"""Grids under shared networks: foretold, refined, in batches, around what is not valid."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from tests.codecs.fields.pictures import picture
+from tests.codecs.pyramid.madeshared import made_shared
+from tilestream.codecs.fields.picture import Levels
+from tilestream.codecs.pyramid.latents import encode_grids
+from tilestream.codecs.pyramid.nets import grid_shapes
+from tilestream.codecs.pyramid.sharedencode import Refinement, encode_shared
+from tilestream.codecs.pyramid.sharedmodel import SharedModel
+from tilestream.errors import ConfigError
+
+
+def loss_of(grids, tile: Levels, shared, *, lmbda: float = 1e-3) -> float:
+    model = SharedModel.of(shared.nets).requires_grad_(False)
+    pixels = torch.from_numpy(tile.picture.to_unit(tile.pixels[0]))[None]
+    refinement = Refinement(model, pixels, torch.ones(pixels.shape[0], *pixels.shape[2:]), lmbda=lmbda)
+    return float(refinement.loss([torch.from_numpy(grid.astype(np.float32))[None, None] for grid in grids]))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (19, 45), (1, 1)])
+@pytest.mark.parametrize("steps", [0, 2])
+def test_grids_are_those_of_a_file(size: tuple[int, int], steps: int) -> None:
+    shared, tile = made_shared(), Levels.of(picture(*size), levels=1)
+    [grids] = encode_shared([tile], shared, steps=steps)
+    assert [grid.shape for grid in grids] == [shape.yx for shape in grid_shapes(tile.picture.shape, 4)]
+    _, coded = encode_grids(grids, shared.nets)
+    for one, other in zip(coded, grids, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_steps_make_it_better_and_chance_is_fixed() -> None:
+    shared, tile = made_shared(), Levels.of(picture(32, 48), levels=1)
+    [foretold], [refined], [again] = (encode_shared([tile], shared, steps=steps) for steps in (0, 30, 30))
+    assert loss_of(refined, tile, shared) < 0.9 * loss_of(foretold, tile, shared)
+    for one, other in zip(refined, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_higher_price_is_fewer_bits() -> None:
+    shared, tile = made_shared(), Levels.of(picture(16, 32), levels=1)
+    sizes = []
+    for lmbda in (1e-5, 1.0):
+        [grids] = encode_shared([tile], shared, steps=80, lmbda=lmbda)
+        sizes.append(sum(map(len, encode_grids(grids, shared.nets)[0])))
+    assert sizes[1] < 0.95 * sizes[0]
+
+
+def test_tiles_of_a_batch_do_not_know_of_each_other() -> None:
+    shared = made_shared()
+    tiles = [Levels.of(picture(*size, seed=seed), levels=1) for seed, size in enumerate([(16, 24), (32, 8), (16, 24)])]
+    together = encode_shared(tiles, shared, steps=0)
+    for tile, grids in zip(tiles, together, strict=True):
+        [alone] = encode_shared([tile], shared, steps=0)
+        assert max(int(np.abs(one - other).max()) for one, other in zip(grids, alone, strict=True)) <= 1
+    refined = encode_shared(tiles, shared, steps=10)
+    for tile, grids, first in zip(tiles, refined, together, strict=True):
+        assert loss_of(grids, tile, shared) < loss_of(first, tile, shared)
+
+
+def test_what_is_not_valid_changes_nothing() -> None:
+    shared, pixels = made_shared(), picture(32, 32)
+    valid = np.ones((32, 32), bool)
+    valid[:, 20:] = False
+    other = pixels.copy()
+    other[:, ~valid] = 255 - other[:, ~valid]
+    for steps in (0, 3):
+        one, same = (
+            encode_shared([Levels.of(source, valid, levels=1)], shared, steps=steps)[0] for source in (pixels, other)
+        )
+        for grid, twin in zip(one, same, strict=True):
+            np.testing.assert_array_equal(grid, twin)
+
+
+def test_what_counts_more_is_nearer() -> None:
+    shared, tile = made_shared(), Levels.of(picture(16, 32), levels=1)
+    weights = np.full((16, 32), 0.1, np.float32)
+    weights[:, 16:] = 100
+    model, errors = SharedModel.of(shared.nets), []
+    for given in (None, [weights]):
+        [grids] = encode_shared([tile], shared, steps=60, lmbda=0.1, weights=given)
+        with torch.no_grad():
+            [found] = model.pixels([torch.from_numpy(grid.astype(np.float32))[None, None] for grid in grids])
+        gaps = (found[0].numpy() - tile.picture.to_unit(tile.pixels[0])) ** 2
+        errors.append((gaps[..., :14].mean(), gaps[..., 18:].mean()))
+    plain, led = errors
+    assert led[1] < 0.9 * plain[1]
+    assert led[0] > plain[0]
+
+
+def test_other_channels_are_refused() -> None:
+    with pytest.raises(ConfigError, match="1 channels"):
+        encode_shared([Levels.of(picture(16, 16)[:1], levels=1)], made_shared())
