@@ -1,8 +1,8 @@
 """The grids of tiles under shared networks: foretold in one pass, and refined by steps on the grids alone.
 
 Tiles of one size go through together, on any device of torch. Foretelling takes one pass of the analysis network;
-refining goes on from there by Adam on D + λ·R, with soft rounding that hardens and noise that falls; with hard rounding and its gradient
-passed through, as C3 ends, bits run away.
+refining goes on from there by Adam on D + λ·R, with soft rounding that hardens and noise that falls. There is no phase
+of hard rounding with its gradient passed through, as C3 has at its end: with so few steps bits run away in it.
 
 Source: Kim et al. 2023, arXiv 2312.02753 (C3), section 3.2: soft rounding and its noise.
 """

@@ -53,5 +53,6 @@ def float_layer(layer: Layer) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.f
 
 def whole_filters(taps: torch.Tensor) -> npt.NDArray[np.int16]:
     """Return `(scales − 1, 4)` taps in whole numbers."""
-    found = np.rint(taps.detach().double().cpu().numpy() * (1 << FILTER_BITS))
+    exact: npt.NDArray[np.float64] = taps.detach().double().cpu().numpy()
+    found = np.rint(exact * (1 << FILTER_BITS))
     return np.clip(found, -FEATURE_MOST, FEATURE_MOST).astype(np.int16)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from tilestream.codecs.pyramid.nets import MOST_SCALES, MOST_WIDTH, NEIGHBOURS, PASSES, PyramidNets, SynthNet
+from tilestream.codecs.pyramid.nets import MOST_SCALES, MOST_WIDTH, NEIGHBOURS, PASSES, Layer, PyramidNets, SynthNet
 from tilestream.codecs.pyramid.sharedcontext import grid_passes, laplace_bits
 from tilestream.codecs.pyramid.sharedexport import float_layer, whole_filters, whole_layer
 from tilestream.errors import ConfigError
@@ -77,7 +79,7 @@ class SharedModel(nn.Module):
         self.shape, self.table = shape, shape.table
         self.taps = nn.Parameter(torch.tensor([BILINEAR]).repeat(shape.scales - 1, 1))
         self.synth = nn.ModuleList(
-            _Synthesis(shape.scales - level, shape.hidden, shape.channels, convs=shape.convs)
+            Synthesis(shape.scales - level, shape.hidden, shape.channels, convs=shape.convs)
             for level in range(shape.levels)
         )
         self.contexts = nn.ModuleList(_context(shape.width) for _ in range(1 + max(max(row) for row in self.table)))
@@ -100,27 +102,32 @@ class SharedModel(nn.Module):
         model.contexts = nn.ModuleList(_context(len(layers[0].bias)) for layers in nets.context)
         with torch.no_grad():
             model.taps.copy_(torch.from_numpy(nets.filters / 1024))
-            for part, net in zip(model.synth, nets.synth, strict=True):
+            for part, net in zip(model.syntheses, nets.synth, strict=True):
                 part.load(net)
-            for context, layers in zip(model.contexts, nets.context, strict=True):
-                for place, layer in zip((0, 2, 4), layers, strict=True):
+            for number, layers in enumerate(nets.context):
+                for linear, layer in zip(model.context(number), layers, strict=True):
                     weights, bias = float_layer(layer)
-                    context[place].weight.copy_(torch.from_numpy(weights))
-                    context[place].bias.copy_(torch.from_numpy(bias))
+                    linear.weight.copy_(torch.from_numpy(weights))
+                    linear.bias.copy_(torch.from_numpy(bias))
         return model
+
+    @property
+    def syntheses(self) -> list[Synthesis]:
+        """Return what makes pixels of raised grids, for each level."""
+        return cast("list[Synthesis]", list(self.synth))
+
+    def context(self, number: int) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+        """Return the layers of a context."""
+        first, _, second, _, last = cast("nn.Sequential", self.contexts[number])
+        return cast("tuple[nn.Linear, nn.Linear, nn.Linear]", (first, second, last))
 
     def to_nets(self) -> PyramidNets:
         """Return it in whole numbers; raise `DamagedError` where what was learned does not fit into 32 bits."""
-        import numpy as np
-
-        contexts = [
-            tuple(whole_layer(context[place].weight, context[place].bias) for place in (0, 2, 4))
-            for context in self.contexts
-        ]
+        contexts = [self.context(number) for number in range(len(self.contexts))]
         return PyramidNets(
             filters=whole_filters(self.taps),
-            synth=tuple(part.record() for part in self.synth),
-            context=tuple((first, second, last) for first, second, last in contexts),
+            synth=tuple(part.record() for part in self.syntheses),
+            context=tuple((_whole(first), _whole(second), _whole(last)) for first, second, last in contexts),
             table=np.array(self.table, np.int8),
         ).check()
 
@@ -157,7 +164,7 @@ class SharedModel(nn.Module):
                 y, x = grids[number].shape[2:]
                 known = torch.cat([grids[number], self.raised(known, number, (y, x))], dim=1)
             if number <= last:
-                found.append(self.synth[number](known))
+                found.append(self.syntheses[number](known))
         return found[::-1]
 
     def bits(self, grids: Sequence[torch.Tensor], known: Sequence[torch.Tensor] | None = None) -> torch.Tensor:
@@ -192,22 +199,34 @@ class SharedModel(nn.Module):
         self, index: int, targets: list[torch.Tensor], inputs: list[torch.Tensor]
     ) -> list[torch.Tensor]:  # fmt: skip
         features = torch.cat(inputs, dim=1)
-        layers = self.contexts[index]
-        for place in (0, 2):
-            features = torch.addmm(layers[place].bias[:, None], layers[place].weight, features).relu_()
-        middle, size = torch.addmm(layers[4].bias[:, None], layers[4].weight, features)
+        *hidden, last = self.context(index)
+        for layer in hidden:
+            features = torch.addmm(layer.bias[:, None], layer.weight, features).relu_()
+        middle, size = torch.addmm(last.bias[:, None], last.weight, features)
         scale = torch.exp2(((_SCALE_STEPS * size).clamp(0, _SCALE_MOST) - _SCALE_MIDDLE) / 6)
         bits = laplace_bits(torch.cat(targets) - middle, scale)
-        return [part.sum() for part in bits.split([len(target) for target in targets])]
+        return [part.sum() for part in torch.split(bits, [len(target) for target in targets])]
 
 
-class _Synthesis(nn.Module):
-    """Raised grids to pixels."""
+class Synthesis(nn.Module):
+    """Raised grids to the pixels of a level.
+
+    Parameters
+    ----------
+    grids : int
+        How many.
+    hidden : int
+        Features between.
+    channels : int
+        Of pixels.
+    convs : int
+        3×3 convolutions over these.
+    """
 
     def __init__(self, grids: int, hidden: int, channels: int, *, convs: int) -> None:
         super().__init__()
         self.first, self.second = nn.Linear(grids, hidden), nn.Linear(hidden + grids, channels)
-        self.convs = nn.ModuleList(
+        self._convs = nn.ModuleList(
             nn.Conv2d(channels, channels, 3, padding=1, padding_mode="replicate") for _ in range(convs)
         )
         with torch.no_grad():
@@ -218,10 +237,15 @@ class _Synthesis(nn.Module):
             self.second.bias.fill_(0.6)
             for conv in self.convs:
                 conv.weight.mul_(0.1)
-                conv.bias.zero_()
+                _bias(conv).zero_()
+
+    @property
+    def convs(self) -> list[nn.Conv2d]:
+        """Return the convolutions over channels."""
+        return cast("list[nn.Conv2d]", list(self._convs))
 
     def forward(self, grids: torch.Tensor) -> torch.Tensor:
-        """Return `(n, c, y, x)`."""
+        """Return `(n, c, y, x)` of raised grids `(n, k, y, x)`."""
         n, k, y, x = grids.shape
         flat = grids.reshape(n, k, y * x)
         hidden = (self.first.weight @ flat + self.first.bias[:, None]).relu_()
@@ -239,25 +263,32 @@ class _Synthesis(nn.Module):
         return SynthNet(
             first=whole_layer(self.first.weight, self.first.bias),
             second=whole_layer(self.second.weight * PIXEL_GAIN, self.second.bias * PIXEL_GAIN),
-            convs=tuple(whole_layer(conv.weight.flatten(1), conv.bias * PIXEL_GAIN) for conv in self.convs),
+            convs=tuple(whole_layer(conv.weight.flatten(1), _bias(conv) * PIXEL_GAIN) for conv in self.convs),
         )
 
     def load(self, net: SynthNet) -> None:
         """Take the numbers of a record."""
         gains = [1.0, 1 / PIXEL_GAIN, *[1.0] * len(net.convs)]
         bias_gains = [1.0, *[1 / PIXEL_GAIN] * (1 + len(net.convs))]
-        parts = [self.first, self.second, *self.convs]
+        parts: list[nn.Linear | nn.Conv2d] = [self.first, self.second, *self.convs]
         for part, layer, gain, bias_gain in zip(parts, net.layers, gains, bias_gains, strict=True):
             weights, bias = float_layer(layer)
             part.weight.copy_(torch.from_numpy(weights * gain).reshape(part.weight.shape))
-            part.bias.copy_(torch.from_numpy(bias * bias_gain))
+            _bias(part).copy_(torch.from_numpy(bias * bias_gain))
+
+
+def _bias(part: nn.Linear | nn.Conv2d) -> torch.Tensor:
+    assert part.bias is not None
+    return part.bias
+
+
+def _whole(layer: nn.Linear) -> Layer:
+    return whole_layer(layer.weight, layer.bias)
 
 
 def _context(width: int) -> nn.Sequential:
-    found = nn.Sequential(
-        nn.Linear(NEIGHBOURS, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2)
-    )
+    last = nn.Linear(width, 2)
     with torch.no_grad():
-        found[4].weight.mul_(0.3)
-        found[4].bias.copy_(torch.tensor([0.0, _SCALE_MIDDLE / _SCALE_STEPS]))  # a scale of 1
-    return found
+        last.weight.mul_(0.3)
+        last.bias.copy_(torch.tensor([0.0, _SCALE_MIDDLE / _SCALE_STEPS]))  # a scale of 1
+    return nn.Sequential(nn.Linear(NEIGHBOURS, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), last)
