@@ -20,6 +20,7 @@ from tilestream.codecs.tilecodec import ENTRY_POINTS, LEVELS, QUALITY, STEPS, Fi
 from tilestream.errors import ConfigError, OutputError
 from tilestream.pipelines.cohort import Cohort, no_inputs
 from tilestream.pipelines.compress_image import SUFFIX, CompressJob
+from tilestream.pipelines.compress_relevance import RelevanceChoice
 from tilestream.pipelines.compress_size import require_hours
 from tilestream.pipelines.course import Course
 from tilestream.pipelines.embed import RunOutcome, agreement, placed, remote_scheme, require_writable, threads_of
@@ -62,6 +63,8 @@ class CompressConfig:
     """Edge of a tile."""
     single_level: bool = False
     """Whether only level 0 is stored, whose tiles answer all levels; other programs then see no others."""
+    relevance: RelevanceChoice | None = None
+    """Where bytes go; None = alike everywhere."""
     hours: float = HOURS
     """Most hours that an image may take by its forecast; what would take longer is refused before it begins."""
     invalid: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -108,7 +111,18 @@ class CompressConfig:
         )
         # imported and asked for its settings here, before anything is read
         codec.begin(Picture.of(np.zeros((1, 1, 1), np.uint8)))
+        self._require_weighing(codec)
         return codec
+
+    def _require_weighing(self, codec: TileCodec) -> None:
+        """Raise `ConfigError` where bytes are to go somewhere with a codec that spends them alike everywhere."""
+        if self.relevance is not None and not codec.weighs:
+            raise ConfigError.of(
+                "`--relevance`",
+                got=f"it with `--codec {self.codec}`, which is fitted to all pixels alike",
+                expected="a codec that weighs errors: pyramid",
+                do="Choose --codec pyramid, or leave it out.",
+            )
 
     def _decoder(self) -> str:
         """Return the decoder of the run as text, empty where the codec has none."""

@@ -36,6 +36,8 @@ class FinishFields(FinishStore):
     """Path of the store in the folder of all outputs."""
     image_bytes: int | None = None
     """Size of the image's files; None where it is not known."""
+    told: tuple[str, ...] = ()
+    """What a user should know besides the notes of the image."""
     planned: Mapping[str, float] = field(default_factory=dict)
     """Seconds and bytes that planning has taken."""
 
@@ -119,7 +121,7 @@ class FinishFields(FinishStore):
                 **self._quality(receipts),
             },
             "outputs": [self.output],
-            "notes": list(image.notes),
+            "notes": [*image.notes, *self.told],
         }
 
     @property

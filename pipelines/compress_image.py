@@ -113,6 +113,8 @@ class CompressJob:
         if journal.summary() is not None and check_place(places.root) is None:
             journal.reopen()  # the store was removed by hand: its tiles are found to be lost, and done again
         work = self._work(pyramid, layout, journal, places, stamps)
+        emphasis = None if config.relevance is None else config.relevance.of_image(pyramid)
+        work = replace(work, emphasis=emphasis)
         plan_s = time.perf_counter() - started
         image_bytes = stored_bytes(self.entry.url, pyramid)
         finish = FinishFields(
@@ -120,10 +122,11 @@ class CompressJob:
             place=places.root,
             profile="portable",
             documents=_write_documents(work, layout),
-            more=_more(pyramid),
+            more={**_more(pyramid), **self._relevance_entry()},
             replace=not resume,
             output=output,
             image_bytes=image_bytes,
+            told=() if emphasis is None else emphasis.scores.notes,
             planned={"bytes": meter.counts.get("bytes_read", 0), "seconds": plan_s},
         )
         return Prepared(
@@ -168,8 +171,14 @@ class CompressJob:
                 "tile_px": self.config.tile_px,
                 "level_step": self.config.level_step,
                 "codec": dict(self.codec.settings),
+                **self._relevance_entry(),
             },
         )
+
+    def _relevance_entry(self) -> dict[str, Any]:
+        """Return the entry of where bytes go; none without, so that recipes stay what they were."""
+        relevance = self.config.relevance
+        return {} if relevance is None else {"relevance": dict(relevance.recipe)}
 
 
 def finished_fields(places: StorePlaces, journal: Journal, *, output: str) -> Mapping[str, Any] | None:

@@ -23,6 +23,7 @@ from tilestream.pipelines.compress_layout import FieldPlan, reduced_level
 from tilestream.pipelines.compress_measure import measures_of
 from tilestream.pipelines.ingest_work import IngestWork, Member, unit_seconds
 from tilestream.pyramid.pyramid import Pyramid
+from tilestream.relevance.emphasis import Emphasis
 from tilestream.sinks.fieldstore import valid_layout
 from tilestream.sinks.layout import halved
 from tilestream.sinks.members import StoreUnit
@@ -103,6 +104,8 @@ class CompressWork(IngestWork):
     """What makes bytes of pixels."""
     tiling: Tiling
     """Of the image."""
+    emphasis: Emphasis | None = None
+    """How much errors count where; None = alike."""
 
     @property
     def mask(self) -> LevelWriter:
@@ -144,7 +147,7 @@ class CompressWork(IngestWork):
             return self._put_mask(unit, _nowhere(valid, answered)), measures_of((), first=unit.level, nbytes=0)
         writer = self.image.writer
         with timed(FIT), one_thread():
-            data = self.codec.encode(tile.pixels, valid)
+            data = self.codec.encode(tile.pixels, valid, roi=self._weights(unit))
         stored = unpack_tile(data)
         with timed(MEASURE):
             levels = Levels.of(tile.pixels, valid, levels=answered)
@@ -158,6 +161,11 @@ class CompressWork(IngestWork):
                 name = writer.name(FieldPlan(layout=writer.layout).level(unit), unit.iy, unit.ix)
                 outputs[name] = self.staging.put(name, data)
         return outputs, measures_of(errors, first=unit.level, nbytes=len(data))
+
+    def _weights(self, unit: StoreUnit) -> npt.NDArray[np.float32] | None:
+        if self.emphasis is None:
+            return None
+        return self.emphasis.weights(FieldPlan(layout=self.image.writer.layout).box(unit))
 
     def _put_mask(self, unit: StoreUnit, valid: Sequence[npt.NDArray[np.bool_] | None]) -> dict[str, str]:
         """Write where a tile is valid, on each level that it answers for."""

@@ -66,6 +66,28 @@ SingleLevel = Annotated[
         rich_help_panel=opt.CHOICES,
     ),
 ]
+Relevance = Annotated[
+    str | None,
+    typer.Option(
+        "--relevance",
+        metavar="TERM[:WEIGHT],…",
+        show_default=False,
+        help="Of pyramid: where bytes go. What matters most is as close as without, the rest by up to --emphasis less, "
+        "and costs less. mask:FILE is a region (an outline, or a mask), mask:tissue tissue; entropy, gradient, "
+        "residual, itti, scorer:FILE and query:box=Y,X,HEIGHT,WIDTH as in `tilestream relevance`.",
+        rich_help_panel=opt.CHOICES,
+    ),
+]
+Emphasis = Annotated[
+    float | None,
+    typer.Option(
+        "--emphasis",
+        metavar="DB",
+        show_default=False,
+        help="Decibels between what matters most and what matters least, with --relevance (default: 12).",
+        rich_help_panel=opt.CHOICES,
+    ),
+]
 Hours = Annotated[
     float,
     typer.Option(
@@ -108,6 +130,8 @@ def compress(
     weights: Weights = None,
     tile: Tile = 512,
     single_level: SingleLevel = False,
+    relevance: Relevance = None,
+    emphasis: Emphasis = None,
     hours: Hours = 72,
     invalid: opt.Invalid = None,
     decibels: opt.Decibels = None,
@@ -127,6 +151,7 @@ def compress(
         from tilestream.cli.embedding import embed_document
         from tilestream.pipelines.cohort import read_cohort
         from tilestream.pipelines.compress import CompressConfig, run_compress
+        from tilestream.pipelines.compress_relevance import RelevanceChoice
         from tilestream.sources.classes import parse_invalid
 
         opt.require_choices({"decibels": decibels})
@@ -138,6 +163,7 @@ def compress(
             weights=weights,
             tile_px=tile,
             single_level=single_level,
+            relevance=RelevanceChoice.of(relevance, emphasis),
             hours=hours,
             invalid=parse_invalid(invalid or ()),
             decibels=decibels,

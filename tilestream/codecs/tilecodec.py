@@ -75,8 +75,22 @@ class TileCodec(Protocol):
     def settings(self) -> Mapping[str, Any]:
         """Return what its bytes are a function of besides the pixels, as JSON values; `tile_codec` takes them."""
 
-    def encode(self, pixels: Array, valid: npt.NDArray[np.bool_] | None = None) -> bytes:
-        """Return a tile `(c, y, x)` as bytes; what is not valid may decode to anything."""
+    @property
+    def weighs(self) -> bool:
+        """Return whether `encode` takes a `roi`."""
+
+    def encode(
+        self,
+        pixels: Array,
+        valid: npt.NDArray[np.bool_] | None = None,
+        *,
+        roi: npt.NDArray[np.float32] | None = None,
+    ) -> bytes:
+        """Return a tile `(c, y, x)` as bytes; what is not valid may decode to anything.
+
+        `roi` is how much the squared error of each pixel `(y, x)` counts, 1 as usual; `ConfigError` where `weighs` is
+        False.
+        """
 
     def decode(self, data: bytes, *, level: float = 0.0, box: Box | None = None, out: Array | None = None) -> Array:
         """Return samples `(c, y, x)` of a box of a level; raise `DamagedError` for bytes that are not whole."""
@@ -120,7 +134,18 @@ class FieldCodec:
         found = {"codec": self.field, "quality": self.quality, "steps": self.steps, "levels": self.levels}
         return {**found, "decoder": self.decoder} if self.decoder else found
 
-    def encode(self, pixels: Array, valid: npt.NDArray[np.bool_] | None = None) -> bytes:
+    @property
+    def weighs(self) -> bool:
+        """Return whether `encode` takes a `roi`: fields are fitted to all pixels alike."""
+        return False
+
+    def encode(
+        self,
+        pixels: Array,
+        valid: npt.NDArray[np.bool_] | None = None,
+        *,
+        roi: npt.NDArray[np.float32] | None = None,
+    ) -> bytes:
         """Return a tile as bytes.
 
         Parameters
@@ -129,6 +154,8 @@ class FieldCodec:
             `(c, y, x)`; floats that are not finite are not valid.
         valid : ndarray of bool, optional
             `(y, x)`.
+        roi : ndarray of float32, optional
+            Refused: see `weighs`.
 
         Returns
         -------
@@ -140,6 +167,10 @@ class FieldCodec:
         ConfigError
             When the pixels are no picture, the codec is unknown, or fitting needs a package that is not installed.
         """
+        if roi is not None:
+            raise ConfigError.of(
+                "`roi` of a tile", got=f"weights with the codec `{self.field}`", expected="none", do="Leave them out."
+            )
         constant = ConstantTile.of(pixels, valid)
         if constant is not None:
             return constant.to_bytes()

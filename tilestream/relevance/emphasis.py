@@ -30,11 +30,7 @@ class Emphasis:
     """Decibels between what matters most and what matters least."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.db <= MOST_DB:
-            raise ConfigError.of(
-                "`emphasis` (`--emphasis`)", got=self.db, expected=f"decibels above 0, at most {MOST_DB:g}",
-                do="12 is much.",
-            )  # fmt: skip
+        require_db(self.db)
         if not self.scores.absolute:
             raise ConfigError.of(
                 f"score map `{self.scores.name}`",
@@ -75,6 +71,13 @@ class Emphasis:
         decibels = lines[:, low] * (1 - share) + lines[:, high] * share
         weights: npt.NDArray[np.float32] = (10 ** (decibels / 10)).astype(np.float32)
         return weights
+
+
+def require_db(db: float) -> None:
+    """Raise `ConfigError` unless some decibels can lie between what matters most and what matters least."""
+    if not 0 < db <= MOST_DB:
+        expected = f"decibels above 0, at most {MOST_DB:g}"
+        raise ConfigError.of("`emphasis` (`--emphasis`)", got=db, expected=expected, do="Choose others; 12 is usual.")
 
 
 def _between(
