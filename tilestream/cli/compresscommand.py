@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tilestream.cli import options as opt
 from tilestream.cli.stopping import AGAIN, guarded, print_json, same_command
+
+if TYPE_CHECKING:
+    from tilestream.pipelines.compress import CompressConfig
 
 Codec = Annotated[
     str,
@@ -150,12 +153,9 @@ def compress(
         from tilestream.cli.compressing import ToldOfFields, print_compress
         from tilestream.cli.embedding import embed_document
         from tilestream.pipelines.cohort import read_cohort
-        from tilestream.pipelines.compress import CompressConfig, run_compress
-        from tilestream.pipelines.compress_relevance import RelevanceChoice
-        from tilestream.sources.classes import parse_invalid
+        from tilestream.pipelines.compress import run_compress
 
-        opt.require_choices({"decibels": decibels})
-        config = CompressConfig(
+        config = _config(
             out=out,
             codec=codec,
             quality=quality,
@@ -163,16 +163,16 @@ def compress(
             weights=weights,
             tile_px=tile,
             single_level=single_level,
-            relevance=RelevanceChoice.of(relevance, emphasis),
+            relevance=relevance,
+            emphasis=emphasis,
             hours=hours,
-            invalid=parse_invalid(invalid or ()),
+            invalid=invalid,
             decibels=decibels,
             cluster=cluster,
             memory_bytes=memory,
             resume=resume,
             strict=strict,
         )
-        config.tile_codec()  # what is not understood is refused before anything is looked for
         cohort = read_cohort(paths or [], manifest=manifest, out=out)
         told = ToldOfFields(progress.hear, progress.console)
         progress.said = told.said
@@ -184,6 +184,25 @@ def compress(
         else:
             print_compress(outcome, cohort, seconds=time.monotonic() - started, tiles_made=progress.tiles)
     raise typer.Exit(outcome.exit_code(strict=strict))
+
+
+def _config(
+    *, invalid: list[str] | None, decibels: str | None, relevance: str | None, emphasis: float | None, **options: Any
+) -> CompressConfig:
+    """Return the configuration of a run; what is not understood is refused before anything is looked for."""
+    from tilestream.pipelines.compress import CompressConfig
+    from tilestream.pipelines.compress_relevance import RelevanceChoice
+    from tilestream.sources.classes import parse_invalid
+
+    opt.require_choices({"decibels": decibels})
+    config = CompressConfig(
+        invalid=parse_invalid(invalid or ()),
+        decibels=decibels,
+        relevance=RelevanceChoice.of(relevance, emphasis),
+        **options,
+    )
+    config.tile_codec()
+    return config
 
 
 def decompress(
