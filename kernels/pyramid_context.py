@@ -25,7 +25,7 @@ from tilestream.errors import ConfigError
 from tilestream.kernels.bands import over_bands
 from tilestream.kernels.checks import need, need_kind, whole
 from tilestream.kernels.constants import constant
-from tilestream.kernels.language import CudaKernel, core, cpu_kernel, cuda, cuda_kernel, device
+from tilestream.kernels.language import CudaKernel, core, cpu_kernel, cuda, cuda_kernel
 from tilestream.kernels.mlp_layers import add_layer
 from tilestream.kernels.place import Array, Place, empty_like, place
 from tilestream.kernels.product_tile import COLUMNS
@@ -40,9 +40,9 @@ from tilestream.kernels.pyramid_layers import (
     round_shift_core,
     start_sums,
 )
+from tilestream.kernels.pyramid_neighbours import REST, gather_cpu, gather_cuda
 from tilestream.kernels.pyramid_numbers import (
     CONTEXT_OUT,
-    FEATURE_BITS,
     FEATURE_MOST,
     MIDDLE_BITS,
     MIDDLE_MOST,
@@ -55,71 +55,9 @@ from tilestream.kernels.pyramid_numbers import (
 )
 from tilestream.kernels.rows import flat_view, one_run
 
-EVEN, ODD, REST = range(PASSES)
 WIDTHS = (16, 32, 64)
 """Registers that CUDA kernels set aside for the outputs of a layer."""
 THREADS = 128
-
-
-@core
-def _row_core(p: Any, width: Any, turn: Any) -> Any:
-    """Return the row of place p of a pass."""
-    if turn == REST:
-        return 2 * (p // width) + (p % width >= width // 2)
-    return 2 * (p // ((width + 1 - turn) // 2)) + turn
-
-
-@core
-def _column_core(p: Any, width: Any, turn: Any) -> Any:
-    """Return the column of place p of a pass."""
-    if turn == REST:
-        k, half = p % width, width // 2
-        return 2 * k + 1 if k < half else 2 * (k - half)
-    return 2 * (p % ((width + 1 - turn) // 2)) + turn
-
-
-@core
-def _mirrored_core(k: Any, step: Any, n: Any) -> Any:
-    """Return k + step, or k − step where that is outside of n, or -1 where both are."""
-    there = k + step
-    if there < 0 or there >= n:
-        there = k - step
-    return there if 0 <= there < n else -1
-
-
-def _gather(run: Any, views: Any, turn: Any, p: Any, to: Any, at: Any, stride: Any) -> None:
-    """Write the 9 inputs of one place to `to[at + n · stride]`.
-
-    `views` are start, two steps and two sizes in `run` of the grid and of the two coarser ones, 0 for those missing.
-    """
-    starts, steps, sizes = views
-    height, width = sizes[0], sizes[1]
-    i, j = _row_core(p, width, turn), _column_core(p, width, turn)
-    for n in range(4):
-        value = np.int32(0)
-        if turn != EVEN:
-            lower, righter = n // 2, n % 2  # of the diagonals; the straight ones are above, below, left, right
-            dy = 2 * lower - 1 if turn == ODD else (2 * n - 1 if n < 2 else 0)
-            dx = 2 * righter - 1 if turn == ODD else (2 * n - 5 if n >= 2 else 0)
-            y, x = _mirrored_core(i, dy, height), _mirrored_core(j, dx, width)
-            if y >= 0 and x >= 0:
-                value = np.int32(run[starts[0] + y * steps[0] + x * steps[1]]) << FEATURE_BITS
-        to[at + n * stride] = value
-    for n in range(4):
-        value = np.int32(0)
-        if sizes[2]:
-            dy, dx = (2 * (i & 1) - 1) * (n & 1), (2 * (j & 1) - 1) * (n >> 1)
-            y, x = clamp_core((i >> 1) + dy, 0, sizes[2] - 1), clamp_core((j >> 1) + dx, 0, sizes[3] - 1)
-            value = np.int32(run[starts[1] + y * steps[2] + x * steps[3]]) << FEATURE_BITS
-        to[at + (4 + n) * stride] = value
-    value = np.int32(0)
-    if sizes[4]:
-        value = np.int32(run[starts[2] + (i >> 2) * steps[4] + (j >> 2) * steps[5]]) << FEATURE_BITS
-    to[at + 8 * stride] = value
-
-
-_gather_cpu = cpu_kernel(_gather)
-_gather_cuda = device(_gather)
 
 
 @core
@@ -140,13 +78,11 @@ def _context_cpu(
     grids: Any, views: Any, turn: Any, run: Any, layout: Any, band: Any, middles: Any, indices: Any
 ) -> None:
     widest = layout[:, :2].max()
-    flat = np.zeros(2 * widest * BLOCK, np.int32)
-    blocks = flat.reshape(2, widest, BLOCK)
+    blocks = np.zeros((2, widest, BLOCK), np.int32)
     for first in range(band[0], band[1], BLOCK):
         n = min(BLOCK, band[1] - first)
         lanes = n + -n % COLUMNS
-        for p in range(n):
-            _gather_cpu(grids, views, turn, first + p, flat, p, BLOCK)
+        gather_cpu(grids, views, turn, first, n, blocks[0])
         blocks[0, NEIGHBOURS : layout[0, 0]] = 0  # padding, where the block before left features
         for layer in range(2):
             target = blocks[1 - layer]
@@ -179,7 +115,7 @@ def context_kernel(width: int) -> CudaKernel:
         p = cuda.blockIdx.x * THREADS + me
         if p >= places:
             return
-        _gather_cuda(grids, views, turn, p, held, me, THREADS)
+        gather_cuda(grids, views, turn, p, held, me, THREADS)
         for layer in range(3):
             row = LAYOUT * layer
             taken, outputs, start = layout[row], layout[row + 1], layout[row + 2]

@@ -31,7 +31,9 @@ def drawn_nets(seed: int = 0) -> PyramidNets:
     context = []
     for _ in range(PASSES):
         last = made_layer(rng, 2, HIDDEN, spread=0.6)
-        last = Layer(weights=last.weights, bias=np.array([0, _SCALE_INDEX << 4 + last.shift], np.int32), shift=last.shift)
+        last = Layer(
+            weights=last.weights, bias=np.array([0, _SCALE_INDEX << 4 + last.shift], np.int32), shift=last.shift
+        )
         context.append((made_layer(rng, HIDDEN, NEIGHBOURS, spread=1), made_layer(rng, HIDDEN, HIDDEN, spread=1), last))
     return PyramidNets(
         filters=np.tile(np.array([-40, 790, 290, -16], np.int16), (SCALES - 1, 1)),
