@@ -1,7 +1,7 @@
 """The decoder of the pyramid codec in plain torch, on any device: a reference to read, and the rival of the kernels.
 
 Sums are of whole numbers below 2^31, which float64 adds without rounding, so what it gives is equal to the kernels of
-`tilestream.kernels` bit for bit. In float32 it is two to three times as fast and not exact; that is for comparisons of speed.
+`tilestream.kernels` bit for bit. In float32 it is two to three times as fast and not exact: for comparisons of speed.
 """
 
 from __future__ import annotations
