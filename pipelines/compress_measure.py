@@ -19,7 +19,13 @@ BYTES = "bytes"
 """A receipt has it with the array that its tile lies in."""
 
 
-def measures_of(errors: Iterable[LevelError], *, first: int, nbytes: int) -> dict[str, float]:
+WEIGHED = "weighed", "weight"
+"""Of level 0, where some places matter more: squared errors times their weights, and these weights."""
+
+
+def measures_of(
+    errors: Iterable[LevelError], *, first: int, nbytes: int, weighed: tuple[float, float] | None = None
+) -> dict[str, float]:
     """Return what a receipt tells of a tile.
 
     Parameters
@@ -30,6 +36,8 @@ def measures_of(errors: Iterable[LevelError], *, first: int, nbytes: int) -> dic
         Array that it lies in, which is the level of the image that its first level is.
     nbytes : int
         What is stored of it.
+    weighed : tuple of float, optional
+        As `weighed_error` gives it, of a tile of level 0.
 
     Returns
     -------
@@ -37,6 +45,8 @@ def measures_of(errors: Iterable[LevelError], *, first: int, nbytes: int) -> dic
         Levels without a valid sample are left out.
     """
     measures = {f"{BYTES} {first}": float(nbytes)}
+    if weighed is not None:
+        measures |= dict(zip(WEIGHED, weighed, strict=True))
     for number, error in enumerate(errors, first):
         if error.samples:
             measures |= {f"{name} {number}": float(getattr(error, name)) for name in FIGURES}
@@ -53,6 +63,8 @@ class Sums:
     """Bytes of the tiles of each array."""
     largest: int = 0
     """Bytes of the largest tile."""
+    weighed: dict[str, float] = field(default_factory=dict)
+    """Sums of `WEIGHED`; empty where all places matter alike."""
 
     @classmethod
     def of(cls, receipts: Iterable[Receipt]) -> Sums:
@@ -77,7 +89,9 @@ class Sums:
         """Take in the figures of one tile."""
         for name, value in measures.items():
             kind, _, number = name.partition(" ")
-            if kind == BYTES:
+            if kind in WEIGHED:
+                self.weighed[kind] = self.weighed.get(kind, 0.0) + value
+            elif kind == BYTES:
                 self.nbytes[int(number)] = self.nbytes.get(int(number), 0) + int(value)
                 self.largest = max(self.largest, int(value))
             elif kind == FIGURES[0]:
@@ -108,6 +122,18 @@ class Sums:
             error = LevelError(squares=error.squares, samples=error.samples, low=whole.low, high=whole.high)
         return error.psnr(dtype)
 
+    def psnr_weighed(self, dtype: np.dtype[Any]) -> float | None:
+        """Return dB of level 0 where each error counts as much as its place matters, None where all matter alike."""
+        squares, weight = (self.weighed.get(name, 0.0) for name in WEIGHED)
+        whole = self.errors.get(0)
+        if not weight or whole is None:
+            return None
+        # a mean of squared errors, as if of so many samples
+        mean = LevelError(
+            squares=squares / weight * whole.samples, samples=whole.samples, low=whole.low, high=whole.high
+        )
+        return mean.psnr(dtype)
+
     def record(self, *, levels: int, dtype: np.dtype[Any], pixels: int) -> dict[str, Any]:
         """Return what a store says of itself: what it costs, and how close it is.
 
@@ -124,16 +150,17 @@ class Sums:
         -------
         dict
             `psnr`, `bytes` and `bpp` of `quality_record`; `exact`, the levels that are no dB because they are stored as
-            they were; `arrays` with the bytes of each, `largest_tile_bytes`, and `span`: the samples that PSNR of types
-            wider than 8 bits refers to.
+            they were; `psnr_weighed` where some places matter more; `arrays` with the bytes of each,
+            `largest_tile_bytes`, and `span`: the samples that PSNR of types wider than 8 bits refers to.
         """
         psnr = [self.psnr(level, dtype) for level in range(levels)]
         known = [None if one is None or math.isinf(one) else one for one in psnr]
         exact = [level for level, one in enumerate(psnr) if one == math.inf]
-        whole = self.errors.get(0)
+        whole, weighed = self.errors.get(0), self.psnr_weighed(dtype)
         return {
             **quality_record(psnr=known, stored_bytes=sum(self.nbytes.values()), pixels=pixels),
             "exact": exact,
+            **({} if weighed is None or math.isinf(weighed) else {"psnr_weighed": round(weighed, 3)}),
             "arrays": {str(array): self.nbytes[array] for array in sorted(self.nbytes)},
             "largest_tile_bytes": self.largest,
             **({} if dtype.itemsize == 1 or whole is None else {"span": [whole.low, whole.high]}),

@@ -16,7 +16,7 @@ from tilestream.codecs.constanttile import KIND as CONSTANT
 from tilestream.codecs.fields.picture import Levels
 from tilestream.codecs.metadata import is_fill
 from tilestream.codecs.tilecodec import TileCodec, unpack_tile
-from tilestream.codecs.tilequality import level_errors
+from tilestream.codecs.tilequality import level_errors, weighed_error
 from tilestream.metrics import Meter, collect, timed
 from tilestream.models.runners import one_torch_thread
 from tilestream.pipelines.compress_layout import FieldPlan, reduced_level
@@ -145,13 +145,14 @@ class CompressWork(IngestWork):
         if valid is not None and not valid.any():
             meter.counts["empty"] = int(not tile.damage)
             return self._put_mask(unit, _nowhere(valid, answered)), measures_of((), first=unit.level, nbytes=0)
-        writer = self.image.writer
+        writer, weights = self.image.writer, self._weights(unit)
         with timed(FIT), one_thread():
-            data = self.codec.encode(tile.pixels, valid, roi=self._weights(unit))
+            data = self.codec.encode(tile.pixels, valid, roi=weights)
         stored = unpack_tile(data)
         with timed(MEASURE):
             levels = Levels.of(tile.pixels, valid, levels=answered)
             errors = level_errors(stored, levels)
+            weighed = None if weights is None or unit.level else weighed_error(stored, levels, weights)
         meter.counts["constant" if stored.kind == CONSTANT else "fitted"] = 1
         with timed("store"):
             outputs = self._put_mask(unit, levels.valid)
@@ -160,7 +161,7 @@ class CompressWork(IngestWork):
             else:
                 name = writer.name(FieldPlan(layout=writer.layout).level(unit), unit.iy, unit.ix)
                 outputs[name] = self.staging.put(name, data)
-        return outputs, measures_of(errors, first=unit.level, nbytes=len(data))
+        return outputs, measures_of(errors, first=unit.level, nbytes=len(data), weighed=weighed)
 
     def _weights(self, unit: StoreUnit) -> npt.NDArray[np.float32] | None:
         if self.emphasis is None:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import tilestream as ts
 from tests.codecs.exactfield import NAME, PATH
 from tilestream.cli import app
+from tilestream.cli.compressing import coded_words
 from tilestream.codecs.tilecodec import FieldCodec
 from tilestream.errors import ConfigError
 from tilestream.pipelines.cohort import read_cohort
@@ -105,6 +106,12 @@ def test_what_matters_is_close_and_the_rest_is_coarse(picture, outline, tmp_path
     assert "relevance" not in json.dumps(plain.info.notes)
     np.testing.assert_array_equal(plain.read(plain.levels[0].box)[0], pixels)
     assert row.coded["bytes"] < plain_row.coded["bytes"]
+    weights = choice.of_image(ts.open_pyramid(str(path))).weights(pyramid.levels[0].box).astype(np.float64)
+    mean = np.average(error.astype(np.float64) ** 2, weights=weights)
+    assert row.coded["psnr_weighed"] == pytest.approx(10 * np.log10(255**2 / mean), abs=1e-3)
+    assert row.coded["psnr_weighed"] > row.coded["psnr"][0] + 1
+    assert "psnr_weighed" not in plain_row.coded
+    assert f"{row.coded['psnr_weighed']:.2f} where it matters" in coded_words(row)
 
 
 @pytest.mark.usefixtures("rounding")

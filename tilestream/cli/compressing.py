@@ -149,7 +149,8 @@ def coded_words(row: InputRow) -> str:
     levels = ", ".join(psnr_words(coded, level) for level in range(len(coded.get("psnr", ()))))
     damaged = f"; {row.tiles_damaged:,} of {counted(row.tiles, 'tile')} damaged" if row.tiles_damaged else ""
     costs = f"{size(coded['bytes'])} in tiles{beside}{share}, {coded['bpp']:.3g} bits/px"
-    return f"{costs}, PSNR in dB by level {levels}{damaged}"
+    weighed = f", {coded['psnr_weighed']:.2f} where it matters" if "psnr_weighed" in coded else ""
+    return f"{costs}, PSNR in dB by level {levels}{weighed}{damaged}"
 
 
 def last_line(outcome: RunOutcome, *, seconds: float, tiles_made: int) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tilestream.codecs.fields.picture import Levels
 from tilestream.codecs.tilecodec import Tile
@@ -100,6 +101,31 @@ def level_errors(tile: Tile, levels: Levels) -> tuple[LevelError, ...]:
             )
         )
     return tuple(found)
+
+
+def weighed_error(tile: Tile, levels: Levels, weights: npt.NDArray[np.float32]) -> tuple[float, float]:
+    """Return how far a tile is from its pixels where it matters.
+
+    Parameters
+    ----------
+    tile : Tile
+        Unpacked from the bytes that are stored.
+    levels : Levels
+        What it was made of.
+    weights : ndarray of float32
+        `(y, x)`, how much each pixel of level 0 counts.
+
+    Returns
+    -------
+    squares : float
+        Sum of the squared differences of valid samples, each times its weight.
+    weight : float
+        Sum of these weights.
+    """
+    pixels, valid = levels.pixels[0], levels.valid[0]
+    counts = weights.astype(np.float64) if valid is None else np.where(valid, weights, 0.0)
+    difference = np.where(counts > 0, pixels.astype(np.float64) - tile.decode(), 0)
+    return float(np.vdot(difference**2, np.broadcast_to(counts, pixels.shape))), float(counts.sum() * len(pixels))
 
 
 def add_errors(total: Mapping[int, LevelError], first: int, errors: tuple[LevelError, ...]) -> dict[int, LevelError]:
