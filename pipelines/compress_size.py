@@ -15,7 +15,7 @@ import numpy as np
 
 from tilestream.codecs.constanttile import ConstantTile
 from tilestream.codecs.place import Place
-from tilestream.codecs.tilecodec import TileCodec, tile_codec, unpack_tile
+from tilestream.codecs.tilecodec import TileCodec, unpack_tile, with_steps
 from tilestream.errors import BudgetError, ConfigError
 from tilestream.pipelines.compress_layout import FieldPlan
 from tilestream.pipelines.compress_measure import Sums
@@ -205,7 +205,7 @@ def probed_cost(codec: TileCodec, tile: TilePixels) -> Cost:
     steps = codec.settings.get("steps")
     if steps is None:
         return _tried(codec, tile)
-    few, more = (tile_codec({**codec.settings, "steps": min(number, steps)}) for number in PROBE_STEPS)
+    few, more = (with_steps(codec, min(number, steps)) for number in PROBE_STEPS)
     _tried(few, tile)  # what is compiled and imported once a process
     base, longer = _tried(few, tile), _tried(more, tile)
     step_s = max(0.0, longer.seconds - base.seconds) / max(1, min(PROBE_STEPS[1], steps) - PROBE_STEPS[0])

@@ -67,6 +67,7 @@ CODECS: Mapping[str, str] = {
     "fourier": "tilestream.codecs.fields.fourierfield:FourierField",
     "hash": "tilestream.codecs.fields.hashfield:HashField",
     "modulated": "tilestream.codecs.fields.modulatedfield:ModulatedField",
+    "pyramid": "tilestream.codecs.pyramid.pyramidcodec:PyramidCodec",
     "shared": "tilestream.codecs.fields.sharedfield:SharedField",
     "siren": "tilestream.codecs.fields.sirenfield:SirenField",
 }

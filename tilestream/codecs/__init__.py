@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tilestream.codecs.panel import scores_of as scores_of
     from tilestream.codecs.perceptual import lpips as lpips
     from tilestream.codecs.perceptual import ssimulacra2 as ssimulacra2
+    from tilestream.codecs.pyramid.pyramidcodec import PyramidCodec as PyramidCodec
+    from tilestream.codecs.pyramid.pyramidtile import PyramidTile as PyramidTile
     from tilestream.codecs.quality import H_AND_DAB as H_AND_DAB
     from tilestream.codecs.quality import H_AND_E as H_AND_E
     from tilestream.codecs.quality import od_psnr as od_psnr
@@ -48,6 +50,8 @@ _HOMES = {
     "PanelPicture": "panel",
     "Picture": "fields.picture",
     "Point": "rd",
+    "PyramidCodec": "pyramid.pyramidcodec",
+    "PyramidTile": "pyramid.pyramidtile",
     "SharedField": "fields.sharedfield",
     "SirenField": "fields.sirenfield",
     "bd_rate": "rd",
@@ -76,6 +80,8 @@ __all__ = [
     "PanelPicture",
     "Picture",
     "Point",
+    "PyramidCodec",
+    "PyramidTile",
     "SharedField",
     "SirenField",
     "bd_rate",

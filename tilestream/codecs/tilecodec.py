@@ -8,7 +8,7 @@ few bytes for glass and for what was not measured. Decoding needs no torch; fitt
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import Any, Protocol, cast
@@ -23,6 +23,7 @@ from tilestream.codecs.fields.decoders import decoder_of
 from tilestream.codecs.fields.field import Field
 from tilestream.codecs.fields.picture import Levels, Picture
 from tilestream.codecs.fields.sharedfield import SharedField, price_of
+from tilestream.codecs.settings import require_settings
 from tilestream.errors import ConfigError, DamagedError, SourceError
 from tilestream.registry import CODECS, resolve
 from tilestream.types import Array, Box
@@ -232,22 +233,34 @@ def tile_codec(settings: Mapping[str, Any]) -> TileCodec:
     ConfigError
         When there is a setting that it has not, or one of another type.
     """
+    if settings.get("codec") == PYRAMID:
+        from tilestream.codecs.pyramid.pyramidcodec import PyramidCodec
+
+        return PyramidCodec.of_settings(settings)
     types: dict[str, tuple[type, ...]] = {"codec": (str,), "quality": (int, float), "steps": (int,), "levels": (int,)}
     types["decoder"] = (str,)
-    for name, value in settings.items():
-        if isinstance(value, bool) or not isinstance(value, types.get(name, ())):
-            raise ConfigError.of(
-                f"`{name}` of a codec",
-                got=value,
-                expected=" or ".join(one.__name__ for one in types[name]) if name in types else f"one of {list(types)}",
-                do="Correct it, or install the version of tilestream that wrote it.",
-            )
+    require_settings(settings, types)
     given = dict(settings)
     return FieldCodec(field=given.pop("codec", "hash"), **given)
 
 
+def with_steps(codec: TileCodec, steps: int) -> TileCodec:
+    """Return a codec of other steps of the fit of a tile; raise `ConfigError` where that is no number of them."""
+    if isinstance(codec, FieldCodec):
+        return replace(codec, steps=steps)
+    from tilestream.codecs.pyramid.pyramidcodec import PyramidCodec
+
+    return (
+        replace(codec, steps=steps)
+        if isinstance(codec, PyramidCodec)
+        else tile_codec({**codec.settings, "steps": steps})
+    )
+
+
 def field_class(name: str) -> type[Field]:
     """Return the class of a field by its name; raise `ConfigError` where there is none, or its package is missing."""
+    if name == PYRAMID:
+        raise ConfigError.of("a field", got=f"`{name}`", expected="a codec of fields", do="Make it by `tile_codec`.")
     return cast("type[Field]", resolve(_others().get(name, name), table=CODECS, group=ENTRY_POINTS))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from tilestream.codecs.fields.picture import Picture
 from tilestream.codecs.pyramid.file import KIND, PyramidFile
 from tilestream.codecs.pyramid.latents import Grid
+from tilestream.codecs.pyramid.residual import decode_residual
 from tilestream.codecs.pyramid.samples import sample_table
 from tilestream.errors import ConfigError
 from tilestream.kernels.mip import mip
@@ -110,7 +111,14 @@ class PyramidTile:
         if out is None:
             out = np.empty((self.picture.channels, *box.shape.yx), self.picture.dtype)
         coarser = level - int(level)
-        if coarser:
+        if stages is None and self.file.residual is not None:
+            finest = decode_residual(self.file.residual, self._whole(0, backend, None))
+            finer = mip(finest, levels=int(level), threads=1)[-1] if level >= 1 else finest
+            if coarser:
+                _between(finer, Fraction(2**coarser), box, out)
+            else:
+                out[...] = finer[:, *box.slices_yx]
+        elif coarser:
             _between(self._whole(int(level), backend, stages), Fraction(2**coarser), box, out)
         else:
             self._level(int(level), box, out, backend, stages)

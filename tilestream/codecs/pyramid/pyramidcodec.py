@@ -1,0 +1,269 @@
+"""The pyramid codec: tiles as grids of whole numbers and small networks that turn them into pixels.
+
+Three costs of encoding: with `shared` networks and `steps=0` a pass of a network; with shared ones and some steps the
+grids are refined; without, networks of the tile's own are fitted too. Decoding needs no torch, and gives the same bits
+on every device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tilestream.codecs.constanttile import KIND as CONSTANT
+from tilestream.codecs.constanttile import ConstantTile
+from tilestream.codecs.container import unpack
+from tilestream.codecs.fields.picture import Levels
+from tilestream.codecs.pyramid.encoding import TileEncoding
+from tilestream.codecs.pyramid.file import KIND
+from tilestream.codecs.pyramid.nets import MOST_SCALES, MOST_WIDTH
+from tilestream.codecs.pyramid.price import lmbda_of_quality
+from tilestream.codecs.pyramid.pyramidtile import PyramidTile
+from tilestream.codecs.pyramid.residual import MOST_ERROR
+from tilestream.codecs.pyramid.shared import SharedPyramid, nets_of, nets_text
+from tilestream.codecs.pyramid.sharednets import keep_nets
+from tilestream.codecs.settings import require_settings
+from tilestream.errors import ConfigError
+from tilestream.types import Array, Box
+
+LEVELS = 4
+"""Most levels with networks of their own; coarser ones are means."""
+STEPS = 2000
+"""Steps of a fit when nothing is said."""
+_DEFAULT_QUALITY = 50.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PyramidCodec:
+    """Fits a pyramid of grids to each tile."""
+
+    quality: float = _DEFAULT_QUALITY
+    """1 to 100, where none of the next three is given: see `price.lmbda_of_quality`."""
+    lmbda: float | None = None
+    """What a bit a pixel costs against the mean squared error of samples of 0 to 1."""
+    target_psnr: float | None = None
+    """dB of level 0 that each tile is to have at least; several fits a tile."""
+    target_bytes: int | None = None
+    """Bytes that each tile is to have at most; several fits a tile."""
+    max_error: int | None = None
+    """Largest error of any valid sample of level 0, for whole numbers; 0 is lossless."""
+    steps: int = STEPS
+    """Of the fit of each tile. Never a time: equal pixels are to give equal bytes. 0 needs `shared`."""
+    scales: int = 7
+    """Grids, each half of the one before."""
+    hidden: int = 16
+    """Features of the synthesis of each level."""
+    context: int = 16
+    """Features of the networks that foretell numbers."""
+    levels: int = LEVELS
+    """Levels with networks of their own, at most 4 and as many as grids; coarser ones are means of the last."""
+    shared: SharedPyramid | None = None
+    """Networks that all tiles share (`train_shared`): the sizes before, and a price where none is given, are theirs."""
+    decoder: str = ""
+    """The part of `shared` that decodes, as text, so that whoever has the settings can read tiles."""
+
+    def __post_init__(self) -> None:
+        for name, good, expected in self._checks():
+            if not good:
+                raise ConfigError.of(
+                    f"`{name}` of a codec", got=getattr(self, name), expected=expected, do="Choose another."
+                )
+        asked = [name for name in ("lmbda", "target_psnr", "target_bytes") if getattr(self, name) is not None]
+        if len(asked) > 1 or (self.max_error is not None and asked not in ([], ["lmbda"])):
+            asked += ["max_error"] * (self.max_error is not None)
+            raise ConfigError.of(
+                f"`{'` and `'.join(asked)}` of a codec", got="all of them", expected="one of them", do="Choose one."
+            )
+        self._know()
+
+    def _checks(self) -> tuple[tuple[str, bool, str], ...]:
+        """Return each setting with what it may be, and whether it is."""
+        lmbda, psnr, nbytes, error = self.lmbda, self.target_psnr, self.target_bytes, self.max_error
+        return (
+            ("quality", 1 <= self.quality <= 100, "a number of 1 to 100"),
+            ("lmbda", lmbda is None or 0 < lmbda < 1e3, "a number above 0"),
+            ("target_psnr", psnr is None or 0 < psnr <= 100, "decibels above 0, at most 100"),
+            ("target_bytes", nbytes is None or nbytes >= 1, "a whole number of at least 1"),
+            ("max_error", error is None or 0 <= error <= MOST_ERROR, f"a whole number of 0 to {MOST_ERROR:,}"),
+            ("steps", self.steps >= 0, "a whole number of at least 0"),
+            ("scales", 1 <= self.scales <= MOST_SCALES, f"a whole number of 1 to {MOST_SCALES}"),
+            ("hidden", 1 <= self.hidden <= MOST_WIDTH, f"a whole number of 1 to {MOST_WIDTH}"),
+            ("context", 1 <= self.context <= MOST_WIDTH, f"a whole number of 1 to {MOST_WIDTH}"),
+            ("levels", 1 <= self.levels <= 16, "a whole number of 1 to 16"),
+        )
+
+    @property
+    def name(self) -> str:
+        """Return what `--codec` calls it."""
+        return KIND
+
+    @property
+    def weighs(self) -> bool:
+        """Return whether `encode` takes a `roi`: as squared errors are all that a fit looks at."""
+        return True
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Return what its bytes are a function of besides the pixels, as JSON values; what is usual is left out."""
+        found: dict[str, Any] = {"codec": KIND, "quality": self.quality, "steps": self.steps, "levels": self.levels}
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.name not in ("shared", *found) and value != one.default:
+                found[one.name] = value
+        if self.shared is not None:
+            found["decoder"] = nets_text(self.shared.nets)
+        return found
+
+    @classmethod
+    def of_settings(cls, settings: Mapping[str, Any]) -> PyramidCodec:
+        """Return the codec of some settings.
+
+        Parameters
+        ----------
+        settings : Mapping
+            `settings` of a codec; what is left out is as usual.
+
+        Returns
+        -------
+        PyramidCodec
+            The same. One of shared networks reads tiles, and refuses to encode: what encodes stands in no settings.
+
+        Raises
+        ------
+        ConfigError
+            When there is a setting that it has not, or one of another type.
+        DamagedError
+            When `decoder` is no text of networks.
+        """
+        whole, number = (int,), (int, float)
+        types: dict[str, tuple[type, ...]] = {
+            "codec": (str,), "decoder": (str,), "quality": number, "lmbda": number, "target_psnr": number,
+            "target_bytes": whole, "max_error": whole, "steps": whole, "scales": whole, "hidden": whole,
+            "context": whole, "levels": whole,
+        }  # fmt: skip
+        require_settings(settings, types)
+        return cls(**{name: value for name, value in settings.items() if name != "codec"})
+
+    def encode(
+        self, pixels: Array, valid: npt.NDArray[np.bool_] | None = None, *, roi: npt.NDArray[np.float32] | None = None
+    ) -> bytes:  # fmt: skip
+        """Return a tile as bytes.
+
+        Parameters
+        ----------
+        pixels : ndarray
+            `(c, y, x)`; floats that are not finite are not valid.
+        valid : ndarray of bool, optional
+            `(y, x)`; what is not valid may decode to anything.
+        roi : ndarray of float32, optional
+            `(y, x)` of 0 or more, by which squared errors are multiplied: 1 as usual, less where a pixel matters less.
+
+        Returns
+        -------
+        bytes
+            A container: the fitted pyramid; or a constant, where all that is valid is equal, or nothing is gained by
+            more.
+
+        Raises
+        ------
+        ConfigError
+            When the pixels are no picture, a target is out of reach, the error of floats is to be bounded, `steps` is 0
+            without shared networks, or fitting needs a package that is not installed.
+        """
+        self._require_encoder(pixels, roi)
+        constant = ConstantTile.of(pixels, valid)
+        if constant is not None:
+            return constant.to_bytes()
+        count = min(self.levels, self.scales, LEVELS) if self.shared is None else len(self.shared.nets.synth)
+        sizes = {"scales": self.scales, "hidden": self.hidden, "context": self.context, "levels": count}
+        levels = Levels.of(pixels, valid, levels=count)
+        task = TileEncoding(levels=levels, weights=roi, steps=self.steps, sizes=sizes, shared=self.shared)
+        price = self.price
+        if self.target_psnr is not None:
+            return task.of_psnr(self.target_psnr, price)
+        if self.target_bytes is not None:
+            return task.of_bytes(self.target_bytes, price)
+        return task.at_price(price) if self.max_error is None else task.bounded(price, self.max_error)
+
+    @property
+    def price(self) -> float:
+        """Return λ: what a bit a pixel costs, to begin with where something else is asked for."""
+        if self.lmbda is not None:
+            return self.lmbda
+        return lmbda_of_quality(self.quality) if self.shared is None else self.shared.lmbda
+
+    def decode(
+        self,
+        data: bytes,
+        *,
+        level: float = 0.0,
+        box: Box | None = None,
+        out: Array | None = None,
+        stages: int | None = None,
+    ) -> Array:
+        """Return samples of a tile.
+
+        Parameters
+        ----------
+        data : bytes
+            A container that this codec has made.
+        level : float
+            At least 0; 1 is half the size.
+        box : Box, optional
+            In pixels of the level; by default all of it.
+        out : ndarray, optional
+            Memory of the result.
+        stages : int, optional
+            How many of the coarsest grids to use; by default all. With fewer, `data` may be the front of a file that
+            has them.
+
+        Returns
+        -------
+        ndarray
+            `(c, y, x)`.
+
+        Raises
+        ------
+        DamagedError
+            When the bytes are not whole.
+        SourceError
+            When they are of a kind or version that is not known here.
+        """
+        self._know()
+        if unpack(data, cut=stages is not None).kind == CONSTANT:
+            return ConstantTile.from_bytes(data).decode(box, level=level, out=out)
+        tile = PyramidTile.from_bytes(data, cut=stages is not None)
+        return tile.decode(box, level=level, out=out, stages=stages)
+
+    def _know(self) -> None:
+        """Make the networks known that tiles name, also in a process that was sent this codec."""
+        if self.shared is not None:
+            keep_nets(self.shared.nets)
+        if self.decoder:
+            keep_nets(nets_of(self.decoder))
+
+    def _require_encoder(self, pixels: Array, roi: npt.NDArray[np.float32] | None) -> None:
+        """Raise `ConfigError` where a tile cannot be encoded."""
+        self._know()
+        if self.shared is None and (self.decoder or not self.steps):
+            raise ConfigError.of(
+                f"a codec `{KIND}`",
+                got="shared networks that only decode" if self.decoder else "`steps` of 0",
+                expected="`shared`, which also encodes" + ("" if self.decoder else ", or steps"),
+                do="Give what `train_shared` has made (`--weights`).",
+            )
+        if self.max_error is not None and pixels.dtype.kind == "f":
+            raise ConfigError.of(
+                "`max_error` of a codec", got=f"{pixels.dtype} samples", expected="whole numbers", do="Leave it out."
+            )
+        if roi is not None and (roi.shape != pixels.shape[1:] or not (np.isfinite(roi).all() and roi.min() >= 0)):
+            raise ConfigError.of(
+                "`roi` of a tile",
+                got=f"{roi.shape}, {roi.min():g} to {roi.max():g}",
+                expected=f"{pixels.shape[1:]}, finite numbers of 0 or more",
+                do="Give a weight a pixel.",
+            )
