@@ -1,0 +1,112 @@
+"""Bounded errors of tissue against the usual way: pixels in steps of 2N + 1, then lossless JPEG XL.
+
+The base is the nearest constant of each tile, whose bytes count: what is measured is the residual alone. A base of the
+pyramid codec makes a preview of the same file and costs more bytes than it saves (`bench_bounded`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+
+from tests.bench.contestants import one_core
+from tests.bench.rd_pictures import CROPS, SMALL, data_folder, read_crop
+from tests.bench.table import make_row, rates
+from tilestream.codecs.constanttile import ConstantTile
+from tilestream.codecs.pyramid.residual import decode_residual, encode_residual
+
+ERRORS = (0, 1, 2, 4)
+BAR = (0.0, 1.0)
+"""Of the bytes of the rival, at most as many."""
+GROUPS = (SMALL, "tissue")
+EFFORT = 7
+Codes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coded:
+    """Bytes of one tile at one largest error."""
+
+    ours: int
+    """Constant and residual."""
+    rival: int
+    """JPEG XL of steps."""
+
+
+def tiles(group: str, *, most: int | None = None) -> list[tuple[str, Codes]]:
+    """Return names and pixels `(c, y, x)` of a group of the panel; none where real images are not there."""
+    data = data_folder()
+    crops = [crop for crop in CROPS if crop.group == group and not crop.is_extra][:most]
+    return [] if data is None else [(crop.name, read_crop(crop, data).pixels) for crop in crops]
+
+
+def in_steps(pixels: Codes, max_error: int) -> bytes:
+    """Return the rival's bytes, once they are known to keep the bound."""
+    cell = 2 * max_error + 1
+    steps = ((pixels.astype(np.int32) + max_error) // cell).astype(np.uint8)
+    data = imagecodecs.jpegxl_encode(np.ascontiguousarray(np.moveaxis(steps, 0, 2)), lossless=True, effort=EFFORT)
+    found = np.minimum(np.moveaxis(imagecodecs.jpegxl_decode(data), 2, 0).astype(np.int32) * cell, 255)
+    assert np.abs(found - pixels).max() <= max_error
+    return bytes(data)
+
+
+def coded(pixels: Codes, max_error: int) -> Coded:
+    """Return what a tile takes, once both are known to keep the bound."""
+    constant = ConstantTile.nearest(pixels)
+    base = constant.decode()
+    data = encode_residual(pixels, base, max_error)
+    found = decode_residual(data, base)
+    assert np.abs(found.astype(np.int32) - pixels).max() <= max_error
+    return Coded(ours=len(constant.to_bytes()) + len(data), rival=len(in_steps(pixels, max_error)))
+
+
+def size_row(group: str, named: Sequence[tuple[str, Codes]], max_error: int) -> dict[str, Any]:
+    """Return the bytes of all tiles of a group beside the rival's, and tile by tile in the note."""
+    found = {name: coded(pixels, max_error) for name, pixels in named}
+    px = sum(pixels.shape[1] * pixels.shape[2] for _, pixels in named)
+    ours, rival = (8 * sum(getattr(one, who) for one in found.values()) / px for who in ("ours", "rival"))
+    each = ", ".join(f"{name} {one.ours / one.rival:.2f}" for name, one in found.items())
+    return make_row(
+        f"{group}: largest error {max_error}" if max_error else f"{group}: lossless",
+        ours,
+        "bits a pixel",
+        rival=(f"steps of {2 * max_error + 1}, JPEG XL e{EFFORT}", rival),
+        bar=BAR,
+        note=f"all bytes of {len(named)} tiles; ratios {each}",
+    )
+
+
+def decode_row(pixels: Codes, max_error: int) -> dict[str, Any]:
+    """Return the rate at which one core reads a tile beside that of JPEG XL; no bar is set."""
+    base = ConstantTile.nearest(pixels).decode()
+    data, rival = encode_residual(pixels, base, max_error), in_steps(pixels, max_error)
+    mpx = pixels.shape[1] * pixels.shape[2] / 1e6
+
+    def ours() -> float:
+        decode_residual(data, base)
+        return mpx
+
+    def theirs() -> float:
+        imagecodecs.jpegxl_decode(rival, numthreads=1)
+        return mpx
+
+    ours()  # compiles, and makes the models
+    with one_core():
+        found = rates([ours, theirs])
+    return make_row(
+        f"largest error {max_error}: decoding on one core", found[0], "Mpx/s", rival=("JPEG XL", found[1]),
+        note=f"{pixels.shape} 8-bit",
+    )  # fmt: skip
+
+
+def rows() -> list[dict[str, Any]]:
+    """Return the rows of this benchmark; none where real images are not there."""
+    groups = {group: tiles(group) for group in GROUPS}
+    found = [size_row(group, named, max_error) for group, named in groups.items() for max_error in ERRORS if named]
+    some = groups["tissue"]
+    return found + [decode_row(some[0][1], max_error) for max_error in (0, 4) if some]
