@@ -51,8 +51,9 @@ from tilestream.codecs.pyramid.residualtables import (
 from tilestream.codecs.pyramid.residualwalk import Cells, tell_channel
 
 ROUNDS = 2
-MOST_SAMPLES = 1 << 15
-"""Of a turn that are looked at; of larger tiles only every so-manieth row."""
+MOST_SAMPLES = 1 << 16
+"""Of a turn that are looked at; of larger tiles only every so-manieth row. That is an odd number: pixels that were JPEG
+before repeat in blocks, and every second row of them is told by other weights than the rest."""
 _LEAST_FAR = 0.1
 _OCTAVES = range(-8, 2)
 _PARTS = range(-3, 4)
@@ -143,7 +144,7 @@ class ChannelFit:
             size = seen[half].size_of(turn)
             if turn_number(half, turn) != number or 0 in size:
                 continue
-            every = -(-size[0] * size[1] // MOST_SAMPLES)
+            every = -(-size[0] * size[1] // MOST_SAMPLES) | 1
             views = [
                 self._frame.view(plane, half, turn)[::every].reshape(-1)
                 for plane in (self._pixels, self._middles, self._valid)

@@ -9,9 +9,9 @@ the base alone). Channels go one after another, so that those before are known e
     . . .     . b .       . b .       d b d
     a . a     a . a       a c a       a c a
 
-A pixel's middle is a weighted sum of known pixels of its channel within 3h, of 5 × 5 of up to three channels before,
-and of the base; its width is one of the magnitudes of errors of predictions around it. Planes are mirrored at their
-edges, which leaves each lattice where it is; what is not known yet is the base.
+A pixel's middle is a weighted sum of known pixels of its channel within 3h, of 45 pixels of each of the last three
+channels before, and of the base; its width is one of the magnitudes of errors of predictions around it. Planes are
+mirrored at their edges, which leaves each lattice where it is; what is not known yet is the base.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ MOST_BEFORE = 3
 """Channels before that are looked at: those told last."""
 TIED_PIXELS = 1 << 14
 """Below so many pixels, weights at step 1 are alike for mirrored neighbours too: a small tile cannot pay for more."""
-_OWN_FAR, _BEFORE_FAR, _ERRORS_FAR, _RING_FAR = 18, 8, 5, 2
+_OWN_FAR, _BEFORE_FAR, _ERRORS_FAR, _RING_FAR = 18, 13, 5, 2
+"""Squared distances up to which pixels of the channel and of those before, errors, and the base are looked at."""
 Offset = tuple[int, int, int]
 """Plane, and rows and columns in h, of a neighbour."""
 Features = tuple[tuple[Offset, ...], ...]
