@@ -10,6 +10,7 @@ from tests.codecs.pyramid import oracle
 from tests.codecs.pyramid.made import made_grids, made_nets
 from tests.kernels.answers import SIMULATED, Answer
 from tilestream.codecs.pyramid.nets import PyramidNets
+from tilestream.codecs.pyramid.synthesis import write_samples
 from tilestream.errors import ConfigError
 from tilestream.kernels.pyramid_numbers import PIXEL_MOST
 from tilestream.kernels.pyramid_synthesis import pixel_samples, pyramid_synthesis
@@ -117,6 +118,27 @@ def test_what_does_not_fit_is_refused(what: str) -> None:
     grids, nets, keywords, message = REFUSED[what]
     with pytest.raises(ConfigError, match=message):
         pyramid_synthesis(grids, nets, **keywords)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_tile_is_the_same_on_every_backend(level: int, on: Answer) -> None:
+    nets = made_nets(channels=2, hidden=3)
+    grids = made_grids(Shape(y=7, x=6), 4, spread=20)
+    box = Box(level=level, y=1, x=0, height=2, width=3)
+    expected = oracle.pixels(oracle.synthesis(grids, nets, level)[:, 1:3, :3], 5, 900)
+    for backend in ("cuda",) if on.is_cuda else ("cpu", "torch", None):
+        out = np.zeros((3, 2, 2), np.uint16).transpose(2, 1, 0)
+        samples = pixel_samples([5, 5], [900, 900], np.uint16)
+        write_samples(grids, nets, box=box, samples=samples, out=out, backend=backend)
+        assert_array_equal(out, expected)
+
+
+def test_a_backend_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"`backend` of a tile.*expected cpu, cuda, torch"):
+        write_samples(
+            GRIDS, NETS, box=Box(y=0, x=0, height=1, width=1), samples=pixel_samples([0] * 3, [9] * 3, np.uint8),
+            out=np.zeros((3, 1, 1), np.uint8), backend="gpu",
+        )  # fmt: skip
 
 
 def test_no_thread_changes_a_value() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -12,9 +13,9 @@ from tilestream.codecs.pyramid.file import KIND, PyramidFile
 from tilestream.codecs.pyramid.latents import Grid
 from tilestream.codecs.pyramid.residual import decode_residual
 from tilestream.codecs.pyramid.samples import sample_table
+from tilestream.codecs.pyramid.synthesis import write_samples
 from tilestream.errors import ConfigError
 from tilestream.kernels.mip import mip
-from tilestream.kernels.pyramid_synthesis import pyramid_synthesis
 from tilestream.kernels.resample import resample
 from tilestream.types import Array, Box
 
@@ -84,7 +85,7 @@ class PyramidTile:
             ones are area-weighted means of the finer. Where the error of level 0 is bounded, all are means of that.
         out : ndarray, optional
             Memory of the result, of the type of the samples.
-        backend : {"cpu", "cuda"}, optional
+        backend : {"cpu", "cuda", "torch"}, optional
             Where pixels are made of grids; the samples are the same bits. By default the CPU, on this thread alone.
         stages : int, optional
             How many of the coarsest grids to use; by default all. Fewer give less detail at the same size, and no
@@ -141,7 +142,7 @@ class PyramidTile:
         """Write a box of a level that there is a network for."""
         nets, samples = self.file.nets, sample_table(self.picture)
         grids = self._grids(level, nets.scales if stages is None else stages)
-        pyramid_synthesis(grids, nets, level, box=box, samples=samples, out=out, backend=backend, threads=1)
+        write_samples(grids, nets, box=replace(box, level=level), samples=samples, out=out, backend=backend)
 
     def _grids(self, level: int, stages: int) -> list[Grid]:
         """Return the grids that a level is made of, finest first, behind as many places as there are finer ones."""
