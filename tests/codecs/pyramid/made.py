@@ -9,10 +9,11 @@ from tilestream.types import Array, Shape
 
 
 def made_layer(rng: np.random.Generator, outputs: int, inputs: int, *, shift: int = 10, spread: float = 0.5) -> Layer:
-    """Return a layer whose weights are about `spread` / √inputs."""
-    weights = rng.normal(0, spread / np.sqrt(inputs), (outputs, inputs)) * 2**shift
+    """Return a layer whose weights are about `spread` / √inputs, less where its sums might not fit into 32 bits."""
+    weights = np.clip(np.round(rng.normal(0, spread / np.sqrt(inputs), (outputs, inputs)) * 2**shift), -32768, 32767)
+    most = np.maximum(np.abs(weights).sum(axis=1, keepdims=True) / 60_000, 1)
     return Layer(
-        weights=np.clip(np.round(weights), -32768, 32767).astype(np.int16),
+        weights=np.trunc(weights / most).astype(np.int16),
         bias=np.round(rng.normal(0, 200, outputs) * 2**shift).astype(np.int32),
         shift=shift,
     )
