@@ -10,9 +10,11 @@ from tilestream.codecs.pyramid.sharedmodel import PyramidShape, SharedModel
 
 
 def made_shared(seed: int = 0, *, channels: int = 3, scales: int = 4, levels: int = 2) -> SharedPyramid:
-    """Return networks that were not trained: grids follow from pixels, but hardly stand for them."""
+    """Return networks as training starts from them."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = SharedModel(PyramidShape(channels=channels, scales=scales, levels=levels, hidden=8, width=8))
         analysis = AnalysisNet(channels, (8,) * (scales - 1))
+        analysis.begin(torch.rand(2, channels, 8, 8), lmbda=1e-3)
+        model.begin(analysis.colour.detach(), analysis.middle.detach(), analysis.log_steps.detach().exp())
     return SharedPyramid(nets=model.to_nets(), analysis=analysis.record(), lmbda=1e-3)

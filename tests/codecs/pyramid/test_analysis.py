@@ -18,7 +18,7 @@ from tilestream.errors import DamagedError
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("widths", [WIDTHS, (4,), (6, 4, 5)])
+@pytest.mark.parametrize("widths", [WIDTHS[:6], (4,), (6, 4, 5)])
 def test_it_has_a_grid_for_each_size(channels: int, widths: tuple[int, ...]) -> None:
     net, cell = AnalysisNet(channels, widths), 2 ** len(widths)
     model = SharedModel(PyramidShape(channels=channels, scales=len(widths) + 1, levels=1))

@@ -87,7 +87,7 @@ def parameters_of(channels: int, widths: tuple[int, ...]) -> int:
         Of `analysisnet.AnalysisNet`.
     """
     scales, first = len(widths) + 1, widths[0]
-    found = _conv(4 * channels, first, 9) + _conv(4 * channels, 4, 9) + _conv(first, 4, 1)
+    found = _conv(4 * channels, first, 9) + _conv(first, 4, 1) + 2 * channels + scales
     found += _conv(scales - 1, first, 9) + 2 * _block(first)
     found += sum(2 * _block(width) + _conv(width, 1, 1) for width in widths)
     for number, (finer, coarser) in enumerate(itertools.pairwise(widths)):

@@ -2,7 +2,8 @@
 
 Pixels go down through halved sizes, two by two pixels becoming one cell of four times the features. Then from the
 coarsest up: the features of a size, what came from below, and the rounded coarser grids raised to that size give its
-grid. So a finer grid can make good what rounding has cost the coarser ones.
+grid. So a finer grid can make good what rounding has cost the coarser ones. Before training, grids are a Laplacian
+pyramid of the main colour, to which features add little: from chance, training finds grids that cost more.
 
 Source: Blard et al. 2024, arXiv 2403.11651 (such codecs without a fit of each picture); Shi et al. 2016,
 arXiv 1609.05158 (cells to features and back).
@@ -11,6 +12,7 @@ arXiv 1609.05158 (cells to features and back).
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -22,12 +24,18 @@ from tilestream.codecs.pyramid.analysis import Analysis
 from tilestream.codecs.pyramid.nets import LATENT_MOST
 from tilestream.errors import DamagedError
 
-WIDTHS = (32, 48, 48, 48, 48, 48)
-"""Features of each size but the finest."""
+WIDTHS = (32, 48, 48, 48, 48, 48, 48)
+"""Features of each size but the finest, of as many grids as there can be."""
 GAIN = 8.0
-"""So that grids span several whole numbers from the start: below that, rounding drowns them."""
+"""Of what features add to grids, which span several whole numbers."""
 MIDDLE = 0.6
 """Of pixels of 0 to 1; near that of tissue."""
+STEP = 0.16
+"""Of the finest grid before training, in pixels of 0 to 1; each coarser one has half of it."""
+STEP_OF_PRICE = 5.1
+"""Times the root of λ is the step that costs least, about."""
+LEAVES = 0.05
+"""Of what features add to grids before training: little."""
 Raise = Callable[[torch.Tensor, int, tuple[int, int]], torch.Tensor]
 """Raises grids `(n, k, y, x)` to the size of grid `l`, as the decoder will."""
 Quantise = Callable[[torch.Tensor], torch.Tensor]
@@ -44,7 +52,7 @@ class AnalysisNet(nn.Module):
         Features of each size but the finest; there is one grid more than sizes.
     """
 
-    def __init__(self, channels: int, widths: Sequence[int] = WIDTHS) -> None:
+    def __init__(self, channels: int, widths: Sequence[int] = WIDTHS[:6]) -> None:
         super().__init__()
         self.channels, self.widths = channels, tuple(widths)
         pairs = list(itertools.pairwise(widths))
@@ -57,10 +65,14 @@ class AnalysisNet(nn.Module):
         self.leave = nn.ModuleList(nn.Conv2d(width, 1, 1) for width in widths)
         self.told_last = _around(len(widths), widths[0])
         self.last = nn.Sequential(_Block(widths[0]), _Block(widths[0]))
-        self.leave_last, self.straight = nn.Conv2d(widths[0], 4, 1), _around(4 * channels, 4)
+        self.leave_last = nn.Conv2d(widths[0], 4, 1)
+        self.colour = nn.Parameter(torch.full((channels,), channels**-0.5))
+        self.middle = nn.Parameter(torch.full((channels,), MIDDLE))
+        self.log_steps = nn.Parameter(math.log(STEP) - math.log(2) * torch.arange(len(widths) + 1.0))
         with torch.no_grad():
             for out in (*self.leave, self.leave_last):
-                out.weight.mul_(0.5)
+                out.weight.mul_(LEAVES)
+                out.bias.zero_()
 
     @property
     def scales(self) -> int:
@@ -84,6 +96,10 @@ class AnalysisNet(nn.Module):
         list of Tensor
             `(n, 1, y / 2^l, x / 2^l)`, finest first.
         """
+        plain = (self.colour[:, None, None] * (pixels - self.middle[:, None, None])).sum(dim=1, keepdim=True)
+        means, steps = [plain], self.log_steps.exp()
+        for _ in self.widths:
+            means.append(functional.avg_pool2d(means[-1], 2))
         cells = functional.pixel_unshuffle(pixels - MIDDLE, 2)
         seen = [self.seen[0](self.enter(cells))]
         for down, block in zip(self.down, self.seen[1:], strict=True):
@@ -95,16 +111,44 @@ class AnalysisNet(nn.Module):
             if features is not None and known is not None:
                 known = raised(known, number + 1, size)
                 below = functional.interpolate(self.up[number](features), size=size, mode="nearest")
-                joined = joined + below + self.told[number](known / GAIN)
+                joined = joined + below + self.told[number](_scaled(known, steps))
             features = self.joined[number](joined)
-            grids.insert(0, GAIN * self.leave[number](features))
-            own = quantise(grids[0])
-            known = own if known is None else torch.cat([own, known], dim=1)
+            own = self._own(means[number + 1], known, steps[number + 1 :]) + GAIN * self.leave[number](features)
+            grids.insert(0, own)
+            rounded = quantise(own)
+            known = rounded if known is None else torch.cat([rounded, known], dim=1)
         assert features is not None
         assert known is not None
-        features = self.last(features + self.told_last(known / GAIN))
-        finest = functional.pixel_shuffle(self.leave_last(features) + self.straight(cells), 2)
-        return [GAIN * finest, *grids]
+        features = self.last(features + self.told_last(_scaled(known, steps)))
+        finest = functional.pixel_shuffle(self.leave_last(features), 2)
+        known = raised(known, 0, _size(plain))
+        return [self._own(plain, known, steps) + GAIN * finest, *grids]
+
+    @staticmethod
+    def _own(mean: torch.Tensor, known: torch.Tensor | None, steps: torch.Tensor) -> torch.Tensor:
+        """Return what coarser grids leave of a plain picture, in steps of its grid."""
+        if known is not None:
+            mean = mean - (steps[1:, None, None] * known).sum(dim=1, keepdim=True)
+        return mean / steps[0]
+
+    def begin(self, pixels: torch.Tensor, *, lmbda: float) -> None:
+        """Take the main colour of pictures, and steps that suit a price: what training starts from.
+
+        Parameters
+        ----------
+        pixels : Tensor
+            `(n, c, y, x)` in 0 to 1.
+        lmbda : float
+            What a bit a pixel costs.
+        """
+        flat = pixels.transpose(0, 1).flatten(1)
+        middle = flat.mean(dim=1)
+        _, vectors = torch.linalg.eigh((flat - middle[:, None]) @ (flat - middle[:, None]).T)
+        colour = vectors[:, -1] * (1.0 if vectors[:, -1].sum() >= 0 else -1.0)
+        with torch.no_grad():
+            self.colour.copy_(colour)
+            self.middle.copy_(middle)
+            self.log_steps += math.log(STEP_OF_PRICE * math.sqrt(lmbda)) - self.log_steps[0].clone()
 
     def record(self) -> Analysis:
         """Return it as what files hold, in half precision."""
@@ -132,6 +176,12 @@ def whole(grid: torch.Tensor) -> torch.Tensor:
 def straight_through(grid: torch.Tensor) -> torch.Tensor:
     """Return a rounded grid whose gradient is that of the grid."""
     return grid + (whole(grid.detach()) - grid.detach())
+
+
+def _scaled(known: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+    """Return coarse grids in steps of the finest one."""
+    own = steps[-known.shape[1] :] / steps[0]
+    return known * own[:, None, None].detach()
 
 
 class _Block(nn.Module):

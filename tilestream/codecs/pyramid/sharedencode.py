@@ -25,7 +25,7 @@ from tilestream.codecs.pyramid.sharedmodel import SharedModel
 from tilestream.errors import ConfigError
 from tilestream.types import Shape
 
-RATE = 0.03
+RATE = 0.1
 """Of Adam, at the start of its cosine; numbers of grids are about 1."""
 LAST_RATE = 0.02
 """Of that, at its end."""

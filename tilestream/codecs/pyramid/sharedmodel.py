@@ -111,6 +111,24 @@ class SharedModel(nn.Module):
                     linear.bias.copy_(torch.from_numpy(bias))
         return model
 
+    def begin(self, colour: torch.Tensor, middle: torch.Tensor, steps: torch.Tensor) -> None:
+        """Start as the inverse of a Laplacian pyramid of one colour.
+
+        Parameters
+        ----------
+        colour : Tensor
+            `(channels,)`: what a plain picture of 1 adds to pixels of 0 to 1.
+        middle : Tensor
+            `(channels,)`: what it is added to.
+        steps : Tensor
+            `(scales,)`: what a number of each grid stands for in the plain picture.
+        """
+        with torch.no_grad():
+            for level, part in enumerate(self.syntheses):
+                part.second.weight[:, part.first.out_features :] = colour[:, None] * steps[None, level:]
+                part.second.bias.copy_(middle)
+                part.first.weight *= steps[level:] / steps[level]  # coarse numbers are as large as their steps small
+
     @property
     def syntheses(self) -> list[Synthesis]:
         """Return what makes pixels of raised grids, for each level."""

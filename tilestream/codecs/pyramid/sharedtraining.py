@@ -2,8 +2,8 @@
 
 The loss is that of all codecs of this family, D + λ·R: the mean squared error of samples of 0 to 1, and bits a pixel.
 Pixels are made of rounded grids, whose gradient is passed through; bits are those of grids with noise in the place of
-rounding, and of rounded ones towards the end. Coarser levels learn from the same grids, which do not learn from them:
-they cost the finest level nothing.
+rounding. Towards the end grids are rounded for both, and what decodes them learns alone. Coarser levels learn from the
+same grids, which do not learn from them: they cost the finest level nothing.
 
 Source: Ballé et al. 2017, arXiv 1611.01704 (noise for rounding); Minnen & Singh 2020, arXiv 2007.08739 (rounded grids
 for pixels, noise for bits).
@@ -18,21 +18,25 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from tilestream.codecs.pyramid.analysisnet import AnalysisNet, straight_through
+from tilestream.codecs.pyramid.analysisnet import WIDTHS, AnalysisNet, straight_through, whole
 from tilestream.codecs.pyramid.shared import LEAST_LMBDA, MOST_LMBDA, SharedPyramid
 from tilestream.codecs.pyramid.sharedcrops import Crops
 from tilestream.codecs.pyramid.sharedmodel import PyramidShape, SharedModel
+from tilestream.codecs.pyramid.sharednets import keep_nets
 from tilestream.errors import ConfigError
 from tilestream.types import Array
 
 WARMUP = 0.03
 """Share of a training in which the rate rises."""
 ROUNDED_FROM = 0.8
-"""Share from which on bits are those of rounded grids."""
+"""Share from which on grids are rounded for their bits too, and what makes them is left as it is: with the gradient of
+rounding passed through, bits run away."""
 COARSE_FROM = 0.4
 """Share from which on coarser levels are learned."""
 LAST_RATE = 0.02
 """Of the largest, at the end of its cosine."""
+LOOKED_AT = 16
+"""Crops that the start is taken from."""
 MOST_GRADIENT = 0.1
 """Norm that gradients are cut to."""
 
@@ -114,7 +118,7 @@ def train_shared(
     Returns
     -------
     SharedPyramid
-        In whole numbers. The same settings and pictures give the same on one machine's CPU.
+        In whole numbers, and known from now on. The same settings and pictures give the same on one machine's CPU.
 
     Raises
     ------
@@ -134,8 +138,10 @@ def train_shared(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         if start is None:
-            widths = default_widths(settings.shape.scales)
+            widths = WIDTHS[: settings.shape.scales - 1]
             model, analysis = SharedModel(settings.shape), AnalysisNet(settings.shape.channels, widths)
+            analysis.begin(torch.from_numpy(crops.draw(LOOKED_AT)), lmbda=settings.lmbda)
+            model.begin(analysis.colour.detach(), analysis.middle.detach(), analysis.log_steps.detach().exp())
         else:
             model, analysis = SharedModel.of(start.nets), AnalysisNet.of(start.analysis).requires_grad_()
     state = _Training(settings, model.to(device), analysis.to(device))
@@ -143,14 +149,7 @@ def train_shared(
         state.step(step, torch.from_numpy(crops.draw(settings.batch)).to(device))
         if (step + 1) % every == 0 or step + 1 == settings.steps:
             hear(state.told(step + 1))
-    return SharedPyramid(nets=model.to_nets(), analysis=analysis.cpu().record(), lmbda=settings.lmbda)
-
-
-def default_widths(scales: int) -> tuple[int, ...]:
-    """Return how many features the analysis has at each size."""
-    from tilestream.codecs.pyramid.analysisnet import WIDTHS
-
-    return WIDTHS[:1] + (WIDTHS[1],) * (scales - 2)
+    return SharedPyramid(nets=keep_nets(model.to_nets()), analysis=analysis.cpu().record(), lmbda=settings.lmbda)
 
 
 class _Training:
@@ -169,9 +168,7 @@ class _Training:
         rise = min(1.0, (step + 1) / max(1.0, WARMUP * self._settings.steps))
         fall = LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * share)) / 2
         self._optimiser.param_groups[0]["lr"] = self._settings.lr * rise * fall
-        grids = self._analysis(pixels, self._model.raised, straight_through)
-        known = [straight_through(grid) for grid in grids]
-        coded = known if share >= ROUNDED_FROM else [self._noisy(grid) for grid in grids]
+        known, coded = self._grids(pixels, is_rounded=share >= ROUNDED_FROM)
         found = self._model.pixels(known)
         error = ((found[0] - pixels) ** 2).mean()
         bpp = self._model.bits(coded, known).sum() / (len(pixels) * self._settings.crop_px**2)
@@ -186,6 +183,15 @@ class _Training:
         self._optimiser.step()
         self._sums += [float(error.detach()), float(bpp.detach())]
         self._count += 1
+
+    def _grids(self, pixels: torch.Tensor, *, is_rounded: bool) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Return grids as decoders see them, and as their bits are counted."""
+        if is_rounded:
+            with torch.no_grad():
+                known = [whole(grid) for grid in self._analysis(pixels, self._model.raised, whole)]
+            return known, known
+        grids = self._analysis(pixels, self._model.raised, straight_through)
+        return [straight_through(grid) for grid in grids], [self._noisy(grid) for grid in grids]
 
     def _coarse_error(self, grids: list[torch.Tensor], pixels: torch.Tensor) -> torch.Tensor:
         """Return the error of the coarser levels."""
