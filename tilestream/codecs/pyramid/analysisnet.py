@@ -148,7 +148,7 @@ class AnalysisNet(nn.Module):
         with torch.no_grad():
             self.colour.copy_(colour)
             self.middle.copy_(middle)
-            self.log_steps += math.log(STEP_OF_PRICE * math.sqrt(lmbda)) - self.log_steps[0].clone()
+            self.log_steps.add_(math.log(STEP_OF_PRICE * math.sqrt(lmbda)) - self.log_steps[0].item())
 
     def record(self) -> Analysis:
         """Return it as what files hold, in half precision."""
