@@ -1,29 +1,36 @@
-"""Shared networks of the pyramid codec for the panel: no picture is coded by networks that saw anything of its slide.
+"""Shared networks of the pyramid codec for the panel: none saw a pixel of what it codes.
 
-The tissue lies on two sides; what is of one side is coded by networks that were trained on the other, at its own
-resolution and at half of it. Networks are kept in a folder, since to train them takes minutes.
+`others`: the slides lie on two sides, and what is of one side is coded by networks that learned from the other.
+`place`: these went on to learn from the slide itself, outside of the square that holds all of its pictures, which
+stands for a store that brings networks of its own slide; only of slides that are large enough for that.
+
+All learn from images at their own resolution and at half of it. Networks are kept in a folder: to train them takes
+minutes.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from tests.bench.rd_pictures import CROPS, FEW, MANY, OS1, OS2, OVERVIEW, SMALL, SVS, TILES, data_folder
+from tilestream.codecs import Contestant
 from tilestream.codecs.pyramid.shared import SharedPyramid
 from tilestream.kernels.mip import mip
 from tilestream.pyramid import open_pyramid
-from tilestream.types import Array
+from tilestream.types import Array, Box
 
 SIDES = (
     (SVS, OVERVIEW),
     (OS1, OS2, MANY, FEW, f"{TILES}/medium-nuclei-score-level1.png", f"{TILES}/low-nuclei-score-level0.png"),
 )
 """Files of the two sides."""
+PLACES = (SVS, OS2)
+"""Slides with tissue enough beside their pictures."""
 GROUPS = ("tissue", "tissue/2", SMALL)
 """Of the pictures that are coded."""
 LMBDAS = (5.6e-3, 1.9e-3, 6.4e-4, 2.3e-4)
@@ -31,71 +38,129 @@ LMBDAS = (5.6e-3, 1.9e-3, 6.4e-4, 2.3e-4)
 FIRST = 1
 """Which is trained from the beginning; the others go on from the one beside it."""
 FIRST_STEPS, FURTHER_STEPS = 2500, 800
-FURTHER_LR = 1.5e-3
+FIRST_LR, FURTHER_LR = 3e-3, 1.5e-3
+REFINED_STEPS = 200
+KINDS = {
+    "pyramid-others": (False, 0),
+    "pyramid-others-refined": (False, REFINED_STEPS),
+    "pyramid-place": (True, 0),
+    "pyramid-place-refined": (True, REFINED_STEPS),
+}
+"""By name of the contestant: whether its networks know the slide, and the steps of each tile's grids."""
+TOLD = (
+    "pyramid-others: networks shared by all pictures of one rate, in a single pass, trained on other slides; "
+    "pyramid-place: the same, trained on other places of the slide too; refined: after {refined} steps on the grids "
+    "of each picture. Bytes of shared networks, which are stored once, are not counted: {sizes} each"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
-    """Some of the pictures, and what their networks learn from."""
+class Lesson:
+    """Pictures, and what the networks that code them learn from."""
 
-    number: int
-    """In `SIDES`."""
+    pictures: tuple[str, ...]
+    """Names."""
+    paths: tuple[str, ...]
+    """Files that are learned from, without the square around `pictures`."""
+
+    @classmethod
+    def of_side(cls, number: int) -> Lesson:
+        """Return that of the pictures of a side."""
+        return cls(pictures=_pictures_of(SIDES[number]), paths=SIDES[1 - number])
+
+    @classmethod
+    def of_place(cls, path: str) -> Lesson:
+        """Return that of the pictures of a slide."""
+        return cls(pictures=_pictures_of((path,)), paths=(path,))
 
     @property
-    def pictures(self) -> tuple[str, ...]:
-        """Return the names of the pictures that are of this side."""
-        return tuple(one.name for one in CROPS if one.path in SIDES[self.number] and one.group in GROUPS)
+    def images(self) -> list[Array]:
+        """Return what is learned from, `(3, y, x)` each."""
+        data, found = data_folder(), []
+        if data is None:
+            raise FileNotFoundError("real images: set TILESTREAM_DATA")
+        for path in self.paths:
+            pyramid = open_pyramid(str(data / path))
+            pixels = pyramid.read(pyramid.levels[0].box)[:3]
+            for part in _outside(pixels, _around(path, self.pictures)):
+                found += [part, *mip(part, levels=1, threads=1)]
+        return found
 
-    @property
-    def learned(self) -> tuple[str, ...]:
-        """Return the files that their networks learn from."""
-        return SIDES[1 - self.number]
 
-
-def networks_of(side: Side, folder: Path, *, code: str) -> dict[float, SharedPyramid]:
-    """Return the networks of a side by λ, from the folder, or trained and kept there.
+def contestants(names: Sequence[str], folder: Path, *, code: str) -> list[tuple[Contestant, tuple[str, ...]]]:
+    """Return contestants of `KINDS` with the pictures of each, one for each lesson under the same name.
 
     Parameters
     ----------
-    side : Side
-        Which pictures they are for.
+    names : sequence of str
+        Of `KINDS`.
+    folder : Path
+        Where networks are kept; those that are missing are trained.
+    code : str
+        Digest of the code that trains and encodes.
+
+    Returns
+    -------
+    list of tuple
+        In the order of `names`.
+    """
+    from tilestream.codecs.pyramid.pyramidcodec import PyramidCodec
+
+    found = []
+    for name in names:
+        knows, steps = KINDS[name]
+        for lesson, networks in _lessons(folder, code=code, knows=knows):
+            codecs = {lmbda: PyramidCodec(shared=shared, steps=steps) for lmbda, shared in networks.items()}
+            found.append((Contestant.of_tiles(name, codecs, version=f"{name} {code}"), lesson.pictures))
+    return found
+
+
+def _lessons(folder: Path, *, code: str, knows: bool) -> Iterator[tuple[Lesson, Mapping[float, SharedPyramid]]]:
+    """Yield all lessons of one kind with their networks by λ."""
+    for number, side in enumerate(SIDES):
+        lesson = Lesson.of_side(number)
+        others = networks_of(lesson, folder, code=code)
+        if not knows:
+            yield lesson, others
+        for path in set(PLACES) & set(side) if knows else ():
+            place = Lesson.of_place(path)
+            yield place, networks_of(place, folder, code=code, start=others)
+
+
+def networks_of(
+    lesson: Lesson, folder: Path, *, code: str, start: Mapping[float, SharedPyramid] | None = None
+) -> dict[float, SharedPyramid]:
+    """Return the networks of a lesson by λ, from the folder, or trained and kept there.
+
+    Parameters
+    ----------
+    lesson : Lesson
+        What is learned from.
     folder : Path
         Made where it is not there.
     code : str
         What else they depend on: the version of the code that trains.
+    start : Mapping, optional
+        By λ what each goes on from; by default the first begins anew, and the others go on from their neighbour.
 
     Returns
     -------
     dict
         In the order of `LMBDAS`.
     """
-    found: dict[int, SharedPyramid] = {}
+    found: dict[float, SharedPyramid] = {}
     images: list[Array] = []
-    order = sorted(range(len(LMBDAS)), key=lambda number: (abs(number - FIRST), number))
-    for number in order:
-        beside = None if number == FIRST else number + (1 if number < FIRST else -1)
-        key = repr((code, side.learned, LMBDAS, FIRST, FIRST_STEPS, FURTHER_STEPS, FURTHER_LR, number))
-        path = folder / f"{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}.shared"
+    for number in sorted(range(len(LMBDAS)), key=lambda number: (abs(number - FIRST), number)):
+        lmbda, beside = LMBDAS[number], LMBDAS[number + (1 if number < FIRST else -1)]
+        before = start[lmbda] if start is not None else None if number == FIRST else found[beside]
+        told = (code, lesson, FIRST_STEPS, FURTHER_STEPS, FIRST_LR, FURTHER_LR, lmbda, before and before.name)
+        path = folder / f"{hashlib.blake2b(repr(told).encode(), digest_size=8).hexdigest()}.shared"
         if not path.exists():
-            images = images or images_of(side.learned)
-            trained = _trained(images, LMBDAS[number], None if beside is None else found[beside])
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(trained.to_bytes())
-        found[number] = SharedPyramid.from_bytes(path.read_bytes())
-    return {lmbda: found[number] for number, lmbda in enumerate(LMBDAS)}
-
-
-def images_of(paths: Sequence[str]) -> list[Array]:
-    """Return images `(3, y, x)`, each at its own resolution and at half of it."""
-    data = data_folder()
-    if data is None:
-        raise FileNotFoundError("real images: set TILESTREAM_DATA")
-    found = []
-    for path in paths:
-        pyramid = open_pyramid(str(data / path))
-        pixels = np.ascontiguousarray(pyramid.read(pyramid.levels[0].box)[:3])
-        found += [pixels, *mip(pixels, levels=1, threads=1)]
-    return found
+            images = images or lesson.images
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(_trained(images, lmbda, before).to_bytes())
+        found[lmbda] = SharedPyramid.from_bytes(path.read_bytes())
+    return {lmbda: found[lmbda] for lmbda in LMBDAS}
 
 
 def _trained(images: Sequence[Array], lmbda: float, start: SharedPyramid | None) -> SharedPyramid:
@@ -105,6 +170,32 @@ def _trained(images: Sequence[Array], lmbda: float, start: SharedPyramid | None)
     def hear(step: PyramidStep) -> None:
         print(f"shared networks, λ {lmbda:g}: {step}", flush=True)
 
-    steps, lr = (FIRST_STEPS, 3e-3) if start is None else (FURTHER_STEPS, FURTHER_LR)
+    steps, lr = (FIRST_STEPS, FIRST_LR) if start is None else (FURTHER_STEPS, FURTHER_LR)
     settings = PyramidTraining(shape=PyramidShape(levels=1), lmbda=lmbda, steps=steps, lr=lr)
     return train_shared(images, settings, start=start, hear=hear, every=250)
+
+
+def _pictures_of(paths: Sequence[str]) -> tuple[str, ...]:
+    return tuple(crop.name for crop in CROPS if crop.path in paths and crop.group in GROUPS and not crop.is_extra)
+
+
+def _around(path: str, pictures: Sequence[str]) -> Box | None:
+    """Return the square of an image that holds all of the pictures which are of it, None where none is."""
+    boxes = [
+        Box(y=crop.y, x=crop.x, height=crop.edge_px * (1 + crop.is_half), width=crop.edge_px * (1 + crop.is_half))
+        for crop in CROPS
+        if crop.path == path and crop.name in pictures
+    ]
+    if not boxes:
+        return None
+    y, x = min(box.y for box in boxes), min(box.x for box in boxes)
+    return Box(y=y, x=x, height=max(b.y_stop for b in boxes) - y, width=max(b.x_stop for b in boxes) - x)
+
+
+def _outside(pixels: Array, box: Box | None) -> list[Array]:
+    """Return the parts of an image above, below, left and right of a box, as far as there are any."""
+    if box is None:
+        return [np.ascontiguousarray(pixels)]
+    rows = slice(box.y, box.y_stop)
+    parts = (pixels[:, : box.y], pixels[:, box.y_stop :], pixels[:, rows, : box.x], pixels[:, rows, box.x_stop :])
+    return [np.ascontiguousarray(part) for part in parts if part.size]
