@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.rd_bars import rows_of
-from tests.bench.rd_fields import FIELDS, contestants
+from tests.bench.rd_fields import NAMES, contestants
 from tests.bench.rd_pictures import CROPS, REPO, pictures
 from tests.bench.rd_plot import plot
 from tests.bench.rd_table import BETWEEN, markdown_of, summarise
 from tests.bench.run import RESULTS, facts
 from tests.bench.table import markdown
 from tilestream.codecs import CONVENTIONAL, Contestant, Curve, PanelPicture, run_panel
+from tilestream.registry import CODECS
 
 POINTS = REPO / "out" / "rd"
 EVERY_S = 20
@@ -109,12 +110,11 @@ class _Told:
 def main() -> None:
     """Run the panel and write table and plot."""
     parser = argparse.ArgumentParser(description="Measure rate and distortion of codecs and fields on real images.")
-    names = [entry.name for entry in FIELDS]
     groups = list(dict.fromkeys(crop.group for crop in CROPS))
     parser.add_argument("--full", action="store_true", help="all pictures, three times as many")
     parser.add_argument("--groups", nargs="*", default=groups, choices=groups, metavar="GROUP", help="of pictures")
     parser.add_argument("--codecs", nargs="*", default=list(CONVENTIONAL), choices=list(CONVENTIONAL))
-    parser.add_argument("--fields", nargs="*", default=names, choices=names, help="none to leave them out")
+    parser.add_argument("--fields", nargs="*", default=list(NAMES), choices=NAMES, help="none to leave them out")
     parser.add_argument("--fit-all", action="store_true", help="fit fields to all pictures: a minute or more each")
     parser.add_argument("--steps", type=int, help="of each fit, instead of the usual ones")
     parser.add_argument("--points", type=Path, default=POINTS, help="folder of single results")
@@ -126,11 +126,10 @@ def main() -> None:
     if not panel:
         parser.error("made of real images that are not here: set TILESTREAM_DATA")
     codecs = [Contestant.of(CONVENTIONAL[name]) for name in options.codecs]
-    fields = [
-        (field, None if options.fit_all else names) for field, names in contestants(options.fields, steps=options.steps)
-    ]
+    found = contestants(options.fields, networks=options.points / "networks", steps=options.steps)
+    fields = [(one, None if options.fit_all and one.name in CODECS else names) for one, names in found]
     curves = run(panel, codecs, fields, folder=options.points, threads=options.threads)
-    told = "; ".join(f"{field.name} ({field.version})" for field, _ in fields) or "none in this run"
+    told = "; ".join(dict.fromkeys(f"{one.name} ({one.version})" for one, _ in fields)) or "none in this run"
     path = write(curves, panel, options.results, told=told, name=options.name)
     print(path.read_text() + f"\nwritten to {path}, and .json and .png beside it")
 

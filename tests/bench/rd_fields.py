@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
+from tests.bench import rd_shared
 from tests.bench.rd_pictures import CROPS, SMALL_PX
 from tilestream import codecs
 from tilestream.codecs import Contestant
@@ -21,8 +22,11 @@ SMALL_ONES = tuple(crop.name for crop in CROPS if crop.edge_px == SMALL_PX)
 _COMMON = ("quantise.py", "entropy.py", "codemodels.py", "container.py")
 _SOURCES = {"pyramid": ("pyramid/*.py",)}
 _FIELDS = ("fields/*.py", "tilecodec.py")
-_NO_BYTES = ("contexts.py", "torchdecode.py", "residual*.py", "shared*.py", "analysis*.py")
-"""Files of the pyramid codec that only read, or whose bytes are not those of a fit of one tile."""
+_SHARED = ("shared*.py", "analysis*.py")
+_NO_BYTES = ("torchdecode.py", "pyramidtile.py", "residual*.py")
+"""Files of the pyramid codec that only read, or bound errors."""
+_RATES = (22.0, 40.0, 57.0, 74.0)
+"""Qualities of the pyramid codec that give 0.4 to 3 bits per pixel of tissue."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +47,7 @@ class FieldEntry:
     @property
     def version(self) -> str:
         """Return what its bytes depend on besides its qualities: the code that fits, quantises and codes, and steps."""
-        code = digest((*_COMMON, *_SOURCES.get(self.name, _FIELDS)))
+        code = digest((*_COMMON, *_SOURCES.get(self.name, _FIELDS)), without=(*_NO_BYTES, *_SHARED))
         return f"{self.name} {code} steps {self.steps} levels {self.levels}"
 
     @property
@@ -61,15 +65,32 @@ FIELDS = (
     FieldEntry(name="siren", **_SMALL),
     FieldEntry(name="fourier", **_SMALL),
     FieldEntry(name="modulated", levels=4, **_SMALL),
+    FieldEntry(name="pyramid", qualities=_RATES, steps=2000, pictures=SMALL_ONES),
 )
 """Others register by a line here. `shared` needs a decoder trained on other pictures: it has its own benchmark."""
 
+NAMES = (*(one.name for one in FIELDS), *rd_shared.KINDS)
+"""Of all neural codecs of the panel."""
 
-def digest(sources: Sequence[str]) -> str:
-    """Return 12 hex digits of BLAKE2b of what code does: comments, docstrings and layout are left out."""
+
+def digest(sources: Sequence[str], *, without: Sequence[str] = ()) -> str:
+    """Return 12 hex digits of BLAKE2b of what code does: comments, docstrings and layout are left out.
+
+    Parameters
+    ----------
+    sources : sequence of str
+        Patterns of files of `tilestream.codecs`.
+    without : sequence of str
+        Patterns of names of those that do not count.
+
+    Returns
+    -------
+    str
+        The same as long as the code does the same for the same reason.
+    """
     folder, found = Path(codecs.__file__).parent, hashlib.blake2b(digest_size=6)
     for path in sorted(path for pattern in sources for path in folder.glob(pattern)):
-        if not any(fnmatch(path.name, one) for one in _NO_BYTES):
+        if not any(fnmatch(path.name, one) for one in without):
             found.update(ast.dump(_bare(ast.parse(path.read_text()))).encode())
     return found.hexdigest()
 
@@ -87,20 +108,30 @@ def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
-def contestants(names: Sequence[str], *, steps: int | None = None) -> list[tuple[Contestant, tuple[str, ...]]]:
+def contestants(
+    names: Sequence[str], *, networks: Path, steps: int | None = None
+) -> list[tuple[Contestant, tuple[str, ...]]]:
     """Return neural codecs as contestants, each with the names of the pictures that it is fitted to.
 
     Parameters
     ----------
     names : sequence of str
-        Of `FIELDS`.
+        Of `NAMES`.
+    networks : Path
+        Folder of shared networks; those that are missing are trained.
     steps : int, optional
         Of each fit; by default as its entry says.
 
     Returns
     -------
     list of tuple
-        In the order of `FIELDS`. Their version is the code: what was changed is measured again.
+        In the order of `NAMES`; one of shared networks is there for each set of pictures that they are for. Their
+        version is the code: what was changed is measured again.
     """
     chosen = [one if steps is None else replace(one, steps=steps) for one in FIELDS if one.name in names]
-    return [(one.contestant, one.pictures) for one in chosen]
+    shared = [name for name in rd_shared.KINDS if name in names]
+    found = [(one.contestant, one.pictures) for one in chosen]
+    if shared:
+        code = digest((*_COMMON, *_SOURCES["pyramid"]), without=_NO_BYTES)
+        found += rd_shared.contestants(shared, networks, code=code)
+    return found

@@ -19,6 +19,7 @@ import numpy as np
 
 from tests.bench.rd_pictures import CROPS, FEW, MANY, OS1, OS2, OVERVIEW, SMALL, SVS, TILES, data_folder
 from tilestream.codecs import Contestant
+from tilestream.codecs.pyramid.netfile import pack_nets
 from tilestream.codecs.pyramid.shared import SharedPyramid
 from tilestream.kernels.mip import mip
 from tilestream.pyramid import open_pyramid
@@ -47,11 +48,6 @@ KINDS = {
     "pyramid-place-refined": (True, REFINED_STEPS),
 }
 """By name of the contestant: whether its networks know the slide, and the steps of each tile's grids."""
-TOLD = (
-    "pyramid-others: networks shared by all pictures of one rate, in a single pass, trained on other slides; "
-    "pyramid-place: the same, trained on other places of the slide too; refined: after {refined} steps on the grids "
-    "of each picture. Bytes of shared networks, which are stored once, are not counted: {sizes} each"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +107,9 @@ def contestants(names: Sequence[str], folder: Path, *, code: str) -> list[tuple[
         knows, steps = KINDS[name]
         for lesson, networks in _lessons(folder, code=code, knows=knows):
             codecs = {lmbda: PyramidCodec(shared=shared, steps=steps) for lmbda, shared in networks.items()}
-            found.append((Contestant.of_tiles(name, codecs, version=f"{name} {code}"), lesson.pictures))
+            sizes = ", ".join(f"{len(pack_nets(shared.nets)):,}" for shared in networks.values())
+            told = f"{code}, {steps} steps; shared networks of {sizes} bytes not counted"
+            found.append((Contestant.of_tiles(name, codecs, version=told), lesson.pictures))
     return found
 
 
