@@ -8,7 +8,6 @@ streams of its one level do, not its thumbnail, label and macro image. Similarit
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +20,7 @@ import tilestream as ts
 from tests.bench.rd_pictures import SVS, data_folder
 from tests.bench.table import at_least, make_row
 from tilestream.cluster.client import open_client
-from tilestream.codecs import CONVENTIONAL, ms_ssim, psnr
+from tilestream.codecs import ms_ssim, psnr
 from tilestream.pipelines.cohort import read_cohort
 from tilestream.pipelines.compress import CompressConfig, run_compress
 from tilestream.plan.tissue import select_tissue
@@ -45,6 +44,8 @@ class SlideRun:
     """Of the networks."""
     steps: int = 300
     """Of each tile's grids."""
+    crop_px: int = 128
+    """Edge of what they are trained on at once."""
     tile_px: int = 512
     """Edge of a tile."""
     quality: float = 50.0
@@ -93,7 +94,26 @@ def whole(path: Path) -> Array:
 
 
 def stored(slide: Path, folder: Path, run: SlideRun, weights: Path) -> tuple[Path, float]:
-    """Return the store of a slide that `compress` writes, and the seconds that it took."""
+    """Return the store of a slide that `compress` writes, and the seconds that it took.
+
+    Parameters
+    ----------
+    slide : Path
+        An image.
+    folder : Path
+        Of the outputs of the run.
+    run : SlideRun
+        How.
+    weights : Path
+        File of shared networks.
+
+    Returns
+    -------
+    store : Path
+        Its folder.
+    seconds : float
+        Of the whole run.
+    """
     started = time.perf_counter()
     config = CompressConfig(
         out=folder, codec="pyramid", quality=run.quality, steps=run.steps, weights=weights, tile_px=run.tile_px,
@@ -105,3 +125,89 @@ def stored(slide: Path, folder: Path, run: SlideRun, weights: Path) -> tuple[Pat
         raise RuntimeError(f"compress failed: {[row.reason for row in outcome.rows]}")
     [store] = folder.glob("*.zarr")
     return store, time.perf_counter() - started
+
+
+def networks(slide: Path, folder: Path, run: SlideRun) -> tuple[Path, float]:
+    """Return the file of networks that learned from the whole slide, and the seconds that it took."""
+    from tilestream.codecs.pyramid.price import lmbda_of_quality
+    from tilestream.codecs.pyramid.shared import save_shared
+    from tilestream.codecs.pyramid.sharedmodel import PyramidShape
+    from tilestream.codecs.pyramid.sharedtraining import PyramidTraining, train_shared
+
+    started = time.perf_counter()
+    settings = PyramidTraining(
+        shape=PyramidShape(levels=1), lmbda=lmbda_of_quality(run.quality), steps=run.training_steps,
+        crop_px=run.crop_px,
+    )  # fmt: skip
+    shared = train_shared([whole(slide)], settings)
+    return save_shared(shared, folder), time.perf_counter() - started
+
+
+def similarity(original: Array, decoded: Array, squares: list[tuple[slice, slice]]) -> tuple[float, float]:
+    """Return the means over squares of MS-SSIM and of PSNR."""
+    pairs = [(original[:, y, x], decoded[:, y, x]) for y, x in squares]
+    return float(np.mean([ms_ssim(*pair) for pair in pairs])), float(np.mean([psnr(*pair) for pair in pairs]))
+
+
+def slide_rows(
+    slide: Path, folder: Path, run: SlideRun, *, bytes_bar: float = BYTES_BAR, structure_bar: float = STRUCTURE_BAR
+) -> list[dict[str, Any]]:
+    """Return bytes beside those of the slide's own streams, and how similar tissue is.
+
+    Parameters
+    ----------
+    slide : Path
+        TIFF of JPEG tiles.
+    folder : Path
+        For networks and store.
+    run : SlideRun
+        How it is stored.
+    bytes_bar : float
+        Most bytes, as a share.
+    structure_bar : float
+        Least MS-SSIM.
+
+    Returns
+    -------
+    list of dict
+        Two rows.
+    """
+    weights, training_s = networks(slide, folder, run)
+    store, seconds = stored(slide, folder / "out", run, weights)
+    original, decoded = whole(slide), whole(store)
+    squares = tissue_squares(slide)
+    structure, decibels = similarity(original, decoded, squares)
+    ours, theirs = store_bytes(store), jpeg_bytes(slide)
+    _, height, width = original.shape
+    name = f"the {height} x {width} px of `{slide.name}`"
+    how = (
+        f"networks of the slide itself: {run.training_steps} steps, {training_s:.0f} s; {run.steps} steps a tile of "
+        f"{run.tile_px} px: {seconds:.0f} s in {run.workers} threads, report and measuring included"
+    )
+    return [
+        make_row(
+            f"{name} as a store of the pyramid codec, level 0 alone, all its bytes",
+            ours / 1e6,
+            "MB",
+            rival=("its JPEG streams of that level", theirs / 1e6),
+            bar=(0.0, bytes_bar),
+            note=f"{8 * ours / (height * width):.3f} bits/px; whole file {slide.stat().st_size / 1e6:.3f} MB; {how}",
+        ),
+        make_row(
+            f"MS-SSIM of tissue in {name}, of that store",
+            structure,
+            "",
+            bar=at_least(structure_bar),
+            note=f"mean of {len(squares)} squares of {SQUARE_PX} px; {decibels:.2f} dB",
+        ),
+    ]
+
+
+def rows() -> list[dict[str, Any]]:
+    """Return the rows of this benchmark; none where real images are not there."""
+    data = data_folder()
+    if data is None:
+        print("pyramid_slide: made of real images that are not here: set TILESTREAM_DATA")
+        return []
+    with TemporaryDirectory() as folder:
+        return slide_rows(data / SVS, Path(folder), SlideRun())
