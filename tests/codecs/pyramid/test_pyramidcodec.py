@@ -90,6 +90,33 @@ def test_no_sample_is_off_by_more_than_allowed(most: int, dtype: str) -> None:
     assert psnr(pixels.astype("u1"), base.astype("u1")) < psnr(pixels.astype("u1"), found.astype("u1"))
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int16"])
+@pytest.mark.parametrize("most", [0, 2])
+def test_an_error_is_bounded_without_a_fit(most: int, dtype: str) -> None:
+    pixels, valid = np.repeat(tile(dtype=dtype), 2, axis=0), np.ones((48, 40), bool)
+    valid[:7] = False
+    codec = PyramidCodec(max_error=most, steps=0)
+    data = codec.encode(pixels, valid)
+    found = codec.decode(data)
+    assert np.abs(found.astype(int) - pixels)[:, valid].max() == most
+    assert len(np.unique(codec.decode(data, stages=1)[0])) == 1
+    assert len(data) < pixels.nbytes
+    np.testing.assert_array_equal(tile_codec(codec.settings).decode(data), found)
+
+
+def test_one_colour_within_the_bound_is_enough() -> None:
+    pixels = np.full((3, 64, 64), 240, np.uint8)
+    pixels[1, ::3] += 2
+    data = PyramidCodec(max_error=2, steps=0).encode(pixels)
+    assert unpack(data).kind == "constant"
+    assert unpack(PyramidCodec(max_error=0, steps=0).encode(pixels)).kind == "pyramid"
+
+
+def test_a_base_is_cheap_where_the_error_is_bounded() -> None:
+    assert PyramidCodec(max_error=0, quality=90).price == PyramidCodec(quality=1).price
+    assert PyramidCodec(max_error=0, lmbda=1e-3).price == 1e-3
+
+
 @pytest.mark.usefixtures("plain")
 def test_a_front_is_decoded_by_stages_alone() -> None:
     codec = PyramidCodec()

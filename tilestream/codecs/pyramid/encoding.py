@@ -13,6 +13,7 @@ import numpy.typing as npt
 from tilestream.codecs.constanttile import ConstantTile
 from tilestream.codecs.fields.picture import Levels
 from tilestream.codecs.pyramid.file import PyramidFile
+from tilestream.codecs.pyramid.flatbase import flat_file
 from tilestream.codecs.pyramid.nets import PyramidNets
 from tilestream.codecs.pyramid.price import BYTES, PSNR, Attempt, search_lmbda
 from tilestream.codecs.pyramid.pyramidtile import PyramidTile
@@ -66,9 +67,14 @@ class TileEncoding:
         return data if self.cost(PyramidTile(file).decode(), data, lmbda) < flat else constant.to_bytes()
 
     def bounded(self, lmbda: float, max_error: int) -> bytes:
-        """Return the file of a fit, with what keeps each sample of level 0 within an error."""
-        file = self.file(lmbda)
+        """Return the file of a fit, or of one colour without steps, with what keeps each sample within an error."""
         pixels, valid = self.levels.pixels[0], self.levels.valid[0]
+        constant = self.constant()
+        off = np.abs(constant.decode().astype(np.int64) - pixels)
+        if int((off if valid is None else off[:, valid]).max()) <= max_error:
+            return constant.to_bytes()
+        is_flat = self.shared is None and not self.steps
+        file = flat_file(self.levels) if is_flat else self.file(lmbda)
         residual = encode_residual(pixels, PyramidTile(file).decode(), max_error, valid=valid)
         return replace(file, residual=residual).to_bytes()
 

@@ -16,6 +16,9 @@ from tilestream.errors import ConfigError
 LEAST_LMBDA, MOST_LMBDA = 1e-6, 1.0
 """Of what is searched: beyond, files are lossless for the eye, or empty."""
 MOST_ATTEMPTS = 8
+LMBDA_OF_BASE = 2e-2
+"""Of a tile whose error is bounded: half of the bits of its base are not saved by what bounds the error, so a base is
+for a first look alone."""
 _AT_WORST, _AT_BEST = 2e-2, 5e-5
 _FARTHEST_OCTAVES = 4.0
 _SLOPES = 8.0

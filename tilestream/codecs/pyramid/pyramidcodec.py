@@ -21,7 +21,7 @@ from tilestream.codecs.fields.picture import Levels
 from tilestream.codecs.pyramid.encoding import TileEncoding
 from tilestream.codecs.pyramid.file import KIND
 from tilestream.codecs.pyramid.nets import MOST_SCALES, MOST_WIDTH
-from tilestream.codecs.pyramid.price import lmbda_of_quality
+from tilestream.codecs.pyramid.price import LMBDA_OF_BASE, lmbda_of_quality
 from tilestream.codecs.pyramid.pyramidtile import PyramidTile
 from tilestream.codecs.pyramid.residual import MOST_ERROR
 from tilestream.codecs.pyramid.shared import SharedPyramid, nets_of, nets_text
@@ -50,9 +50,10 @@ class PyramidCodec:
     target_bytes: int | None = None
     """Bytes that each tile is to have at most; several fits a tile."""
     max_error: int | None = None
-    """Largest error of any valid sample of level 0, for whole numbers; 0 is lossless."""
+    """Largest error of any valid sample of level 0, for whole numbers; 0 is lossless. `quality` has no say then."""
     steps: int = STEPS
-    """Of the fit of each tile. Never a time: equal pixels are to give equal bytes. 0 needs `shared`."""
+    """Of the fit of each tile. Never a time: equal pixels are to give equal bytes. 0 needs `shared`, or
+    `max_error`, and then gives the fewest bytes, without a coarser picture to look at first."""
     scales: int = 7
     """Grids, each half of the one before."""
     hidden: int = 16
@@ -194,7 +195,9 @@ class PyramidCodec:
         """Return λ: what a bit a pixel costs, to begin with where something else is asked for."""
         if self.lmbda is not None:
             return self.lmbda
-        return lmbda_of_quality(self.quality) if self.shared is None else self.shared.lmbda
+        if self.shared is not None:
+            return self.shared.lmbda
+        return lmbda_of_quality(self.quality) if self.max_error is None else LMBDA_OF_BASE
 
     def decode(
         self,
@@ -249,7 +252,8 @@ class PyramidCodec:
     def _require_encoder(self, pixels: Array, roi: npt.NDArray[np.float32] | None) -> None:
         """Raise `ConfigError` where a tile cannot be encoded."""
         self._know()
-        if self.shared is None and (self.decoder or not self.steps):
+        is_flat = self.max_error is not None and not self.decoder
+        if self.shared is None and (self.decoder or not (self.steps or is_flat)):
             raise ConfigError.of(
                 f"a codec `{KIND}`",
                 got="shared networks that only decode" if self.decoder else "`steps` of 0",
