@@ -1,0 +1,184 @@
+"""The networks of the pyramid codec in floating point, with the numbers of one tile: what a fit changes.
+
+A float network works in latents, not in features, and gives pixels of 0 to 1. Hidden features have no unit of their
+own: each is whatever its weights make of it, and gets its whole-number range when the networks are exported
+(`export`). All numbers of a tile stand in one vector, the finest grid first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tilestream.codecs.pyramid.fitops import convolved, laplace_bits, raised
+from tilestream.codecs.pyramid.neighbours import Neighbours
+from tilestream.codecs.pyramid.nets import CONTEXT_OUT, LATENT_MOST, NEIGHBOURS, PASSES, TAPS, grid_shapes
+from tilestream.types import Array, Shape
+
+BILINEAR = (0.0, 0.75, 0.25, 0.0)
+LOG_SCALE_STEP = math.log(2) / 6
+"""Of two models of `tables` that follow each other; an output of 1 is four steps."""
+UNIT_MODEL = 30
+"""Which model has a scale of 1."""
+_STEPS_A_UNIT = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class PyramidShape:
+    """Sizes of the networks of a pyramid."""
+
+    channels: int = 3
+    """Of a pixel."""
+    scales: int = 7
+    """Grids."""
+    hidden: int = 16
+    """Features of the synthesis of each level."""
+    context: int = 16
+    """Features of a context."""
+    levels: int = 1
+    """With a synthesis of their own, the finest first."""
+    convs: int = 2
+    """3×3, at the end of each synthesis."""
+
+    @property
+    def table(self) -> Array:
+        """Return which context serves a grid and pass: one for each pass, whatever the grid."""
+        return np.tile(np.arange(PASSES, dtype=np.int8), (self.scales, 1))
+
+
+class SynthesisTwin(nn.Module):
+    """Pixels of a level from raised grids."""
+
+    def __init__(self, shape: PyramidShape, level: int) -> None:
+        super().__init__()
+        grids, hidden, channels = shape.scales - level, shape.hidden, shape.channels
+        self.first = nn.Parameter(torch.randn(hidden, grids) / math.sqrt(grids))
+        self.first_bias = nn.Parameter(torch.rand(hidden, 1) - 0.5)
+        self.second = nn.Parameter(torch.randn(channels, hidden) * (0.1 / math.sqrt(hidden)))
+        self.second_bias = nn.Parameter(torch.zeros(channels, 1))
+        self.skip = nn.Parameter(torch.zeros(channels, grids))
+        self.convs = nn.Parameter(torch.zeros(shape.convs, channels, channels, 3, 3))
+        self.conv_biases = nn.Parameter(torch.zeros(shape.convs, channels))
+
+    def hidden_of(self, inputs: Tensor) -> Tensor:
+        """Return `(hidden, n)` of `(grids, n)`."""
+        return torch.addmm(self.first_bias, self.first, inputs).relu_()
+
+    def forward(self, grids: Tensor) -> Tensor:
+        """Return `(channels, h, w)` of `(grids, h, w)`."""
+        inputs = grids.reshape(len(grids), -1)
+        mixed = torch.addmm(self.second_bias, self.second, self.hidden_of(inputs))
+        found = torch.addmm(mixed, self.skip, inputs).view(-1, *grids.shape[1:])
+        for number in range(len(self.convs)):
+            found = convolved(found, self.convs[number], self.conv_biases[number])
+            if number + 1 < len(self.convs):
+                found = found.relu()
+        return found
+
+
+class ContextTwin(nn.Module):
+    """Middle and scale from nine neighbours."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        sizes = (NEIGHBOURS, width, width, CONTEXT_OUT)
+        spreads = (1 / 3, 1 / math.sqrt(width), 0.1 / math.sqrt(width))
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.randn(sizes[n + 1], sizes[n]) * spreads[n]) for n in range(3)
+        )
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(size, 1)) for size in sizes[1:])
+        with torch.no_grad():
+            self.biases[2][1] = UNIT_MODEL / _STEPS_A_UNIT
+
+    def hidden_of(self, inputs: Tensor, layers: int) -> Tensor:
+        """Return the features after the first one or two layers, of `(9, n)`."""
+        for weights, bias in zip(self.weights[:layers], self.biases[:layers], strict=True):
+            inputs = torch.addmm(bias, weights, inputs).relu_()
+        return inputs
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return `(2, n)`: middles, and how many steps of scales there are, in fours."""
+        return torch.addmm(self.biases[2], self.weights[2], self.hidden_of(inputs, 2))
+
+
+class PyramidModel(nn.Module):
+    """Networks and the numbers of one tile."""
+
+    def __init__(self, shape: PyramidShape, size: Shape, table: Array | None = None) -> None:
+        super().__init__()
+        self.shape, self.size = shape, size
+        self.table = shape.table if table is None else table
+        self.grid_shapes = grid_shapes(size, shape.scales)
+        self.counts = [one.y * one.x for one in self.grid_shapes]
+        self.numbers = nn.Parameter(torch.zeros(sum(self.counts)))
+        self.filters = nn.Parameter(torch.tensor(BILINEAR).repeat(shape.scales - 1, 1).reshape(-1, TAPS))
+        self.synth = nn.ModuleList(SynthesisTwin(shape, level) for level in range(shape.levels))
+        self.context = nn.ModuleList(ContextTwin(shape.context) for _ in range(int(self.table.max()) + 1))
+        found = Neighbours.of(size, shape.scales, self.table.tolist())
+        self.ends = found.ends
+        self.around: Tensor
+        self.places: Tensor
+        self.register_buffer("around", torch.from_numpy(found.around), persistent=False)
+        self.register_buffer("places", torch.from_numpy(found.places), persistent=False)
+
+    def networks(self) -> list[nn.Parameter]:
+        """Return all parameters but the numbers."""
+        return [parameter for name, parameter in self.named_parameters() if name != "numbers"]
+
+    def inputs(self, numbers: Tensor) -> list[Tensor]:
+        """Return `(9, n)` neighbours of the places of each context."""
+        with_zero = torch.cat([numbers, numbers.new_zeros(1)])
+        found = with_zero.index_select(0, self.around.reshape(-1)).view(self.around.shape)
+        return [found[:, start:end] for start, end in zip((0, *self.ends), self.ends, strict=False)]
+
+    def bits(self, numbers: Tensor) -> Tensor:
+        """Return the bits that a pyramid's numbers take.
+
+        Parameters
+        ----------
+        numbers : Tensor
+            Of all grids.
+
+        Returns
+        -------
+        Tensor
+            A scalar, differentiable; of numbers that are not whole what they would take if they were.
+        """
+        told = torch.cat(
+            [net(inputs) for net, inputs in zip(self.context, self.inputs(numbers), strict=True)], dim=1
+        )  # fmt: skip
+        log_scales = (told[1] * _STEPS_A_UNIT - UNIT_MODEL) * LOG_SCALE_STEP
+        return laplace_bits(numbers.index_select(0, self.places), told[0], log_scales)
+
+    def raised_grids(self, numbers: Tensor, levels: int = 1) -> list[Tensor]:
+        """Return `(scales − level, h, w)` for each of the finest levels, the finest first."""
+        grids = [part.view(1, *one.yx) for part, one in zip(numbers.split(self.counts), self.grid_shapes, strict=True)]
+        stack, found = grids[-1], [grids[-1]]
+        for level in reversed(range(self.shape.scales - 1)):
+            stack = torch.cat([grids[level], raised(stack, self.filters[level], self.grid_shapes[level].yx)])
+            found.append(stack)
+        return found[::-1][:levels]
+
+    def pixels(self, numbers: Tensor) -> list[Tensor]:
+        """Return `(channels, h, w)` of 0 to 1 (not clamped) for each level that has a synthesis, the finest first."""
+        raised_grids = self.raised_grids(numbers, len(self.synth))
+        return [net(grids) for net, grids in zip(self.synth, raised_grids, strict=True)]
+
+    def grids(self) -> tuple[Array, ...]:
+        """Return the numbers, rounded, as the grids of a file."""
+        whole = self.numbers.detach().round().clamp(-LATENT_MOST, LATENT_MOST).cpu()
+        parts: Sequence[Tensor] = whole.split(self.counts)
+        return tuple(
+            part.numpy().astype(np.int16).reshape(one.yx) for part, one in zip(parts, self.grid_shapes, strict=True)
+        )
+
+    def set_grids(self, grids: Sequence[Array]) -> None:
+        """Take the numbers of grids."""
+        flat = np.concatenate([np.ravel(grid) for grid in grids]).astype(np.float32)
+        with torch.no_grad():
+            self.numbers.copy_(torch.from_numpy(flat))
