@@ -1,6 +1,6 @@
 """What a fit differentiates: soft rounding, bits of a Laplace distribution, and the raising of grids.
 
-Sources: soft rounding of Agustsson & Theis 2020, arXiv 2006.09952; with noise in between, as C3 (Kim et al. 2023,
+Sources: soft rounding of Agustsson et al. 2020, arXiv 2006.09952; with noise in between, as C3 (Kim et al. 2023,
 arXiv 2312.02753) and Cool-chic do it. Everything is plain torch, so that it runs on any device.
 """
 
@@ -75,7 +75,8 @@ def raised(grids: Tensor, taps: Tensor, shape: tuple[int, int]) -> Tensor:
         torch.tensordot(taps, _selection(coarse, fine).to(taps), 1)
         for coarse, fine in zip(grids.shape[1:], shape, strict=True)
     )
-    return (rows @ grids) @ columns.T
+    found: Tensor = (rows @ grids) @ columns.T
+    return found
 
 
 @lru_cache(maxsize=32)
@@ -92,4 +93,5 @@ def _selection(coarse: int, fine: int) -> Tensor:
 def convolved(values: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
     """Return `(c, h, w)` plus its 3×3 convolution, edges replicated."""
     padded = functional.pad(values[None], (1, 1, 1, 1), mode="replicate")
-    return values + functional.conv2d(padded, weights, bias)[0]
+    found: Tensor = values + functional.conv2d(padded, weights, bias)[0]
+    return found

@@ -117,8 +117,9 @@ class PyramidModel(nn.Module):
         self.counts = [one.y * one.x for one in self.grid_shapes]
         self.numbers = nn.Parameter(torch.zeros(sum(self.counts)))
         self.filters = nn.Parameter(torch.tensor(BILINEAR).repeat(shape.scales - 1, 1).reshape(-1, TAPS))
-        self.synth = nn.ModuleList(SynthesisTwin(shape, level) for level in range(shape.levels))
-        self.context = nn.ModuleList(ContextTwin(shape.context) for _ in range(int(self.table.max()) + 1))
+        self.synth = [SynthesisTwin(shape, level) for level in range(shape.levels)]
+        self.context = [ContextTwin(shape.context) for _ in range(int(self.table.max()) + 1)]
+        self._synth, self._context = nn.ModuleList(self.synth), nn.ModuleList(self.context)  # so that they are found
         found = Neighbours.of(size, shape.scales, self.table.tolist())
         self.ends = found.ends
         self.around: Tensor
@@ -157,7 +158,9 @@ class PyramidModel(nn.Module):
 
     def raised_grids(self, numbers: Tensor, levels: int = 1) -> list[Tensor]:
         """Return `(scales − level, h, w)` for each of the finest levels, the finest first."""
-        grids = [part.view(1, *one.yx) for part, one in zip(numbers.split(self.counts), self.grid_shapes, strict=True)]
+        grids = [
+            part.view(1, *one.yx) for part, one in zip(torch.split(numbers, self.counts), self.grid_shapes, strict=True)
+        ]
         stack, found = grids[-1], [grids[-1]]
         for level in reversed(range(self.shape.scales - 1)):
             stack = torch.cat([grids[level], raised(stack, self.filters[level], self.grid_shapes[level].yx)])
@@ -172,7 +175,7 @@ class PyramidModel(nn.Module):
     def grids(self) -> tuple[Array, ...]:
         """Return the numbers, rounded, as the grids of a file."""
         whole = self.numbers.detach().round().clamp(-LATENT_MOST, LATENT_MOST).cpu()
-        parts: Sequence[Tensor] = whole.split(self.counts)
+        parts: Sequence[Tensor] = torch.split(whole, self.counts)
         return tuple(
             part.numpy().astype(np.int16).reshape(one.yx) for part, one in zip(parts, self.grid_shapes, strict=True)
         )

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from tilestream.codecs.pyramid.nets import NEIGHBOURS, PASSES, grid_shapes
+from tilestream.codecs.pyramid.nets import PASSES, grid_shapes
 from tilestream.types import Shape
 
 Indices = npt.NDArray[np.int64]
@@ -74,10 +74,8 @@ def _neighbours(shape: Shape, scales: int, table: tuple[tuple[int, ...], ...]) -
     nets = max(max(row) for row in table) + 1
     ordered = [part for net in range(nets) for part in found if part[2] == net]
     counts = [sum(len(part[1]) for part in ordered if part[2] == net) for net in range(nets)]
-    around = np.concatenate([part[0] for part in ordered], axis=1)
-    assert len(around) == NEIGHBOURS
     return Neighbours(
-        around=around,
+        around=np.concatenate([part[0] for part in ordered], axis=1),
         places=np.concatenate([part[1] for part in ordered]),
         ends=tuple(np.cumsum(counts).tolist()),
     )
