@@ -7,6 +7,7 @@ VENV ?= .venv
 OUT ?= demo-out
 SLIDE ?=
 PYTEST_FLAGS ?=
+FUZZ_FILES ?= 100000
 RD_FLAGS ?=
 # one more than there are cores: tests of killed workers, leases and servers wait more than they compute
 CORES := $(shell nproc 2>/dev/null || sysctl -n hw.logicalcpu 2>/dev/null || echo 1)
@@ -30,7 +31,7 @@ NEW_TESTS := tests/stacks tests/sources tests/pyramid tests/sinks tests/codecs t
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_FLAGS) -c constraints.txt
 CODE := tilestream kernels pipelines cluster tests
 
-.PHONY: help demo test test-new check lint format types imports docstrings lint-tree bench bench-scale bench-rd gpu clean
+.PHONY: help demo test test-new check lint format types imports docstrings lint-tree bench bench-scale bench-rd fuzz gpu clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -78,6 +79,9 @@ lint-tree: ## the tree of links that mypy and import-linter look at
 	@mkdir -p .lint/tilestream
 	@find .lint/tilestream -xtype l -delete
 	@ln -sfn $(addprefix ../../,$(filter-out tilestream/__pycache__,$(wildcard tilestream/*)) kernels pipelines cluster) .lint/tilestream/
+
+fuzz: $(VENV)/dev.stamp ## 100,000 tiles by chance, cut, flipped and lying (FUZZ_FILES=... for another number)
+	$(BIN)/python -m tests.codecs.fuzz $(FUZZ_FILES)
 
 bench: $(VENV)/dev.stamp ## the benchmarks as a table, written to tests/bench/results
 	$(BIN)/python -m tests.bench.run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -12,22 +11,17 @@ from hypothesis import strategies as st
 
 from tests.codecs.fields.madedecoder import made_decoder
 from tests.codecs.hostile import assert_harmless, cut_or_flipped, repacked, with_another_header, with_other_sections
-from tests.codecs.pyramid.coarser import coarser
-from tests.codecs.pyramid.made import made_grids, made_nets
+from tests.codecs.pyramid.madefile import encoded_pyramid
 from tilestream.codecs.constanttile import KIND as CONSTANT
 from tilestream.codecs.container import Packed, unpack
 from tilestream.codecs.fields.decoders import keep_decoder
 from tilestream.codecs.fields.hashfield import HashField
-from tilestream.codecs.fields.picture import Picture
 from tilestream.codecs.fields.probing import Probing
 from tilestream.codecs.fields.sharedfield import SharedField
-from tilestream.codecs.pyramid.file import PyramidFile
-from tilestream.codecs.pyramid.pyramidtile import PyramidTile
-from tilestream.codecs.pyramid.residual import encode_residual
 from tilestream.codecs.tilecodec import PYRAMID, FieldCodec, unpack_tile
 from tilestream.errors import DamagedError, SourceError
 from tilestream.registry import CODECS
-from tilestream.types import Box, Shape
+from tilestream.types import Box
 
 PROBED, BOUNDED = "hash, probed", "pyramid, bounded"
 KINDS = [CONSTANT, *CODECS, PROBED, BOUNDED]
@@ -53,19 +47,6 @@ def encoded(kind: str) -> bytes:
         field.fit(pixels, steps=2)
         return field.to_bytes()
     return FieldCodec(field="hash" if kind == CONSTANT else kind, quality=20, steps=2, levels=2).encode(pixels)
-
-
-def encoded_pyramid(*, bounded: bool) -> bytes:
-    """A tile of grids by chance, made without torch."""
-    nets = coarser(made_nets(2, scales=3, levels=2, hidden=4, width=4), zeros=7)
-    shape = Shape(y=12, x=9)
-    picture = Picture(shape=shape, channels=3, dtype="uint8", low=(0,) * 3, high=(255,) * 3, levels=2)
-    file = PyramidFile.of(picture, nets, made_grids(shape, 3))
-    if bounded:
-        base = PyramidTile(file).decode()
-        pixels = np.clip(base + np.random.default_rng(1).normal(0, 4, base.shape), 0, 255).astype(np.uint8)
-        file = replace(file, residual=encode_residual(pixels, base, 1))
-    return file.to_bytes()
 
 
 def packed(kind: str) -> Packed:

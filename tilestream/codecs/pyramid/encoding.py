@@ -21,8 +21,9 @@ from tilestream.codecs.pyramid.residual import encode_residual
 from tilestream.codecs.pyramid.shared import SharedPyramid
 from tilestream.types import Array
 
-LEAST_FILE_BYTES = 64
-"""Fewer than any tile of this codec with a grid in it has, a constant aside."""
+LEAST_BYTES, LEAST_OWN_BYTES = 64, 512
+"""Of a file worth fitting, with shared networks and with its own: a constant that costs no more than so many bytes is
+taken without a fit. Glass is."""
 _FLAT_PSNR = 200.0
 
 
@@ -60,7 +61,7 @@ class TileEncoding:
         """Return the file of least D + λ·R: fitted, or the nearest constant; that alone where no fit can do better."""
         constant = self.constant()
         flat = self.cost(constant.decode(), constant.to_bytes(), lmbda)
-        if flat <= lmbda * 8 * LEAST_FILE_BYTES:
+        if flat <= lmbda * 8 * (LEAST_OWN_BYTES if self.shared is None else LEAST_BYTES):
             return constant.to_bytes()
         file = self.file(lmbda)
         data = file.to_bytes()
