@@ -107,7 +107,10 @@ def run_codec(config: CodecConfig, *, on_event: Hear = lambda _: None) -> CodecO
     ConfigError
         When there are no images, or they do not fit each other or the settings.
     """
-    data = _squares(config)
+    settings = config.settings
+    data = codec_squares(
+        config.source, where=config.where, squares=config.squares, px=settings.picture_px, seed=settings.seed
+    )
     on_event(data)
     told: list[TrainingStep] = []
 
@@ -134,42 +137,67 @@ def run_codec(config: CodecConfig, *, on_event: Hear = lambda _: None) -> CodecO
     return CodecOutcome(decoder=decoder, path=path, document=document)
 
 
-def _squares(config: CodecConfig) -> CodecSquares:
-    found = [one for one in find_inputs([config.source]) if one.state == "input"] if config.source.exists() else []
+def codec_squares(source: Path, *, where: str, squares: int, px: int, seed: int) -> CodecSquares:
+    """Return squares of images, and those of them that are kept for measuring.
+
+    Parameters
+    ----------
+    source : Path
+        An image, or a folder of them.
+    where : str
+        Which squares, see `CodecConfig.where`.
+    squares : int
+        Most of an image.
+    px : int
+        Edge of a square.
+    seed : int
+        What chance follows from.
+
+    Returns
+    -------
+    CodecSquares
+        One image in `HELD_OUT` is kept, or one square in as many where there are too few images.
+
+    Raises
+    ------
+    ConfigError
+        When there are no images.
+    """
+    found = [one for one in find_inputs([source]) if one.state == "input"] if source.exists() else []
     if not found:
         raise ConfigError.of(
-            f"`{config.source}`", got="no image", expected="an image or a folder of them", do="Check the path."
+            f"`{source}`", got="no image", expected="an image or a folder of them", do="Check the path."
         )
-    chance, learned, held_out, lost = np.random.default_rng(config.settings.seed), [], [], 0
+    chance, learned, held_out, lost = np.random.default_rng(seed), [], [], 0
     is_by_image = len(found) > 2
     kept = set(chance.permutation(len(found))[: max(1, len(found) // HELD_OUT)].tolist()) if is_by_image else set()
     for number, one in enumerate(found):
-        squares, damaged = _of_image(one.path, config, chance)
+        own, damaged = _of_image(one.path, chance, where=where, squares=squares, px=px)
         lost += damaged
         if number in kept:
-            held_out += squares
+            held_out += own
         elif is_by_image:
-            learned += squares
+            learned += own
         else:
-            count = max(1, len(squares) // HELD_OUT) if len(squares) > 1 else 0
-            held_out, learned = held_out + squares[:count], learned + squares[count:]
+            count = max(1, len(own) // HELD_OUT) if len(own) > 1 else 0
+            held_out, learned = held_out + own[:count], learned + own[count:]
     notes = (f"{lost:,} squares cannot be read and were left out",) if lost else ()
     return CodecSquares(
         images=len(found), learned=tuple(learned), held_out=tuple(held_out), is_by_image=is_by_image, notes=notes
     )
 
 
-def _of_image(path: str, config: CodecConfig, chance: np.random.Generator) -> tuple[list[Array], int]:
+def _of_image(path: str, chance: np.random.Generator, *, where: str, squares: int, px: int) -> tuple[list[Array], int]:
     """Return squares of an image in an order of chance, and how many could not be read."""
-    px, pyr = config.settings.picture_px, open_pyramid(path)
+    pyr = open_pyramid(path)
     plan = plan_tiles(pyr, tile_px=px, where="all", edge="drop")
-    if config.where == "all":
+    if where == "all":
         wanted = np.argwhere(np.ones(plan.grid.shape.yx, bool))
     else:
-        shares = tile_shares(select(pyr, config.where, tile_level0_px=px), plan.level, plan.grid)
+        shares = tile_shares(select(pyr, where, tile_level0_px=px), plan.level, plan.grid)
         wanted = np.argwhere(shares >= LEAST_SHARE)
     found, damaged = [], 0
-    for iy, ix in chance.permutation(wanted)[: config.squares].tolist():
+    for iy, ix in chance.permutation(wanted)[:squares].tolist():
         try:
             found.append(np.ascontiguousarray(pyr.read(Box(level=0, y=iy * px, x=ix * px, height=px, width=px))))
         except DamagedError:
