@@ -20,7 +20,7 @@ from tilestream.errors import ConfigError
 
 if TYPE_CHECKING:
     from tilestream.pipelines.train_codec import CodecConfig, CodecOutcome
-    from tilestream.pipelines.train_pyramid import PyramidConfig, PyramidOutcome
+    from tilestream.pipelines.train_pyramid import PyramidConfig
 
 SHARED, PYRAMID = "shared", "pyramid"
 BYTES, STRIDE_PX, QUALITY = 1000, 8, 50.0
@@ -138,10 +138,10 @@ def codec(
         own = {"--bytes": bytes_a_tile, "--stride": stride, "--quality": quality, "--start": start}
         _require_options(codec, own)
         places = {"source": source, "out": out, "where": where, "squares": squares}
-        given = {"batch": batch, "lr": lr}
-        given = {name: value for name, value in given.items() if value is not None} | {"steps": steps, "seed": seed}
+        given: dict[str, Any] = {"steps": steps, "seed": seed}
+        given |= {name: value for name, value in (("batch", batch), ("lr", lr)) if value is not None}
         with told_of_codec(quiet=as_json, steps=steps) as hear:
-            outcome: CodecOutcome | PyramidOutcome
+            outcome: Any
             if codec == PYRAMID:
                 from tilestream.pipelines.train_pyramid import run_pyramid
 
