@@ -149,6 +149,16 @@ def test_what_is_not_valid_counts_for_nothing() -> None:
     assert np.abs(found - pixels)[:, 9:].max() < 12
 
 
+def test_a_fit_gives_a_picture_back_and_equal_bytes_again() -> None:
+    pytest.importorskip("torch")
+    codec, pixels = PyramidCodec(steps=40, scales=4, hidden=4, context=4, levels=1, lmbda=1e-4), tile((32, 32))
+    data = codec.encode(pixels)
+    assert unpack(data).kind == "pyramid"
+    assert codec.encode(pixels) == data
+    flat = np.full_like(pixels, round(float(pixels.mean())))
+    assert psnr(pixels, codec.decode(data)) > psnr(pixels, flat) + 3
+
+
 def test_shared_networks_encode_without_a_fit() -> None:
     pytest.importorskip("torch")
     from tests.codecs.pyramid.madeshared import made_shared

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib import import_module
 
 import numpy as np
 import numpy.typing as npt
@@ -50,9 +49,11 @@ class TileEncoding:
 
             (grids,) = encode_shared([self.levels], self.shared, steps=self.steps, lmbda=lmbda, weights=[self.weights])
             return PyramidFile.of(picture, self.shared.nets, grids, shared=True)
-        fit, model = (import_module(f"tilestream.codecs.pyramid.{name}") for name in ("fit", "model"))  # torch
-        shape = model.PyramidShape(channels=picture.channels, **self.sizes)
-        nets, grids, _ = fit.fit_pyramid(
+        from tilestream.codecs.pyramid.fit import fit_pyramid
+        from tilestream.codecs.pyramid.model import PyramidShape
+
+        shape = PyramidShape(channels=picture.channels, **self.sizes)
+        nets, grids, _ = fit_pyramid(
             self.levels, lmbda=lmbda, steps=self.steps, shape=shape, start=start, weights=self.weights
         )
         return PyramidFile.of(picture, nets, grids)
