@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -157,6 +158,12 @@ def test_a_fit_gives_a_picture_back_and_equal_bytes_again() -> None:
     assert codec.encode(pixels) == data
     flat = np.full_like(pixels, round(float(pixels.mean())))
     assert psnr(pixels, codec.decode(data)) > psnr(pixels, flat) + 3
+
+
+def test_without_torch_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ConfigError, match="no module `torch`"):
+        PyramidCodec().encode(tile())
 
 
 def test_shared_networks_encode_without_a_fit() -> None:

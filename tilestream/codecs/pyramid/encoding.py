@@ -18,6 +18,7 @@ from tilestream.codecs.pyramid.price import BYTES, PSNR, Attempt, search_lmbda
 from tilestream.codecs.pyramid.pyramidtile import PyramidTile
 from tilestream.codecs.pyramid.residual import encode_residual
 from tilestream.codecs.pyramid.shared import SharedPyramid
+from tilestream.errors import ConfigError
 from tilestream.types import Array
 
 LEAST_BYTES, LEAST_OWN_BYTES = 64, 512
@@ -43,6 +44,7 @@ class TileEncoding:
 
     def file(self, lmbda: float, start: PyramidNets | None = None) -> PyramidFile:
         """Return the tile at a price of a bit."""
+        _require_torch()
         picture = self.levels.picture
         if self.shared is not None:
             from tilestream.codecs.pyramid.sharedencode import encode_shared
@@ -113,3 +115,16 @@ class TileEncoding:
             return Attempt(data=data, gap=math.log2(target / len(data)), nets=file.nets)
 
         return search_lmbda(attempt, BYTES, first=first).data
+
+
+def _require_torch() -> None:
+    """Raise `ConfigError` where the package that fits is not installed: reading needs none."""
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise ConfigError.of(
+            "encoding by the codec `pyramid`",
+            got="no module `torch`",
+            expected="it installed",
+            do="Run `pip install -e '.[torch]'` in the clone.",
+        ) from error
