@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tilestream.codecs.pyramid import residualfit
+from tilestream.codecs.entropy import CODES_A_BYTE
+from tilestream.codecs.pyramid import residual, residualfit
 from tilestream.codecs.pyramid.residual import decode_residual, encode_residual, max_error_of
 from tilestream.errors import ConfigError, DamagedError
 
@@ -177,6 +178,16 @@ def test_any_bytes_are_a_picture_or_damage(cut, changes):
 def test_bytes_by_chance_are_a_picture_or_damage(data):
     with contextlib.suppress(DamagedError):
         assert decode_residual(data, BASE).shape == BASE.shape
+
+
+def test_a_picture_too_large_for_its_bytes_takes_no_memory(monkeypatch):
+    monkeypatch.setattr(residual, "FREE_CODES", 1000)
+    flat = np.full((1, 512, 512), 9, np.uint8)
+    data = encode_residual(flat, flat, 0)
+    assert len(data) == -(-(512 * 512 - 1000) // CODES_A_BYTE)
+    np.testing.assert_array_equal(decode_residual(data, flat), flat)
+    with pytest.raises(DamagedError, match="cannot be in"):
+        decode_residual(data[:-1], flat)
 
 
 def test_channels_of_another_picture_are_damage():

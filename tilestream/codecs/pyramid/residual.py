@@ -9,7 +9,7 @@ holds on every machine. N = 0 is lossless.
 
     bytes   length of the front, front, steps
     front   N, order of channels, models of channels, as of `CodeWriter`
-    steps   as of `StepWriter`
+    steps   as of `StepWriter`; zeros behind them where good luck would leave fewer bytes than `CODES_A_BYTE` asks for
 
 Source: prediction and adaptive models as of near-lossless JPEG-LS (Weinberger et al. 2000), least squares a tile as of
 TMW (Meyer and Tischer 1997), the lattices as of the interlaced coders before them.
@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilestream.codecs.codemodels import Reading, write_whole
-from tilestream.codecs.entropy import CodeReader, CodeWriter
+from tilestream.codecs.entropy import CODES_A_BYTE, FREE_CODES, CodeReader, CodeWriter
 from tilestream.codecs.pyramid.residualfit import ChannelFit
 from tilestream.codecs.pyramid.residuallattice import TIED_PIXELS, Frame
 from tilestream.codecs.pyramid.residualmodel import ChannelModel
@@ -87,7 +87,8 @@ def encode_residual(pixels: Array, base: Array, max_error: int, *, valid: npt.ND
     written = bytearray()
     models = front.to_bytes()
     write_whole(written, len(models))
-    return bytes(written) + models + steps.to_bytes()
+    found = bytes(written) + models + steps.to_bytes()
+    return found.ljust(_least_bytes(pixels), b"\0")
 
 
 def decode_residual(data: bytes, base: Array, *, out: Array | None = None) -> Array:
@@ -112,6 +113,8 @@ def decode_residual(data: bytes, base: Array, *, out: Array | None = None) -> Ar
     DamagedError
         When bytes are missing, changed, or of a picture of other channels.
     """
+    if len(data) < _least_bytes(base):
+        raise DamagedError(f"residual of a pyramid: {base.size:,} samples cannot be in {len(data):,} bytes")
     reading = Reading(bytes(data))
     reader = CodeReader(reading.take(reading.whole(least=1, most=len(data))))
     max_error = reader.whole(least=0, most=MOST_ERROR)
@@ -140,6 +143,11 @@ def max_error_of(data: bytes) -> int:
     """Return the largest error that a residual promises; raise `DamagedError` where its front is not whole."""
     reading = Reading(bytes(data))
     return CodeReader(reading.take(reading.whole(least=1, most=len(data)))).whole(least=0, most=MOST_ERROR)
+
+
+def _least_bytes(pixels: Array) -> int:
+    """Return the bytes that so many samples have at least: they cost a reader memory, though they may tell nothing."""
+    return -(-max(0, pixels.size - FREE_CODES) // CODES_A_BYTE)
 
 
 def _cells(pixels: Array, max_error: int) -> Cells:
