@@ -1,13 +1,13 @@
 """Bounded errors of tissue against the usual way: pixels in steps of 2N + 1, then lossless JPEG XL.
 
-All bytes of the files of `PyramidCodec(max_error=N, steps=0)` count: their base is of one colour. A fitted base gives a
-first look at the same file, and half of its bits are not saved again; no torch is needed without.
+All bytes of the files of `PyramidCodec(max_error=N, steps=0)` count: their base is of one colour, and neither they nor
+their reader need torch. A fitted base gives a first look at the same file, of whose bits half are not saved again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import imagecodecs
@@ -17,13 +17,18 @@ import numpy.typing as npt
 from tests.bench.contestants import one_core
 from tests.bench.rd_pictures import CROPS, SMALL, data_folder, read_crop
 from tests.bench.table import make_row, rates
+from tilestream.codecs.pyramid.file import PyramidFile
 from tilestream.codecs.pyramid.pyramidcodec import PyramidCodec
+from tilestream.codecs.pyramid.pyramidtile import PyramidTile
+from tilestream.codecs.pyramid.residual import encode_residual
 
 ERRORS = (0, 1, 2, 4)
 BAR = (0.0, 1.0)
 """Of the bytes of the rival, at most as many."""
 GROUPS = (SMALL, "tissue")
 EFFORT = 7
+STEPS = 400
+"""Of the fit of a base."""
 Codes = npt.NDArray[np.uint8]
 
 
@@ -64,7 +69,10 @@ def coded(pixels: Codes, max_error: int) -> Coded:
 
 def size_row(group: str, named: Sequence[tuple[str, Codes]], max_error: int) -> dict[str, Any]:
     """Return the bytes of all tiles of a group beside the rival's, and tile by tile in the note."""
-    found = {name: coded(pixels, max_error) for name, pixels in named}
+    return _row(group, max_error, {name: coded(pixels, max_error) for name, pixels in named}, named)
+
+
+def _row(group: str, max_error: int, found: Mapping[str, Coded], named: Sequence[tuple[str, Codes]]) -> dict[str, Any]:
     px = sum(pixels.shape[1] * pixels.shape[2] for _, pixels in named)
     ours, rival = (8 * sum(getattr(one, who) for one in found.values()) / px for who in ("ours", "rival"))
     each = ", ".join(f"{name} {one.ours / one.rival:.2f}" for name, one in found.items())
@@ -76,6 +84,27 @@ def size_row(group: str, named: Sequence[tuple[str, Codes]], max_error: int) -> 
         bar=BAR,
         note=f"all bytes of {len(named)} tiles; ratios {each}",
     )
+
+
+def fitted(pixels: Codes) -> dict[int, Coded]:
+    """Return what a tile takes by largest error with a base that is fitted, once."""
+    file = PyramidFile.from_bytes(PyramidCodec(max_error=0, steps=STEPS).encode(pixels))
+    base = PyramidTile(replace(file, residual=None)).decode()
+    found = {}
+    for max_error in ERRORS:
+        data = replace(file, residual=encode_residual(pixels, base, max_error)).to_bytes()
+        assert np.abs(PyramidTile.from_bytes(data).decode().astype(np.int32) - pixels).max() <= max_error
+        found[max_error] = Coded(ours=len(data), rival=len(in_steps(pixels, max_error)))
+    return found
+
+
+def fitted_rows(group: str, named: Sequence[tuple[str, Codes]]) -> list[dict[str, Any]]:
+    """Return the rows of `size_row` for a base that is fitted."""
+    every = {name: fitted(pixels) for name, pixels in named}
+    return [
+        _row(f"{group}, fitted base", max_error, {name: one[max_error] for name, one in every.items()}, named)
+        for max_error in ERRORS
+    ]
 
 
 def decode_row(pixels: Codes, max_error: int) -> dict[str, Any]:
@@ -103,7 +132,9 @@ def decode_row(pixels: Codes, max_error: int) -> dict[str, Any]:
 
 def rows() -> list[dict[str, Any]]:
     """Return the rows of this benchmark; none where real images are not there."""
-    groups = {group: tiles(group) for group in GROUPS}
-    found = [size_row(group, named, max_error) for group, named in groups.items() for max_error in ERRORS if named]
-    some = groups["tissue"]
-    return found + [decode_row(some[0][1], max_error) for max_error in (0, 4) if some]
+    groups = {group: named for group in GROUPS if (named := tiles(group))}
+    if not groups:
+        return []
+    found = [size_row(group, named, max_error) for group, named in groups.items() for max_error in ERRORS]
+    found += fitted_rows(SMALL, groups[SMALL])
+    return found + [decode_row(groups["tissue"][0][1], max_error) for max_error in (0, 4)]
