@@ -57,7 +57,7 @@ def encode_residual(pixels: Array, base: Array, max_error: int, *, valid: npt.ND
     Returns
     -------
     bytes
-        For `decode_residual`. About a second of one core for 512 × 512 pixels of three channels.
+        For `decode_residual`. About two seconds of one core for 512 × 512 pixels of three channels.
 
     Raises
     ------
