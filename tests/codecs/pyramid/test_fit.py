@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 from tests.codecs.pyramid.made import made_grids, made_nets
 from tilestream.codecs.fields.picture import Levels
 from tilestream.codecs.pyramid.export import draft_of, model_of
-from tilestream.codecs.pyramid.fit import fit_pyramid
+from tilestream.codecs.pyramid.fit import MOST_NUMBER, fit_pyramid
 from tilestream.codecs.pyramid.latents import encode_grids
 from tilestream.codecs.pyramid.model import PyramidShape
 from tilestream.codecs.pyramid.nets import PASSES, PIXEL_MOST
@@ -144,3 +144,12 @@ def test_weights_and_validity_say_where_errors_count(tile: np.ndarray) -> None:
 def test_settings_that_do_not_fit_are_refused(tile: np.ndarray, wrong: dict) -> None:
     with pytest.raises(ConfigError):
         fit_pyramid(Levels.of(tile, levels=1), **{"lmbda": 1e-3, "steps": 2, "shape": SMALL, **wrong})
+
+
+def test_no_number_of_a_tile_of_two_halves_is_too_far_from_its_middle() -> None:
+    halves = np.full((3, 64, 64), 250, np.uint8)
+    halves[:, :, 32:] = 5
+    shape = PyramidShape(scales=7, hidden=6, context=6)
+    _, grids, report = fit_pyramid(Levels.of(halves, levels=1), lmbda=1e-4, steps=40, shape=shape)
+    assert max(int(np.abs(grid).max()) for grid in grids) <= MOST_NUMBER
+    assert report.psnr[0] > 25

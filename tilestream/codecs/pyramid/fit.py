@@ -47,8 +47,9 @@ COARSER_WEIGHT = 0.05
 """Of the error of each coarser level that has a synthesis, against that of level 0."""
 STEP_OF_LMBDA = 5.1
 """Times √λ: the step of the main colour, of which the three channels share a squared error (√3 · √(6 / ln 2))."""
-MOST_START = 120.0
-"""Largest magnitude of a number, as a fit starts and as it ends: so that differences from middles can be coded."""
+MOST_NUMBER = 60.0
+"""Magnitude that numbers keep to: a difference of 128 and more from a middle cannot be coded, and what is clamped then
+is a coarse grid's, of which a few numbers cost half a decibel."""
 
 
 def fit_pyramid(  # noqa: PLR0913 - what is fitted to what, and how
@@ -107,12 +108,9 @@ def fit_pyramid(  # noqa: PLR0913 - what is fitted to what, and how
         torch.manual_seed(seed)
         model = PyramidModel(shape, levels.picture.shape) if start is None else model_of(start, levels.picture.shape)
         fit = _Fit(model, _target(levels, model, weights, lmbda), lmbda=lmbda, steps=steps)
-        if start is None:
-            fit.start_networks()
+        fit.start(with_networks=start is None)
         if grids is not None:
             model.set_grids(grids)
-        else:
-            fit.start_numbers()
         fit.run(is_refined_alone=refine_only)
     found = model.grids()
     nets = start if refine_only and start is not None else weighed_nets(draft_of(model), fit.weighed(found))
@@ -187,39 +185,35 @@ class _Fit:
         main = vectors[:, -1:]
         return mean, main if float(main.sum()) >= 0 else -main
 
-    def _gains(self) -> Tensor:
-        """Return what a number of each grid is of the main colour: half as much on each coarser grid."""
-        step = STEP_OF_LMBDA * math.sqrt(self.lmbda * self.model.shape.channels / 3)
-        return step * 2.0 ** -torch.arange(self.model.shape.scales, dtype=torch.float32)
+    def _parts(self, main: Tensor, mean: Tensor) -> tuple[list[Tensor], list[float]]:
+        """Return the Laplacian pyramid of the main colour, finest first, and what a number of each grid is of it.
 
-    def start_networks(self) -> None:
-        """Let the linear part of each synthesis add up the main colour."""
-        mean, main = self._main_colour()
-        gains = self._gains()
-        with torch.no_grad():
-            for level, net in enumerate(self.model.synth):
-                net.skip.copy_(main * gains[level:])
-                net.second_bias.copy_(mean)
-                net.first.mul_(4 * gains[level:] / 2**-level)
-                net.first_bias.mul_(0.5)
-
-    def start_numbers(self) -> None:
-        """Let numbers be the Laplacian pyramid of the main colour."""
-        mean, main = self._main_colour()
-        taps, shapes = torch.tensor(BILINEAR), self.model.grid_shapes
-        flat = self.target.pixels[0].reshape(len(main), -1)
-        levels = [(main.T @ (flat - mean)).view(1, *shapes[0].yx)]
+        That is half as much on each coarser grid, and more where numbers would be too large.
+        """
+        shapes = self.model.grid_shapes
+        levels = [(main.T @ (self.target.pixels[0].reshape(len(main), -1) - mean)).view(1, *shapes[0].yx)]
         for _ in shapes[1:]:
             levels.append(functional.avg_pool2d(levels[-1], 2, ceil_mode=True, count_include_pad=False))
-        parts, known = [], None
-        for level in reversed(range(len(shapes))):
-            told = torch.zeros(1, *shapes[level].yx) if known is None else raised(known, taps, shapes[level].yx)
-            gain = self._gains()[level]
-            number = ((levels[level] - told) / gain).clamp(-MOST_START, MOST_START)
-            known = told + number * gain
-            parts.append(number.reshape(-1))
+        taps, step = torch.tensor(BILINEAR), STEP_OF_LMBDA * math.sqrt(self.lmbda * len(main) / 3)
+        below = zip(levels, levels[1:], shapes, strict=False)
+        parts = [fine - raised(coarse, taps, shape.yx) for fine, coarse, shape in below]
+        parts.append(levels[-1])
+        gains = [max(step / 2**grid, float(part.abs().max()) / MOST_NUMBER) for grid, part in enumerate(parts)]
+        return parts, gains
+
+    def start(self, *, with_networks: bool) -> None:
+        """Let numbers be that pyramid, and the linear part of each synthesis add it up, if networks are to start."""
+        mean, main = self._main_colour()
+        parts, gains = self._parts(main, mean)
+        flat = torch.cat([(part / gain).reshape(-1) for part, gain in zip(parts, gains, strict=True)])
         with torch.no_grad():
-            self.model.numbers.copy_(torch.cat(parts[::-1]))
+            self.model.numbers.copy_(flat)
+            for level, net in enumerate(self.model.synth if with_networks else ()):
+                own = torch.tensor(gains[level:])
+                net.skip.copy_(main * own)
+                net.second_bias.copy_(mean)
+                net.first.mul_(4 * own * 2**level)
+                net.first_bias.mul_(0.5)
 
     def run(self, *, is_refined_alone: bool) -> None:
         """Make all steps, and leave numbers whole."""
@@ -244,7 +238,7 @@ class _Fit:
             share = LAST_SHARE + (1 - LAST_SHARE) * 0.5 * (1 + math.cos(math.pi * done))
             self._step(optimiser, numbers, [rate * share * min(1, (step + 1) / WARMUP_STEPS) for rate in rates])
         with torch.no_grad():
-            model.numbers.copy_(model.numbers.round().clamp(-MOST_START, MOST_START))
+            model.numbers.copy_(model.numbers.round())
         model.numbers.requires_grad_(False)
         for step in range(soft, self.steps):
             share = SETTLING * (self.steps - step) / (self.steps - soft)
@@ -264,6 +258,8 @@ class _Fit:
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
+        with torch.no_grad():
+            self.model.numbers.clamp_(-MOST_NUMBER, MOST_NUMBER)
 
     def weighed(self, grids: tuple[Array, ...]) -> Weighed:
         """Return what networks in whole numbers are weighed by."""
