@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,18 @@ from tilestream.codecs.fields.decoders import decoder_text, load_decoder
 from tilestream.codecs.fields.picture import Picture
 from tilestream.codecs.fields.sharedfield import DEFAULT_STEPS, SharedField
 from tilestream.codecs.place import Place
-from tilestream.codecs.tilecodec import ENTRY_POINTS, LEVELS, QUALITY, STEPS, FieldCodec, TileCodec, known_codecs
+from tilestream.codecs.pyramid.pyramidcodec import PyramidCodec
+from tilestream.codecs.pyramid.shared import load_shared
+from tilestream.codecs.tilecodec import (
+    ENTRY_POINTS,
+    LEVELS,
+    PYRAMID,
+    QUALITY,
+    STEPS,
+    FieldCodec,
+    TileCodec,
+    known_codecs,
+)
 from tilestream.errors import ConfigError, OutputError
 from tilestream.pipelines.cohort import Cohort, no_inputs
 from tilestream.pipelines.compress_image import SUFFIX, CompressJob
@@ -38,7 +50,9 @@ from tilestream.stream.seats import begun_at, taken_seat
 
 _STEPS = {SharedField.name: DEFAULT_STEPS}
 """Of the fit of a tile, where they are not those of most codecs."""
-_LEVEL_STEP = {"pyramid": 1}
+REFINED_STEPS = 100
+"""Of a `pyramid` tile under shared networks: most of what steps can gain."""
+_LEVEL_STEP = {PYRAMID: 1}
 """Levels from one array to the next, where they are not those of most codecs: what other programs read of it is to have
 every level."""
 HOURS = 72.0
@@ -58,7 +72,7 @@ class CompressConfig:
     steps: int | None = None
     """Steps of the fit of a tile; None = as many as the codec needs."""
     weights: Path | None = None
-    """Of `shared`: file of the decoder, which `tilestream train codec` has written."""
+    """Of `shared` and `pyramid`: file of what tiles share, which `tilestream train codec` has written."""
     tile_px: int = TILE_PX
     """Edge of a tile."""
     single_level: bool = False
@@ -102,6 +116,11 @@ class CompressConfig:
             )
         check_tile(self.tile_px)
         require_hours(self.hours)
+        codec = self._pyramid_codec() if self.codec == PYRAMID else self._field_codec()
+        self._require_weighing(codec)
+        return codec
+
+    def _field_codec(self) -> FieldCodec:
         codec = FieldCodec(
             field=self.codec,
             quality=self.quality,
@@ -111,8 +130,34 @@ class CompressConfig:
         )
         # imported and asked for its settings here, before anything is read
         codec.begin(Picture.of(np.zeros((1, 1, 1), np.uint8)))
-        self._require_weighing(codec)
         return codec
+
+    def _pyramid_codec(self) -> PyramidCodec:
+        if find_spec("torch") is None:
+            raise ConfigError.of(
+                f"`--codec {PYRAMID}`",
+                got="no module `torch`",
+                expected="it installed",
+                do="Run `pip install -e '.[torch]'` in the clone.",
+            )
+        levels = halvings(self.tile_px) + 1 if self.single_level else 1  # each level has tiles of its own
+        if self.weights is None:
+            steps = STEPS if self.steps is None else self.steps
+            codec = PyramidCodec(quality=self.quality, steps=steps, levels=levels)
+            if not steps:
+                raise ConfigError.of(
+                    "`--steps`", got=0, expected="steps, or networks that encode in one pass", do="Give `--weights`."
+                )
+            return codec
+        if self.quality != QUALITY:
+            raise ConfigError.of(
+                "`--quality`",
+                got=f"{self.quality:g} with `--weights`",
+                expected="none: networks are trained for one",
+                do="Train others with `tilestream train codec --codec pyramid --quality`, or leave it out.",
+            )
+        steps = REFINED_STEPS if self.steps is None else self.steps
+        return PyramidCodec(steps=steps, levels=levels, shared=load_shared(self.weights))
 
     def _require_weighing(self, codec: TileCodec) -> None:
         """Raise `ConfigError` where bytes are to go somewhere with a codec that spends them alike everywhere."""
@@ -130,7 +175,7 @@ class CompressConfig:
             raise ConfigError.of(
                 "`--weights`",
                 got="none" if self.weights is None else f"`{self.weights}` with `--codec {self.codec}`",
-                expected=f"the file of a decoder with `--codec {SharedField.name}`, and with no other",
+                expected=f"the file of a decoder with `--codec {SharedField.name}`; of others {PYRAMID} alone has one",
                 do="Train one with `tilestream train codec`." if self.weights is None else "Leave it out.",
             )
         return "" if self.weights is None else decoder_text(load_decoder(self.weights))

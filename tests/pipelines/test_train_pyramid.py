@@ -1,4 +1,4 @@
-"""`tilestream train codec --codec pyramid` on small images."""
+"""`tilestream train codec --codec pyramid` on small images, and `compress --codec pyramid` with what it writes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import json
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from typer.testing import CliRunner
 
+import tilestream as ts
 from tests.codecs.fields.pictures import picture
 from tilestream.cli import app
+from tilestream.codecs.pyramid import sharednets
 from tilestream.errors import DamagedError
 
 pytest.importorskip("torch")
-from tilestream.codecs.pyramid.shared import load_shared
+from tilestream.codecs.pyramid.shared import load_shared, nets_of, nets_text
 
 QUICK = ("--codec", "pyramid", "--tile", 128, "--steps", 2, "--batch", 1, "--where", "all")
 
@@ -31,6 +34,12 @@ def run(*words):
 
 def said(result):
     return " ".join((result.stdout + result.stderr).split())
+
+
+def forget(monkeypatch):
+    """Know no networks, as another process."""
+    monkeypatch.setattr(sharednets, "_known", {})
+    nets_of.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +107,44 @@ def test_networks_that_were_cut_are_damage(trained):
     cut.write_bytes(place.read_bytes()[:-7])
     with pytest.raises(DamagedError):
         load_shared(cut)
+
+
+def test_a_store_of_pyramids_carries_their_networks(image, trained, tmp_path, monkeypatch):
+    [weights] = trained[1].glob("*.tspyramid")
+    result = run(
+        "compress", image, "--out", tmp_path / "out", "--codec", "pyramid", "--weights", weights, "--tile", 64,
+        "--steps", 0,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    [store] = (tmp_path / "out").glob("*.zarr")
+    nbytes = len(nets_text(load_shared(weights).nets))
+    assert f"{nbytes:,} of their decoder" in said(run("info", store))
+    forget(monkeypatch)
+    found = ts.open_pyramid(str(store))
+    seen = [np.asarray(found.read(level.box)) for level in found.levels]
+    assert seen[0].shape == (3, 128, 256)
+    forget(monkeypatch)
+    for number, pixels in enumerate(seen[:2]):
+        np.testing.assert_array_equal(zarr.open_array(store / str(number) / "image", mode="r")[:], pixels)
+    assert weights.stem in json.dumps(json.loads(run("info", store, "--json").stdout))
+    forget(monkeypatch)
+    assert run("decompress", store, "--out", tmp_path / "back").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--codec", "pyramid", "--steps", 0), "encode in one pass"),
+        (("--codec", "pyramid", "--weights", "nowhere"), "no file"),
+        (("--codec", "pyramid", "--weights", "IMAGE"), "begins with"),
+        (("--codec", "pyramid", "--weights", "WEIGHTS", "--quality", 70), "trained for one"),
+        (("--codec", "hash", "--weights", "WEIGHTS"), "pyramid alone"),
+        (("--codec", "pyramid", "--steps", -1), "`steps`"),
+    ],
+)
+def test_what_cannot_be_compressed_is_said(words, says, image, trained, tmp_path):
+    [weights] = trained[1].glob("*.tspyramid")
+    named = [{"IMAGE": image, "WEIGHTS": weights}.get(word, word) for word in words]
+    result = run("compress", image, "--out", tmp_path / "out", *named)
+    assert result.exit_code in (2, 3)
+    assert says in said(result)

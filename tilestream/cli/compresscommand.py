@@ -19,8 +19,8 @@ Codec = Annotated[
     typer.Option(
         "--codec",
         metavar="NAME",
-        help="What holds each tile: hash (fast to fit and to read), fourier, modulated or siren; or shared, with the "
-        "decoder of --weights: about 1 kB a tile.",
+        help="What holds each tile: hash (fast to fit and to read), fourier, modulated or siren; shared, with the "
+        "decoder of --weights: about 1 kB a tile; or pyramid, the fewest bytes for a quality, also with --weights.",
         rich_help_panel=opt.CHOICES,
     ),
 ]
@@ -37,7 +37,7 @@ Steps = Annotated[
         metavar="N",
         show_default=False,
         help="Steps of the fit of each tile: the time goes with them, and closeness grows (default: 2000, of shared "
-        "120).",
+        "120, of pyramid with --weights 100; 0 there is one pass and no fit).",
         rich_help_panel=opt.CHOICES,
     ),
 ]
@@ -47,7 +47,7 @@ Weights = Annotated[
         "--weights",
         metavar="FILE",
         show_default=False,
-        help="Of shared: the decoder that `tilestream train codec` has written.",
+        help="Of shared and pyramid: what tiles share, as `tilestream train codec` has written it.",
         rich_help_panel=opt.CHOICES,
     ),
 ]

@@ -23,9 +23,9 @@ import numpy.typing as npt
 from tilestream.cache.fields import field_cache
 from tilestream.codecs.constanttile import KIND as CONSTANT
 from tilestream.codecs.fields.decoders import decoder_of
-from tilestream.codecs.fields.shareddecoder import SharedDecoder
 from tilestream.codecs.neuralchunks import checked_tile
-from tilestream.codecs.tilecodec import BYTES_OF_PARAMETER, Tile
+from tilestream.codecs.pyramid.shared import nets_of
+from tilestream.codecs.tilecodec import BYTES_OF_PARAMETER, PYRAMID, Tile
 from tilestream.errors import DamagedError
 from tilestream.metrics import count, timed
 from tilestream.sources.chunkread import REMOTE_THREADS
@@ -161,15 +161,21 @@ class FieldSource:
             raise DamagedError(f"`{self.stored.paths[array]}/{layout.key((0, iy, ix))}`: {error}") from error
 
     def _know_decoder(self) -> str | None:
-        """Return the name of the decoder that tiles share, known to this process from now on; None where none is."""
-        return self._decoder.name if self._decoder is not None else None
+        """Return the name of what tiles share, known to this process from now on; None where nothing is."""
+        codec, text = self._shared
+        if text is None:
+            return None
+        return nets_of(text).digest.hex() if codec == PYRAMID else decoder_of(text).name
 
     @cached_property
-    def _decoder(self) -> SharedDecoder | None:
+    def _shared(self) -> tuple[object, str | None]:
+        """Return the name of the codec, and as text what its tiles share."""
         node = read_node(self.stored.group)
         settings = ({} if node is None else field_record(node) or {}).get("settings")
-        text = settings.get("decoder") if isinstance(settings, Mapping) else None
-        return decoder_of(text) if isinstance(text, str) else None
+        if not isinstance(settings, Mapping):
+            return None, None
+        text = settings.get("decoder")
+        return settings.get("codec"), text if isinstance(text, str) else None
 
     @cached_property
     def _identity(self) -> str:
