@@ -12,9 +12,8 @@ from tilestream.codecs.conventional import CONVENTIONAL
 from tilestream.codecs.durable import write_durable
 from tilestream.codecs.fields.picture import Levels
 from tilestream.codecs.pyramid.file import PyramidFile
-from tilestream.codecs.pyramid.netfile import pack_nets
 from tilestream.codecs.pyramid.pyramidtile import PyramidTile
-from tilestream.codecs.pyramid.shared import SharedPyramid, load_shared, save_shared
+from tilestream.codecs.pyramid.shared import SharedPyramid, load_shared, packed_nets, save_shared
 from tilestream.codecs.pyramid.sharedencode import encode_shared
 from tilestream.codecs.pyramid.sharedtraining import PyramidStep, PyramidTraining, train_shared
 from tilestream.models.runners import one_torch_thread
@@ -109,7 +108,7 @@ def run_pyramid(config: PyramidConfig, *, on_event: Hear = lambda _: None) -> Py
         document = {
             "version": __version__,
             "networks": shared.name,
-            "networks_bytes": len(pack_nets(shared.nets)),
+            "networks_bytes": len(packed_nets(shared.nets)),
             "analysis_bytes": len(shared.analysis.to_bytes()),
             "images": data.images,
             "squares": len(data.learned),

@@ -21,6 +21,7 @@ from tilestream.errors import ConfigError, DamagedError
 KIND = "pyramid-shared"
 VERSION = 1
 LEAST_LMBDA, MOST_LMBDA = 1e-9, 1e3
+_packed: dict[bytes, bytes] = {}  # by digest: their models take a second to find
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,7 +42,7 @@ class SharedPyramid:
 
     def to_bytes(self) -> bytes:
         """Return it as a container of two: what decodes, and what encodes."""
-        sections = (pack_nets(self.nets), self.analysis.to_bytes())
+        sections = (packed_nets(self.nets), self.analysis.to_bytes())
         return pack(KIND, version=VERSION, header={"l": float(self.lmbda)}, sections=sections)
 
     @classmethod
@@ -68,7 +69,7 @@ class SharedPyramid:
         packed = unpack(data, kinds={KIND: VERSION})
         lmbda = packed.number("l", least=LEAST_LMBDA, most=MOST_LMBDA)
         decoding, encoding = packed.section_bytes(2)
-        nets = unpack_nets(decoding)
+        nets = _unpacked(decoding)
         analysis = Analysis.of_packed(unpack(encoding, kinds={ANALYSIS: ANALYSIS_VERSION}))
         if (nets.scales, nets.channels) != (analysis.scales, analysis.channels):
             raise DamagedError(
@@ -131,9 +132,16 @@ def load_shared(path: Path | str) -> SharedPyramid:
     return SharedPyramid.from_bytes(place.read_bytes())
 
 
+def packed_nets(nets: PyramidNets) -> bytes:
+    """Return networks as a container, coded once in a process."""
+    if nets.digest not in _packed:
+        _packed[nets.digest] = pack_nets(nets)
+    return _packed[nets.digest]
+
+
 def nets_text(nets: PyramidNets) -> str:
     """Return networks as a word for JSON: Base64 of their bytes, which the metadata of a store carry."""
-    return base64.b64encode(pack_nets(nets)).decode("ascii")
+    return base64.b64encode(packed_nets(nets)).decode("ascii")
 
 
 @functools.lru_cache(maxsize=16)
@@ -159,4 +167,10 @@ def nets_of(text: str) -> PyramidNets:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise DamagedError(f"shared networks of pyramids: their text is no Base64 ({error})") from error
-    return keep_nets(unpack_nets(data))
+    return keep_nets(_unpacked(data))
+
+
+def _unpacked(data: bytes) -> PyramidNets:
+    nets = unpack_nets(data)
+    _packed.setdefault(nets.digest, data)
+    return nets
