@@ -9,12 +9,15 @@ from tilestream.codecs.pyramid.shared import SharedPyramid
 from tilestream.codecs.pyramid.sharedmodel import PyramidShape, SharedModel
 
 
-def made_shared(seed: int = 0, *, channels: int = 3, scales: int = 4, levels: int = 2) -> SharedPyramid:
+def made_shared(
+    seed: int = 0, *, channels: int = 3, scales: int = 4, levels: int = 2, lmbda: float = 1e-3
+) -> SharedPyramid:
     """Return networks as training starts from them."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = SharedModel(PyramidShape(channels=channels, scales=scales, levels=levels, hidden=8, width=8))
         analysis = AnalysisNet(channels, (8,) * (scales - 1))
-        analysis.begin(torch.rand(2, channels, 8, 8), lmbda=1e-3)
+        pixels = torch.rand(2, 1, 8, 8) + 0.05 * torch.rand(2, channels, 8, 8)  # grey for the most part
+        analysis.begin(pixels, lmbda=lmbda)
         model.begin(analysis.colour.detach(), analysis.middle.detach(), analysis.log_steps.detach().exp())
-    return SharedPyramid(nets=model.to_nets(), analysis=analysis.record(), lmbda=1e-3)
+    return SharedPyramid(nets=model.to_nets(), analysis=analysis.record(), lmbda=lmbda)

@@ -35,6 +35,17 @@ def test_grids_are_those_of_a_file(size: tuple[int, int], steps: int) -> None:
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("value", [0, 255])
+@pytest.mark.parametrize("lmbda", [1e-3, 2e-5])
+def test_black_and_white_are_within_what_is_coded(value: int, lmbda: float) -> None:
+    shared, tile = made_shared(lmbda=lmbda), Levels.of(np.full((3, 64, 64), value, np.uint8), levels=1)
+    [grids] = encode_shared([tile], shared)
+    assert 20 < max(int(np.abs(grid).max()) for grid in grids) < 127
+    _, coded = encode_grids(grids, shared.nets)
+    for one, other in zip(coded, grids, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_steps_make_it_better_and_chance_is_fixed() -> None:
     shared, tile = made_shared(), Levels.of(picture(32, 48), levels=1)
     [foretold], [refined], [again] = (encode_shared([tile], shared, steps=steps) for steps in (0, 30, 30))

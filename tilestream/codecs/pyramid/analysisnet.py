@@ -21,11 +21,13 @@ from torch import nn
 from torch.nn import functional
 
 from tilestream.codecs.pyramid.analysis import Analysis
-from tilestream.codecs.pyramid.nets import LATENT_MOST
+from tilestream.codecs.pyramid.tables import HIGH
 from tilestream.errors import DamagedError
 
 WIDTHS = (32, 48, 48, 48, 48, 48, 48)
 """Features of each size but the finest, of as many grids as there can be."""
+MOST = HIGH
+"""Largest magnitude of a number that is written: the middle of its model is nearer than that to most."""
 GAIN = 8.0
 """Of what features add to grids, which span several whole numbers."""
 MIDDLE = 0.6
@@ -34,6 +36,8 @@ STEP = 0.16
 """Of the finest grid before training, in pixels of 0 to 1; each coarser one has half of it."""
 STEP_OF_PRICE = 5.1
 """Times the root of λ is the step that costs least, about."""
+LEAST_STEP = 0.01
+"""Of any grid before training: white and black are within what a symbol holds."""
 LEAVES = 0.05
 """Of what features add to grids before training: little."""
 Raise = Callable[[torch.Tensor, int, tuple[int, int]], torch.Tensor]
@@ -148,7 +152,8 @@ class AnalysisNet(nn.Module):
         with torch.no_grad():
             self.colour.copy_(colour)
             self.middle.copy_(middle)
-            self.log_steps.add_(math.log(STEP_OF_PRICE * math.sqrt(lmbda)) - self.log_steps[0].item())
+            steps = STEP_OF_PRICE * math.sqrt(lmbda) * 0.5 ** torch.arange(self.scales)
+            self.log_steps.copy_(steps.clamp_min(LEAST_STEP).log())
 
     def record(self) -> Analysis:
         """Return it as what files hold, in half precision."""
@@ -169,8 +174,8 @@ class AnalysisNet(nn.Module):
 
 
 def whole(grid: torch.Tensor) -> torch.Tensor:
-    """Return a rounded grid within its range."""
-    return grid.round().clamp(-LATENT_MOST, LATENT_MOST)
+    """Return a rounded grid, within what a symbol holds: finer grids make good what a coarser one cannot say."""
+    return grid.round().clamp(-MOST, MOST)
 
 
 def straight_through(grid: torch.Tensor) -> torch.Tensor:
