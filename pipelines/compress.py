@@ -73,6 +73,8 @@ class CompressConfig:
     """Steps of the fit of a tile; None = as many as the codec needs."""
     weights: Path | None = None
     """Of `shared` and `pyramid`: file of what tiles share, which `tilestream train codec` has written."""
+    suffix: str = SUFFIX
+    """What the names of stores end in, behind the whole name of an input."""
     tile_px: int = TILE_PX
     """Edge of a tile."""
     single_level: bool = False
@@ -248,15 +250,57 @@ def run_compress(
     tile: the same call goes on from there, and several processes that make it at once share the work. Equal pixels
     and options give equal bytes on one kind of device.
     """
-    codec = config.tile_codec()
+    config.tile_codec()
     cohort = without_fields(cohort)
     if not cohort.entries and not cohort.unmatched:
         raise no_inputs(cohort)
     config = replace(config, out=config.out.absolute())
     require_writable(config.out)
     started = time.time()
-    tally = Tally(cohort, config.out, suffix=SUFFIX)
-    course = Course(images=len(cohort.entries))
+    tally = Tally(cohort, config.out, suffix=config.suffix)
+    course = run_fits(cohort, config, hear=tally.hear, on_event=on_event, client=client)
+    rows = tally.rows()
+    setting = Setting(command="compress", remote=remote_scheme(cohort))
+    with reporting(config.out):
+        facts = RunFacts.of(config=config, seconds=time.time() - started, course=course, setting=setting)
+        report = write_report(config.out, facts, rows)
+    return RunOutcome(
+        rows=rows, facts=facts, report_html=report.html, report_json=report.json, document=report.document
+    )
+
+
+def run_fits(
+    cohort: Cohort,
+    config: CompressConfig,
+    *,
+    hear: Callable[[Event], None],
+    on_event: Callable[[Event], None] | None = None,
+    client: Client | None = None,
+    has_metrics: bool = True,
+) -> Course:
+    """Store every image of a cohort as fields, without a report.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        The inputs.
+    config : CompressConfig
+        How they are stored; `out` is absolute.
+    hear : callable
+        Hears of every tile and image.
+    on_event : callable, optional
+        Hears of them too; for progress.
+    client : distributed.Client, optional
+        As for `run_compress`.
+    has_metrics : bool
+        Whether the folder of all outputs gets a `metrics.prom`.
+
+    Returns
+    -------
+    Course
+        How the run has gone.
+    """
+    codec, course = config.tile_codec(), Course(images=len(cohort.entries))
     with ExitStack() as stack:
         client = client or stack.enter_context(open_client(config.cluster or "threads"))
         stack.enter_context(agreement(client, cohort.entries, out=config.place))
@@ -266,15 +310,9 @@ def run_compress(
             CompressJob(entry=placed(entry), config=config, codec=codec, tasks=tasks, threads=threads)
             for entry in begun_at(cohort.entries, begin_at)
         )
-        run_jobs(client, jobs, course=course, hear=tally.hear, on_event=on_event, out=config.out)
-    rows = tally.rows()
-    setting = Setting(command="compress", remote=remote_scheme(cohort))
-    with reporting(config.out):
-        facts = RunFacts.of(config=config, seconds=time.time() - started, course=course, setting=setting)
-        report = write_report(config.out, facts, rows)
-    return RunOutcome(
-        rows=rows, facts=facts, report_html=report.html, report_json=report.json, document=report.document
-    )
+        told = config.out if has_metrics else None
+        run_jobs(client, jobs, course=course, hear=hear, on_event=on_event, out=told)
+    return course
 
 
 def all_threads(client: Client) -> int:

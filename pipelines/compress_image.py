@@ -90,7 +90,7 @@ class CompressJob:
         stamps = stamps_of(pyramid.source)
         pyramid = chosen(pyramid, self.entry, config)
         require_fit(pyramid.info)
-        output = f"{self.key}{SUFFIX}"
+        output = store_name(self.key, config.suffix)
         places = StorePlaces.of(config.place, output)
         layout = field_layout(pyramid.info, self.codec, tiling=self._tiling(pyramid))
         recipe = self._recipe(pyramid)
@@ -179,6 +179,11 @@ class CompressJob:
         """Return the entry of where bytes go; none without, so that recipes stay what they were."""
         relevance = self.config.relevance
         return {} if relevance is None else {"relevance": dict(relevance.recipe)}
+
+
+def store_name(key: str, suffix: str) -> str:
+    """Return the path of a store in the folder of all outputs; an image that is a Zarr keeps its name as a Zarr's."""
+    return key if suffix == ".zarr" and key.endswith(suffix) else f"{key}{suffix}"
 
 
 def finished_fields(places: StorePlaces, journal: Journal, *, output: str) -> Mapping[str, Any] | None:

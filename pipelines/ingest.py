@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from distributed import Client
@@ -20,6 +20,7 @@ from tilestream.pipelines.cohort import Cohort, Entry, no_inputs, read_cohort
 from tilestream.pipelines.course import Course
 from tilestream.pipelines.embed import agreement, placed, remote_scheme, threads_of
 from tilestream.pipelines.ingest_image import IngestJob, StorePlaces
+from tilestream.pipelines.ingest_neural import NEURAL, NeuralOptions, require_neural, run_neural
 from tilestream.pipelines.report_advice import Setting
 from tilestream.pipelines.running import run_jobs
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
@@ -37,8 +38,10 @@ class IngestConfig:
 
     out: Place
     """Folder of all stores."""
-    profile: Profile | None = None
-    """None = `archive` where the tiles of the source can be copied, else `portable`."""
+    profile: Profile | Literal["neural"] | None = None
+    """None = `archive` where the tiles of the source can be copied, else `portable`; `neural` fits tiles."""
+    neural: NeuralOptions | None = None
+    """How tiles are fitted, of the profile `neural`; None = as usual."""
     fill_levels: bool = False
     """Whether an archive gets the halvings too that its source does not have."""
     jpegxl: bool = False
@@ -59,13 +62,14 @@ class IngestConfig:
     """Go on from receipts; False replaces what an earlier run has made."""
 
     def __post_init__(self) -> None:
-        if self.profile is not None and self.profile not in PROFILES:
+        if self.profile is not None and self.profile not in (*PROFILES, NEURAL):
             raise ConfigError.of(
                 "`profile` (`--profile`)",
                 got=repr(self.profile),
-                expected=f"one of {', '.join(PROFILES)}",
+                expected=f"one of {', '.join([*PROFILES, NEURAL])}",
                 do="Choose one.",
             )
+        require_neural(self)
         if self.jpegxl and self.profile not in (None, "archive"):
             raise ConfigError.of(
                 "`jpegxl` (`--jpegxl`)",
@@ -80,6 +84,17 @@ class IngestConfig:
                 expected="levels that are made",
                 do="Leave --profile out, choose portable, or give --fill-levels.",
             )
+
+    def pixel_profile(self) -> Profile | None:
+        """Return the profile of a store that is made of pixels alone; raise `ConfigError` where nothing is."""
+        if self.profile == NEURAL:
+            raise ConfigError.of(
+                "an update",
+                got=f"the profile {NEURAL}",
+                expected="one whose chunks are made of pixels alone",
+                do="Leave --update out, and give --no-resume.",
+            )
+        return self.profile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +214,9 @@ def run_ingest(
             rows[entry.key] = _row(entry, config, event)
 
     entries = {entry.key: entry for entry in map(placed, cohort.entries)}
+    if config.profile == NEURAL:
+        run_neural(cohort, config, hear=hear, on_event=on_event, client=client, has_metrics=has_metrics)
+        return tuple(rows[key] for key in entries)
     with ExitStack() as stack:
         client = client or stack.enter_context(open_client(config.cluster or "threads"))
         tasks = threads_of(client)
@@ -241,7 +259,8 @@ def build_pyramid(  # noqa: PLR0913 - the public call: each option of a store is
     src: str | Path,
     dst: str | Path,
     *,
-    profile: Profile | None = None,
+    profile: Profile | Literal["neural"] | None = None,
+    quality: float | None = None,
     fill_levels: bool = False,
     jpegxl: bool = False,
     keep_identifying: bool = False,
@@ -259,9 +278,11 @@ def build_pyramid(  # noqa: PLR0913 - the public call: each option of a store is
     dst : str or path
         The store, a folder whose name ends in `.zarr`, local or an fsspec URL. `receipts/` beside it is how a call that
         was interrupted goes on.
-    profile : {"archive", "portable", "gdal"}, optional
-        Undecoded tiles of the source in shards; zstd in shards; zstd without shards. By default the first where it can
-        be, else the second.
+    profile : {"archive", "portable", "gdal", "neural"}, optional
+        Undecoded tiles of the source in shards; zstd in shards; zstd without shards; networks fitted to tiles, with
+        loss. By default the first where it can be, else the second.
+    quality : float, optional
+        Of the profile neural: 1 to 100, as its codec understands it; 50 by default.
     fill_levels : bool
         Whether an archive gets the halvings too that its source does not have.
     jpegxl : bool
@@ -310,6 +331,7 @@ def build_pyramid(  # noqa: PLR0913 - the public call: each option of a store is
     config = IngestConfig(
         out=Place.of(out or "."),
         profile=profile,
+        neural=None if quality is None else NeuralOptions(quality=quality),
         fill_levels=fill_levels,
         jpegxl=jpegxl,
         keep_identifying=keep_identifying,

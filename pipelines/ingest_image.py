@@ -94,7 +94,7 @@ def open_image(entry: Entry, config: IngestConfig) -> Opened:
     pyramid = open_pyramid(entry.url, cache_bytes=0)
     pyramid = chosen(pyramid, entry, config)
     reason = archive_reason(pyramid.source)
-    wanted: Profile | None = "archive" if config.jpegxl else config.profile
+    wanted: Profile | None = "archive" if config.jpegxl else config.pixel_profile()
     config.reducer.require(pyramid.info, what=entry.key)
     # an archive keeps the levels of its source: whoever chooses how levels are made wants them made
     profile: Profile = wanted or ("archive" if not reason and config.reducer.is_mean else "portable")

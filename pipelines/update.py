@@ -154,8 +154,9 @@ def run_update(cohort: Cohort, config: IngestConfig, boxes: Sequence[Box]) -> tu
     Raises
     ------
     ConfigError
-        When there are several inputs: the same rectangle hardly changed in all of them.
+        When there are several inputs: the same rectangle hardly changed in all of them; or tiles would be fitted.
     """
+    config.pixel_profile()
     if len(cohort.entries) != 1:
         raise ConfigError.of(
             "`--update`", got=f"{len(cohort.entries)} images", expected="one", do="Name the image that has changed."

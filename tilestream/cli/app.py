@@ -219,6 +219,10 @@ def ingest(
     paths: opt.Inputs = None,
     manifest: opt.Manifest = None,
     profile: opt.Profile = None,
+    quality: storing.Quality = None,
+    steps: storing.Steps = None,
+    weights: storing.Weights = None,
+    single_level: storing.SingleLevel = False,
     fill_levels: opt.FillLevels = False,
     jpegxl: storing.JpegXl = False,
     filter: storing.Filter = None,
@@ -246,6 +250,7 @@ def ingest(
         config = storing.ingest_config(
             out=out,
             profile=profile,
+            fit={"quality": quality, "steps": steps, "weights": weights, "single_level": single_level},
             fill_levels=fill_levels,
             jpegxl=jpegxl,
             filter=filter,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,7 +112,8 @@ def print_compress(
     console = console or Console(highlight=False)
     for row in outcome.rows:
         if row.status == "done" and row.coded:
-            print_line(console, ("stored ", "green"), f"{row.outputs[0]}: {coded_words(row)}")
+            words = coded_words(row.coded, image_bytes=row.image_bytes, damaged=row.tiles_damaged, tiles=row.tiles)
+            print_line(console, ("stored ", "green"), f"{row.outputs[0]}: {words}")
     print_ignored(console, outcome_ignored(outcome.rows), rest=str(outcome.report_json))
     for note in dict.fromkeys([*cohort.notes, *(note for row in outcome.rows for note in row.notes)][:MOST_NOTES]):
         print_line(console, ("note ", "yellow"), note)
@@ -126,13 +127,17 @@ def outcome_ignored(rows: Sequence[InputRow]) -> list[tuple[str, str]]:
     return [(row.path, row.reason) for row in rows if row.status == "ignored"]
 
 
-def coded_words(row: InputRow) -> str:
+def coded_words(coded: Mapping[str, Any], *, image_bytes: int | None, damaged: int, tiles: int) -> str:
     """Return what a store costs and how close it is, in a few words.
 
     Parameters
     ----------
-    row : InputRow
-        An image that is done.
+    coded : Mapping
+        As `compress_measure.Sums.record`, of an image that is done.
+    image_bytes : int, optional
+        Of the image's files, where that is known.
+    damaged, tiles : int
+        Tiles that are damaged, and all of them.
 
     Returns
     -------
@@ -141,16 +146,15 @@ def coded_words(row: InputRow) -> str:
     """
     from tilestream.pipelines.report_words import psnr_words
 
-    coded = row.coded
     decoder = coded.get("decoder_bytes", 0)
     whole = coded["bytes"] + decoder
-    share = f" ({whole / row.image_bytes:.0%} of the image's files)".replace("%", " %") if row.image_bytes else ""
+    share = f" ({whole / image_bytes:.0%} of the image's files)".replace("%", " %") if image_bytes else ""
     beside = f" and {size(decoder)} of their decoder" if decoder else ""
     levels = ", ".join(psnr_words(coded, level) for level in range(len(coded.get("psnr", ()))))
-    damaged = f"; {row.tiles_damaged:,} of {counted(row.tiles, 'tile')} damaged" if row.tiles_damaged else ""
+    lost = f"; {damaged:,} of {counted(tiles, 'tile')} damaged" if damaged else ""
     costs = f"{size(coded['bytes'])} in tiles{beside}{share}, {coded['bpp']:.3g} bits/px"
     weighed = f", {coded['psnr_weighed']:.2f} where it matters" if "psnr_weighed" in coded else ""
-    return f"{costs}, PSNR in dB by level {levels}{weighed}{damaged}"
+    return f"{costs}, PSNR in dB by level {levels}{weighed}{lost}"
 
 
 def last_line(outcome: RunOutcome, *, seconds: float, tiles_made: int) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from tilestream.cli.compressing import coded_words, forecast_words
 from tilestream.cli.lines import print_ignored, print_line
 from tilestream.cli.words import counted, duration, size
 
@@ -38,8 +39,11 @@ def announced(hear: Callable[[Event], None], console: Console) -> Callable[[Even
     def heard(event: Event) -> None:
         if event.kind == "prepared" and event.prepared is not None and not event.reused:
             facts = event.prepared.facts
-            line = f"{event.job.key}: about {size(facts['store_bytes'])} as {facts['profile']}"
-            print_line(console, ("begin ", "dim"), line)
+            if "forecast" in facts:
+                words = forecast_words(facts)
+            else:
+                words = f"about {size(facts['store_bytes'])} as {facts['profile']}"
+            print_line(console, ("begin ", "dim"), f"{event.job.key}: {words}")
         hear(event)
 
     return heard
@@ -105,6 +109,8 @@ def print_ingest(rows: Sequence[StoreRow], cohort: Cohort, *, seconds: float, co
     for name in cohort.unmatched:
         print_line(console, ("failed ", "bold red"), name)
     for row in rows:
+        if row.summary is not None and "coded" in row.summary:
+            print_line(console, ("stored ", "green"), f"{row.key}: {_coded(row.summary)}")
         for reason in row.damaged[:MOST_DAMAGE]:
             print_line(console, ("damaged ", "yellow"), f"{row.key}: {reason}")
         if len(row.damaged) > MOST_DAMAGE:
@@ -130,3 +136,13 @@ def _print_transcoded(row: StoreRow, console: Console) -> None:
     share = f"{1 - after / before:.1%} less" if before else "no bytes"
     line = f"{row.key}: {counted(told['tiles'], 'tile')}, {size(before)} of JPEG in {size(after)}, {share}{stay}"
     print_line(console, ("jpegxl ", "green"), line)
+
+
+def _coded(summary: Mapping[str, Any]) -> str:
+    """Return what a store of fitted tiles costs and how close it is."""
+    return coded_words(
+        summary["coded"],
+        image_bytes=summary.get("image_bytes"),
+        damaged=summary.get("tiles_damaged", 0),
+        tiles=summary.get("tiles", 0),
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -42,8 +44,49 @@ JpegXl = Annotated[
 ]
 
 
+Quality = Annotated[
+    float | None,
+    typer.Option(
+        "--quality",
+        metavar="Q",
+        show_default=False,
+        help="Of neural: 1 to 100, larger is closer and costs more (default: 50).",
+        rich_help_panel=CHOICES,
+    ),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        "--steps",
+        metavar="N",
+        show_default=False,
+        help="Of neural: steps of the fit of each tile (default: as many as compress takes).",
+        rich_help_panel=CHOICES,
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        metavar="FILE",
+        show_default=False,
+        help="Of neural: networks that all tiles share, which `tilestream train codec` has written.",
+        rich_help_panel=CHOICES,
+    ),
+]
+SingleLevel = Annotated[
+    bool, typer.Option("--single-level", help="Of neural: store level 0 alone.", rich_help_panel=CHOICES)
+]
+
+
 def ingest_config(
-    *, out: str, invalid: list[str] | None = None, filter: str | None = None, light: str = "stored", **options: Any
+    *,
+    out: str,
+    fit: Mapping[str, Any],
+    invalid: list[str] | None = None,
+    filter: str | None = None,
+    light: str = "stored",
+    **options: Any,
 ) -> IngestConfig:
     """Return the configuration of an ingest, its options checked as far as one can without an image.
 
@@ -51,6 +94,8 @@ def ingest_config(
     ----------
     out : str
         Folder or fsspec URL of all stores.
+    fit : Mapping
+        Options of the profile neural, as far as they were given: fields of `NeuralOptions`; None and False were not.
     invalid : list of str, optional
         `LAYER=CLASSES` as typed.
     filter, light : str, optional
@@ -70,6 +115,7 @@ def ingest_config(
     """
     from tilestream.codecs.place import Place
     from tilestream.pipelines.ingest import IngestConfig
+    from tilestream.pipelines.ingest_neural import NEURAL, NeuralOptions, compress_config
     from tilestream.pyramid.reducing import Reducer
     from tilestream.sources.classes import parse_invalid
     from tilestream.sources.decibels import require_quantity
@@ -77,4 +123,9 @@ def ingest_config(
     if options.get("decibels") is not None:
         require_quantity(options["decibels"])
     reducer = Reducer.of(filter, light=light)
-    return IngestConfig(out=Place.of(out), invalid=parse_invalid(invalid or ()), reducer=reducer, **options)
+    given = {name: value for name, value in fit.items() if value is not None and value is not False}
+    options["neural"] = NeuralOptions(**given) if given else None
+    config = IngestConfig(out=Place.of(out), invalid=parse_invalid(invalid or ()), reducer=reducer, **options)
+    if config.profile == NEURAL:
+        compress_config(config).tile_codec()  # what is not understood is refused before anything is looked for
+    return config

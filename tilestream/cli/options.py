@@ -110,8 +110,9 @@ Profile = Annotated[
     str | None,
     typer.Option(
         "--profile",
-        metavar="archive|portable|gdal",
-        help="Copy the stored tiles as they are (default where they can be copied), or zstd, or zstd without shards.",
+        metavar="archive|portable|gdal|neural",
+        help="Copy the stored tiles as they are (default where they can be copied), zstd, zstd without shards, or "
+        "networks fitted to tiles: with loss, slow to make, the fewest bytes.",
         rich_help_panel=CHOICES,
     ),
 ]
