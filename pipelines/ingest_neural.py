@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from distributed import Client
 
@@ -19,7 +19,7 @@ from tilestream.stream.engine import Event
 if TYPE_CHECKING:
     from tilestream.pipelines.ingest import IngestConfig
 
-NEURAL = "neural"
+NEURAL: Final = "neural"
 """Name of the profile."""
 CODEC = "pyramid"
 """What holds its tiles when nothing is said."""
