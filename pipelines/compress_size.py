@@ -134,7 +134,7 @@ def forecast_store(
     left = len(plan) - len(done)
     cost = Cost()
     if busy and left:
-        cost = known_cost(done) or probed_cost(codec, max(busy, key=_deviation))
+        cost = known_cost(done) or probed_cost(codec, max(busy, key=_effort))
     plain = [tile for tile in samples if not _needs_fit(tile)]
     background = len(codec.encode(plain[0].pixels, plain[0].valid)) if plain else 0
     chunk = plan.layout.levels[0].chunk
@@ -163,9 +163,10 @@ def _needs_fit(tile: TilePixels) -> bool:
     return ConstantTile.of(tile.pixels, tile.valid) is None
 
 
-def _deviation(tile: TilePixels) -> float:
+def _effort(tile: TilePixels) -> float:
+    """Return what goes with the cost of a tile: how much it varies, over all its pixels; those at an edge have few."""
     seen = tile.pixels if tile.valid is None else tile.pixels[:, tile.valid]
-    return float(np.std(seen, dtype=np.float64))
+    return float(np.std(seen, dtype=np.float64)) * seen.size
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,6 +86,16 @@ def test_tiles_of_an_earlier_run_are_a_better_measure(timed):
     assert found.store_bytes == pytest.approx((100 + glass) * 32, rel=0.2)
 
 
+def test_a_busy_sliver_at_the_edge_does_not_stand_for_whole_tiles(timed, monkeypatch):
+    probed = []
+    monkeypatch.setattr(compress_size, "probed_cost", lambda codec, tile: probed.append(tile) or compress_size.Cost())
+    pixels = np.random.default_rng(0).integers(0, 200, (3, 64, 72)).astype(np.uint8)
+    pixels[:, :, 64:] = np.where(pixels[:, :, 64:] < 100, 0, 255)
+    pyramid = open_pyramid(pixels)
+    forecast_store(pyramid, plan_of(pyramid, timed), timed, threads=1)
+    assert [tile.pixels.shape for tile in probed] == [(3, 64, 64)]
+
+
 def test_what_is_all_of_one_colour_is_not_told_to_cost_nothing(timed):
     pyramid = open_pyramid(np.full((3, 64, 64), 7, np.uint8))
     found = forecast_store(pyramid, plan_of(pyramid, timed), timed, threads=2)
