@@ -20,7 +20,7 @@ import pytest
 
 LONG = ("tests/kernels/test_simulator.py", "tests/kernels/test_compile.py", "tests/pipelines/test_main_job.py")
 """Files that take minutes: begun last they would be waited for."""
-RATES = "_rates.py"
+RATES = ("_rates.py", "test_ratios.py")
 """Files that end so measure time beside rivals."""
 MAIN_JOB = "tests/pipelines/test_main_"
 """Files with this prefix look at one run of the main job, so one process takes them."""
