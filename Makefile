@@ -13,6 +13,9 @@ RD_FLAGS ?=
 CORES := $(shell nproc 2>/dev/null || sysctl -n hw.logicalcpu 2>/dev/null || echo 1)
 PYTEST_PROCESSES ?= -n $(shell echo $$(( $(CORES) < 4 ? $(CORES) + 1 : 4 )))
 PIP_FLAGS ?=
+# numerical libraries of tests keep to a thread a process: threads that wait for each other on cores where other tests
+# run make a training of two seconds one of twenty; rivals in rates get all cores back (tests/bench/conftest.py)
+test test-new: export OMP_NUM_THREADS ?= 1
 # the default python first, so that a chosen environment is respected
 PYTHONS := python3 python python3.13 python3.12 python3.11 python3.14
 find_python = for p in $(PYTHONS); do "$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \

@@ -1,23 +1,27 @@
-"""Rates are measured while no other test runs."""
+"""What benchmarks need of the process that measures."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
+from threadpoolctl import threadpool_limits
 
-FOLDER = Path(__file__).resolve().parent
-
-
-@pytest.hookimpl(tryfirst=True)  # before the tests are put in order
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.is_relative_to(FOLDER) and "slow" in item.keywords:
-            item.add_marker("alone")
+from tests.parallel import RATES
+from tilestream.kernels.bands import cores
 
 
-@pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """A folder on the disk, for which users wait too; those of other tests may be in memory."""
-    with TemporaryDirectory() as folder:
-        yield Path(folder)
+@pytest.fixture(autouse=True)
+def _rivals_have_all_cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give numerical libraries their threads where rates are measured; `make test` takes them from all others."""
+    if not request.path.name.endswith(RATES):
+        yield
+        return
+    import torch
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # of the processes that a benchmark starts
+    before = torch.get_num_threads()
+    with threadpool_limits(limits=cores()):
+        torch.set_num_threads(cores())
+        yield
+    torch.set_num_threads(before)
