@@ -170,6 +170,17 @@ def test_indexes_at_either_end_with_and_without_a_checksum(tmp_path_factory, dat
     check(data.draw, path, array, "cyx")
 
 
+@pytest.mark.parametrize("shards", [None, (8, 8)])
+def test_a_span_of_the_bytes_of_a_chunk(tmp_path, shards):
+    values = samples((16, 16), "uint16")
+    zarr.create_array(tmp_path / "a.zarr", data=values, chunks=(4, 4), shards=shards, compressors=None)
+    reader = open_reader(tmp_path / "a.zarr", "yx")
+    whole = reader.stored((1, 2))
+    assert whole == values[4:8, 8:12].tobytes()
+    for start, nbytes in ((0, 5), (7, 9), (30, 2), (30, 99), (32, 4), (99, 1 << 62), (0, 1 << 62)):
+        assert reader.stored((1, 2), (start, nbytes)) == whole[start : start + nbytes]
+
+
 @pytest.mark.parametrize("name", ["Zlib", "LZ4", "Zstd", "Blosc", "GZip"])
 def test_codecs_that_numcodecs_adds(tmp_path, name):
     values = samples((40, 50), "uint16")

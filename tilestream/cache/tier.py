@@ -70,8 +70,13 @@ class Tier(Generic[K, V]):
 
     def __contains__(self, key: K) -> bool:
         """Return whether a value is held now; asking does not count as a use of it."""
+        return self.peek(key) is not None
+
+    def peek(self, key: K) -> tuple[V] | None:
+        """Return the value of `key` in a tuple, None where it is not held; looking does not count as a use of it."""
         with self._lock:
-            return key in self._shared or key in self._later
+            held = self._shared.get(key) or self._later.get(key)
+        return None if held is None else (held.value,)
 
     def get(self, key: K, make: Callable[[], V]) -> V:
         """Return the value of `key`, from memory or by calling `make`, and keep it for this run.

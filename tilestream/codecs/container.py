@@ -218,7 +218,7 @@ def unpack(
     body, is_whole = _body(data, cut=cut)
     if body[len(MAGIC)] != FORMAT:
         raise _unknown("a container", f"format {body[len(MAGIC)]}", f"format {FORMAT}")
-    description, start = _described(body)
+    description, start = described(body)
     kind, version = description[0], description[1]
     header: dict[str, Any] = description[2] if len(description) > 2 else {}
     lengths: list[int] = description[3] if len(description) > 3 else []
@@ -254,8 +254,8 @@ def _changed(size: int) -> DamagedError:
     return DamagedError(f"a container: the checksum of its {size:,} bytes is another than was written")
 
 
-def _described(body: bytes) -> tuple[list[Any], int]:
-    """Return the description of a container, and where its sections begin."""
+def described(body: bytes) -> tuple[list[Any], int]:
+    """Return the description of a container, and where its sections begin; raise `DamagedError` where it has none."""
     unpacker = msgpack.Unpacker(
         max_buffer_size=MOST_DESCRIPTION_BYTES, max_array_len=MOST_ENTRIES, max_map_len=MOST_ENTRIES
     )

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tilestream.codecs.tilecodec import Tile, unpack_tile
+from tilestream.codecs.tilefront import answers, unpack_front
 from tilestream.errors import ConfigError, DamagedError, SourceError
 from tilestream.types import Array, Shape
 
@@ -50,12 +51,34 @@ def decode_chunk(data: bytes, *, shape: tuple[int, ...], dtype: np.dtype[Any], f
     return out.reshape(shape)
 
 
-def checked_tile(data: bytes, *, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Tile:
-    """Return a tile of an array, unpacked; parameters and errors as of `decode_chunk`."""
+def checked_tile(data: bytes, *, shape: tuple[int, ...], dtype: np.dtype[Any], level: int = 0) -> Tile:
+    """Return a tile of an array, unpacked.
+
+    Parameters
+    ----------
+    data : bytes
+        A container; for a coarser level than 0 a front of it is enough that has the level and is checked by itself.
+    shape, dtype
+        As for `decode_chunk`.
+    level : int
+        Which the tile is to answer, beside all coarser ones.
+
+    Returns
+    -------
+    Tile
+        Fits the array.
+
+    Raises
+    ------
+    DamagedError
+        As for `decode_chunk`.
+    """
     try:
-        tile = unpack_tile(data)
+        tile = unpack_front(data) if level else unpack_tile(data)
     except (SourceError, ConfigError) as error:
         raise DamagedError(str(error)) from error
+    if not answers(tile, level):
+        raise DamagedError(f"{len(data):,} bytes of a tile, which do not reach to its level {level}")
     picture = tile.picture
     channels, most = (1 if len(shape) < 3 else shape[0]), Shape(y=shape[-2], x=shape[-1])
     fits = picture.shape.y <= most.y and picture.shape.x <= most.x

@@ -30,6 +30,8 @@ REMOTE_THREADS = 8
 
 Place = tuple[int, ...]
 """Position in the grid of chunks, or of files, of an array."""
+Span = tuple[int, int]
+"""First byte, and how many."""
 
 
 class ChunkReader:
@@ -122,9 +124,12 @@ class ChunkReader:
             return pixels
         return pixels[top : top + box.height, left : left + box.width, : self._channels]
 
-    def stored(self, place: Place) -> bytes | None:
-        """Return the bytes of a chunk, None where none is stored; raise `DamagedError` when they cannot be read."""
-        return self._fetch([place])[0]
+    def stored(self, place: Place, span: Span | None = None) -> bytes | None:
+        """Return the bytes of a chunk, None where none is stored; raise `DamagedError` when they cannot be read.
+
+        Of a span of them, fewer come where the chunk ends before it does.
+        """
+        return self._fetch([place], span)[0]
 
     def _places(self, box: Box, selection: Mapping[str, int]) -> list[Place]:
         """Return the chunks that a window touches."""
@@ -216,10 +221,10 @@ class ChunkReader:
             shards.setdefault(shard, []).append((number, tuple(at % n for at, n in zip(place, counts, strict=True))))
         return shards
 
-    def _fetch(self, places: list[Place]) -> list[bytes | None]:
-        """Return the stored bytes of chunks, None for those that are not stored."""
+    def _fetch(self, places: list[Place], span: Span | None = None) -> list[bytes | None]:
+        """Return the stored bytes of chunks, or of a span of each, None for those that are not stored."""
         if self._layout.index is None:
-            return self._fetch_files(places)
+            return self._fetch_files(places, span)
         found: list[bytes | None] = [None] * len(places)
         for shard, wanted in self._by_shard(places).items():
             index = self._index(shard)
@@ -229,7 +234,7 @@ class ChunkReader:
             try:
                 for _, (_, nbytes) in ranges:
                     self._decoder.require_plausible(nbytes)
-                parts = index.read([where for _, where in ranges])
+                parts = index.read([_inside(where, span) for _, where in ranges])
             except DamagedError as error:
                 raise DamagedError(f"shard `{self._layout.key(shard)}`: {error}") from error
             for (number, _), part in zip(ranges, parts, strict=True):
@@ -257,15 +262,19 @@ class ChunkReader:
                 self._absent.add(shard)
         return index
 
-    def _fetch_files(self, places: list[Place]) -> list[bytes | None]:
-        """Return the content of the files of chunks, None for those that are not there."""
+    def _fetch_files(self, places: list[Place], span: Span | None) -> list[bytes | None]:
+        """Return the content of the files of chunks, or a span of each, None for those that are not there."""
         files = [inside(self._folder, self._layout.key(place)) for place in places]
         most = self._decoder.most_bytes
+
+        def read(file: File) -> bytes | None:
+            return file.read_whole(most) if span is None else file.read_part(*_inside((0, most), span))
+
         if self._folder.is_local or len(files) == 1:
-            found = [file.read_whole(most) for file in files]
+            found = [read(file) for file in files]
         else:
             with timed("read"), ThreadPoolExecutor(REMOTE_THREADS) as pool:
-                found = list(pool.map(lambda file: file.read_whole(most), files))
+                found = list(pool.map(read, files))
             count("bytes_read", sum(len(data) for data in found if data is not None))  # the threads have no meter
         for place, data in zip(places, found, strict=True):
             if data is None:
@@ -290,6 +299,13 @@ def _is_whole(out: Array | None, shape: tuple[int, ...], dtype: np.dtype[np.gene
     return (
         out is not None and out.shape == shape and out.dtype == dtype and out.flags.c_contiguous and out.flags.writeable
     )
+
+
+def _inside(where: Span, span: Span | None) -> Span:
+    """Return a span of a chunk as one of what the chunk lies in."""
+    (offset, size), (start, nbytes) = where, span or (0, where[1])
+    start = min(start, size)
+    return offset + start, min(nbytes, size - start)
 
 
 def _overlap(number: int, chunk: int, start: int, size: int) -> tuple[slice, slice]:

@@ -4,6 +4,9 @@ A tile of array j·step answers levels j·step to (j + 1)·step - 1 of the image
 store lies), so that a block of level l is the tile under it asked at level l % step, at a cost that goes with the
 pixels of the block. To read and to unpack a tile is paid for once, as long as the cache of unpacked fields holds it. A
 tile that cannot be read is damaged on each of its levels; one that is not stored is the fill value of the array.
+
+Of tiles of the pyramid codec, which lie coarse to fine, a coarse level reads the front alone (`fieldfronts`), and a
+finer one later what is missing.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 from math import prod
 from typing import Any, cast
@@ -20,16 +23,18 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from tilestream.cache.fields import field_cache
+from tilestream.cache.fields import FieldKey, field_cache
 from tilestream.codecs.constanttile import KIND as CONSTANT
 from tilestream.codecs.fields.decoders import decoder_of
 from tilestream.codecs.neuralchunks import checked_tile
 from tilestream.codecs.pyramid.shared import nets_of
 from tilestream.codecs.tilecodec import BYTES_OF_PARAMETER, PYRAMID, Tile
+from tilestream.codecs.tilefront import answers, front_of
 from tilestream.errors import DamagedError
 from tilestream.metrics import count, timed
 from tilestream.sources.chunkread import REMOTE_THREADS
 from tilestream.sources.extras import Extras
+from tilestream.sources.fieldfronts import FrontReader
 from tilestream.sources.fingerprint import digest
 from tilestream.sources.ngff import read_node
 from tilestream.sources.ownstore import field_record
@@ -122,7 +127,7 @@ class FieldSource:
     def _fill(self, level: int, iy: int, ix: int, pixels: Array) -> None:
         """Fill pixels `(y, x, c)` with a block."""
         array, deeper = divmod(level, self.step)
-        tile = self._tile(array, iy, ix)
+        tile = self._tile(array, iy, ix, deeper)
         if tile is None:
             layout = self.stored.layouts[array]
             pixels[...] = 0 if layout is None else layout.fill
@@ -135,28 +140,54 @@ class FieldSource:
         with timed("decode"):
             tile.decode(box, level=deeper, out=pixels.transpose(2, 0, 1), backend=self.backend)
 
-    def _tile(self, array: int, iy: int, ix: int) -> Tile | None:
-        """Return a tile, unpacked; None where it is not stored."""
-        key = (self._identity, array, iy, ix)
-        return cast("Tile | None", field_cache().get(key, lambda: self._unpacked(array, iy, ix)))
+    def _tile(self, array: int, iy: int, ix: int, level: int = 0) -> Tile | None:
+        """Return a tile, unpacked, that has one of its levels; None where it is not stored."""
+        key, cache = (self._identity, array, iy, ix), field_cache()
+        tile = cast("Tile | None", cache.get(key, lambda: self._unpacked(key, level)))
+        if tile is not None and not answers(tile, level):
+            tile = self._unpacked(key, level, front=front_of(tile))
+            cache.keep(key, tile)
+        return tile
 
-    def _unpacked(self, array: int, iy: int, ix: int) -> Tile | None:
-        return self._tile_of(self.stored.stored_chunk(array, (0, iy, ix)), array, iy, ix)
-
-    def _stored(self, array: int, iy: int, ix: int) -> bytes | DamagedError | None:
+    def _unpacked(self, key: FieldKey, level: int, *, front: bytes = b"") -> Tile | None:
+        if not front and not self._has_fronts(level):
+            return self._tile_of(self._bytes(key, 0), key, level)
         try:
-            return self.stored.stored_chunk(array, (0, iy, ix))
+            return self._tile_of(self._bytes(key, level, front), key, level)
+        except DamagedError:  # if it was written again between two requests, it is whole at once
+            return self._tile_of(self._bytes(key, 0), key, 0)
+
+    def _bytes(self, key: FieldKey, level: int, front: bytes = b"") -> bytes | None:
+        """Return of the bytes of a tile those that a level needs beside its front, if that was read; else all."""
+        _, array, iy, ix = key
+        stored = partial(self.stored.stored_chunk, array, (0, iy, ix))
+        if not front and not self._has_fronts(level):
+            return stored()
+        return self._fronts.read(stored, level, front=front)
+
+    def _bytes_or_damage(self, key: FieldKey, level: int, front: bytes) -> bytes | DamagedError | None:
+        try:
+            return self._bytes(key, level, front)
         except DamagedError as error:
             return error
 
-    def _tile_of(self, data: bytes | None, array: int, iy: int, ix: int) -> Tile | None:
+    def _has_fronts(self, level: int) -> bool:
+        """Return whether tiles may answer one of their levels by less than all their bytes."""
+        return level > 0 and self._shared[0] == PYRAMID
+
+    @cached_property
+    def _fronts(self) -> FrontReader:
+        return FrontReader()
+
+    def _tile_of(self, data: bytes | None, key: FieldKey, level: int) -> Tile | None:
+        _, array, iy, ix = key
         layout = self.stored.layouts[array]
         if data is None or layout is None:
             return None
         self._know_decoder()
         try:
             with timed("unpack"):
-                return checked_tile(data, shape=layout.chunks, dtype=layout.dtype)
+                return checked_tile(data, shape=layout.chunks, dtype=layout.dtype, level=level)
         except DamagedError as error:
             raise DamagedError(f"`{self.stored.paths[array]}/{layout.key((0, iy, ix))}`: {error}") from error
 
@@ -188,7 +219,7 @@ class FieldSource:
         """Fetch and unpack the tiles of a box of a remote store, several at once, as far as the cache has room."""
         if self.stored.root.is_local:
             return
-        array, level = box.level // self.step, self.info.levels[box.level]
+        (array, deeper), level = divmod(box.level, self.step), self.info.levels[box.level]
         inside_level, cache = box.intersect(level.box), field_cache()
         rows, columns = (
             range(start // block, -(-stop // block) if stop > start else 0)
@@ -198,16 +229,25 @@ class FieldSource:
             )
         )
         keys = [(self._identity, array, iy, ix) for iy, ix in product(rows, columns)]
-        wanted = [key for key in keys if key not in cache]
-        if not 1 < len(wanted) <= cache.budget_bytes // self._tile_bytes:
+        fronts = {key: front for key in keys if (front := self._front(key, deeper)) is not None}
+        if not 1 < len(fronts) <= cache.budget_bytes // self._tile_bytes:
             return
         with timed("read"), ThreadPoolExecutor(REMOTE_THREADS) as pool:
-            parts = list(pool.map(lambda key: self._stored(*key[1:]), wanted))
-        count("bytes_read", sum(len(part) for part in parts if isinstance(part, bytes)))  # the threads have no meter
-        for key, part in zip(wanted, parts, strict=True):
+            parts = list(pool.map(lambda key: self._bytes_or_damage(key, deeper, fronts[key]), fronts))
+        found = {key: part for key, part in zip(fronts, parts, strict=True) if not isinstance(part, DamagedError)}
+        # the threads have no meter
+        count("bytes_read", sum(len(part) - len(fronts[key]) for key, part in found.items() if part is not None))
+        for key, part in found.items():
             with suppress(DamagedError):  # left to who reads it
-                if not isinstance(part, DamagedError):
-                    cache.keep(key, self._tile_of(part, *key[1:]))
+                cache.keep(key, self._tile_of(part, key, deeper))
+
+    def _front(self, key: FieldKey, level: int) -> bytes | None:
+        """Return what is there of a tile of which a level is not; None where that is."""
+        held = field_cache().peek(key)
+        if held is None:
+            return b""
+        tile = cast("Tile | None", held[0])
+        return None if tile is None or answers(tile, level) else front_of(tile)
 
     @property
     def _tile_bytes(self) -> int:

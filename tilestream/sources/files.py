@@ -234,7 +234,7 @@ class File:
         Parameters
         ----------
         most_bytes : int
-            A larger file is not read.
+            Of a larger file no more is read.
 
         Returns
         -------
@@ -248,13 +248,20 @@ class File:
         SourceError
             When it is there and cannot be read.
         """
-        with timed("read"):
-            data = self._slurp(most_bytes) if self.is_local else self._remote.whole(most_bytes)
-        if data is None:
-            return None
-        if len(data) > most_bytes:
+        data = self.read_part(0, most_bytes + 1)
+        if data is not None and len(data) > most_bytes:
             raise DamagedError(f"`{self.url}` holds more than {most_bytes:,} bytes, more than it can need")
-        count("bytes_read", len(data))
+        return data
+
+    def read_part(self, start: int, nbytes: int) -> bytes | None:
+        """Return bytes of a small file, fewer where it ends before; the rest as of `read_whole`.
+
+        Two parts may be of two files, where it was replaced in between: only a checksum over both tells.
+        """
+        with timed("read"):
+            data = self._slurp(start, nbytes) if self.is_local else self._remote.part(start, start + nbytes)
+        if data is not None:
+            count("bytes_read", len(data))
         return data
 
     def version(self) -> FileVersion | None:
@@ -334,12 +341,12 @@ class File:
         count("bytes_read", sum(map(len, parts)))
         return parts
 
-    def _slurp(self, most_bytes: int) -> bytes | None:
+    def _slurp(self, start: int, nbytes: int) -> bytes | None:
         try:
             descriptor = os.open(self.path, _READ_FLAGS)
             try:
                 size = os.fstat(descriptor).st_size
-                return _pread(descriptor, 0, min(size, most_bytes + 1))
+                return _pread(descriptor, start, max(0, min(size - start, nbytes)))
             finally:
                 os.close(descriptor)
         except _ABSENT:

@@ -195,18 +195,19 @@ class RemoteFile:
                 found[number] = data[start : start + ranges[number][1]]
         return found
 
-    def whole(self, most_bytes: int) -> bytes | None:
-        """Return the first bytes of a file that is small, None when there is none of that name.
+    def part(self, start: int, stop: int) -> bytes | None:
+        """Return a range of a small file, None when there is none of that name.
 
         Parameters
         ----------
-        most_bytes : int
-            One byte more than this is asked for, so that a caller sees that there are more.
+        start, stop : int
+            First byte, and the one behind the last.
 
         Returns
         -------
         bytes or None
-            Not compared with what was seen before: small files are read whole.
+            Fewer where the file ends before; of a server that knows no ranges all of it. Not compared with what was
+            seen before: small files are read at once, or checked as a whole.
 
         Raises
         ------
@@ -214,7 +215,7 @@ class RemoteFile:
             When it cannot be read.
         """
         try:
-            return tries()(self._whole, most_bytes)
+            return tries()(self._part, start, stop)
         except Exception as error:
             if missing(error):
                 return None
@@ -289,10 +290,10 @@ class RemoteFile:
         strong = str(etag) if etag and not str(etag).startswith("W/") else None
         return Seen(size_bytes=int(info["size"]), version=version_of(info), etag=strong)
 
-    def _whole(self, most_bytes: int) -> bytes:
+    def _part(self, start: int, stop: int) -> bytes:
         system, path = file_system(self.url, self._options)
         try:
-            return bytes(system.cat_file(path, start=0, end=most_bytes + 1))
+            return bytes(system.cat_file(path, start=start, end=stop))
         except Exception as error:
             if "InvalidRange" in codes_of(error) or getattr(error, "status", 0) == 416:  # no byte, so no range
                 return b""

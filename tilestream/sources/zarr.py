@@ -24,7 +24,7 @@ from tilestream.errors import ConfigError, DamagedError, SourceError
 from tilestream.metrics import count
 from tilestream.sources.address import checked_index, default_notes
 from tilestream.sources.bioformats import split_series, with_scan_facts
-from tilestream.sources.chunkread import ChunkReader
+from tilestream.sources.chunkread import ChunkReader, Span
 from tilestream.sources.extras import Extras
 from tilestream.sources.files import File
 from tilestream.sources.fingerprint import digest
@@ -123,10 +123,10 @@ class ZarrSource:
         reader = self._readers[box.level]
         return self._by_zarr(box) if reader is None else reader.read(box, self.info.selection, out)
 
-    def stored_chunk(self, level: int, place: tuple[int, ...]) -> bytes | None:
-        """Return the bytes of a chunk at its place in the grid, None where none is stored; raise `DamagedError`."""
+    def stored_chunk(self, level: int, place: tuple[int, ...], span: Span | None = None) -> bytes | None:
+        """Return the bytes of a chunk, or a span of them; None and errors as of `ChunkReader.stored`."""
         reader = self._readers[level]
-        return None if reader is None else reader.stored(place)
+        return None if reader is None else reader.stored(place, span)
 
     def warm(self, box: Box) -> None:
         """Fetch what a box of a level is stored in, where it lies in remote shards."""

@@ -14,14 +14,17 @@ from tests.codecs.hostile import assert_harmless, cut_or_flipped, with_another_h
 from tests.codecs.pyramid import oracle
 from tests.codecs.pyramid.coarser import coarser
 from tests.codecs.pyramid.made import made_grids, made_nets
+from tests.codecs.pyramid.madefile import encoded_pyramid
 from tilestream.codecs.container import pack, unpack
 from tilestream.codecs.fields.picture import Picture
+from tilestream.codecs.neuralchunks import checked_tile, decode_chunk
 from tilestream.codecs.pyramid.file import KIND, PyramidFile
 from tilestream.codecs.pyramid.netbytes import write_nets
 from tilestream.codecs.pyramid.nets import PIXEL_MOST, grid_shapes
 from tilestream.codecs.pyramid.pyramidtile import PyramidTile
 from tilestream.codecs.pyramid.sharednets import keep_nets
 from tilestream.codecs.tilecodec import unpack_tile
+from tilestream.codecs.tilefront import answers, bytes_for, unpack_front
 from tilestream.errors import ConfigError, DamagedError, SourceError
 from tilestream.kernels.mip import mip
 from tilestream.types import Array, Box, Shape
@@ -115,6 +118,45 @@ def test_the_front_of_a_file_has_its_coarsest_grids(shared: bool) -> None:
             PyramidTile.from_bytes(data[:end])
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_checked_front_has_all_of_its_level(shared: bool) -> None:
+    file = made(shared=shared)
+    if shared:
+        keep_nets(file.nets)
+    data = file.to_bytes()
+    size = bytes_for(data[:200], 1)
+    assert size is not None
+    assert size < len(data) == bytes_for(data[:200], 0)
+    assert bytes_for(data[:200], 5) == size
+    tile = unpack_front(data[:size])
+    assert [answers(tile, level) for level in (0, 1, 5)] == [False, True, True]
+    np.testing.assert_array_equal(tile.decode(level=1), samples(file, 1))
+    assert answers(unpack_front(data), 0)
+    shape = (3, *file.picture.shape.yx)
+    assert checked_tile(data[:size], shape=shape, dtype=np.dtype("u1"), level=1).picture == file.picture
+    with pytest.raises(DamagedError):
+        unpack_front(data[: size - 1] + bytes([data[size - 1] ^ 1]))
+    with pytest.raises(DamagedError):
+        decode_chunk(data[:size], shape=shape, dtype=np.dtype("u1"))
+
+
+@given(cut_or_flipped(made().to_bytes()))
+def test_a_file_that_an_accident_changed_gives_no_wrong_level(data: bytes) -> None:
+    try:
+        tile = unpack_front(data)
+    except (DamagedError, SourceError):
+        return
+    assert answers(tile, 1)
+    assert not answers(tile, 0)
+    np.testing.assert_array_equal(tile.decode(level=1), samples(made(), 1))
+
+
+def test_a_file_of_bounded_error_has_no_fronts() -> None:
+    data = encoded_pyramid(bounded=True)
+    assert bytes_for(data, 1) == len(data)
+    assert unpack_front(data).picture == unpack_tile(data).picture
+
+
 def test_a_file_of_shared_networks_names_them() -> None:
     file = replace(made(), nets=coarser(made_nets(77, scales=SCALES, levels=LEVELS), zeros=7), shared=True)
     data = file.to_bytes()
@@ -128,7 +170,7 @@ def test_a_file_of_shared_networks_names_them() -> None:
 def test_a_file_wastes_no_bytes() -> None:
     file = replace(made(), picture=picture(Shape(y=256, x=256)))
     beside = len(file.to_bytes()) - len(write_nets(file.nets)) - sum(map(len, file.sections))
-    assert beside <= 45
+    assert beside <= 45 + 9 * (LEVELS - 1)
 
 
 def test_what_a_tile_takes_is_known_before_it_is_decoded() -> None:

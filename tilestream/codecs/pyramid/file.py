@@ -4,7 +4,11 @@
     sections    networks, where `n` is left out; each grid, the coarsest first; one more where the error is bounded
 
 Grids come coarse to fine, so that the front of a file is the picture with less detail: it is read with `cut`, and what
-has not arrived counts as zero. A file has some 45 bytes beside its sections.
+has not arrived counts as zero. A file has some 45 bytes beside its sections, and seven more for each front below.
+
+Where several levels have networks, each front that has all grids of a coarser level carries a checksum
+(`tilestream.codecs.fronts`): the shortest is of the coarsest such level, the longest of level 1. A file of bounded
+error has none, since each of its levels is a mean of the bounded one.
 """
 
 from __future__ import annotations
@@ -13,9 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tilestream.codecs.container import pack, unpack
+from tilestream.codecs.container import Packed, pack, unpack
 from tilestream.codecs.fields.picture import Picture
 from tilestream.codecs.fields.pictureheader import picture_header, picture_of
+from tilestream.codecs.fronts import unpack_front, with_fronts
 from tilestream.codecs.pyramid.latents import Grid, decode_grids, encode_grids
 from tilestream.codecs.pyramid.netbytes import read_nets, write_nets
 from tilestream.codecs.pyramid.nets import PyramidNets, grid_shapes
@@ -91,6 +96,10 @@ class PyramidFile:
         """Return the sizes of the grids, finest first."""
         return grid_shapes(self.picture.shape, self.nets.scales)
 
+    def stages_of(self, level: int) -> int:
+        """Return how many of the coarsest grids a level is made of; those beyond the last network are means of it."""
+        return self.nets.scales - min(level, len(self.nets.synth) - 1)
+
     def grids(self, stages: int | None = None, *, known: Sequence[Grid] = ()) -> tuple[Grid, ...]:
         """Return the grids.
 
@@ -124,6 +133,10 @@ class PyramidFile:
             sections.insert(0, write_nets(self.nets))
         if self.residual is not None:
             sections.append(self.residual)
+        elif len(self.nets.synth) > 1:
+            beside = len(sections) - self.nets.scales
+            counts = [beside + self.stages_of(level) for level in reversed(range(1, len(self.nets.synth)))]
+            header = with_fronts(KIND, version=VERSION, header=header, sections=sections, counts=counts)
         return pack(KIND, version=VERSION, header=header, sections=sections)
 
     @classmethod
@@ -149,7 +162,15 @@ class PyramidFile:
         SourceError
             When they are of a version that is not known here, or name networks that are not.
         """
-        packed = unpack(data, kinds={KIND: VERSION}, cut=cut)
+        return cls._of_packed(unpack(data, kinds={KIND: VERSION}, cut=cut), cut=cut)
+
+    @classmethod
+    def from_front(cls, data: bytes) -> PyramidFile:
+        """Return what the beginning of a file holds, as far as a checksum covers it; errors as of `from_bytes`."""
+        return cls._of_packed(unpack_front(data, kinds={KIND: VERSION}), cut=True)
+
+    @classmethod
+    def _of_packed(cls, packed: Packed, *, cut: bool) -> PyramidFile:
         picture, digest, sections = picture_of(packed), packed.header.get(_DIGEST), list(packed.sections)
         if digest is not None and (type(digest) is not bytes or len(digest) != _DIGEST_BYTES):
             raise _damaged(f"a digest of {str(digest)[:40]!r}")

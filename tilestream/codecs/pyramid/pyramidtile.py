@@ -31,18 +31,28 @@ class PyramidTile:
     ----------
     file : PyramidFile
         Whose grids are decoded when a level first needs them, and kept.
+    front : bytes
+        What it was unpacked from, where that is not all of the file.
     """
 
     kind = KIND
 
-    def __init__(self, file: PyramidFile) -> None:
+    def __init__(self, file: PyramidFile, *, front: bytes = b"") -> None:
         self.file = file
+        self.front = front
         self._known: tuple[Grid, ...] = ()  # the coarsest grids, finest first; replaced as a whole, by any thread
 
     @classmethod
     def from_bytes(cls, data: bytes, *, cut: bool = False) -> PyramidTile:
         """Return the tile that bytes hold; parameters and errors as of `PyramidFile.from_bytes`."""
         return cls(PyramidFile.from_bytes(data, cut=cut))
+
+    @classmethod
+    def from_front(cls, data: bytes) -> PyramidTile:
+        """Return the tile that the beginning of a file holds; parameters and errors as of `PyramidFile.from_front`."""
+        file = PyramidFile.from_front(data)
+        is_whole = len(file.sections) == file.nets.scales
+        return cls(file, front=b"" if is_whole else data)
 
     @property
     def picture(self) -> Picture:
@@ -57,13 +67,17 @@ class PyramidTile:
     @property
     def nbytes(self) -> int:
         """Return the memory that it takes once all grids are decoded, their bytes included."""
-        coded = sum(map(len, self.file.sections)) + len(self.file.residual or b"")
+        coded = sum(map(len, self.file.sections)) + len(self.file.residual or b"") + len(self.front)
         return 2 * self.sizes["grids"] + 4 * self.sizes["networks"] * (not self.file.shared) + coded
 
     @property
     def stages(self) -> int:
         """Return how many grids have arrived, the coarsest first."""
         return len(self.file.sections)
+
+    def answers(self, level: int) -> bool:
+        """Return whether all grids of a level have arrived."""
+        return self.stages >= self.file.stages_of(level)
 
     def decode(
         self,
