@@ -102,7 +102,8 @@ class CompressJob:
             journal.require_same(recipe)  # before anything is fitted for the forecast
         receipts = list(journal.receipts().values()) if resume else []
         plan = FieldPlan(layout=layout)
-        forecast = forecast_store(pyramid, plan, self.codec, threads=self.threads, done=receipts)
+        emphasis = None if config.relevance is None else config.relevance.of_image(pyramid)
+        forecast = forecast_store(pyramid, plan, self.codec, threads=self.threads, done=receipts, emphasis=emphasis)
         forecast.require(
             places.root, tasks=self.tasks, memory_bytes=config.memory_bytes, hours=config.hours, what=self.key
         )
@@ -112,9 +113,7 @@ class CompressJob:
             return done
         if journal.summary() is not None and check_place(places.root) is None:
             journal.reopen()  # the store was removed by hand: its tiles are found to be lost, and done again
-        work = self._work(pyramid, layout, journal, places, stamps)
-        emphasis = None if config.relevance is None else config.relevance.of_image(pyramid)
-        work = replace(work, emphasis=emphasis)
+        work = replace(self._work(pyramid, layout, journal, places, stamps), emphasis=emphasis)
         plan_s = time.perf_counter() - started
         image_bytes = stored_bytes(self.entry.url, pyramid)
         finish = FinishFields(

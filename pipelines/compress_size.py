@@ -1,7 +1,8 @@
 """How long the tiles of an image will take to fit and how many bytes they may need, known before the first is written.
 
-A few squares of the image are read to see how many tiles are nothing but background; of the others, the one that varies
-most is fitted for a few steps, twice, and the difference of the two times is that of a step. Nothing is guessed.
+A few squares of the image are read to see for how many tiles the codec takes one colour, as for glass; of the others,
+the one that varies most is fitted for a few steps, twice, and the difference of the two times is that of a step.
+Nothing is guessed.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
-from tilestream.codecs.constanttile import ConstantTile
 from tilestream.codecs.place import Place
 from tilestream.codecs.tilecodec import TileCodec, unpack_tile, with_steps
 from tilestream.errors import BudgetError, ConfigError
@@ -23,6 +24,7 @@ from tilestream.pipelines.compress_work import FIT, TilePixels, one_thread, read
 from tilestream.pipelines.ingest_size import STEP_YX, Projected
 from tilestream.pyramid.planned import FOOTPRINT_BYTES
 from tilestream.pyramid.pyramid import Pyramid
+from tilestream.relevance.emphasis import Emphasis
 from tilestream.sinks.members import StoreUnit
 from tilestream.stream.budget import memory_limit
 from tilestream.types import Receipt
@@ -105,8 +107,39 @@ class Forecast:
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A tile that is looked at."""
+
+    tile: TilePixels
+    """Its pixels."""
+    weights: npt.NDArray[np.float32] | None
+    """`(y, x)`, how much errors count; None = alike."""
+
+    def is_plain(self, codec: TileCodec) -> bool:
+        """Return whether a codec takes one colour for it."""
+        return codec.is_plain(self.tile.pixels, self.tile.valid, roi=self.weights)
+
+    def coded_bytes(self, codec: TileCodec) -> int:
+        """Return the bytes that it becomes."""
+        return len(codec.encode(self.tile.pixels, self.tile.valid, roi=self.weights))
+
+    @property
+    def effort(self) -> float:
+        """Return what goes with its cost: how much it varies, over all its pixels; those at an edge have few."""
+        pixels, valid = self.tile.pixels, self.tile.valid
+        seen = pixels if valid is None else pixels[:, valid]
+        return float(np.std(seen, dtype=np.float64)) * seen.size
+
+
 def forecast_store(
-    pyramid: Pyramid, plan: FieldPlan, codec: TileCodec, *, threads: int, done: Sequence[Receipt] = ()
+    pyramid: Pyramid,
+    plan: FieldPlan,
+    codec: TileCodec,
+    *,
+    threads: int,
+    done: Sequence[Receipt] = (),
+    emphasis: Emphasis | None = None,
 ) -> Forecast:
     """Return what a store of fields will take.
 
@@ -122,21 +155,25 @@ def forecast_store(
         Tasks that run at once, on the whole cluster.
     done : sequence of Receipt
         Tiles that an earlier run has finished, whose times are known.
+    emphasis : Emphasis, optional
+        How much errors count where; alike by default.
 
     Returns
     -------
     Forecast
         From `SAMPLES` tiles, or from those that are done.
     """
-    samples = [read_tile(pyramid, plan.box(unit)) for unit in _some_units(plan)]
-    busy = [tile for tile in samples if _needs_fit(tile)]
-    share = len(busy) / len(samples)
+    plain: list[Sample] = []
+    busy: list[Sample] = []
+    for box in map(plan.box, _some_units(plan)):
+        sample = Sample(tile=read_tile(pyramid, box), weights=None if emphasis is None else emphasis.weights(box))
+        (plain if sample.is_plain(codec) else busy).append(sample)
+    share = len(busy) / len([*plain, *busy])
     left = len(plan) - len(done)
     cost = Cost()
     if busy and left:
-        cost = known_cost(done) or probed_cost(codec, max(busy, key=_effort))
-    plain = [tile for tile in samples if not _needs_fit(tile)]
-    background = len(codec.encode(plain[0].pixels, plain[0].valid)) if plain else 0
+        cost = known_cost(done) or probed_cost(codec, max(busy, key=lambda sample: sample.effort).tile)
+    background = plain[0].coded_bytes(codec) if plain else 0
     chunk = plan.layout.levels[0].chunk
     pixel_bytes = chunk.area * plan.layout.channels * np.dtype(np.float32).itemsize
     return Forecast(
@@ -157,16 +194,6 @@ def _some_units(plan: FieldPlan) -> list[StoreUnit]:
         for number in range(SAMPLES)
     }
     return [StoreUnit(step="make", level=0, iy=iy, ix=ix) for iy, ix in sorted(places)]
-
-
-def _needs_fit(tile: TilePixels) -> bool:
-    return ConstantTile.of(tile.pixels, tile.valid) is None
-
-
-def _effort(tile: TilePixels) -> float:
-    """Return what goes with the cost of a tile: how much it varies, over all its pixels; those at an edge have few."""
-    seen = tile.pixels if tile.valid is None else tile.pixels[:, tile.valid]
-    return float(np.std(seen, dtype=np.float64)) * seen.size
 
 
 @dataclass(frozen=True, kw_only=True)

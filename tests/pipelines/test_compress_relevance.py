@@ -43,6 +43,9 @@ class Rounding:
     def settings(self):
         return self.exact.settings
 
+    def is_plain(self, pixels, valid=None, *, roi=None):
+        return self.exact.is_plain(pixels, valid)
+
     def encode(self, pixels, valid=None, *, roi=None):
         if roi is None:
             return self.exact.encode(pixels, valid)

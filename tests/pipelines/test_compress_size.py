@@ -8,6 +8,7 @@ import pytest
 
 from tests.codecs.exactfield import ExactField
 from tilestream.codecs.place import Place
+from tilestream.codecs.pyramid.pyramidcodec import PyramidCodec
 from tilestream.codecs.tilecodec import FieldCodec
 from tilestream.codecs.tilequality import LevelError
 from tilestream.errors import BudgetError
@@ -18,9 +19,10 @@ from tilestream.pipelines.compress_size import Forecast, forecast_store
 from tilestream.pipelines.report_words import psnr_words
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.registry import CODECS
+from tilestream.relevance.emphasis import Emphasis
 from tilestream.sinks.fieldstore import field_layout
 from tilestream.sinks.tiling import Tiling
-from tilestream.types import Channel, ImageInfo, Level, Receipt, Shape
+from tilestream.types import Channel, ImageInfo, Level, Receipt, ScoreMap, Shape
 
 STEP_S, START_S = 0.25, 3.0
 
@@ -70,6 +72,25 @@ def test_a_forecast_extrapolates_short_fits_over_the_tiles_that_are_no_backgroun
     assert found.tile_s == pytest.approx(START_S + STEP_S * 400)
     assert found.wall_s == pytest.approx(found.tile_s * found.fitted / 2, rel=0.1)
     assert found.store_bytes == pytest.approx(90_000 * found.fitted, rel=0.01)
+
+
+def test_glass_that_a_codec_takes_one_colour_for_is_not_counted(monkeypatch):
+    monkeypatch.setattr(compress_size, "probed_cost", lambda codec, tile: compress_size.Cost(seconds=2.0, nbytes=900))
+    pixels = np.full((3, 512, 512), 240, np.uint8)
+    pixels[:, ::7, ::5] += 1  # no two pixels of real glass are equal either
+    pixels[:, :, :256] = np.random.default_rng(0).integers(0, 255, (3, 512, 256))
+    pyramid, codec = open_pyramid(pixels), PyramidCodec()
+    plan = plan_of(pyramid, codec)
+    found = forecast_store(pyramid, plan, codec, threads=1)
+    assert (found.tiles, found.tile_s) == (64, 2.0)
+    assert found.fitted == pytest.approx(32, abs=5)
+    assert found.store_bytes == pytest.approx(found.fitted * 900 + (64 - found.fitted) * 45, rel=0.05)
+    values = np.zeros((8, 8), np.float32)  # nothing matters, so that no tile is worth its network
+    scores = ScoreMap(
+        name="none", values=values, valid=values == 0, cell_yx=(64.0, 64.0), shape=pyramid.info.shape, absolute=True
+    )
+    dim = forecast_store(pyramid, plan, codec, threads=1, emphasis=Emphasis(scores=scores, db=60.0))
+    assert dim.fitted == 0
 
 
 def test_tiles_of_an_earlier_run_are_a_better_measure(timed):

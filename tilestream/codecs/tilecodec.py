@@ -93,6 +93,15 @@ class TileCodec(Protocol):
         False.
         """
 
+    def is_plain(
+        self,
+        pixels: Array,
+        valid: npt.NDArray[np.bool_] | None = None,
+        *,
+        roi: npt.NDArray[np.float32] | None = None,
+    ) -> bool:
+        """Return whether `encode` takes one colour for a tile without a fit: what little it costs is known at once."""
+
     def decode(self, data: bytes, *, level: float = 0.0, box: Box | None = None, out: Array | None = None) -> Array:
         """Return samples `(c, y, x)` of a box of a level; raise `DamagedError` for bytes that are not whole."""
 
@@ -179,6 +188,17 @@ class FieldCodec:
         found = self.begin(levels.picture)
         found.fit(levels, steps=self.steps)
         return found.quantize().to_bytes()
+
+    def is_plain(
+        self,
+        pixels: Array,
+        valid: npt.NDArray[np.bool_] | None = None,
+        *,
+        roi: npt.NDArray[np.float32] | None = None,
+    ) -> bool:
+        """Return whether all that is valid of a tile is equal; parameters as of `encode`."""
+        del roi
+        return ConstantTile.of(pixels, valid) is not None
 
     def begin(self, picture: Picture) -> Field:
         """Return a field for a picture, not fitted yet; raise `ConfigError` as `encode`."""

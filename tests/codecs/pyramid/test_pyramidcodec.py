@@ -17,7 +17,7 @@ from tests.codecs.pyramid.plainfit import plain_file
 from tilestream.codecs.container import unpack
 from tilestream.codecs.fields.picture import Levels
 from tilestream.codecs.pyramid.encoding import TileEncoding
-from tilestream.codecs.pyramid.price import lmbda_of_quality
+from tilestream.codecs.pyramid.price import lmbda_of_quality, quality_of_lmbda
 from tilestream.codecs.pyramid.pyramidcodec import PyramidCodec
 from tilestream.codecs.quality import psnr
 from tilestream.codecs.tilecodec import FieldCodec, tile_codec, unpack_tile, with_steps
@@ -69,6 +69,7 @@ def test_a_higher_quality_is_more_bytes_and_decibels() -> None:
         found.append((len(data), psnr(pixels, codec.decode(data))))
     assert found == sorted(found)
     assert PyramidCodec(lmbda=lmbda_of_quality(50)).encode(pixels) == PyramidCodec().encode(pixels)
+    assert quality_of_lmbda(lmbda_of_quality(37)) == pytest.approx(37)
 
 
 @pytest.mark.usefixtures("plain")
@@ -114,7 +115,7 @@ def test_one_colour_within_the_bound_is_enough() -> None:
 
 
 def test_a_base_is_cheap_where_the_error_is_bounded() -> None:
-    assert PyramidCodec(max_error=0, quality=90).price == PyramidCodec(quality=1).price
+    assert PyramidCodec(max_error=0).price == PyramidCodec(quality=1).price
     assert PyramidCodec(max_error=0, lmbda=1e-3).price == 1e-3
 
 
@@ -179,6 +180,11 @@ def test_shared_networks_encode_without_a_fit() -> None:
     sent = pickle.loads(pickle.dumps(codec))
     assert sent.encode(pixels) == data
     settings = json.loads(json.dumps(codec.settings))
+    assert settings["levels"] == len(shared.nets.synth)
+    assert PyramidCodec(shared=shared, scales=3).settings["lmbda"] == shared.lmbda
+    assert not {"quality", "scales"} & PyramidCodec(shared=shared, scales=3).settings.keys()
+    with pytest.raises(ConfigError, match="they are trained for about"):
+        PyramidCodec(shared=shared, quality=50)
     reader = tile_codec(settings)
     assert reader.settings == settings
     np.testing.assert_array_equal(reader.decode(data), codec.decode(data))
@@ -190,8 +196,9 @@ def test_shared_networks_encode_without_a_fit() -> None:
 @pytest.mark.parametrize("given", [{}, {"lmbda": 1e-3, "levels": 1}, {"target_bytes": 900, "steps": 9}, {"scales": 5}])
 def test_settings_make_the_same_codec_again(given: dict[str, Any]) -> None:
     codec = PyramidCodec(**given)
-    assert tile_codec(json.loads(json.dumps(codec.settings))) == codec
+    assert tile_codec(json.loads(json.dumps(codec.settings))).settings == codec.settings
     assert set(given) <= set(codec.settings)
+    assert ("quality" in codec.settings) == (not {"lmbda", "target_bytes"} & given.keys())
     assert codec.name == codec.settings["codec"] == "pyramid"
     assert codec.weighs
     assert with_steps(codec, 7) == replace(codec, steps=7)
@@ -214,11 +221,19 @@ def test_settings_make_the_same_codec_again(given: dict[str, Any]) -> None:
         ({"speed": 3}, "one of"),
         ({"lmbda": 1e-3, "target_bytes": 100}, "`lmbda` and `target_bytes`"),
         ({"max_error": 1, "target_psnr": 30}, "`target_psnr` and `max_error`"),
+        ({"quality": 50, "lmbda": 1e-3}, "`quality` and `lmbda`"),
+        ({"quality": 50, "max_error": 1}, "`quality` and `max_error`"),
+        ({"quality": 50, "target_bytes": 900}, "`quality` and `target_bytes`"),
     ],
 )
 def test_wrong_settings_are_named(settings: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         tile_codec({"codec": "pyramid", **settings})
+
+
+@pytest.mark.parametrize(("given", "levels"), [({"levels": 10}, 4), ({"levels": 3, "scales": 2}, 2), ({}, 4)])
+def test_settings_say_how_many_levels_have_networks(given: dict[str, int], levels: int) -> None:
+    assert PyramidCodec(**given).settings["levels"] == levels
 
 
 def with_roi(roi: Array) -> Callable[[], bytes]:

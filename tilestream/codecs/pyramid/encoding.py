@@ -62,25 +62,42 @@ class TileEncoding:
 
     def at_price(self, lmbda: float) -> bytes:
         """Return the file of least D + λ·R: fitted, or the nearest constant; that alone where no fit can do better."""
-        constant = self.constant()
-        flat = self.cost(constant.decode(), constant.to_bytes(), lmbda)
-        if flat <= lmbda * 8 * (LEAST_OWN_BYTES if self.shared is None else LEAST_BYTES):
+        constant = self.plain_at(lmbda)
+        if constant is not None:
             return constant.to_bytes()
-        file = self.file(lmbda)
+        file, constant = self.file(lmbda), self.constant()
+        flat = self.cost(constant.decode(), constant.to_bytes(), lmbda)
         data = file.to_bytes()
         return data if self.cost(PyramidTile(file).decode(), data, lmbda) < flat else constant.to_bytes()
 
     def bounded(self, lmbda: float, max_error: int) -> bytes:
         """Return the file of a fit, or of one colour without steps, with what keeps each sample within an error."""
-        pixels, valid = self.levels.pixels[0], self.levels.valid[0]
-        constant = self.constant()
-        off = np.abs(constant.decode().astype(np.int64) - pixels)
-        if int((off if valid is None else off[:, valid]).max()) <= max_error:
+        constant = self.plain_within(max_error)
+        if constant is not None:
             return constant.to_bytes()
+        pixels, valid = self.levels.pixels[0], self.levels.valid[0]
         is_flat = self.shared is None and not self.steps
         file = flat_file(self.levels) if is_flat else self.file(lmbda)
         residual = encode_residual(pixels, PyramidTile(file).decode(), max_error, valid=valid)
         return replace(file, residual=residual).to_bytes()
+
+    def plain_at(self, lmbda: float) -> ConstantTile | None:
+        """Return the nearest constant where no fit can do better at a price of a bit."""
+        constant = self.constant()
+        flat = self.cost(constant.decode(), constant.to_bytes(), lmbda)
+        least = LEAST_OWN_BYTES if self.shared is None else LEAST_BYTES
+        return constant if flat <= lmbda * 8 * least else None
+
+    def plain_within(self, max_error: int) -> ConstantTile | None:
+        """Return the nearest constant where each valid sample is within an error of it."""
+        constant, valid = self.constant(), self.levels.valid[0]
+        off = np.abs(constant.decode().astype(np.int64) - self.levels.pixels[0])
+        return constant if int((off if valid is None else off[:, valid]).max()) <= max_error else None
+
+    def plain_of_psnr(self, target: float) -> ConstantTile | None:
+        """Return the nearest constant where it has at least so many decibels."""
+        constant = self.constant()
+        return constant if self.levels.psnr(0, constant.decode()) >= target else None
 
     def constant(self) -> ConstantTile:
         """Return the constant that is nearest."""
@@ -95,8 +112,8 @@ class TileEncoding:
 
     def of_psnr(self, target: float, first: float) -> bytes:
         """Return the file of least bytes that a few fits find with at least so many decibels at level 0."""
-        constant = self.constant()
-        if self.levels.psnr(0, constant.decode()) >= target:
+        constant = self.plain_of_psnr(target)
+        if constant is not None:
             return constant.to_bytes()
 
         def attempt(lmbda: float, start: PyramidNets | None) -> Attempt:

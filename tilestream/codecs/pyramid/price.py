@@ -41,6 +41,11 @@ def lmbda_of_quality(quality: float) -> float:
     return float(_AT_WORST * (_AT_BEST / _AT_WORST) ** ((quality - 1) / 99))
 
 
+def quality_of_lmbda(lmbda: float) -> float:
+    """Return the quality of a λ: what `lmbda_of_quality` undoes; beyond 1 to 100 where no quality has that λ."""
+    return 1 + 99 * math.log(lmbda / _AT_WORST) / math.log(_AT_BEST / _AT_WORST)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
     """A fit on the way to what was asked for."""

@@ -21,7 +21,7 @@ from tilestream.codecs.fields.picture import Levels
 from tilestream.codecs.pyramid.encoding import TileEncoding
 from tilestream.codecs.pyramid.file import KIND
 from tilestream.codecs.pyramid.nets import MOST_SCALES, MOST_WIDTH
-from tilestream.codecs.pyramid.price import LMBDA_OF_BASE, lmbda_of_quality
+from tilestream.codecs.pyramid.price import LMBDA_OF_BASE, lmbda_of_quality, quality_of_lmbda
 from tilestream.codecs.pyramid.pyramidtile import PyramidTile
 from tilestream.codecs.pyramid.residual import MOST_ERROR
 from tilestream.codecs.pyramid.shared import SharedPyramid, nets_of, nets_text
@@ -35,14 +35,16 @@ LEVELS = 4
 STEPS = 2000
 """Steps of a fit when nothing is said."""
 _DEFAULT_QUALITY = 50.0
+_SIZES = "scales", "hidden", "context"
+"""Of networks of a tile's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PyramidCodec:
     """Fits a pyramid of grids to each tile."""
 
-    quality: float = _DEFAULT_QUALITY
-    """1 to 100, where none of the next three is given: see `price.lmbda_of_quality`."""
+    quality: float | None = None
+    """1 to 100, see `price.lmbda_of_quality`; 50 where neither this nor one of the next four is given, nor `shared`."""
     lmbda: float | None = None
     """What a bit a pixel costs against the mean squared error of samples of 0 to 1."""
     target_psnr: float | None = None
@@ -50,7 +52,8 @@ class PyramidCodec:
     target_bytes: int | None = None
     """Bytes that each tile is to have at most; several fits a tile."""
     max_error: int | None = None
-    """Largest error of any valid sample of level 0, for whole numbers; 0 is lossless. `quality` has no say then."""
+    """Largest error of any valid sample of level 0, for whole numbers; 0 is lossless. Of the others `lmbda` alone goes
+    with it, and says what the base costs."""
     steps: int = STEPS
     """Of the fit of each tile. Never a time: equal pixels are to give equal bytes. 0 needs `shared`, or
     `max_error`, and then gives the fewest bytes, without a coarser picture to look at first."""
@@ -73,19 +76,33 @@ class PyramidCodec:
                 raise ConfigError.of(
                     f"`{name}` of a codec", got=getattr(self, name), expected=expected, do="Choose another."
                 )
-        asked = [name for name in ("lmbda", "target_psnr", "target_bytes") if getattr(self, name) is not None]
-        if len(asked) > 1 or (self.max_error is not None and asked not in ([], ["lmbda"])):
-            asked += ["max_error"] * (self.max_error is not None)
+        if len(self._asked) > 1 and self._asked != ("lmbda", "max_error"):
             raise ConfigError.of(
-                f"`{'` and `'.join(asked)}` of a codec", got="all of them", expected="one of them", do="Choose one."
+                f"`{'` and `'.join(self._asked)}` of a codec",
+                got="all of them",
+                expected="one of them",
+                do="Choose one.",
+            )
+        if self.shared is not None and self.quality is not None:
+            raise ConfigError.of(
+                "`quality` of a codec",
+                got=f"{self.quality:g} with `shared` networks",
+                expected=f"none: they are trained for about {quality_of_lmbda(self.shared.lmbda):.3g}",
+                do="Leave it out, or give `lmbda`.",
             )
         self._know()
+
+    @property
+    def _asked(self) -> tuple[str, ...]:
+        """Return which of the settings are given that say what a tile is to be."""
+        names = ("quality", "lmbda", "target_psnr", "target_bytes", "max_error")
+        return tuple(name for name in names if getattr(self, name) is not None)
 
     def _checks(self) -> tuple[tuple[str, bool, str], ...]:
         """Return each setting with what it may be, and whether it is."""
         lmbda, psnr, nbytes, error = self.lmbda, self.target_psnr, self.target_bytes, self.max_error
         return (
-            ("quality", 1 <= self.quality <= 100, "a number of 1 to 100"),
+            ("quality", self.quality is None or 1 <= self.quality <= 100, "a number of 1 to 100"),
             ("lmbda", lmbda is None or 0 < lmbda < 1e3, "a number above 0"),
             ("target_psnr", psnr is None or 0 < psnr <= 100, "decibels above 0, at most 100"),
             ("target_bytes", nbytes is None or nbytes >= 1, "a whole number of at least 1"),
@@ -109,15 +126,28 @@ class PyramidCodec:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Return what its bytes are a function of besides the pixels, as JSON values; what is usual is left out."""
-        found: dict[str, Any] = {"codec": KIND, "quality": self.quality, "steps": self.steps, "levels": self.levels}
+        """Return what its bytes are a function of besides the pixels, as JSON values; what is usual is left out.
+
+        They say what is done: `levels` as many as have networks, `quality` or `lmbda` where one of them has a say.
+        """
+        found: dict[str, Any] = {"codec": KIND, "steps": self.steps, "levels": self._levels}
+        if not (self._asked or self.shared or self.decoder):
+            found["quality"] = _DEFAULT_QUALITY
+        unsaid = ("shared", *found) if self.shared is None else ("shared", *found, *_SIZES)
         for one in fields(self):
             value = getattr(self, one.name)
-            if one.name not in ("shared", *found) and value != one.default:
+            if one.name not in unsaid and value != one.default:
                 found[one.name] = value
         if self.shared is not None:
             found["decoder"] = nets_text(self.shared.nets)
+            if self.target_psnr is None and self.target_bytes is None:
+                found["lmbda"] = self.price
         return found
+
+    @property
+    def _levels(self) -> int:
+        """Return how many levels have networks of their own."""
+        return min(self.levels, self.scales, LEVELS) if self.shared is None else len(self.shared.nets.synth)
 
     @classmethod
     def of_settings(cls, settings: Mapping[str, Any]) -> PyramidCodec:
@@ -179,16 +209,33 @@ class PyramidCodec:
         constant = ConstantTile.of(pixels, valid)
         if constant is not None:
             return constant.to_bytes()
-        count = min(self.levels, self.scales, LEVELS) if self.shared is None else len(self.shared.nets.synth)
-        sizes = {"scales": self.scales, "hidden": self.hidden, "context": self.context, "levels": count}
-        levels = Levels.of(pixels, valid, levels=count)
-        task = TileEncoding(levels=levels, weights=roi, steps=self.steps, sizes=sizes, shared=self.shared)
-        price = self.price
+        task, price = self._task(pixels, valid, roi), self.price
         if self.target_psnr is not None:
             return task.of_psnr(self.target_psnr, price)
         if self.target_bytes is not None:
             return task.of_bytes(self.target_bytes, price)
         return task.at_price(price) if self.max_error is None else task.bounded(price, self.max_error)
+
+    def is_plain(
+        self, pixels: Array, valid: npt.NDArray[np.bool_] | None = None, *, roi: npt.NDArray[np.float32] | None = None
+    ) -> bool:  # fmt: skip
+        """Return whether `encode` takes one colour for a tile without a fit; parameters and errors as of that."""
+        self._require_encoder(pixels, roi)
+        if ConstantTile.of(pixels, valid) is not None:
+            return True
+        task = self._task(pixels, valid, roi)
+        if self.target_psnr is not None:
+            return task.plain_of_psnr(self.target_psnr) is not None
+        if self.max_error is not None:
+            return task.plain_within(self.max_error) is not None
+        return self.target_bytes is None and task.plain_at(self.price) is not None
+
+    def _task(
+        self, pixels: Array, valid: npt.NDArray[np.bool_] | None, roi: npt.NDArray[np.float32] | None
+    ) -> TileEncoding:  # fmt: skip
+        sizes = {**{name: getattr(self, name) for name in _SIZES}, "levels": self._levels}
+        levels = Levels.of(pixels, valid, levels=self._levels)
+        return TileEncoding(levels=levels, weights=roi, steps=self.steps, sizes=sizes, shared=self.shared)
 
     @property
     def price(self) -> float:
@@ -197,7 +244,9 @@ class PyramidCodec:
             return self.lmbda
         if self.shared is not None:
             return self.shared.lmbda
-        return lmbda_of_quality(self.quality) if self.max_error is None else LMBDA_OF_BASE
+        if self.max_error is not None:
+            return LMBDA_OF_BASE
+        return lmbda_of_quality(_DEFAULT_QUALITY if self.quality is None else self.quality)
 
     def decode(
         self,
