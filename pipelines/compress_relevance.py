@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from tilestream.errors import ConfigError
+from tilestream.models.scorerstage import record_of_scorer
 from tilestream.pipelines.encoders import EncoderChoice
-from tilestream.pipelines.relevance import relevance_of
+from tilestream.pipelines.relevance import examples_of, makers_of
 from tilestream.pyramid.pyramid import Pyramid
-from tilestream.relevance import Relevance
+from tilestream.relevance import Relevance, Term
 from tilestream.relevance.emphasis import Emphasis, require_db
+from tilestream.relevance.grammar import Maker
 
 EMPHASIS_DB = 12.0
 """Decibels between what matters most and what matters least, where nothing else is said."""
+ENCODER = "handcrafted"
+"""What makes the vectors of terms that compare some: of the encoders, the one that is there without weights."""
+MARK = "draw what matters and give mask:FILE"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +67,9 @@ class RelevanceChoice:
     @cached_property
     def relevance(self) -> Relevance:
         """Return the map maker."""
-        return relevance_of(self.terms, encoders=(EncoderChoice(name="handcrafted"),))
+        makers = makers_of((EncoderChoice(name=ENCODER),))
+        own = {"query": partial(_query, makers["query"]), "scorer": partial(_scorer, makers["scorer"])}
+        return Relevance.of(self.terms, makers={**makers, **own})
 
     @property
     def recipe(self) -> Mapping[str, Any]:
@@ -83,3 +90,36 @@ class RelevanceChoice:
             The same in every process.
         """
         return Emphasis(scores=self.relevance(pyramid), db=self.db)
+
+
+def _query(make: Maker, argument: str | None) -> Term:
+    """Return a query for a place or a picture; raise `ConfigError` where words are looked for."""
+    if argument is None:
+        raise ConfigError.of(
+            "term `query`",
+            got="nothing behind it",
+            expected="a place or a picture",
+            do="Write query:box=Y,X,HEIGHT,WIDTH or query:file=PICTURE.",
+        )
+    words = [one for side in examples_of(argument) for one in side if isinstance(one, str) and one]
+    if words:
+        raise ConfigError.of(
+            f"text `{words[0]}` of a query",
+            got=f"words, which the encoder `{ENCODER}` knows nothing of",
+            expected="a place or a picture: compress takes no other encoder",
+            do=f"Give query:box=Y,X,HEIGHT,WIDTH or query:file=PICTURE, or {MARK}.",
+        )
+    return make(argument)
+
+
+def _scorer(make: Maker, argument: str | None) -> Term:
+    """Return the term of a scorer; raise `ConfigError` where it scores vectors that are not made here."""
+    record = None if argument is None else record_of_scorer(argument)
+    if record is not None and record.takes == "vectors" and record.encoder not in (None, ENCODER):
+        raise ConfigError.of(
+            f"scorer `{argument}`",
+            got=f"one of vectors of `{record.encoder}`",
+            expected=f"one of pixels, or of vectors of `{ENCODER}`: compress takes no other encoder",
+            do=f"Train such a one with `tilestream train scorer`, or {MARK}.",
+        )
+    return make(argument)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -47,7 +48,7 @@ class DecompressConfig:
         if self.to is not None and self.to not in FILE_KINDS:
             known = f"one of {', '.join(FILE_KINDS)}"
             raise ConfigError.of("`--to`", got=repr(self.to), expected=known, do="Choose one.")
-        if not 0 <= self.level < 64:
+        if not 0 <= self.level < math.inf:  # the coarsest that a store has is told when it is open
             raise ConfigError.of("`--level`", got=self.level, expected="0 or more", do="Choose another.")
 
 

@@ -233,11 +233,22 @@ def test_one_array_answers_all_levels_of_its_picture(picture, tmp_path):
     assert "store.level_step null there, 4 now" in " ".join(other.stderr.split())
 
 
-@pytest.mark.parametrize("level", [-1, 6, 99])
-def test_levels_that_are_not_there_are_named(level, stored, tmp_path):
+@pytest.mark.parametrize(
+    ("level", "code", "expected"),
+    [
+        ("-1", 2, "0 or more"),
+        ("inf", 2, "0 or more"),
+        ("nan", 2, "0 or more"),
+        ("6", 3, "0 to 5, the coarsest there is"),
+        ("99", 3, "0 to 5, the coarsest there is"),
+    ],
+)
+def test_levels_that_are_not_there_are_named(level, code, expected, stored, tmp_path):
     result = run("decompress", stored[0], "--out", tmp_path, f"--level={level}")
-    assert result.exit_code in (2, 3)
-    assert "`--level`" in result.stdout + result.stderr
+    assert result.exit_code == code
+    told = " ".join((result.stdout + result.stderr).split())
+    assert f"`--level`: got {level}" in told
+    assert expected in told
 
 
 def test_another_recipe_is_refused_before_anything_is_fitted_for_its_forecast(picture, stored, monkeypatch):

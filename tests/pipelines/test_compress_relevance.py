@@ -6,6 +6,7 @@ import json
 import pickle
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import imagecodecs
 import numpy as np
@@ -149,12 +150,24 @@ def test_a_choice_travels_to_workers(outline):
         (["--relevance", "nonsense"], "unknown name"),
         (["--relevance", "entropy", "--emphasis", "0"], "decibels above 0"),
         (["--relevance", "entropy"], "weighs errors: pyramid"),
+        (["--relevance", "query:lymphocytes; -fat"], "text `lymphocytes` of a query: got words"),
+        (["--relevance", "query:box=0,0,9,9;-fat"], "or draw what matters and give mask:FILE"),
+        (["--relevance", "query"], "expected a place or a picture"),
     ],
 )
 def test_options_are_refused_before_anything_is_read(words, expected, tmp_path):
     done = CliRunner().invoke(app, ["compress", str(tmp_path / "none.png"), "--out", str(tmp_path / "out"), *words])
     assert done.exit_code == 2
-    assert expected in " ".join(done.stderr.split())
+    told = " ".join(done.stderr.split())
+    assert expected in told
+    assert "--encoder" not in told  # compress has none
+
+
+def test_a_scorer_of_other_vectors_is_refused(tmp_path, monkeypatch):
+    record = SimpleNamespace(takes="vectors", encoder="uni")
+    monkeypatch.setattr("tilestream.pipelines.compress_relevance.record_of_scorer", lambda file: record)
+    with pytest.raises(ConfigError, match="compress takes no other encoder"):
+        RelevanceChoice.of("scorer:one.safetensors", None)
 
 
 def test_a_field_takes_no_weights():
