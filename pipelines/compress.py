@@ -6,34 +6,18 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 from distributed import Client
 
 from tilestream.cluster.client import open_client
-from tilestream.codecs.fields.decoders import decoder_text, load_decoder
-from tilestream.codecs.fields.picture import Picture
-from tilestream.codecs.fields.sharedfield import DEFAULT_STEPS, SharedField
 from tilestream.codecs.place import Place
-from tilestream.codecs.pyramid.pyramidcodec import PyramidCodec
-from tilestream.codecs.pyramid.shared import load_shared
-from tilestream.codecs.tilecodec import (
-    ENTRY_POINTS,
-    LEVELS,
-    PYRAMID,
-    QUALITY,
-    STEPS,
-    FieldCodec,
-    TileCodec,
-    known_codecs,
-)
-from tilestream.errors import ConfigError, OutputError
+from tilestream.codecs.tilecodec import PYRAMID, TileCodec
+from tilestream.errors import OutputError
 from tilestream.pipelines.cohort import Cohort, no_inputs
+from tilestream.pipelines.compress_codec import codec_of
 from tilestream.pipelines.compress_image import SUFFIX, CompressJob
 from tilestream.pipelines.compress_relevance import RelevanceChoice
-from tilestream.pipelines.compress_size import require_hours
 from tilestream.pipelines.course import Course
 from tilestream.pipelines.embed import RunOutcome, agreement, placed, remote_scheme, require_writable, threads_of
 from tilestream.pipelines.keys import is_remote
@@ -43,15 +27,11 @@ from tilestream.pipelines.report_rows import RunFacts
 from tilestream.pipelines.running import run_jobs
 from tilestream.pipelines.tally import Tally
 from tilestream.sinks.fieldstore import STORE
-from tilestream.sinks.tiling import STEP, TILE_PX, check_tile, halvings
+from tilestream.sinks.tiling import STEP, TILE_PX
 from tilestream.sinks.tree import check_place
 from tilestream.stream.engine import Event
 from tilestream.stream.seats import begun_at, taken_seat
 
-_STEPS = {SharedField.name: DEFAULT_STEPS}
-"""Of the fit of a tile, where they are not those of most codecs."""
-REFINED_STEPS = 100
-"""Of a `pyramid` tile under shared networks: most of what steps can gain."""
 _LEVEL_STEP = {PYRAMID: 1}
 """Levels from one array to the next, where they are not those of most codecs: what other programs read of it is to have
 every level."""
@@ -67,10 +47,12 @@ class CompressConfig:
     """Folder of all outputs; made when it is not there."""
     codec: str = "hash"
     """Name in `tilestream.registry.CODECS` or of an entry point: a file must not choose what is imported to read it."""
-    quality: float = QUALITY
-    """1 to 100, as the codec understands it."""
+    quality: float | None = None
+    """1 to 100, as the codec understands it; None = 50, or what networks of `weights` are trained for."""
+    max_error: int | None = None
+    """Of `pyramid`: largest error of any valid sample of each stored level, 0 is lossless; None = no bound."""
     steps: int | None = None
-    """Steps of the fit of a tile; None = as many as the codec needs."""
+    """Steps of the fit of a tile; None = as many as the codec needs: none where the error is bounded."""
     weights: Path | None = None
     """Of `shared` and `pyramid`: file of what tiles share, which `tilestream train codec` has written."""
     suffix: str = SUFFIX
@@ -108,79 +90,7 @@ class CompressConfig:
 
     def tile_codec(self) -> TileCodec:
         """Return the codec of the run; raise `ConfigError` where an option is not understood."""
-        known = known_codecs()
-        if self.codec not in known:
-            raise ConfigError.of(
-                "`--codec`",
-                got=repr(self.codec),
-                expected=f"one of {', '.join(known)}",
-                do=f"Choose one; packages add theirs in the entry-point group `{ENTRY_POINTS}`.",
-            )
-        check_tile(self.tile_px)
-        require_hours(self.hours)
-        codec = self._pyramid_codec() if self.codec == PYRAMID else self._field_codec()
-        self._require_weighing(codec)
-        return codec
-
-    def _field_codec(self) -> FieldCodec:
-        codec = FieldCodec(
-            field=self.codec,
-            quality=self.quality,
-            steps=self.steps if self.steps is not None else _STEPS.get(self.codec, STEPS),
-            levels=halvings(self.tile_px) + 1 if self.single_level else LEVELS,
-            decoder=self._decoder(),
-        )
-        # imported and asked for its settings here, before anything is read
-        codec.begin(Picture.of(np.zeros((1, 1, 1), np.uint8)))
-        return codec
-
-    def _pyramid_codec(self) -> PyramidCodec:
-        if find_spec("torch") is None:
-            raise ConfigError.of(
-                f"`--codec {PYRAMID}`",
-                got="no module `torch`",
-                expected="it installed",
-                do="Run `pip install -e '.[torch]'` in the clone.",
-            )
-        levels = halvings(self.tile_px) + 1 if self.single_level else 1  # each level has tiles of its own
-        if self.weights is None:
-            steps = STEPS if self.steps is None else self.steps
-            codec = PyramidCodec(quality=self.quality, steps=steps, levels=levels)
-            if not steps:
-                raise ConfigError.of(
-                    "`--steps`", got=0, expected="steps, or networks that encode in one pass", do="Give `--weights`."
-                )
-            return codec
-        if self.quality != QUALITY:
-            raise ConfigError.of(
-                "`--quality`",
-                got=f"{self.quality:g} with `--weights`",
-                expected="none: networks are trained for one",
-                do="Train others with `tilestream train codec --codec pyramid --quality`, or leave it out.",
-            )
-        steps = REFINED_STEPS if self.steps is None else self.steps
-        return PyramidCodec(steps=steps, levels=levels, shared=load_shared(self.weights))
-
-    def _require_weighing(self, codec: TileCodec) -> None:
-        """Raise `ConfigError` where bytes are to go somewhere with a codec that spends them alike everywhere."""
-        if self.relevance is not None and not codec.weighs:
-            raise ConfigError.of(
-                "`--relevance`",
-                got=f"it with `--codec {self.codec}`, which is fitted to all pixels alike",
-                expected="a codec that weighs errors: pyramid",
-                do="Choose --codec pyramid, or leave it out.",
-            )
-
-    def _decoder(self) -> str:
-        """Return the decoder of the run as text, empty where the codec has none."""
-        if (self.codec == SharedField.name) != (self.weights is not None):
-            raise ConfigError.of(
-                "`--weights`",
-                got="none" if self.weights is None else f"`{self.weights}` with `--codec {self.codec}`",
-                expected=f"the file of a decoder with `--codec {SharedField.name}`; of others {PYRAMID} alone has one",
-                do="Train one with `tilestream train codec`." if self.weights is None else "Leave it out.",
-            )
-        return "" if self.weights is None else decoder_text(load_decoder(self.weights))
+        return codec_of(self)
 
 
 def without_fields(cohort: Cohort) -> Cohort:
@@ -250,7 +160,7 @@ def run_compress(
     tile: the same call goes on from there, and several processes that make it at once share the work. Equal pixels
     and options give equal bytes on one kind of device.
     """
-    config.tile_codec()
+    has_steps = config.tile_codec().settings.get("steps") != 0
     cohort = without_fields(cohort)
     if not cohort.entries and not cohort.unmatched:
         raise no_inputs(cohort)
@@ -260,7 +170,7 @@ def run_compress(
     tally = Tally(cohort, config.out, suffix=config.suffix)
     course = run_fits(cohort, config, hear=tally.hear, on_event=on_event, client=client)
     rows = tally.rows()
-    setting = Setting(command="compress", remote=remote_scheme(cohort))
+    setting = Setting(command="compress", remote=remote_scheme(cohort), has_steps=has_steps)
     with reporting(config.out):
         facts = RunFacts.of(config=config, seconds=time.time() - started, course=course, setting=setting)
         report = write_report(config.out, facts, rows)

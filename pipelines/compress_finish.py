@@ -118,6 +118,7 @@ class FinishFields(FinishStore):
                 "codec": work.codec.name,
                 "fitted": counts["fitted"],
                 "constant": counts["constant"],
+                **self._bound(),
                 **self._quality(receipts),
             },
             "outputs": [self.output],
@@ -136,6 +137,11 @@ class FinishFields(FinishStore):
         found = Sums.of(receipts).record(levels=levels, dtype=info.dtype, pixels=info.shape.area)
         decoder = self._work.codec.settings.get("decoder")  # in the metadata of the store, which no tile counts
         return {**found, "decoder_bytes": len(decoder)} if decoder else found
+
+    def _bound(self) -> dict[str, Any]:
+        """Return the largest error that any sample of a stored level may have, where the codec bounds it."""
+        most = self._work.codec.settings.get("max_error")
+        return {} if most is None else {"max_error": most}
 
     def _coarsest(self) -> Array:
         """Return a picture of the image as floats, NaN where not valid; of the store it would have to be decoded."""

@@ -42,14 +42,23 @@ SUFFIX = ".field.zarr"
 """What the names of stores of fields end in, behind the whole name of an input."""
 
 
-def require_fit(info: ImageInfo) -> None:
-    """Raise `ConfigError` unless fields can stand for the samples of an image.
+def require_fit(info: ImageInfo, codec: TileCodec) -> None:
+    """Raise `ConfigError` unless tiles of a codec can stand for the samples of an image.
 
     Parameters
     ----------
     info : ImageInfo
         The image.
+    codec : TileCodec
+        What makes bytes of its tiles.
     """
+    if info.dtype.kind == "f" and codec.settings.get("max_error") is not None:
+        raise ConfigError.of(
+            "`--max-error`",
+            got=f"an image of {info.dtype.name}",
+            expected="whole numbers, whose errors can be bounded",
+            do="Give --quality instead, or store it without loss by `tilestream ingest`.",
+        )
     if info.dtype.name not in DTYPES or len(info.channels) > MOST_CHANNELS:
         raise ConfigError.of(
             "an image as fields",
@@ -89,7 +98,7 @@ class CompressJob:
         pyramid = open_pyramid(self.entry.url)
         stamps = stamps_of(pyramid.source)
         pyramid = chosen(pyramid, self.entry, config)
-        require_fit(pyramid.info)
+        require_fit(pyramid.info, self.codec)
         output = store_name(self.key, config.suffix)
         places = StorePlaces.of(config.place, output)
         layout = field_layout(pyramid.info, self.codec, tiling=self._tiling(pyramid))

@@ -20,7 +20,7 @@ from tilestream.pipelines.cohort import Cohort, Entry, no_inputs, read_cohort
 from tilestream.pipelines.course import Course
 from tilestream.pipelines.embed import agreement, placed, remote_scheme, threads_of
 from tilestream.pipelines.ingest_image import IngestJob, StorePlaces
-from tilestream.pipelines.ingest_neural import NEURAL, NeuralOptions, require_neural, run_neural
+from tilestream.pipelines.ingest_neural import NEURAL, NeuralOptions, neural_options, require_neural, run_neural
 from tilestream.pipelines.report_advice import Setting
 from tilestream.pipelines.running import run_jobs
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
@@ -261,6 +261,10 @@ def build_pyramid(  # noqa: PLR0913 - the public call: each option of a store is
     *,
     profile: Profile | Literal["neural"] | None = None,
     quality: float | None = None,
+    max_error: int | None = None,
+    steps: int | None = None,
+    weights: str | Path | None = None,
+    single_level: bool = False,
     fill_levels: bool = False,
     jpegxl: bool = False,
     keep_identifying: bool = False,
@@ -283,6 +287,15 @@ def build_pyramid(  # noqa: PLR0913 - the public call: each option of a store is
         loss. By default the first where it can be, else the second.
     quality : float, optional
         Of the profile neural: 1 to 100, as its codec understands it; 50 by default.
+    max_error : int, optional
+        Of the profile neural, instead of a quality: the largest error of any valid sample of each stored level, 0
+        being lossless. No network is fitted unless there are `steps`.
+    steps : int, optional
+        Of the profile neural: steps of the fit of each tile; as many as its codec needs by default.
+    weights : str or path, optional
+        Of the profile neural: file of networks that all tiles share, which `tilestream train codec` has written.
+    single_level : bool
+        Of the profile neural: whether level 0 alone is stored, of which tilestream makes the others.
     fill_levels : bool
         Whether an archive gets the halvings too that its source does not have.
     jpegxl : bool
@@ -331,7 +344,9 @@ def build_pyramid(  # noqa: PLR0913 - the public call: each option of a store is
     config = IngestConfig(
         out=Place.of(out or "."),
         profile=profile,
-        neural=None if quality is None else NeuralOptions(quality=quality),
+        neural=neural_options(
+            quality=quality, max_error=max_error, steps=steps, weights=weights, single_level=single_level
+        ),
         fill_levels=fill_levels,
         jpegxl=jpegxl,
         keep_identifying=keep_identifying,

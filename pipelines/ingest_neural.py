@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from distributed import Client
 
-from tilestream.codecs.tilecodec import QUALITY
 from tilestream.errors import ConfigError
 from tilestream.pipelines.cohort import Cohort
 from tilestream.pipelines.compress import HOURS, CompressConfig, run_fits
@@ -31,8 +30,10 @@ class NeuralOptions:
 
     codec: str = CODEC
     """What holds each tile."""
-    quality: float = QUALITY
+    quality: float | None = None
     """1 to 100, as the codec understands it."""
+    max_error: int | None = None
+    """Largest error of any valid sample of each stored level."""
     steps: int | None = None
     """Steps of the fit of a tile; None = as many as the codec needs."""
     weights: Path | None = None
@@ -43,6 +44,27 @@ class NeuralOptions:
     """Whether only level 0 is stored."""
     hours: float = HOURS
     """Most hours that an image may take by its forecast."""
+
+
+def neural_options(*, weights: str | Path | None = None, **given: Any) -> NeuralOptions | None:
+    """Return how tiles are fitted, None where nothing is said of it.
+
+    Parameters
+    ----------
+    weights : str or path, optional
+        File of networks that tiles share.
+    **given : object
+        Fields of `NeuralOptions`; those that are None or False were not given.
+
+    Returns
+    -------
+    NeuralOptions or None
+        For `IngestConfig.neural`.
+    """
+    said = {name: value for name, value in given.items() if value is not None and value is not False}
+    if weights is not None:
+        said["weights"] = Path(weights)
+    return NeuralOptions(**said) if said else None
 
 
 def require_neural(config: IngestConfig) -> None:
@@ -56,7 +78,7 @@ def require_neural(config: IngestConfig) -> None:
     if config.profile != NEURAL:
         if config.neural is not None:
             raise ConfigError.of(
-                "options of fitted tiles (`--quality`, `--steps`, `--weights`, `--single-level`)",
+                "options of fitted tiles (`--quality`, `--max-error`, `--steps`, `--weights`, `--single-level`)",
                 got=f"them with the profile {config.profile or 'that fits the image'}",
                 expected=f"the profile {NEURAL}, which alone fits anything",
                 do=f"Give --profile {NEURAL}, or leave them out.",
@@ -104,6 +126,7 @@ def compress_config(config: IngestConfig) -> CompressConfig:
         suffix=".zarr",
         codec=fit.codec,
         quality=fit.quality,
+        max_error=fit.max_error,
         steps=fit.steps,
         weights=fit.weights,
         tile_px=fit.tile_px,

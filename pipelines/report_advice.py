@@ -45,6 +45,8 @@ class Setting:
     """Whether planning looks for tissue."""
     is_remote_out: bool = False
     """Whether the results go to object storage."""
+    has_steps: bool = True
+    """Whether `compress` fits its tiles by steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,7 +277,7 @@ def _knob(kind: str, measured: Measured, setting: Setting) -> str:
         return "--out nearer to the workers" if setting.is_remote_out else "--out on a faster disk"
     device = "a larger --batch, or a faster device" if measured.seconds.get("transfer") else more
     if setting.command == "compress":
-        device = f"fewer --steps, {more}"
+        device = f"fewer --steps, {more}" if setting.has_steps else more
     tissue = "--where all looks for no tissue" if setting.looks_for_tissue else ""
     is_many = measured.images > measured.threads > 0
     return {

@@ -113,7 +113,7 @@ def test_a_store_of_pyramids_carries_their_networks(image, trained, tmp_path, mo
     [weights] = trained[1].glob("*.tspyramid")
     result = run(
         "compress", image, "--out", tmp_path / "out", "--codec", "pyramid", "--weights", weights, "--tile", 64,
-        "--steps", 0,
+        "--steps", 0, "--quality", 40,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     [store] = (tmp_path / "out").glob("*.zarr")
@@ -137,7 +137,11 @@ def test_a_store_of_pyramids_carries_their_networks(image, trained, tmp_path, mo
         (("--codec", "pyramid", "--steps", 0), "encode in one pass"),
         (("--codec", "pyramid", "--weights", "nowhere"), "no file"),
         (("--codec", "pyramid", "--weights", "IMAGE"), "begins with"),
-        (("--codec", "pyramid", "--weights", "WEIGHTS", "--quality", 70), "trained for one"),
+        (
+            ("--codec", "pyramid", "--weights", "WEIGHTS", "--quality", 70),
+            "expected 40, which these networks are trained for",
+        ),
+        (("--codec", "pyramid", "--weights", "WEIGHTS", "--quality", 50), "got 50 with `--weights`"),
         (("--codec", "hash", "--weights", "WEIGHTS"), "pyramid alone"),
         (("--codec", "pyramid", "--steps", -1), "`steps`"),
     ],

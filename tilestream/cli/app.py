@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -220,6 +220,7 @@ def ingest(
     manifest: opt.Manifest = None,
     profile: opt.Profile = None,
     quality: storing.Quality = None,
+    max_error: storing.MaxError = None,
     steps: storing.Steps = None,
     weights: storing.Weights = None,
     single_level: storing.SingleLevel = False,
@@ -247,20 +248,19 @@ def ingest(
         from tilestream.pipelines.ingest import ingest_cohort, ingest_setting, run_ingest
         from tilestream.pipelines.update import run_update
 
+        fit = {"quality": quality, "max_error": max_error, "steps": steps, "weights": weights}
+        stored: dict[str, Any] = {"fill_levels": fill_levels, "jpegxl": jpegxl, "keep_identifying": keep_identifying}
+        running: dict[str, Any] = {"cluster": cluster, "memory_bytes": memory, "resume": resume}
         config = storing.ingest_config(
             out=out,
             profile=profile,
-            fit={"quality": quality, "steps": steps, "weights": weights, "single_level": single_level},
-            fill_levels=fill_levels,
-            jpegxl=jpegxl,
+            fit={**fit, "single_level": single_level},
             filter=filter,
             light=light,
-            keep_identifying=keep_identifying,
             invalid=invalid,
             decibels=decibels,
-            cluster=cluster,
-            memory_bytes=memory,
-            resume=resume,
+            **stored,
+            **running,
         )
         boxes = opt.parse_boxes(update or [])
         cohort = ingest_cohort(paths or [], manifest=manifest, config=config)

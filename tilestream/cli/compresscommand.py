@@ -25,9 +25,25 @@ Codec = Annotated[
     ),
 ]
 Quality = Annotated[
-    float,
+    float | None,
     typer.Option(
-        "--quality", metavar="Q", help="1 to 100: larger is closer and costs more.", rich_help_panel=opt.CHOICES
+        "--quality",
+        metavar="Q",
+        show_default=False,
+        help="1 to 100: larger is closer and costs more (default: 50, or what pyramid networks of --weights are "
+        "trained for).",
+        rich_help_panel=opt.CHOICES,
+    ),
+]
+MaxError = Annotated[
+    int | None,
+    typer.Option(
+        "--max-error",
+        metavar="N",
+        show_default=False,
+        help="Of pyramid, instead of --quality: no valid sample of any stored level is off by more than N; 0 is "
+        "lossless. Takes no fit, unless --steps ask for a picture to look at first, which costs bytes.",
+        rich_help_panel=opt.CHOICES,
     ),
 ]
 Steps = Annotated[
@@ -37,7 +53,7 @@ Steps = Annotated[
         metavar="N",
         show_default=False,
         help="Steps of the fit of each tile: the time goes with them, and closeness grows (default: 2000, of shared "
-        "120, of pyramid with --weights 100; 0 there is one pass and no fit).",
+        "120, of pyramid with --weights 100; 0 there is one pass and no fit; with --max-error 0).",
         rich_help_panel=opt.CHOICES,
     ),
 ]
@@ -128,7 +144,8 @@ def compress(
     paths: opt.Inputs = None,
     manifest: opt.Manifest = None,
     codec: Codec = "hash",
-    quality: Quality = 50,
+    quality: Quality = None,
+    max_error: MaxError = None,
     steps: Steps = None,
     weights: Weights = None,
     tile: Tile = 512,
@@ -155,10 +172,12 @@ def compress(
         from tilestream.pipelines.cohort import read_cohort
         from tilestream.pipelines.compress import run_compress
 
+        running: dict[str, Any] = {"cluster": cluster, "memory_bytes": memory, "resume": resume, "strict": strict}
         config = _config(
             out=out,
             codec=codec,
             quality=quality,
+            max_error=max_error,
             steps=steps,
             weights=weights,
             tile_px=tile,
@@ -168,10 +187,7 @@ def compress(
             hours=hours,
             invalid=invalid,
             decibels=decibels,
-            cluster=cluster,
-            memory_bytes=memory,
-            resume=resume,
-            strict=strict,
+            **running,
         )
         cohort = read_cohort(paths or [], manifest=manifest, out=out)
         told = ToldOfFields(progress.hear, progress.console)

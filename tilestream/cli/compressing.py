@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +68,8 @@ class ToldOfFields:
         if psnr is None or error is None:
             return ""
         bits = 8 * sums.nbytes.get(0, 0) * channels / error.samples
-        return f"level 0 at {psnr:.2f} dB and {bits:.3g} bits/px so far"
+        closeness = "exact" if math.isinf(psnr) else f"at {psnr:.2f} dB"
+        return f"level 0 {closeness} and {bits:.3g} bits/px so far"
 
 
 def forecast_words(facts: Any) -> str:
@@ -153,8 +155,9 @@ def coded_words(coded: Mapping[str, Any], *, image_bytes: int | None, damaged: i
     levels = ", ".join(psnr_words(coded, level) for level in range(len(coded.get("psnr", ()))))
     lost = f"; {damaged:,} of {counted(tiles, 'tile')} damaged" if damaged else ""
     costs = f"{size(coded['bytes'])} in tiles{beside}{share}, {coded['bpp']:.3g} bits/px"
+    bound = f", no sample off by more than {coded['max_error']:,}" if coded.get("max_error") else ""
     weighed = f", {coded['psnr_weighed']:.2f} where it matters" if "psnr_weighed" in coded else ""
-    return f"{costs}, PSNR in dB by level {levels}{weighed}{lost}"
+    return f"{costs}, PSNR in dB by level {levels}{bound}{weighed}{lost}"
 
 
 def last_line(outcome: RunOutcome, *, seconds: float, tiles_made: int) -> str:

@@ -54,6 +54,17 @@ Quality = Annotated[
         rich_help_panel=CHOICES,
     ),
 ]
+MaxError = Annotated[
+    int | None,
+    typer.Option(
+        "--max-error",
+        metavar="N",
+        show_default=False,
+        help="Of neural, instead of --quality: no valid sample of any stored level is off by more than N; 0 is "
+        "lossless.",
+        rich_help_panel=CHOICES,
+    ),
+]
 Steps = Annotated[
     int | None,
     typer.Option(
@@ -115,7 +126,7 @@ def ingest_config(
     """
     from tilestream.codecs.place import Place
     from tilestream.pipelines.ingest import IngestConfig
-    from tilestream.pipelines.ingest_neural import NEURAL, NeuralOptions, compress_config
+    from tilestream.pipelines.ingest_neural import NEURAL, compress_config, neural_options
     from tilestream.pyramid.reducing import Reducer
     from tilestream.sources.classes import parse_invalid
     from tilestream.sources.decibels import require_quantity
@@ -123,8 +134,7 @@ def ingest_config(
     if options.get("decibels") is not None:
         require_quantity(options["decibels"])
     reducer = Reducer.of(filter, light=light)
-    given = {name: value for name, value in fit.items() if value is not None and value is not False}
-    options["neural"] = NeuralOptions(**given) if given else None
+    options["neural"] = neural_options(**fit)
     config = IngestConfig(out=Place.of(out), invalid=parse_invalid(invalid or ()), reducer=reducer, **options)
     if config.profile == NEURAL:
         compress_config(config).tile_codec()  # what is not understood is refused before anything is looked for
