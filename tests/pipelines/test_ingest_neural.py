@@ -72,9 +72,21 @@ def test_xarray_and_the_reader_of_ome_zarr_see_every_level(stored):
     with xr.open_datatree(path, engine="zarr") as tree:
         for number, expected in enumerate(levels):
             np.testing.assert_array_equal(tree[f"{number}/image"].values, expected)
-    (node,) = list(Reader(parse_url(str(path)))())[:1]  # napari-ome-zarr's reader hands these arrays on
+    (node,) = list(Reader(parse_url(str(path)))())[:1]
     assert len(node.data) == len(levels)
     for array, expected in zip(node.data, levels, strict=True):
+        np.testing.assert_array_equal(np.asarray(array), expected)
+
+
+@pytest.mark.filterwarnings("ignore")  # napari's own; its plugin for pytest has them too: `-p no:napari -p no:npe2`
+def test_the_reader_of_napari_makes_layers_of_every_level(stored):
+    pytest.importorskip("napari", reason="needs napari, which brings a window system along")
+    reader = pytest.importorskip("napari_ome_zarr", reason="needs napari-ome-zarr")
+    levels, _, path = stored
+    ((data, about, kind),) = reader.napari_get_reader(str(path))(str(path))
+    assert (kind, about["channel_axis"], about["name"]) == ("image", 0, ["image: R", "image: G", "image: B"])
+    assert len(data) == len(levels)
+    for array, expected in zip(data, levels, strict=True):
         np.testing.assert_array_equal(np.asarray(array), expected)
 
 
