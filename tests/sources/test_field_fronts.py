@@ -51,10 +51,10 @@ class ByChance:
         return PyramidFile(picture=about, nets=NETS, sections=file.sections, residual=residual).to_bytes()
 
 
-def saved(path, *, count=COUNT, **options):
+def saved(path, *, tile=TILE, count=COUNT, **options):
     """Write a store of one row of tiles, one array for all levels, and return the tiles by name."""
-    pixels = np.full((3, TILE, count * TILE), 9, np.uint8)
-    save_fields(path, pixels, tile_px=TILE, step=None, codec=ByChance(**options))
+    pixels = np.full((3, tile, count * tile), 9, np.uint8)
+    save_fields(path, pixels, tile_px=tile, step=None, codec=ByChance(**options))
     return {file.name: file.read_bytes() for file in sorted((path / FOLDER).iterdir())}
 
 
@@ -207,7 +207,7 @@ def test_a_tile_that_is_written_again_between_two_requests_is_one_or_the_other(s
 
 
 def test_tiles_of_bounded_error_are_read_whole(tmp_path):
-    tiles = saved(tmp_path / "a.zarr", count=2, bounded=True)
+    tiles = saved(tmp_path / "a.zarr", tile=16, count=2, bounded=True)
     pyramid = open_pyramid(str(tmp_path / "a.zarr"), cache_bytes=0)
     for level in (1, 0):
         np.testing.assert_array_equal(pyramid.read(pyramid.levels[level].box), expected(tiles, level))

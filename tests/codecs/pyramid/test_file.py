@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,10 +19,12 @@ from tests.codecs.pyramid.madefile import encoded_pyramid
 from tilestream.codecs.container import pack, unpack
 from tilestream.codecs.fields.picture import Picture
 from tilestream.codecs.neuralchunks import checked_tile, decode_chunk
+from tilestream.codecs.pyramid import pyramidtile
 from tilestream.codecs.pyramid.file import KIND, PyramidFile
 from tilestream.codecs.pyramid.netbytes import write_nets
 from tilestream.codecs.pyramid.nets import PIXEL_MOST, grid_shapes
 from tilestream.codecs.pyramid.pyramidtile import PyramidTile
+from tilestream.codecs.pyramid.residual import decode_residual
 from tilestream.codecs.pyramid.sharednets import keep_nets
 from tilestream.codecs.tilecodec import unpack_tile
 from tilestream.codecs.tilefront import answers, bytes_for, unpack_front
@@ -171,6 +174,35 @@ def test_a_file_wastes_no_bytes() -> None:
     file = replace(made(), picture=picture(Shape(y=256, x=256)))
     beside = len(file.to_bytes()) - len(write_nets(file.nets)) - sum(map(len, file.sections))
     assert beside <= 45 + 9 * (LEVELS - 1)
+
+
+@pytest.mark.parametrize("most", [pyramidtile.MOST_KEPT_BYTES, 0])
+def test_a_picture_of_bounded_error_is_decoded_once_for_all_boxes(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = []
+
+    def decode(*arguments: Any) -> Array:
+        decoded.append(1)
+        return decode_residual(*arguments)
+
+    monkeypatch.setattr(pyramidtile, "decode_residual", decode)
+    monkeypatch.setattr(pyramidtile, "MOST_KEPT_BYTES", most)
+    tile = unpack_tile(encoded_pyramid(bounded=True))
+    assert isinstance(tile, PyramidTile)
+    before, whole = tile.nbytes, tile.decode()
+    whole_as_it_was = whole.copy()
+    whole[...] = 0  # a caller's own memory
+    for y in range(0, 12, 4):
+        box = Box(level=0, y=y, x=2, height=4, width=5)
+        np.testing.assert_array_equal(tile.decode(box), whole_as_it_was[:, y : y + 4, 2:7])
+    np.testing.assert_array_equal(tile.decode(level=1), mip(whole_as_it_was, levels=1)[0])
+    assert len(decoded) == (1 if most else 5)
+    assert (
+        before
+        == tile.nbytes
+        == PyramidTile(replace(tile.file, residual=None)).nbytes
+        + len(tile.file.residual or b"")
+        + (whole.nbytes if most else 0)
+    )
 
 
 def test_what_a_tile_takes_is_known_before_it_is_decoded() -> None:

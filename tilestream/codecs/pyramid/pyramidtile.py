@@ -22,6 +22,8 @@ from tilestream.types import Array, Box
 _UNUSED: Grid = np.zeros((1, 1), np.int16)
 _LARGEST_TERM = 1 << 12
 """Of the fraction that stands for the size of a level between two whole ones."""
+MOST_KEPT_BYTES = 1 << 26
+"""Of a picture of bounded error that is kept for further boxes: to decode it takes 0.3 s for 512 × 512 pixels."""
 
 
 class PyramidTile:
@@ -41,6 +43,7 @@ class PyramidTile:
         self.file = file
         self.front = front
         self._known: tuple[Grid, ...] = ()  # the coarsest grids, finest first; replaced as a whole, by any thread
+        self._bounded: Array | None = None
 
     @classmethod
     def from_bytes(cls, data: bytes, *, cut: bool = False) -> PyramidTile:
@@ -66,9 +69,10 @@ class PyramidTile:
 
     @property
     def nbytes(self) -> int:
-        """Return the memory that it takes once all grids are decoded, their bytes included."""
+        """Return the memory that it takes once all is decoded that is kept, its bytes included."""
         coded = sum(map(len, self.file.sections)) + len(self.file.residual or b"") + len(self.front)
-        return 2 * self.sizes["grids"] + 4 * self.sizes["networks"] * (not self.file.shared) + coded
+        kept = 0 if self.file.residual is None or self._picture_bytes > MOST_KEPT_BYTES else self._picture_bytes
+        return 2 * self.sizes["grids"] + 4 * self.sizes["networks"] * (not self.file.shared) + coded + kept
 
     @property
     def stages(self) -> int:
@@ -127,7 +131,7 @@ class PyramidTile:
             out = np.empty((self.picture.channels, *box.shape.yx), self.picture.dtype)
         coarser = level - int(level)
         if stages is None and self.file.residual is not None:
-            finest = decode_residual(self.file.residual, self._whole(0, backend, None))
+            finest = self._of_bounded_error(self.file.residual, backend)
             finer = mip(finest, levels=int(level), threads=1)[-1] if level >= 1 else finest
             if coarser:
                 _between(finer, Fraction(2**coarser), box, out)
@@ -138,6 +142,20 @@ class PyramidTile:
         else:
             self._level(int(level), box, out, backend, stages)
         return out
+
+    @property
+    def _picture_bytes(self) -> int:
+        area = self.picture.shape.y * self.picture.shape.x
+        return area * self.picture.channels * np.dtype(self.picture.dtype).itemsize
+
+    def _of_bounded_error(self, residual: bytes, backend: str | None) -> Array:
+        """Return level 0, decoded once as far as it is small enough to be kept; not to be written to."""
+        found = self._bounded
+        if found is None:
+            found = decode_residual(residual, self._whole(0, backend, None))
+            if self._picture_bytes <= MOST_KEPT_BYTES:
+                self._bounded = found
+        return found
 
     def _level(self, level: int, box: Box, out: Array, backend: str | None, stages: int | None) -> None:
         """Write a box of a whole level."""
