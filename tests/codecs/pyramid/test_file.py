@@ -48,6 +48,12 @@ def made(dtype: str = "uint8", *, shared: bool = False) -> PyramidFile:
     return PyramidFile.of(about, nets, made_grids(about.shape, SCALES), shared=shared)
 
 
+@cache
+def written() -> bytes:
+    """Return the bytes of `made()`: models of its networks are looked for each time that it is written."""
+    return made().to_bytes()
+
+
 def samples(file: PyramidFile, level: int, stages: int = SCALES) -> Array:
     """Return what the oracle makes of the grids."""
     values = np.clip(oracle.synthesis(file.grids(stages), file.nets, level), 0, PIXEL_MOST)
@@ -163,7 +169,7 @@ def test_a_file_of_bounded_error_has_no_fronts() -> None:
 def test_a_file_of_shared_networks_names_them() -> None:
     file = replace(made(), nets=coarser(made_nets(77, scales=SCALES, levels=LEVELS), zeros=7), shared=True)
     data = file.to_bytes()
-    assert len(data) < len(made().to_bytes()) - len(write_nets(made().nets)) + 14
+    assert len(data) < len(written()) - len(write_nets(made().nets)) + 14
     with pytest.raises(SourceError, match=file.nets.digest.hex()):
         unpack_tile(data)
     keep_nets(file.nets)
@@ -254,7 +260,7 @@ def test_what_cannot_be_decoded_is_named(asked: dict, named: str) -> None:
     ],
 )
 def test_a_header_that_cannot_be_is_damaged(header: dict) -> None:
-    data = pack(KIND, version=1, header=header, sections=unpack(made().to_bytes()).sections)
+    data = pack(KIND, version=1, header=header, sections=unpack(written()).sections)
     with pytest.raises((DamagedError, SourceError)):
         unpack_tile(data).decode()
 
@@ -272,14 +278,14 @@ def read_cut(data: bytes) -> None:
 
 @given(data=st.data())
 def test_a_file_that_an_accident_changed_is_not_read(data: st.DataObject) -> None:
-    changed = data.draw(cut_or_flipped(made().to_bytes()))
+    changed = data.draw(cut_or_flipped(written()))
     assert_harmless(read, changed, whole=False)
     assert_harmless(read_cut, changed, whole=True)
 
 
 @given(data=st.data())
 def test_a_file_that_lies_does_no_harm(data: st.DataObject) -> None:
-    packed = unpack(made().to_bytes())
+    packed = unpack(written())
     changed = data.draw(with_another_header(packed) | with_other_sections(packed))
     assert_harmless(read, changed, whole=True)
     assert_harmless(read_cut, changed[: data.draw(st.integers(0, len(changed)))], whole=True)

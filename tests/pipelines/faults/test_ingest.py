@@ -156,6 +156,7 @@ def test_another_recipe_is_refused_while_one_is_unfinished(image, root, tmp_path
     run.communicate(timeout=120)
     with pytest.raises(OutputError, match="another recipe"):
         build_pyramid(image, root, profile="gdal")
+    layout.CHUNK_PX = ((float("inf"), 64),)  # each is an object in this profile
     build_pyramid(image, root, profile="gdal", resume=False)
     record = check_place(Place.of(root))
     assert record is not None
