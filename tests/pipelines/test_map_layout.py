@@ -1,5 +1,7 @@
 """Units of maps: whole tiles where that can be, small enough for memory, and told where tiles are computed twice."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -9,11 +11,15 @@ from tilestream.plan.dense import DenseGrid
 from tilestream.stream.mapform import map_form
 from tilestream.types import StageContract
 
-PYRAMID = ts.open_pyramid(np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), (1, 20_000, 30_000), (0, 0, 0)))
+
+@cache
+def pyramid():
+    """Return an image of 600 megapixels, which are hashed."""
+    return ts.open_pyramid(np.lib.stride_tricks.as_strided(np.zeros(1, np.uint8), (1, 20_000, 30_000), (0, 0, 0)))
 
 
 def grid_of(tile_px, *, halo_px=0, stride=1, super_tile_px=None, blend=False):
-    plan = ts.plan_tiles(PYRAMID, tile_px=tile_px, halo_px=halo_px, where="all", super_tile_px=super_tile_px)
+    plan = ts.plan_tiles(pyramid(), tile_px=tile_px, halo_px=halo_px, where="all", super_tile_px=super_tile_px)
     return DenseGrid(plan=plan, stride=stride, is_blended=blend)
 
 
@@ -40,7 +46,7 @@ def test_units_are_of_whole_tiles(tile, stride, super_tile, pixel_bytes, edge):
 def layout_of(grid, planes=1):
     contract = StageContract(name="it", px=64, output="dense", stride=grid.stride)
     form = map_form(contract, tuple("abc"[:planes]), np.zeros((1, planes, 2, 2), "f4"))
-    return map_layout(map_info(PYRAMID.info, grid, form, fingerprint="x"), grid)
+    return map_layout(map_info(pyramid().info, grid, form, fingerprint="x"), grid)
 
 
 def test_tiles_on_borders_and_halos_are_told():
