@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import islice, product
 
-from tilestream.codecs.imagechunks import JPEG, with_checksum
+from tilestream.codecs.imagechunks import CHECKSUM_BYTES, JPEG
 from tilestream.errors import ConfigError
 from tilestream.pipelines.level_plan import LevelPlan
 from tilestream.pipelines.level_tiles import MadeTiles, SquareReader
@@ -13,11 +13,9 @@ from tilestream.pyramid.pyramid import Pyramid
 from tilestream.sinks.jpegform import JpegForm, jpeg_form
 from tilestream.sinks.tiffpyramid import EncodedTile, TiffPyramid
 from tilestream.sources.encoded import encoded_level
-from tilestream.sources.zarr import ZarrSource
-from tilestream.sources.zarrcopy import ZarrCopy
+from tilestream.sources.zarrcopy import with_chunks
 from tilestream.types import Cell, Encoded, EncodedSource, Level, Shape
 
-_CHECKSUM_BYTES = 4
 _TRIED = 64
 """Tiles that are looked at to find one that is stored and whole."""
 
@@ -57,12 +55,11 @@ def find_stored_tiles(pyramid: Pyramid) -> StoredTiles:
     ConfigError
         When the tiles of level 0 cannot be copied; the message says why.
     """
-    given = pyramid.source
-    source = ZarrCopy(source=given) if isinstance(given, ZarrSource) else given
+    source = with_chunks(pyramid.source)
     if not isinstance(source, EncodedSource):
         raise ConfigError.of(
             "codec `copy`",
-            got=encoded_level(given, 0).reason,
+            got=encoded_level(source, 0).reason,
             expected="square tiles of baseline JPEG",
             do="Choose jpeg, or one without loss.",
         )
@@ -175,11 +172,10 @@ class TileCopier:
         ]
 
     def _copied(self, stream: Encoded) -> bytes | None:
-        """Return the bytes of a tile that the file can hold; one that its checksum contradicts is left to be read."""
+        """Return the bytes of a tile that the file can hold; one that is damaged is left to be read."""
         if not isinstance(stream, bytes) or jpeg_form(stream) != self.stored.form:
             return None
-        data = stream[:-_CHECKSUM_BYTES]
-        return data if with_checksum(data) == stream else None
+        return stream[:-CHECKSUM_BYTES]
 
     def _inside(self, level: int, iy: int, ix: int) -> Shape:
         whole, tile_px = self.plan.shapes[level], self.stored.tile_px

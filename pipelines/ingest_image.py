@@ -27,6 +27,7 @@ from tilestream.sinks.tree import check_place, clear_staging, refuse_replacing, 
 from tilestream.sources.encoded import archive_reason
 from tilestream.sources.extras import associated_names, read_associated, read_extras
 from tilestream.sources.stamps import Stamp, stamps_of
+from tilestream.sources.zarrcopy import with_chunks
 from tilestream.stream.engine import Prepared
 from tilestream.stream.journal import Journal
 from tilestream.types import Array, ClassBand, ImageInfo, Source
@@ -93,6 +94,8 @@ def open_image(entry: Entry, config: IngestConfig) -> Opened:
     """
     pyramid = open_pyramid(entry.url, cache_bytes=0)
     pyramid = chosen(pyramid, entry, config)
+    if config.jpegxl or config.profile == "archive":  # a store is copied once more only where it is asked for
+        pyramid = replace(pyramid, source=with_chunks(pyramid.source))
     reason = archive_reason(pyramid.source)
     wanted: Profile | None = "archive" if config.jpegxl else config.pixel_profile()
     config.reducer.require(pyramid.info, what=entry.key)

@@ -80,6 +80,32 @@ def test_every_stream_comes_back_to_the_byte(slide: Path, stored: Path) -> None:
     assert _shard(stored).stat().st_size - INDEX_BYTES < 0.8 * before
 
 
+def test_an_archive_becomes_jpeg_xl_and_jpeg_again(slide: Path, stored: Path, tmp_path: Path) -> None:
+    plain = build_pyramid(slide, tmp_path / "plain.zarr")
+    small = build_pyramid(tmp_path / "plain.zarr", tmp_path / "small.zarr", jpegxl=True)
+    build_pyramid(tmp_path / "small.zarr", tmp_path / "again.zarr", profile="archive")
+    for level in range(len(plain.levels)):
+        shard = f"{level}/image/c/0/0/0"
+        assert (tmp_path / "small.zarr" / shard).read_bytes() == (stored / shard).read_bytes()
+        assert (tmp_path / "again.zarr" / shard).read_bytes() == (tmp_path / "plain.zarr" / shard).read_bytes()
+    assert small.mpp == plain.mpp
+    np.testing.assert_array_equal(small.read(BOX), plain.read(BOX))
+
+
+def test_a_damaged_chunk_of_an_archive_is_named_and_stays_out(slide: Path, tmp_path: Path) -> None:
+    build_pyramid(slide, tmp_path / "a.zarr")
+    data = bytearray(_shard(tmp_path / "a.zarr").read_bytes())
+    data[200] ^= 1
+    _shard(tmp_path / "a.zarr").write_bytes(data)
+    words = ["ingest", str(tmp_path / "a.zarr"), "--out", str(tmp_path / "out"), "--jpegxl"]
+    done = CliRunner().invoke(app, words)
+    assert (done.exit_code, "1 damaged block" in done.stdout) == (0, True), done.output
+    assert "block y=0 x=0 of level 0" in done.stdout
+    seen = ts.open_pyramid(tmp_path / "out/a.zarr").read_region(BOX)
+    assert not seen.valid[:128, :128].any()
+    assert seen.valid.sum() == SHAPE.area - 128**2
+
+
 def test_an_export_holds_the_tiles_of_the_slide(slide: Path, stored: Path, tmp_path: Path) -> None:
     options = ExportOptions(to="cog", codec="copy")
     one = export_pyramid(ts.open_pyramid(stored), tmp_path / "a.tif", options)
