@@ -32,6 +32,8 @@ NEW_PYTHON ?= $(shell $(find_new_python))
 NEW_TESTS := tests/stacks tests/sources tests/pyramid tests/sinks tests/codecs tests/xr tests/pipelines/test_validate.py \
 	tests/pipelines/test_ingest.py
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_FLAGS) -c constraints.txt
+# compiled before the tests, which start hundreds of processes: where PYTHONDONTWRITEBYTECODE is set, as in many containers,
+# each would compile what it imports
 CODE := tilestream kernels pipelines cluster tests
 
 .PHONY: help demo test test-new check lint format types imports docstrings lint-tree bench bench-scale bench-rd fuzz gpu clean
@@ -43,6 +45,7 @@ demo: $(VENV)/base.stamp ## run the main job on SLIDE=path, or on a sample slide
 	$(BIN)/tilestream demo $(if $(SLIDE),"$(SLIDE)") --out "$(OUT)"
 
 test: $(VENV)/dev.stamp ## all tests in several processes (PYTEST_FLAGS=... to choose, PYTEST_PROCESSES= for one)
+	$(BIN)/python -m compileall -q $(CODE)
 	$(BIN)/python -m pytest -q $(PYTEST_PROCESSES) $(PYTEST_FLAGS)
 
 test-new: $(VENV)/dev.stamp ## what reads and writes files, on a newer Python with the newest Zarr and tifffile
@@ -52,6 +55,7 @@ ifeq ($(NEW_PYTHON),)
 else
 	test -x $(NEW_VENV)/bin/python || "$(NEW_PYTHON)" -m venv $(NEW_VENV)
 	$(NEW_VENV)/bin/python -m pip install --disable-pip-version-check --quiet $(PIP_FLAGS) --upgrade -e '.[test,geo,h5]'
+	$(NEW_VENV)/bin/python -m compileall -q $(CODE)
 	TILESTREAM_OTHER_PYTHON=$(abspath $(BIN)/python) $(NEW_VENV)/bin/python -m pytest -q -m "not slow" $(PYTEST_PROCESSES) $(NEW_TESTS)
 endif
 
