@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, stats
+import scipy
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -56,7 +56,7 @@ def auc(scores: Floats, positive: npt.NDArray[np.bool_]) -> float:
     """
     m = int(np.count_nonzero(positive))
     n = len(positive) - m
-    return float((stats.rankdata(scores)[positive].sum() - m * (m + 1) / 2) / (m * n))
+    return float((scipy.stats.rankdata(scores)[positive].sum() - m * (m + 1) / 2) / (m * n))
 
 
 def area(probabilities: Floats, labels: Ints, groups: Ints, *, seed: int = 0) -> Area:
@@ -111,7 +111,7 @@ def _of_two(scores: Floats, positive: npt.NDArray[np.bool_], groups: Ints) -> Ar
     sigma = _deviation(scores, positive, groups, value)
     if not 0 < value < 1 or sigma == 0:
         return _newcombe(value, _patients(groups[positive]), _patients(groups[~positive]))
-    z = stats.norm.ppf((1 + LEVEL) / 2)
+    z = scipy.stats.norm.ppf((1 + LEVEL) / 2)
     centre, half = np.log(value / (1 - value)), z * sigma / (value * (1 - value))
     low, high = (float(1 / (1 + np.exp(-end))) for end in (centre - half, centre + half))
     return Area(value=value, low=low, high=high, method="delong")
@@ -120,10 +120,10 @@ def _of_two(scores: Floats, positive: npt.NDArray[np.bool_], groups: Ints) -> Ar
 def _deviation(scores: Floats, positive: npt.NDArray[np.bool_], groups: Ints, value: float) -> float:
     """Return the standard deviation of an AUC by the components of each slide, summed by patient."""
     m, n = np.count_nonzero(positive), np.count_nonzero(~positive)
-    ranks = stats.rankdata(scores)
+    ranks = scipy.stats.rankdata(scores)
     placed = np.empty(len(scores))  # the share of the other kind that each slide is on the right side of
-    placed[positive] = (ranks[positive] - stats.rankdata(scores[positive])) / n
-    placed[~positive] = 1 - (ranks[~positive] - stats.rankdata(scores[~positive])) / m
+    placed[positive] = (ranks[positive] - scipy.stats.rankdata(scores[positive])) / n
+    placed[~positive] = 1 - (ranks[~positive] - scipy.stats.rankdata(scores[~positive])) / m
     _, of = np.unique(groups, return_inverse=True)
     sums = np.zeros((2, of.max() + 1))
     np.add.at(sums[0], of[positive], placed[positive] - value)
@@ -139,7 +139,7 @@ def _deviation(scores: Floats, positive: npt.NDArray[np.bool_], groups: Ints, va
 
 def _newcombe(value: float, m: int, n: int) -> Area:
     """Return the interval whose ends are as far away as their own variance by Hanley and McNeil allows."""
-    z, half = stats.norm.ppf((1 + LEVEL) / 2), (m + n) / 2 - 1
+    z, half = scipy.stats.norm.ppf((1 + LEVEL) / 2), (m + n) / 2 - 1
 
     def beyond(end: float) -> float:
         variance = end * (1 - end) * (1 + half * (1 - end) / (2 - end) + half * end / (1 + end)) / (m * n)
@@ -147,8 +147,8 @@ def _newcombe(value: float, m: int, n: int) -> Area:
 
     near = 1e-9  # at 0 and 1 themselves the variance is 0 too, which is no end of the interval
     inside = min(max(value, near), 1 - near)
-    low = optimize.brentq(beyond, near, inside) if value > near else 0.0
-    high = optimize.brentq(beyond, inside, 1 - near) if value < 1 - near else 1.0
+    low = scipy.optimize.brentq(beyond, near, inside) if value > near else 0.0
+    high = scipy.optimize.brentq(beyond, inside, 1 - near) if value < 1 - near else 1.0
     return Area(value=value, low=float(low), high=float(high), method="newcombe")
 
 

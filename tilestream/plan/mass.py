@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
+import scipy
 
 from tilestream.errors import ConfigError
 from tilestream.grid import TileGrid
@@ -73,9 +73,9 @@ def score_mass(scores: ScoreMap, level: PlanLevel, grid: TileGrid) -> Mass:
     return np.asarray((_lengths(scores, level, grid, axis=1) @ along_y.T).T)
 
 
-def _lengths(scores: ScoreMap, level: PlanLevel, grid: TileGrid, *, axis: int) -> csr_array:
+def _lengths(scores: ScoreMap, level: PlanLevel, grid: TileGrid, *, axis: int) -> scipy.sparse.csr_array:
     """Return how much of each cell lies in each square along an axis, `(squares, cells)` in edges of a square."""
     length_px, scale = scores.shape.yx[axis], level.scale_yx[axis]
     cells = ends_of(scores.values.shape[axis], scores.cell_yx[axis], length_px)
     squares = ends_of(grid.shape.yx[axis], grid.tile_px * scale, length_px)
-    return csr_array(shared_lengths(cells, squares) / (grid.tile_px * scale))
+    return scipy.sparse.csr_array(shared_lengths(cells, squares) / (grid.tile_px * scale))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 
 from tilestream.kernels.fluorescence import tissue_fluorescence
 from tilestream.kernels.mask import pen_marks, tissue_brightfield
@@ -172,7 +172,7 @@ def _without_rims(raw: Mask, rims: Mask) -> Mask:
 
     The noise of a rim leaves single pixels of it with the colours of tissue, which then are all of their piece.
     """
-    labels, count = ndimage.label(raw)
+    labels, count = scipy.ndimage.label(raw)
     whole = np.bincount(labels.ravel(), minlength=count + 1)
     lost = np.bincount(labels[raw & rims], minlength=count + 1)
     drop = 2 * lost >= whole
@@ -237,7 +237,7 @@ def _distances(mask: Mask, reach_px: float) -> Iterator[tuple[slice, npt.NDArray
         above = max(0, first - reach)
         part = mask[above : last + reach]
         if part.any():
-            yield slice(first, last), ndimage.distance_transform_edt(~part)[first - above : last - above]
+            yield slice(first, last), scipy.ndimage.distance_transform_edt(~part)[first - above : last - above]
         else:
             yield slice(first, last), np.full((last - first, mask.shape[1]), np.inf)
 
@@ -248,7 +248,7 @@ def _specks(mask: Mask, least_px: float) -> Mask:
 
 def _small(mask: Mask, least_px: float, *, inner: bool) -> Mask:
     """Return the pieces of fewer than `least_px` pixels; with `inner` only those that touch no edge of the picture."""
-    labels, count = ndimage.label(mask)
+    labels, count = scipy.ndimage.label(mask)
     if not count:
         return np.zeros_like(mask)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 
 from tilestream.errors import ConfigError
 from tilestream.kernels.gradient_magnitude import gradient_magnitude
@@ -66,7 +66,7 @@ class Gradient:
 
 def surrounded(valid: Mask) -> Mask:
     """Return the pixels that are valid with all their neighbours; beyond the picture everything counts as valid."""
-    return valid if valid.all() else ndimage.binary_erosion(valid, _AROUND, border_value=1)
+    return valid if valid.all() else scipy.ndimage.binary_erosion(valid, _AROUND, border_value=1)
 
 
 def _lengths(look: Look, codes: Array) -> npt.NDArray[np.float32]:

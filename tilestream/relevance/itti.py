@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from tilestream.pyramid import Pyramid
 from tilestream.relevance.look import CELL_PX, Look, Mask, seen
@@ -108,7 +108,10 @@ def _colours(look: Look) -> tuple[list[Plane], list[Plane]] | None:
 def _directions(light: Sequence[Plane]) -> Iterator[list[Plane]]:
     """Yield the response of each direction by level."""
     parts = [
-        [ndimage.gaussian_filter(plane, SIGMA_PX, order=order, mode="nearest") for order in ((0, 2), (1, 1), (2, 0))]
+        [
+            scipy.ndimage.gaussian_filter(plane, SIGMA_PX, order=order, mode="nearest")
+            for order in ((0, 2), (1, 1), (2, 0))
+        ]
         for plane in light
     ]
     for angle in (0.0, np.pi / 4, np.pi / 2, 3 * np.pi / 4):
@@ -143,6 +146,6 @@ def _peaked(plane: Plane) -> Plane:
     if most <= 0:
         return np.zeros_like(plane)
     scaled = plane / most
-    peaks = scaled[(scaled == ndimage.maximum_filter(scaled, 3, mode="nearest")) & (scaled > PEAK_SHARE)]
+    peaks = scaled[(scaled == scipy.ndimage.maximum_filter(scaled, 3, mode="nearest")) & (scaled > PEAK_SHARE)]
     others = np.sort(peaks)[:-1]
     return np.asarray(scaled * (1 - (others.mean() if others.size else 0)) ** 2)

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
+import scipy
 
 from tilestream.types import ScoreMap, cells_of
 
@@ -72,7 +72,7 @@ def ends_of(count: int, cell_px: float, edge_px: float) -> Ends:
     return ends
 
 
-def shared_lengths(old_ends: Ends, new_ends: Ends) -> sparse.csr_array:
+def shared_lengths(old_ends: Ends, new_ends: Ends) -> scipy.sparse.csr_array:
     """Return `(new, old)`, the length that each cell of one division of a line shares with each of another.
 
     Parameters
@@ -90,4 +90,4 @@ def shared_lengths(old_ends: Ends, new_ends: Ends) -> sparse.csr_array:
     middle = (starts + ends) / 2
     rows = np.minimum(np.searchsorted(new_ends, middle), len(new_ends) - 1)
     columns = np.minimum(np.searchsorted(old_ends, middle), len(old_ends) - 1)
-    return sparse.csr_array((ends - starts, (rows, columns)), shape=(len(new_ends), len(old_ends)))
+    return scipy.sparse.csr_array((ends - starts, (rows, columns)), shape=(len(new_ends), len(old_ends)))

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from scipy import fft, ndimage
+import scipy
 
 from tilestream.errors import ConfigError
 from tilestream.pyramid import Pyramid
@@ -100,9 +100,9 @@ def periodic(image: Plane) -> Plane:
     y, x = (2 * np.cos(2 * np.pi * np.arange(n) / n) for n in image.shape)
     laplacian = np.add.outer(y, x) - 4
     laplacian[0, 0] = 1  # the mean stays in the image
-    smooth = fft.fft2(steps) / laplacian
+    smooth = scipy.fft.fft2(steps) / laplacian
     smooth[0, 0] = 0
-    return np.asarray(image - fft.ifft2(smooth).real)
+    return np.asarray(image - scipy.fft.ifft2(smooth).real)
 
 
 def spectral_residual(image: Plane) -> Plane:
@@ -118,9 +118,9 @@ def spectral_residual(image: Plane) -> Plane:
     ndarray of float64
         `(y, x)`, at least 0; in no unit.
     """
-    spectrum = fft.fft2(image)
+    spectrum = scipy.fft.fft2(image)
     amplitude = np.abs(spectrum)
     logarithm = np.log(np.maximum(amplitude, _LEAST * amplitude.max()))
-    residual = logarithm - ndimage.uniform_filter(logarithm, 3, mode="wrap")
-    saliency = np.abs(fft.ifft2(np.exp(residual + 1j * np.angle(spectrum)))) ** 2
-    return np.asarray(ndimage.gaussian_filter(saliency, SIGMA_PX, mode="reflect"))
+    residual = logarithm - scipy.ndimage.uniform_filter(logarithm, 3, mode="wrap")
+    saliency = np.abs(scipy.fft.ifft2(np.exp(residual + 1j * np.angle(spectrum)))) ** 2
+    return np.asarray(scipy.ndimage.gaussian_filter(saliency, SIGMA_PX, mode="reflect"))

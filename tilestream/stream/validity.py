@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 
 from tilestream.types import Array
 
@@ -31,7 +31,7 @@ def eroded(valid: Mask, reach_px: int) -> Mask:
     if not reach_px:
         return valid
     size = (1, 2 * reach_px + 1, 2 * reach_px + 1)
-    return ndimage.minimum_filter(valid.view(np.uint8), size=size, mode="constant", cval=1).view(np.bool_)
+    return scipy.ndimage.minimum_filter(valid.view(np.uint8), size=size, mode="constant", cval=1).view(np.bool_)
 
 
 def reduced(valid: Mask, stride: int) -> Mask:
