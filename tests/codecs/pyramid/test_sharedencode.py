@@ -10,6 +10,8 @@ torch = pytest.importorskip("torch")
 from tests.codecs.fields.pictures import picture
 from tests.codecs.pyramid.madeshared import made_shared
 from tilestream.codecs.fields.picture import Levels
+from tilestream.codecs.pyramid.analysis import Analysis
+from tilestream.codecs.pyramid.analysisnet import AnalysisNet
 from tilestream.codecs.pyramid.latents import encode_grids
 from tilestream.codecs.pyramid.nets import grid_shapes
 from tilestream.codecs.pyramid.sharedencode import Refinement, encode_shared
@@ -52,6 +54,23 @@ def test_steps_make_it_better_and_chance_is_fixed() -> None:
     assert loss_of(refined, tile, shared) < 0.97 * loss_of(foretold, tile, shared)
     for one, other in zip(refined, again, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_networks_are_made_ready_once_for_all_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, of = [], AnalysisNet.of
+
+    def noted(record: Analysis) -> AnalysisNet:
+        made.append(record)
+        return of(record)
+
+    monkeypatch.setattr(AnalysisNet, "of", noted)
+    shared, other = made_shared(), made_shared(seed=1)
+    tiles = [Levels.of(picture(size, 24), levels=1) for size in (16, 24)]
+    for _ in range(2):
+        for tile in tiles:
+            encode_shared([tile], shared, steps=1)
+    encode_shared(tiles, other)
+    assert made == [shared.analysis, other.analysis]
 
 
 def test_a_higher_price_is_smaller_numbers() -> None:
