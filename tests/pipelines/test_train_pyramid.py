@@ -17,7 +17,9 @@ from tilestream.codecs.pyramid import sharednets
 from tilestream.errors import DamagedError
 
 pytest.importorskip("torch")
+from tilestream.codecs.pyramid.pyramidcodec import PyramidCodec
 from tilestream.codecs.pyramid.shared import load_shared, nets_of, nets_text
+from tilestream.stream.engine import LARGE_BYTES, pickled_bytes
 
 QUICK = ("--codec", "pyramid", "--tile", 128, "--steps", 2, "--batch", 1, "--where", "all")
 
@@ -152,3 +154,8 @@ def test_what_cannot_be_compressed_is_said(words, says, image, trained, tmp_path
     result = run("compress", image, "--out", tmp_path / "out", *named)
     assert result.exit_code in (2, 3)
     assert says in said(result)
+
+
+def test_networks_that_encode_travel_once_a_worker(trained):
+    (place,) = trained[1].glob("*.tspyramid")
+    assert pickled_bytes(PyramidCodec(steps=0, shared=load_shared(place))) > LARGE_BYTES
