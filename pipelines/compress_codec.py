@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -36,6 +35,8 @@ _STEPS = {SharedField.name: DEFAULT_STEPS}
 """Of the fit of a tile, where they are not those of most codecs."""
 REFINED_STEPS = 100
 """Of a `pyramid` tile under shared networks: most of what steps can gain."""
+NEAR_QUALITY = 1.0
+"""Within it, networks are taken to be trained for a quality: λ is 6 % another."""
 
 
 def codec_of(config: CompressConfig) -> TileCodec:
@@ -70,14 +71,27 @@ def codec_of(config: CompressConfig) -> TileCodec:
     require_hours(config.hours)
     _require_bound(config)
     codec = _pyramid_codec(config) if config.codec == PYRAMID else _field_codec(config)
-    if config.relevance is not None and not codec.weighs:
+    if config.relevance is not None:
+        _require_weighing(codec)
+    return codec
+
+
+def _require_weighing(codec: TileCodec) -> None:
+    """Raise `ConfigError` where bytes are to go somewhere and the codec spends them alike everywhere."""
+    if not codec.weighs:
         raise ConfigError.of(
             "`--relevance`",
-            got=f"it with `--codec {config.codec}`, which is fitted to all pixels alike",
+            got=f"it with `--codec {codec.name}`, which is fitted to all pixels alike",
             expected=f"a codec that weighs errors: {PYRAMID}",
             do=f"Choose --codec {PYRAMID}, or leave it out.",
         )
-    return codec
+    if codec.settings.get("steps") == 0:
+        raise ConfigError.of(
+            "`--relevance`",
+            got="it with `--steps 0`, one pass that weighs nothing",
+            expected="steps, which do",
+            do="Give some, or leave one of the two out.",
+        )
 
 
 def _require_bound(config: CompressConfig) -> None:
@@ -157,8 +171,11 @@ def _pyramid_codec(config: CompressConfig) -> PyramidCodec:
 
 def _require_trained(shared: SharedPyramid, quality: float | None) -> None:
     """Raise `ConfigError` where a quality is asked for that networks are not trained for."""
-    if quality is not None and not math.isclose(PyramidCodec(quality=quality).price, shared.lmbda, rel_tol=1e-3):
-        trained = quality_of_lmbda(shared.lmbda)
+    if quality is None:
+        return
+    PyramidCodec(quality=quality)  # is one at all
+    trained = quality_of_lmbda(shared.lmbda)
+    if abs(quality - trained) > NEAR_QUALITY:
         raise ConfigError.of(
             "`--quality`",
             got=f"{quality:g} with `--weights`",

@@ -235,9 +235,12 @@ def probed_cost(codec: TileCodec, tile: TilePixels) -> Cost:
         return _tried(codec, tile)
     few, more = (with_steps(codec, min(number, steps)) for number in PROBE_STEPS)
     _tried(few, tile)  # what is compiled and imported once a process
-    base, longer = _tried(few, tile), _tried(more, tile)
-    step_s = max(0.0, longer.seconds - base.seconds) / max(1, min(PROBE_STEPS[1], steps) - PROBE_STEPS[0])
-    return replace(longer, seconds=base.seconds + max(0, steps - PROBE_STEPS[0]) * step_s)
+    base = _tried(few, tile)
+    if steps <= PROBE_STEPS[0]:  # it was the fit itself
+        return base
+    longer = _tried(more, tile)
+    step_s = max(0.0, longer.seconds - base.seconds) / (min(PROBE_STEPS[1], steps) - PROBE_STEPS[0])
+    return replace(longer, seconds=base.seconds + (steps - PROBE_STEPS[0]) * step_s)
 
 
 def _tried(codec: TileCodec, tile: TilePixels) -> Cost:

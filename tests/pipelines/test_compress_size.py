@@ -16,6 +16,7 @@ from tilestream.pipelines import compress_size
 from tilestream.pipelines.compress_layout import FieldPlan, reduced_level
 from tilestream.pipelines.compress_measure import Sums, measures_of
 from tilestream.pipelines.compress_size import Forecast, forecast_store
+from tilestream.pipelines.compress_work import TilePixels
 from tilestream.pipelines.report_words import psnr_words
 from tilestream.pyramid.pyramid import Pyramid, open_pyramid
 from tilestream.registry import CODECS
@@ -72,6 +73,14 @@ def test_a_forecast_extrapolates_short_fits_over_the_tiles_that_are_no_backgroun
     assert found.tile_s == pytest.approx(START_S + STEP_S * 400)
     assert found.wall_s == pytest.approx(found.tile_s * found.fitted / 2, rel=0.1)
     assert found.store_bytes == pytest.approx(90_000 * found.fitted, rel=0.01)
+
+
+def test_what_takes_no_steps_is_tried_as_it_is(timed):
+    codec = FieldCodec(field="exact", steps=2)
+    pixels = np.random.default_rng(0).integers(0, 255, (1, 16, 16), np.uint8)
+    TimedField.clock = 0.0
+    assert compress_size.probed_cost(codec, TilePixels(pixels=pixels, valid=None)).seconds == START_S + 2 * STEP_S
+    assert TimedField.clock == 2 * (START_S + 2 * STEP_S)  # once more for what a process has to compile
 
 
 def test_glass_that_a_codec_takes_one_colour_for_is_not_counted(monkeypatch):

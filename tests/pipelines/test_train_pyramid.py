@@ -145,6 +145,7 @@ def test_a_store_of_pyramids_carries_their_networks(image, trained, tmp_path, mo
         ),
         (("--codec", "pyramid", "--weights", "WEIGHTS", "--quality", 50), "got 50 with `--weights`"),
         (("--codec", "hash", "--weights", "WEIGHTS"), "pyramid alone"),
+        (("--codec", "pyramid", "--weights", "WEIGHTS", "--steps", 0, "--relevance", "entropy"), "weighs nothing"),
         (("--codec", "pyramid", "--steps", -1), "`steps`"),
     ],
 )

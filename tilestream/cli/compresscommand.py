@@ -161,7 +161,7 @@ def compress(
     strict: opt.Strict = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Store slides and scenes as small networks, one a tile, that answer at any level; with loss, and measured."""
+    """Store slides and scenes as small networks, one a tile, that answer at any level; what is lost is measured."""
     started = time.monotonic()
     from tilestream.cli.progress import Progress
 

@@ -221,6 +221,7 @@ def test_settings_make_the_same_codec_again(given: dict[str, Any]) -> None:
         ({"speed": 3}, "one of"),
         ({"lmbda": 1e-3, "target_bytes": 100}, "`lmbda` and `target_bytes`"),
         ({"max_error": 1, "target_psnr": 30}, "`target_psnr` and `max_error`"),
+        ({"target_psnr": 30, "steps": 0}, "`target_psnr` of a codec: got it with `steps` of 0"),
         ({"quality": 50, "lmbda": 1e-3}, "`quality` and `lmbda`"),
         ({"quality": 50, "max_error": 1}, "`quality` and `max_error`"),
         ({"quality": 50, "target_bytes": 900}, "`quality` and `target_bytes`"),

@@ -90,6 +90,14 @@ class PyramidCodec:
                 expected=f"none: they are trained for about {quality_of_lmbda(self.shared.lmbda):.3g}",
                 do="Leave it out, or give `lmbda`.",
             )
+        targets = [name for name in self._asked if name.startswith("target_")]
+        if targets and not self.steps:
+            raise ConfigError.of(
+                f"`{targets[0]}` of a codec",
+                got="it with `steps` of 0",
+                expected="steps, by which one tile becomes larger or smaller",
+                do="Give some, or leave it out.",
+            )
         self._know()
 
     @property
