@@ -25,6 +25,7 @@ from tilestream.codecs.quality import psnr
 from tilestream.errors import ConfigError
 from tilestream.kernels.mip import mip
 from tilestream.metrics import collect
+from tilestream.pipelines import compress_size
 from tilestream.sources.opening import open_source
 from tilestream.types import Box
 
@@ -56,6 +57,11 @@ def image(tmp_path_factory):
     return pixels[None], path
 
 
+def free(codec, tile):
+    """What a tile costs, without the fits that tell."""
+    return compress_size.Cost()
+
+
 def compress(image, out, *words):
     run("compress", image, "--out", out, "--codec", "pyramid", "--tile", TILE, "--steps", STEPS, *words)
     return out / "a.png.field.zarr"
@@ -73,7 +79,9 @@ def weighed(image, tmp_path_factory):
     corners = [[60, 0], [120, 0], [120, 64], [60, 64], [60, 0]]
     (folder / "right.geojson").write_text(json.dumps({"type": "Polygon", "coordinates": [corners]}))
     mask = f"mask:{folder / 'right.geojson'}"
-    return compress(image[1], folder / "out", "--quality", 90, "--relevance", mask, "--emphasis", 30)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compress_size, "probed_cost", free)
+        return compress(image[1], folder / "out", "--quality", 90, "--relevance", mask, "--emphasis", 30)
 
 
 @pytest.fixture(params=["plain", "weighed"])
@@ -164,6 +172,7 @@ def test_a_damaged_chunk_is_a_status_and_the_others_are_read(plain, tmp_path):
 
 def test_build_pyramid_fits_tiles_by_the_profile_neural(image, tmp_path, monkeypatch):
     monkeypatch.setattr("tilestream.pipelines.compress_codec.STEPS", STEPS)
+    monkeypatch.setattr(compress_size, "probed_cost", free)
     pyramid = ts.build_pyramid(image[1], tmp_path / "a.zarr", profile="neural", quality=80)
     found = pyramid.read(pyramid.levels[0].box)
     assert psnr(found, image[0]) > 12
