@@ -9,6 +9,7 @@ import google_crc32c
 import numpy as np
 import pytest
 
+import tilestream as ts
 from tests.codecs.pyramid.coarser import coarser
 from tests.codecs.pyramid.made import made_grids, made_nets
 from tests.servers import sent_bytes, serve_http
@@ -21,6 +22,7 @@ from tilestream.codecs.pyramid.file import PyramidFile
 from tilestream.codecs.pyramid.pyramidtile import PyramidTile
 from tilestream.codecs.pyramid.residual import encode_residual
 from tilestream.codecs.tilecodec import unpack_tile
+from tilestream.fovea import Fovea
 from tilestream.metrics import collect
 from tilestream.pyramid.pyramid import open_pyramid
 from tilestream.sources import fieldfronts
@@ -142,6 +144,22 @@ def test_on_object_storage(store, s3):
     asked = [re.fullmatch(r"bytes=(\d+)-(\d+)", request.range) for request in tile_requests(s3.log)]
     assert sum(int(span[2]) + 1 - int(span[1]) for span in asked) < 0.25 * sum(map(len, tiles.values()))
     np.testing.assert_array_equal(pyramid.read(pyramid.levels[0].box), expected(tiles, 0))
+
+
+def test_where_somebody_looks_is_decoded_first_and_the_rest_as_a_front(store, server):
+    path, tiles = store
+    pyramid, kept = opened(server), open_pyramid(str(path), cache_bytes=0)
+    seen, fovea = [], Fovea(fixations_yx=(32, 32), e0_px=16)
+    for budget in (COUNT, COUNT + 6, COUNT + 20):
+        plans = [ts.plan_tokens(one, budget=budget, fovea=fovea, max_level=2) for one in (pyramid, kept)]
+        found, whole = (ts.read_tokens(one, plan) for one, plan in zip((pyramid, kept), plans, strict=True))
+        np.testing.assert_array_equal(found.pixels, whole.pixels)
+        seen.append([sent_bytes(server)[name] / len(tiles[name]) for name in tiles])
+    coarse, looked_at, more = seen
+    assert max(coarse) < 0.15
+    assert looked_at == [1, *coarse[1:]]
+    assert looked_at[1] < more[1] < 0.5
+    assert more == [1, more[1], *coarse[2:]]
 
 
 def in_one_shard(path, tiles):
