@@ -16,6 +16,7 @@ import tilestream as ts
 from tests.codecs.pyramid.plainfit import plain_file
 from tilestream.codecs.container import unpack
 from tilestream.codecs.fields.picture import Levels
+from tilestream.codecs.fronts import outline_of
 from tilestream.codecs.pyramid.encoding import TileEncoding
 from tilestream.codecs.pyramid.price import lmbda_of_quality, quality_of_lmbda
 from tilestream.codecs.pyramid.pyramidcodec import PyramidCodec
@@ -191,6 +192,19 @@ def test_shared_networks_encode_without_a_fit() -> None:
     with pytest.raises(ConfigError, match="shared networks that only decode"):
         reader.encode(pixels)
     assert with_steps(codec, 3).encode(pixels) != data
+
+
+@pytest.mark.parametrize(("levels", "fronts"), [(1, 0), (2, 1), (9, 1)])
+def test_a_tile_pays_for_fronts_of_the_levels_that_it_is_to_answer(levels: int, fronts: int) -> None:
+    pytest.importorskip("torch")
+    from tests.codecs.pyramid.madeshared import made_shared
+
+    pixels = np.repeat(tile((32, 48)), 3, axis=0)
+    codec = PyramidCodec(shared=made_shared(levels=2, lmbda=1e-5), steps=0, levels=levels)
+    outline = outline_of(codec.encode(pixels))
+    assert outline is not None
+    assert outline.kind == "pyramid"
+    assert len(outline.fronts) == fronts
 
 
 @pytest.mark.parametrize("given", [{}, {"lmbda": 1e-3, "levels": 1}, {"target_bytes": 900, "steps": 9}, {"scales": 5}])

@@ -6,9 +6,9 @@
 Grids come coarse to fine, so that the front of a file is the picture with less detail: it is read with `cut`, and what
 has not arrived counts as zero. A file has some 45 bytes beside its sections, and seven more for each front below.
 
-Where several levels have networks, each front that has all grids of a coarser level carries a checksum
-(`tilestream.codecs.fronts`): the shortest is of the coarsest such level, the longest of level 1. A file of bounded
-error has none, since each of its levels is a mean of the bounded one.
+Where the file is to answer several levels, each front that has all grids of a coarser level with a network carries a
+checksum (`tilestream.codecs.fronts`): the shortest is of the coarsest such level, the longest of level 1. A file of
+bounded error has none, since each of its levels is a mean of the bounded one.
 """
 
 from __future__ import annotations
@@ -133,9 +133,9 @@ class PyramidFile:
             sections.insert(0, write_nets(self.nets))
         if self.residual is not None:
             sections.append(self.residual)
-        elif len(self.nets.synth) > 1:
+        elif (levels := min(self.picture.levels, len(self.nets.synth))) > 1:
             beside = len(sections) - self.nets.scales
-            counts = [beside + self.stages_of(level) for level in reversed(range(1, len(self.nets.synth)))]
+            counts = [beside + self.stages_of(level) for level in reversed(range(1, levels))]
             header = with_fronts(KIND, version=VERSION, header=header, sections=sections, counts=counts)
         return pack(KIND, version=VERSION, header=header, sections=sections)
 

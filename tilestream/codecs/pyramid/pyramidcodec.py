@@ -154,8 +154,8 @@ class PyramidCodec:
 
     @property
     def _levels(self) -> int:
-        """Return how many levels have networks of their own."""
-        return min(self.levels, self.scales, LEVELS) if self.shared is None else len(self.shared.nets.synth)
+        """Return how many levels are asked for that have networks of their own."""
+        return min(self.levels, min(self.scales, LEVELS) if self.shared is None else len(self.shared.nets.synth))
 
     @classmethod
     def of_settings(cls, settings: Mapping[str, Any]) -> PyramidCodec:
