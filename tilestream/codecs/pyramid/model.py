@@ -15,17 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tilestream.codecs.pyramid.fitops import convolved, laplace_bits, raised
+from tilestream.codecs.pyramid.fitops import convolved, mixed, priced, raised
 from tilestream.codecs.pyramid.neighbours import Neighbours
 from tilestream.codecs.pyramid.nets import CONTEXT_OUT, LATENT_MOST, NEIGHBOURS, PASSES, TAPS, grid_shapes
+from tilestream.kernels.pyramid_price import STEPS_A_UNIT, UNIT_MODEL
 from tilestream.types import Array, Shape
 
 BILINEAR = (0.0, 0.75, 0.25, 0.0)
-LOG_SCALE_STEP = math.log(2) / 6
-"""Of two models of `tables` that follow each other; an output of 1 is four steps."""
-UNIT_MODEL = 30
-"""Which model has a scale of 1."""
-_STEPS_A_UNIT = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +34,7 @@ class PyramidShape:
     """Grids."""
     hidden: int = 16
     """Features of the synthesis of each level."""
-    context: int = 16
+    context: int = 8
     """Features of a context."""
     levels: int = 1
     """With a synthesis of their own, the finest first."""
@@ -71,9 +67,8 @@ class SynthesisTwin(nn.Module):
 
     def forward(self, grids: Tensor) -> Tensor:
         """Return `(channels, h, w)` of `(grids, h, w)`."""
-        inputs = grids.reshape(len(grids), -1)
-        mixed = torch.addmm(self.second_bias, self.second, self.hidden_of(inputs))
-        found = torch.addmm(mixed, self.skip, inputs).view(-1, *grids.shape[1:])
+        layers = (self.first, self.first_bias), (self.second, self.skip, self.second_bias)
+        found = mixed(grids.reshape(len(grids), -1), *layers).view(-1, *grids.shape[1:])
         for number in range(len(self.convs)):
             found = convolved(found, self.convs[number], self.conv_biases[number])
             if number + 1 < len(self.convs):
@@ -93,7 +88,7 @@ class ContextTwin(nn.Module):
         )
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(size, 1)) for size in sizes[1:])
         with torch.no_grad():
-            self.biases[2][1] = UNIT_MODEL / _STEPS_A_UNIT
+            self.biases[2][1] = UNIT_MODEL / STEPS_A_UNIT
 
     def hidden_of(self, inputs: Tensor, layers: int) -> Tensor:
         """Return the features after the first one or two layers, of `(9, n)`."""
@@ -101,9 +96,10 @@ class ContextTwin(nn.Module):
             inputs = torch.addmm(bias, weights, inputs).relu_()
         return inputs
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return `(2, n)`: middles, and how many steps of scales there are, in fours."""
-        return torch.addmm(self.biases[2], self.weights[2], self.hidden_of(inputs, 2))
+    @property
+    def layers(self) -> list[Tensor]:
+        """Return weights and bias of each layer."""
+        return [part for pair in zip(self.weights, self.biases, strict=True) for part in pair]
 
 
 class PyramidModel(nn.Module):
@@ -120,12 +116,7 @@ class PyramidModel(nn.Module):
         self.synth = [SynthesisTwin(shape, level) for level in range(shape.levels)]
         self.context = [ContextTwin(shape.context) for _ in range(int(self.table.max()) + 1)]
         self._synth, self._context = nn.ModuleList(self.synth), nn.ModuleList(self.context)  # so that they are found
-        found = Neighbours.of(size, shape.scales, self.table.tolist())
-        self.ends = found.ends
-        self.around: Tensor
-        self.places: Tensor
-        self.register_buffer("around", torch.from_numpy(found.around), persistent=False)
-        self.register_buffer("places", torch.from_numpy(found.places), persistent=False)
+        self.neighbours = Neighbours.of(size, shape.scales, self.table.tolist())
 
     def networks(self) -> list[nn.Parameter]:
         """Return all parameters but the numbers."""
@@ -134,8 +125,7 @@ class PyramidModel(nn.Module):
     def inputs(self, numbers: Tensor) -> list[Tensor]:
         """Return `(9, n)` neighbours of the places of each context."""
         with_zero = torch.cat([numbers, numbers.new_zeros(1)])
-        found = with_zero.index_select(0, self.around.reshape(-1)).view(self.around.shape)
-        return [found[:, start:end] for start, end in zip((0, *self.ends), self.ends, strict=False)]
+        return [with_zero[torch.from_numpy(around).to(numbers.device)] for around, _ in self.neighbours.networks]
 
     def bits(self, numbers: Tensor) -> Tensor:
         """Return the bits that a pyramid's numbers take.
@@ -150,11 +140,7 @@ class PyramidModel(nn.Module):
         Tensor
             A scalar, differentiable; of numbers that are not whole what they would take if they were.
         """
-        told = torch.cat(
-            [net(inputs) for net, inputs in zip(self.context, self.inputs(numbers), strict=True)], dim=1
-        )  # fmt: skip
-        log_scales = (told[1] * _STEPS_A_UNIT - UNIT_MODEL) * LOG_SCALE_STEP
-        return laplace_bits(numbers.index_select(0, self.places), told[0], log_scales)
+        return priced(numbers, [net.layers for net in self.context], self.neighbours)
 
     def raised_grids(self, numbers: Tensor, levels: int = 1) -> list[Tensor]:
         """Return `(scales − level, h, w)` for each of the finest levels, the finest first."""

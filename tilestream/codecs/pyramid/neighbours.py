@@ -27,14 +27,11 @@ _AROUND = (
 
 @dataclass(frozen=True, kw_only=True)
 class Neighbours:
-    """All places of a pyramid, those that one network serves behind one another."""
+    """All places of a pyramid, by the network that serves them."""
 
-    around: Indices
-    """`(9, n)`: indices of the inputs of a place, into the numbers of all grids (finest first) and one zero."""
-    places: Indices
-    """`(n,)`: index of the place itself."""
-    ends: tuple[int, ...]
-    """Of the places of each network."""
+    networks: tuple[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]], ...]
+    """Of each network: `(9, n)` indices of the inputs of its places, into the numbers of all grids (finest first) and
+    one zero, and `(n,)` indices of the places themselves."""
 
     @classmethod
     def of(cls, shape: Shape, scales: int, table: Sequence[Sequence[int]]) -> Neighbours:
@@ -71,14 +68,12 @@ def _neighbours(shape: Shape, scales: int, table: tuple[tuple[int, ...], ...]) -
             around += [np.full(len(y), starts[-1])] * (4 - len(around))
             around += _coarser(y, x, grid, shapes, starts)
             found.append((np.stack(around), starts[grid] + y * shapes[grid].x + x, table[grid][turn]))
-    nets = max(max(row) for row in table) + 1
-    ordered = [part for net in range(nets) for part in found if part[2] == net]
-    counts = [sum(len(part[1]) for part in ordered if part[2] == net) for net in range(nets)]
-    return Neighbours(
-        around=np.concatenate([part[0] for part in ordered], axis=1),
-        places=np.concatenate([part[1] for part in ordered]),
-        ends=tuple(np.cumsum(counts).tolist()),
-    )
+    networks = []
+    for net in range(max(max(row) for row in table) + 1):
+        mine = [part for part in found if part[2] == net]
+        inputs = np.concatenate([part[0] for part in mine], axis=1, dtype=np.int32)
+        networks.append((inputs, np.concatenate([part[1] for part in mine], dtype=np.int32)))
+    return Neighbours(networks=tuple(networks))
 
 
 def _beside(y: Indices, x: Indices, by: tuple[int, int], shape: Shape, known: tuple[int, int]) -> Indices:

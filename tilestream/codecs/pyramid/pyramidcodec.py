@@ -61,7 +61,7 @@ class PyramidCodec:
     """Grids, each half of the one before."""
     hidden: int = 16
     """Features of the synthesis of each level."""
-    context: int = 16
+    context: int = 8
     """Features of the networks that foretell numbers."""
     levels: int = LEVELS
     """Levels with networks of their own, at most 4 and as many as grids; coarser ones are means of the last."""
