@@ -56,7 +56,8 @@ else
 	test -x $(NEW_VENV)/bin/python || "$(NEW_PYTHON)" -m venv $(NEW_VENV)
 	$(NEW_VENV)/bin/python -m pip install --disable-pip-version-check --quiet $(PIP_FLAGS) --upgrade -e '.[test,geo,h5]'
 	$(NEW_VENV)/bin/python -m compileall -q $(CODE)
-	TILESTREAM_OTHER_PYTHON=$(abspath $(BIN)/python) $(NEW_VENV)/bin/python -m pytest -q -m "not slow" $(PYTEST_PROCESSES) $(NEW_TESTS)
+	TILESTREAM_OTHER_PYTHON=$(abspath $(BIN)/python) $(NEW_VENV)/bin/python -m pytest -q -m "not slow" \
+		--hypothesis-profile brief $(PYTEST_PROCESSES) $(NEW_TESTS)
 endif
 
 check: lint types imports docstrings ## everything static, under a minute

@@ -44,6 +44,8 @@ settings.register_profile(
     "default", max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 settings.register_profile("ci", parent=settings.get_profile("default"), max_examples=60, derandomize=True)
+# for a second run on other libraries, which rarely turn on an example: make test-new
+settings.register_profile("brief", parent=settings.get_profile("ci"), max_examples=15)
 # Numba's CUDA simulator runs a thread of a kernel in a millisecond
 settings.register_profile("simulator", parent=settings.get_profile("ci"), max_examples=4)
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import scipy.ndimage  # noqa: F401  (loaded where it is used first, which would be in each process)
+
 from tests.pipelines.faults.ingesting import small_units
 from tests.pipelines.faults.runs import embed
 from tilestream.cluster.client import open_client
