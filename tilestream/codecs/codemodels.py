@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -193,7 +194,7 @@ def best_model(histogram: Histogram) -> CodeModel:
     counts, low = histogram.counts, histogram.low
     if counts.size <= 1:
         return CodeModel(form="constant", low=low)
-    sizes = bytes(_byte_of(int(count)) for count in counts)
+    sizes = bytes(map(_byte_of, counts.tolist()))
     found = [CodeModel(form="counts", low=low, size=len(counts), sizes=sizes)]
     mode, mean = int(counts.argmax()), round(float(counts @ np.arange(len(counts))) / float(counts.sum()))
     for centre in {mode, mean}:
@@ -202,6 +203,7 @@ def best_model(histogram: Histogram) -> CodeModel:
     return min(found, key=lambda model: (model.cost_bits(histogram), _FORMS.index(model.form), model.centre))
 
 
+@lru_cache(maxsize=16)  # costs are compared of few at a time
 def _shape(size: int, centre: int, slope: int, curve: int) -> npt.NDArray[np.int64]:
     """Return weights that fall from the centre by whole-number ratios."""
     ratio, bend = _ratio(slope), _ratio(curve)
@@ -266,6 +268,7 @@ def _fitted(counts: npt.NDArray[np.int64], centre: int) -> tuple[int, int]:
     return _ratio_code(slope), _ratio_code(curve)
 
 
+@lru_cache(maxsize=1 << 12)
 def _byte_of(count: int) -> int:
     """Return a count as a byte of 3 bits of mantissa and 5 of exponent; 0 is none."""
     if not count:
