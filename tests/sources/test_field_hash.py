@@ -42,8 +42,10 @@ def test_a_store_of_hash_fields_is_what_zarr_reads_of_it_and_near_the_image_on_e
 
 
 IN_SIMULATOR = """
-import sys
+import os, sys
 import numpy as np
+if hasattr(os, "sched_setaffinity"):  # as in tests/conftest.py
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 from tilestream.sources.opening import open_source
 plain, on_device = (open_source(sys.argv[1] + choice) for choice in ("", "#decode=cuda"))
 blocks = [source.read_block(1, 0, 0).pixels.astype(int) for source in (plain, on_device)]
