@@ -67,7 +67,7 @@ FIELDS = (
     FieldEntry(name="siren", **_SMALL),
     FieldEntry(name="fourier", **_SMALL),
     FieldEntry(name="modulated", levels=4, **_SMALL),
-    FieldEntry(name="pyramid", qualities=_RATES, steps=2000, pictures=SMALL_ONES),
+    FieldEntry(name="pyramid", qualities=_RATES, steps=4000, pictures=SMALL_ONES),
 )
 """Others register by a line here. `shared` needs a decoder trained on other pictures: it has its own benchmark."""
 
