@@ -1,4 +1,4 @@
-"""Static models of whole numbers for the range coder: constant, shape or counts, in whole-number arithmetic only."""
+"""Static models of whole numbers for the range coder: constant, shape, signed or counts, in whole numbers only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROBABILITY_BITS = 24
 """Of the coder: it gives each value one part in 2^24, and by its weight what is left."""
 _ONE = 1 << 32
 _PEAK = 1 << 38
-_FORMS = ("constant", "shape", "counts")
+_FORMS = ("constant", "shape", "counts", "signed")
 _STEPS = 24
 
 
@@ -92,16 +92,16 @@ class Histogram:
 class CodeModel:
     """A distribution over `size` values from `low` on."""
 
-    form: Literal["constant", "shape", "counts"]
+    form: Literal["constant", "shape", "counts", "signed"]
     """How its weights are made."""
     low: int
     """Smallest value."""
     size: int = 1
     """How many values; 1 for a constant."""
     centre: int = 0
-    """Of a shape: the index of its most likely value."""
+    """Of a shape: the index of its most likely value; of a signed one that of 0, in the middle."""
     slope: int = 0
-    """Of a shape: 1 − r as 16 bits, see `_ratio`."""
+    """Of a shape: 1 − r as 16 bits, see `_ratio`; a signed one has a few of them, see `_signed_slope`."""
     curve: int = 0
     """Of a shape: 1 − q as 16 bits."""
     sizes: bytes = b""
@@ -110,7 +110,7 @@ class CodeModel:
     def weights(self) -> npt.NDArray[np.int64]:
         """Return `(size,)` of whole numbers that sum to 2^24 − size: the coder adds one part to each."""
         raw = (
-            _shape(self.size, self.centre, self.slope, self.curve) if self.form == "shape" else _weights_of(self.sizes)
+            _weights_of(self.sizes) if self.form == "counts" else _shape(self.size, self.centre, self.slope, self.curve)
         )
         whole = (1 << PROBABILITY_BITS) - self.size
         total = int(raw.sum())
@@ -132,12 +132,16 @@ class CodeModel:
         bits = 8.0 * (len(self.to_bytes()) + 1)
         if self.size > 1 and histogram.counts.size:
             shares = (self.weights() + 1.0) / (1 << PROBABILITY_BITS)
-            bits -= float(histogram.counts @ np.log2(shares))
+            first = histogram.low - self.low
+            bits -= float(histogram.counts @ np.log2(shares[first : first + len(histogram.counts)]))
         return bits
 
     def to_bytes(self) -> bytes:
         """Return form and parameters."""
         written = bytearray([_FORMS.index(self.form)])
+        if self.form == "signed":
+            write_whole(written, self.centre)
+            return bytes([*written, (self.slope >> 12 & 7) << 5 | self.slope & 31])
         write_whole(written, 2 * self.low if self.low >= 0 else -2 * self.low - 1)
         if self.form != "constant":
             write_whole(written, self.size)
@@ -145,6 +149,11 @@ class CodeModel:
             write_whole(written, self.centre)
             written += self.slope.to_bytes(2, "little") + self.curve.to_bytes(2, "little")
         return bytes(written) + self.sizes
+
+    @classmethod
+    def signed(cls, most: int, byte: int) -> CodeModel:
+        """Return weights ∝ r^|k| for values of up to ±`most`: what weights of networks are like, in a few bytes."""
+        return cls(form="signed", low=-most, size=2 * most + 1, centre=most, slope=_signed_slope(byte))
 
     @classmethod
     def read(cls, reading: Reading, *, most: int) -> CodeModel:
@@ -163,6 +172,8 @@ class CodeModel:
             With weights of at least one value above 0.
         """
         form = reading.take(1)[0]
+        if form == _FORMS.index("signed"):
+            return cls.signed(reading.whole(least=1, most=most), reading.take(1)[0])
         folded = reading.whole(least=0, most=2 * most)
         low = folded // 2 if folded % 2 == 0 else -(folded + 1) // 2
         if form == 0:
@@ -178,6 +189,11 @@ class CodeModel:
         return cls(form="counts", low=low, size=size, sizes=sizes)
 
 
+def _signed_slope(byte: int) -> int:
+    """Return the slope that a byte stands for: 1 − r of 8 to 15 sixteenths, halved up to 31 times."""
+    return (8 + (byte >> 5)) << 12 | byte & 31
+
+
 def best_model(histogram: Histogram) -> CodeModel:
     """Return the model that costs the fewest bytes, its own included.
 
@@ -189,7 +205,7 @@ def best_model(histogram: Histogram) -> CodeModel:
     Returns
     -------
     CodeModel
-        Constant, shape or counts.
+        Constant, shape, counts or signed.
     """
     counts, low = histogram.counts, histogram.low
     if counts.size <= 1:
@@ -200,7 +216,18 @@ def best_model(histogram: Histogram) -> CodeModel:
     for centre in {mode, mean}:
         slope, curve = _fitted(counts, centre)
         found.append(CodeModel(form="shape", low=low, size=len(counts), centre=centre, slope=slope, curve=curve))
+    found.append(_nearest_signed(histogram))
     return min(found, key=lambda model: (model.cost_bits(histogram), _FORMS.index(model.form), model.centre))
+
+
+def _nearest_signed(histogram: Histogram) -> CodeModel:
+    """Return the signed model of the mean magnitude."""
+    counts, values = histogram.counts, np.abs(np.arange(len(histogram.counts)) + histogram.low)
+    mean = max(float(counts @ values) / float(counts.sum()), 1e-6)
+    lacking = 1 - (math.sqrt(1 + mean * mean) - 1) / mean
+    exponent = min(31, max(0, math.floor(-math.log2(lacking))))
+    mantissa = min(15, max(8, round(16 * lacking * 2**exponent)))
+    return CodeModel.signed(int(values.max()), (mantissa - 8) << 5 | exponent)
 
 
 @lru_cache(maxsize=16)  # costs are compared of few at a time

@@ -6,6 +6,7 @@ Models are written before the codes, for each run of groups: its form, parameter
     constant   one value, no bits a code
     shape      weight ∝ r^|k| · q^(|k|(|k|−1)/2) around a centre: geometric at q = 1, Gaussian at r = √q, or between
     counts     a weight for each value, as one byte of 3 bits of mantissa and 5 of exponent
+    signed     weight ∝ r^|k| of both signs, with a byte for r: of few codes a shape takes more than it saves
 
 All tables are made of whole numbers by whole-number arithmetic (`codemodels`), and sum to what the coder's 24-bit
 probabilities leave, so that no float is rounded on the way: what one machine writes every other reads. With a value's

@@ -18,6 +18,7 @@ from tilestream.codecs.pyramid.price import BYTES, PSNR, Attempt, search_lmbda
 from tilestream.codecs.pyramid.pyramidtile import PyramidTile
 from tilestream.codecs.pyramid.residual import encode_residual
 from tilestream.codecs.pyramid.shared import SharedPyramid
+from tilestream.codecs.pyramid.sizes import sizes_for
 from tilestream.errors import ConfigError
 from tilestream.types import Array
 
@@ -38,7 +39,7 @@ class TileEncoding:
     steps: int
     """Of the fit."""
     sizes: Mapping[str, int]
-    """Of networks of its own: `scales`, `hidden`, `context`, `levels`."""
+    """Of networks of its own: `scales`, `levels`, and `hidden` and `context` where they do not follow from λ."""
     shared: SharedPyramid | None
     """Networks that are not fitted."""
 
@@ -54,7 +55,8 @@ class TileEncoding:
         from tilestream.codecs.pyramid.fit import fit_pyramid
         from tilestream.codecs.pyramid.model import PyramidShape
 
-        shape = PyramidShape(channels=picture.channels, **self.sizes)
+        suited = sizes_for(lmbda, picture.shape.y * picture.shape.x)
+        shape = PyramidShape(channels=picture.channels, **{**suited, **self.sizes})
         nets, grids, _ = fit_pyramid(
             self.levels, lmbda=lmbda, steps=self.steps, shape=shape, start=start, weights=self.weights
         )

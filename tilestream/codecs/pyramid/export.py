@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tilestream.codecs.pyramid.model import BILINEAR, ContextTwin, PyramidModel, PyramidShape, SynthesisTwin
 from tilestream.codecs.pyramid.nets import (
@@ -35,6 +36,9 @@ UNIT = 1 << FEATURE_BITS
 """Features of a latent of 1, and of an output of 1 of a context."""
 _SUM_MOST = 0.98 * (2**31 - 1)
 _WEIGHT_MOST = 32_000
+_MOST_WEIGHT = int(np.iinfo(np.int16).max)
+_DAMPING = 1e-3
+"""Of moments, as a share: what inputs are alike by less is not made use of."""
 _LEAST_HIDDEN_SHIFT = 7
 """Of a layer whose outputs are hidden: their unit is made smaller rather than having weights with fewer bits."""
 Exact = npt.NDArray[np.float64]
@@ -48,6 +52,8 @@ class DraftLayer:
     """`(out, in)`."""
     bias: Exact
     """`(out,)`, in features."""
+    moments: Exact
+    """`(in + 1, in + 1)`: means of the products of what the layer is given, and of a 1 behind it, over a tile."""
 
     @cached_property
     def shift(self) -> int:
@@ -66,8 +72,19 @@ class DraftLayer:
         sums = (np.abs(self.weights).sum(axis=1) * FEATURE_MOST + np.abs(self.bias)) * 2.0**shift
         return bool(sums.max() <= _SUM_MOST and np.abs(self.weights).max(initial=0) * 2.0**shift <= _WEIGHT_MOST)
 
+    @cached_property
+    def _spread(self) -> Exact:
+        """Return the upper Cholesky factor of the inverse of `moments`: how an error of one weight is made up for."""
+        scale = np.sqrt(np.maximum(np.diag(self.moments), 1e-12))
+        alike = self.moments / np.outer(scale, scale) + _DAMPING * np.eye(len(scale))
+        found: Exact = np.linalg.cholesky(np.linalg.inv(alike)).T / scale
+        return found
+
     def whole(self, weight_zeros: int, bias_zeros: int) -> Layer:
         """Return the layer in whole numbers that end with so many zero bits.
+
+        Weights are rounded one input after another, and those behind make up for the error, as far as inputs are
+        alike; the bias is the last. Source: OPTQ (Frantar et al. 2023, arXiv 2210.17323).
 
         Parameters
         ----------
@@ -79,9 +96,15 @@ class DraftLayer:
         Layer
             Not checked: large steps may round sums beyond 32 bits.
         """
-        weights = _stepped(self.weights * 2.0**self.shift, weight_zeros, np.iinfo(np.int16).max)
-        bias = _stepped(self.bias * 2.0**self.shift, bias_zeros, np.iinfo(np.int32).max)
-        return Layer(weights=weights.astype(np.int16), bias=bias.astype(np.int32), shift=self.shift)
+        left = np.concatenate([self.weights, self.bias[:, None]], axis=1) * 2.0**self.shift
+        spread, last = self._spread, len(self.moments) - 1
+        for column in range(last + 1):
+            zeros, most = (bias_zeros, np.iinfo(np.int32).max) if column == last else (weight_zeros, _MOST_WEIGHT)
+            rounded = _stepped(left[:, column], zeros, most)
+            error = (left[:, column] - rounded) / spread[column, column]
+            left[:, column:] -= np.outer(error, spread[column, column:])
+            left[:, column] = rounded
+        return Layer(weights=left[:, :-1].astype(np.int16), bias=left[:, -1].astype(np.int32), shift=self.shift)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,28 +162,49 @@ def draft_of(model: PyramidModel) -> Draft:
         grids = model.raised_grids(numbers, len(model.synth))
         inputs = model.inputs(numbers)
         context = [_context_draft(net, given) for net, given in zip(model.context, inputs, strict=True)]
-        synth = [_synth_draft(net, one.reshape(len(one), -1)) for net, one in zip(model.synth, grids, strict=True)]
+        synth = [_synth_draft(net, one) for net, one in zip(model.synth, grids, strict=True)]
     filters = _exact(model.filters) * (1 << FILTER_BITS)
     return Draft(filters=filters, synth=tuple(synth), context=tuple(context), table=model.table)
 
 
-def _synth_draft(net: SynthesisTwin, inputs: Tensor) -> tuple[DraftLayer, ...]:
-    hidden = _hidden_draft(net.first, net.first_bias, net.hidden_of(inputs), np.full(len(inputs), float(UNIT)))
+def _synth_draft(net: SynthesisTwin, grids: Tensor) -> tuple[DraftLayer, ...]:
+    inputs = grids.reshape(len(grids), -1)
+    found = net.hidden_of(inputs)
+    hidden = _hidden_draft(net.first, net.first_bias, found, (inputs, np.full(len(inputs), float(UNIT))))
     second = np.concatenate([_exact(net.second) / hidden.units, _exact(net.skip) / UNIT], axis=1) * PIXEL_MOST
-    layers = [hidden.layer, DraftLayer(weights=second, bias=_exact(net.second_bias)[:, 0] * PIXEL_MOST)]
-    for weights, bias in zip(_exact(net.convs), _exact(net.conv_biases), strict=True):
-        layers.append(DraftLayer(weights=weights.reshape(len(weights), -1), bias=bias * PIXEL_MOST))
+    given = np.concatenate([_exact(found) * hidden.units[:, None], _exact(inputs) * UNIT])
+    layers = [
+        hidden.layer,
+        DraftLayer(weights=second, bias=_exact(net.second_bias)[:, 0] * PIXEL_MOST, moments=_moments(given)),
+    ]
+    convs = zip(_exact(net.convs), _exact(net.conv_biases), net.before_convs(grids), strict=True)
+    for weights, bias, before in convs:
+        padded = functional.pad(before[None], (1, 1, 1, 1), mode="replicate")
+        patches = _exact(functional.unfold(padded, 3)[0]) * PIXEL_MOST
+        layers.append(
+            DraftLayer(weights=weights.reshape(len(weights), -1), bias=bias * PIXEL_MOST, moments=_moments(patches))
+        )
     return tuple(layers)
 
 
 def _context_draft(net: ContextTwin, inputs: Tensor) -> tuple[DraftLayer, ...]:
-    units, layers = np.full(len(inputs), float(UNIT)), []
+    units, layers, given = np.full(len(inputs), float(UNIT)), [], inputs
     for number in range(2):
-        hidden = _hidden_draft(net.weights[number], net.biases[number], net.hidden_of(inputs, number + 1), units)
-        units = hidden.units
+        found = net.hidden_of(inputs, number + 1)
+        hidden = _hidden_draft(net.weights[number], net.biases[number], found, (given, units))
+        units, given = hidden.units, found
         layers.append(hidden.layer)
-    bias = _exact(net.biases[2])[:, 0] * UNIT
-    return (*layers, DraftLayer(weights=_exact(net.weights[2]) * UNIT / units, bias=bias))
+    bias, moments = _exact(net.biases[2])[:, 0] * UNIT, _moments(_exact(given) * units[:, None])
+    return (*layers, DraftLayer(weights=_exact(net.weights[2]) * UNIT / units, bias=bias, moments=moments))
+
+
+def _moments(given: Exact) -> Exact:
+    """Return the means of products of inputs `(in, n)` and a 1 behind them."""
+    count = max(1, given.shape[1])
+    found = np.eye(len(given) + 1)
+    found[:-1, :-1] = given @ given.T / count
+    found[-1, :-1] = found[:-1, -1] = given.sum(axis=1) / count
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,8 +214,9 @@ class _Hidden:
     """`(out,)`: features that a hidden 1 is."""
 
 
-def _hidden_draft(weights: Tensor, bias: Tensor, found: Tensor, units: Exact) -> _Hidden:
-    """Return a layer to hidden features from inputs of known units, and the units of what it gives."""
+def _hidden_draft(weights: Tensor, bias: Tensor, found: Tensor, given: tuple[Tensor, Exact]) -> _Hidden:
+    """Return a layer to hidden features from inputs and their units, and the units of what it gives."""
+    inputs, units = given
     exact, offset = _exact(weights) / units, _exact(bias)[:, 0]
     rms = np.sqrt(np.square(_exact(found)).mean(axis=1)) if found.shape[1] else np.ones(len(exact))
     sums = np.abs(exact).sum(axis=1) * FEATURE_MOST + np.abs(offset)
@@ -180,7 +225,9 @@ def _hidden_draft(weights: Tensor, bias: Tensor, found: Tensor, units: Exact) ->
     made = np.minimum(np.minimum(HIDDEN_RMS / np.maximum(rms, 1e-3), most), widest)
     is_dead = rms <= 0
     layer = DraftLayer(
-        weights=np.where(is_dead[:, None], 0.0, exact * made[:, None]), bias=np.where(is_dead, 0.0, offset * made)
+        weights=np.where(is_dead[:, None], 0.0, exact * made[:, None]),
+        bias=np.where(is_dead, 0.0, offset * made),
+        moments=_moments(_exact(inputs) * units[:, None]),
     )
     return _Hidden(layer=layer, units=made)
 

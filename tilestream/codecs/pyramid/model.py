@@ -65,15 +65,18 @@ class SynthesisTwin(nn.Module):
         """Return `(hidden, n)` of `(grids, n)`."""
         return torch.addmm(self.first_bias, self.first, inputs).relu_()
 
+    def before_convs(self, grids: Tensor) -> list[Tensor]:
+        """Return what each convolution is given, `(channels, h, w)`, from `(grids, h, w)`."""
+        layers = (self.first, self.first_bias), (self.second, self.skip, self.second_bias)
+        found = [mixed(grids.reshape(len(grids), -1), *layers).view(-1, *grids.shape[1:])]
+        for number in range(len(self.convs) - 1):
+            found.append(convolved(found[-1], self.convs[number], self.conv_biases[number]).relu())
+        return found
+
     def forward(self, grids: Tensor) -> Tensor:
         """Return `(channels, h, w)` of `(grids, h, w)`."""
-        layers = (self.first, self.first_bias), (self.second, self.skip, self.second_bias)
-        found = mixed(grids.reshape(len(grids), -1), *layers).view(-1, *grids.shape[1:])
-        for number in range(len(self.convs)):
-            found = convolved(found, self.convs[number], self.conv_biases[number])
-            if number + 1 < len(self.convs):
-                found = found.relu()
-        return found
+        found = self.before_convs(grids)[-1]
+        return convolved(found, self.convs[-1], self.conv_biases[-1]) if len(self.convs) else found
 
 
 class ContextTwin(nn.Module):

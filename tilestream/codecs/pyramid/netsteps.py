@@ -25,7 +25,7 @@ from tilestream.kernels.pyramid_neighbours import REST
 from tilestream.kernels.pyramid_synthesis import pyramid_synthesis
 from tilestream.types import Array
 
-START_BITS = 9.0
+START_BITS = 8.0
 """Of the largest weight of a tensor over its step, at the start of a search, as a power of two."""
 _WHOLE_BITS = 4
 _ROUNDS = 2
