@@ -27,9 +27,9 @@ STAGES_BAR = 4
 REGION_BAR = 3.0
 """dB in the region at equal bytes."""
 PICTURE = "os1-half-small"
-OUTSIDE_DB = 12.0
+OUTSIDE_DB = 20.0
 """How much less the rest of a tile counts."""
-PLAIN_QUALITIES, WEIGHTED_QUALITY = (30.0, 50.0, 70.0), 65.0
+PLAIN_QUALITIES, WEIGHTED_QUALITY = (30.0, 50.0, 70.0), 75.0
 
 
 def fronts(data: bytes) -> list[int]:
