@@ -9,13 +9,15 @@ torch = pytest.importorskip("torch")
 
 from tests.codecs.pyramid.made import made_grids, made_nets
 from tilestream.codecs.fields.picture import Levels
-from tilestream.codecs.pyramid.export import draft_of, model_of
+from tilestream.codecs.pyramid import fit
+from tilestream.codecs.pyramid.export import DraftLayer, draft_of, model_of
 from tilestream.codecs.pyramid.fit import fit_pyramid
-from tilestream.codecs.pyramid.fitrun import MOST_NUMBER
+from tilestream.codecs.pyramid.fitrun import MOST_NUMBER, FitRun
 from tilestream.codecs.pyramid.latents import encode_grids
 from tilestream.codecs.pyramid.model import PyramidShape
 from tilestream.codecs.pyramid.nets import PASSES, PIXEL_MOST
 from tilestream.codecs.pyramid.netsteps import coded_bits
+from tilestream.codecs.pyramid.sizes import sizes_for
 from tilestream.errors import ConfigError
 from tilestream.kernels.pyramid_context import pyramid_context
 from tilestream.kernels.pyramid_synthesis import pyramid_synthesis
@@ -155,3 +157,54 @@ def test_no_number_of_a_tile_of_two_halves_is_too_far_from_its_middle() -> None:
     _, grids, report = fit_pyramid(Levels.of(halves, levels=1), lmbda=1e-4, steps=40, shape=shape)
     assert max(int(np.abs(grid).max()) for grid in grids) <= MOST_NUMBER
     assert report.psnr[0] > 25
+
+
+def test_the_better_of_two_starts_goes_on(tile: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    costs, advance = [], FitRun.advance
+
+    def told(run: FitRun, steps: int) -> None:
+        advance(run, steps)
+        costs.append((run, run.cost()))
+
+    monkeypatch.setattr(FitRun, "advance", told)
+    monkeypatch.setattr(fit, "LEAST_TRIED", 4)
+    fit_pyramid(Levels.of(tile, levels=1), lmbda=1e-3, steps=40, shape=SMALL)
+    (first, one), (second, other), (last, _) = costs
+    assert first is not second
+    assert one != other
+    assert last is (first if one < other else second)
+
+
+def test_coarser_levels_have_small_networks_and_a_fit_goes_on_from_them(tile: np.ndarray) -> None:
+    levels, shape = Levels.of(tile, levels=3), PyramidShape(scales=4, hidden=9, context=4, levels=3)
+    nets, grids, report = fit_pyramid(levels, lmbda=1e-3, steps=30, shape=shape)
+    assert [one.hidden for one in nets.synth] == [9, 6, 6]
+    assert [len(one.convs) for one in nets.synth] == [2, 1, 1]
+    assert len(report.psnr) == 3
+    again, _, _ = fit_pyramid(levels, lmbda=1e-3, steps=2, start=nets, grids=grids)
+    assert [one.hidden for one in again.synth] == [9, 6, 6]
+
+
+@pytest.mark.parametrize("zeros", [6, 9])
+def test_weights_behind_make_up_for_the_rounding_of_those_before(zeros: int) -> None:
+    chance = np.random.default_rng(0)
+    common = chance.normal(600, 100, (1, 2000))  # as rectified features are: far from 0, and alike
+    inputs = np.concatenate([common + chance.normal(0, 60, (5, 2000)), np.ones((1, 2000))])
+    weights, bias = chance.normal(0, 0.3, (4, 5)), chance.normal(0, 900, 4)
+    layer = DraftLayer(weights=weights, bias=bias, moments=inputs @ inputs.T / 2000)
+    whole, step = layer.whole(zeros, 10), 2.0**zeros
+    plain = np.rint(weights * 2.0**layer.shift / step) * step
+    assert (whole.weights % step == 0).all()
+
+    def error(found: np.ndarray, offset: np.ndarray) -> float:
+        made = np.concatenate([found, offset[:, None]], axis=1) / 2.0**layer.shift
+        return float(np.square((made - np.concatenate([weights, bias[:, None]], axis=1)) @ inputs).mean())
+
+    assert error(whole.weights, whole.bias) < error(plain, np.rint(bias * 2.0**layer.shift / 1024) * 1024) / 2
+
+
+def test_tiles_that_cannot_pay_for_large_networks_get_small_ones() -> None:
+    sizes = [sizes_for(lmbda, 256**2)["hidden"] for lmbda in (1e-2, 2e-3, 1e-4)]
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) == 3
+    assert sizes_for(1e-2, 1024**2) == sizes_for(1e-2 / 16, 256**2)

@@ -238,7 +238,7 @@ def model_of(nets: PyramidNets, size: Shape) -> PyramidModel:
     Parameters
     ----------
     nets : PyramidNets
-        Whose synthesis has as many hidden features on each level, and whose contexts are as wide as each other.
+        Whose coarser levels have as many hidden features each, and whose contexts are as wide as each other.
     size : Shape
         Of the finest grid.
 
@@ -254,6 +254,8 @@ def model_of(nets: PyramidNets, size: Shape) -> PyramidModel:
         context=len(nets.context[0][0].bias),
         levels=len(nets.synth),
         convs=len(nets.synth[0].convs),
+        coarse_hidden=nets.synth[-1].hidden,
+        coarse_convs=len(nets.synth[-1].convs),
     )
     model = PyramidModel(shape, size, table=nets.table)
     with torch.no_grad():

@@ -12,8 +12,9 @@ from tilestream.codecs.fields.picture import Levels
 from tilestream.errors import ConfigError
 from tilestream.types import Array
 
-COARSER_WEIGHT = 0.05
-"""Of the error of each coarser level that has a synthesis, against that of level 0."""
+COARSER_WEIGHT = 0.1
+"""Of the error of each coarser level that has a synthesis, against that of level 0. A crop of tissue of 256 px at 0.6
+bits a pixel takes 1.7 % more bytes for four levels so, and level 2 has 30 dB; at half of it 0.3 % and 28 dB."""
 
 
 class Target:

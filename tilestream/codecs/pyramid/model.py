@@ -22,6 +22,7 @@ from tilestream.kernels.pyramid_price import STEPS_A_UNIT, UNIT_MODEL
 from tilestream.types import Array, Shape
 
 BILINEAR = (0.0, 0.75, 0.25, 0.0)
+_COARSE_HIDDEN, _COARSE_CONVS = 6, 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,18 +34,29 @@ class PyramidShape:
     scales: int = 7
     """Grids."""
     hidden: int = 16
-    """Features of the synthesis of each level."""
+    """Features of the synthesis of level 0."""
     context: int = 8
     """Features of a context."""
     levels: int = 1
     """With a synthesis of their own, the finest first."""
     convs: int = 2
-    """3×3, at the end of each synthesis."""
+    """3×3, at the end of the synthesis of level 0."""
+    coarse_hidden: int | None = None
+    """Features of the synthesis of each coarser level; by default as `hidden`, and at most 6: means are easier."""
+    coarse_convs: int | None = None
+    """3×3 of each of these; by default as `convs`, and at most 1."""
 
     @property
     def table(self) -> Array:
         """Return which context serves a grid and pass: one for each pass, whatever the grid."""
         return np.tile(np.arange(PASSES, dtype=np.int8), (self.scales, 1))
+
+    def of_level(self, level: int) -> tuple[int, int]:
+        """Return the features and convolutions of the synthesis of a level."""
+        if level == 0:
+            return self.hidden, self.convs
+        hidden = min(self.hidden, _COARSE_HIDDEN) if self.coarse_hidden is None else self.coarse_hidden
+        return hidden, min(self.convs, _COARSE_CONVS) if self.coarse_convs is None else self.coarse_convs
 
 
 class SynthesisTwin(nn.Module):
@@ -52,14 +64,15 @@ class SynthesisTwin(nn.Module):
 
     def __init__(self, shape: PyramidShape, level: int) -> None:
         super().__init__()
-        grids, hidden, channels = shape.scales - level, shape.hidden, shape.channels
+        grids, channels = shape.scales - level, shape.channels
+        hidden, convs = shape.of_level(level)
         self.first = nn.Parameter(torch.randn(hidden, grids) / math.sqrt(grids))
         self.first_bias = nn.Parameter(torch.rand(hidden, 1) - 0.5)
         self.second = nn.Parameter(torch.randn(channels, hidden) * (0.1 / math.sqrt(hidden)))
         self.second_bias = nn.Parameter(torch.zeros(channels, 1))
         self.skip = nn.Parameter(torch.zeros(channels, grids))
-        self.convs = nn.Parameter(torch.zeros(shape.convs, channels, channels, 3, 3))
-        self.conv_biases = nn.Parameter(torch.zeros(shape.convs, channels))
+        self.convs = nn.Parameter(torch.zeros(convs, channels, channels, 3, 3))
+        self.conv_biases = nn.Parameter(torch.zeros(convs, channels))
 
     def hidden_of(self, inputs: Tensor) -> Tensor:
         """Return `(hidden, n)` of `(grids, n)`."""
