@@ -17,7 +17,6 @@ from tilestream.codecs.pyramid.latents import encode_grids
 from tilestream.codecs.pyramid.model import PyramidShape
 from tilestream.codecs.pyramid.nets import PASSES, PIXEL_MOST
 from tilestream.codecs.pyramid.netsteps import coded_bits
-from tilestream.codecs.pyramid.sizes import sizes_for
 from tilestream.errors import ConfigError
 from tilestream.kernels.pyramid_context import pyramid_context
 from tilestream.kernels.pyramid_synthesis import pyramid_synthesis
@@ -201,10 +200,3 @@ def test_weights_behind_make_up_for_the_rounding_of_those_before(zeros: int) -> 
         return float(np.square((made - np.concatenate([weights, bias[:, None]], axis=1)) @ inputs).mean())
 
     assert error(whole.weights, whole.bias) < error(plain, np.rint(bias * 2.0**layer.shift / 1024) * 1024) / 2
-
-
-def test_tiles_that_cannot_pay_for_large_networks_get_small_ones() -> None:
-    sizes = [sizes_for(lmbda, 256**2)["hidden"] for lmbda in (1e-2, 2e-3, 1e-4)]
-    assert sizes == sorted(sizes)
-    assert len(set(sizes)) == 3
-    assert sizes_for(1e-2, 1024**2) == sizes_for(1e-2 / 16, 256**2)

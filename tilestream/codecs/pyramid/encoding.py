@@ -18,7 +18,6 @@ from tilestream.codecs.pyramid.price import BYTES, PSNR, Attempt, search_lmbda
 from tilestream.codecs.pyramid.pyramidtile import PyramidTile
 from tilestream.codecs.pyramid.residual import encode_residual
 from tilestream.codecs.pyramid.shared import SharedPyramid
-from tilestream.codecs.pyramid.sizes import sizes_for
 from tilestream.errors import ConfigError
 from tilestream.types import Array
 
@@ -39,7 +38,7 @@ class TileEncoding:
     steps: int
     """Of the fit."""
     sizes: Mapping[str, int]
-    """Of networks of its own: `scales`, `levels`, and `hidden` and `context` where they do not follow from λ."""
+    """Of networks of its own: `scales`, `hidden`, `context`, `levels`."""
     shared: SharedPyramid | None
     """Networks that are not fitted."""
 
@@ -55,8 +54,7 @@ class TileEncoding:
         from tilestream.codecs.pyramid.fit import fit_pyramid
         from tilestream.codecs.pyramid.model import PyramidShape
 
-        suited = sizes_for(lmbda, picture.shape.y * picture.shape.x)
-        shape = PyramidShape(channels=picture.channels, **{**suited, **self.sizes})
+        shape = PyramidShape(channels=picture.channels, **self.sizes)
         nets, grids, _ = fit_pyramid(
             self.levels, lmbda=lmbda, steps=self.steps, shape=shape, start=start, weights=self.weights
         )

@@ -35,7 +35,7 @@ class PyramidShape:
     """Grids."""
     hidden: int = 16
     """Features of the synthesis of level 0."""
-    context: int = 8
+    context: int = 4
     """Features of a context."""
     levels: int = 1
     """With a synthesis of their own, the finest first."""

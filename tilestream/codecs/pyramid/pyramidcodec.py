@@ -59,10 +59,10 @@ class PyramidCodec:
     `max_error`, and then gives the fewest bytes, without a coarser picture to look at first."""
     scales: int = 7
     """Grids, each half of the one before."""
-    hidden: int | None = None
-    """Features of the synthesis of each level; by default what suits the price and the size of a tile (`sizes`)."""
-    context: int | None = None
-    """Features of the networks that foretell numbers; by default as `hidden`."""
+    hidden: int = 16
+    """Features of the synthesis of level 0; coarser levels have fewer."""
+    context: int = 4
+    """Features of the networks that foretell numbers."""
     levels: int = LEVELS
     """Levels with networks of their own, at most 4 and as many as grids; coarser ones are means of the last."""
     shared: SharedPyramid | None = None
@@ -117,10 +117,8 @@ class PyramidCodec:
             ("max_error", error is None or 0 <= error <= MOST_ERROR, f"a whole number of 0 to {MOST_ERROR:,}"),
             ("steps", self.steps >= 0, "a whole number of at least 0"),
             ("scales", 1 <= self.scales <= MOST_SCALES, f"a whole number of 1 to {MOST_SCALES}"),
-            *(
-                (name, value is None or 1 <= value <= MOST_WIDTH, f"a whole number of 1 to {MOST_WIDTH}")
-                for name, value in (("hidden", self.hidden), ("context", self.context))
-            ),
+            ("hidden", 1 <= self.hidden <= MOST_WIDTH, f"a whole number of 1 to {MOST_WIDTH}"),
+            ("context", 1 <= self.context <= MOST_WIDTH, f"a whole number of 1 to {MOST_WIDTH}"),
             ("levels", 1 <= self.levels <= 16, "a whole number of 1 to 16"),
         )
 
@@ -243,8 +241,7 @@ class PyramidCodec:
     def _task(
         self, pixels: Array, valid: npt.NDArray[np.bool_] | None, roi: npt.NDArray[np.float32] | None
     ) -> TileEncoding:  # fmt: skip
-        given = {name: getattr(self, name) for name in _SIZES if getattr(self, name) is not None}
-        sizes = {**given, "levels": self._levels}
+        sizes = {**{name: getattr(self, name) for name in _SIZES}, "levels": self._levels}
         levels = Levels.of(pixels, valid, levels=self._levels)
         return TileEncoding(levels=levels, weights=roi, steps=self.steps, sizes=sizes, shared=self.shared)
 
