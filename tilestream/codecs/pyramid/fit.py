@@ -32,7 +32,8 @@ from tilestream.kernels.pyramid_synthesis import pyramid_synthesis
 from tilestream.types import Array
 
 TRIED_SHARE, LEAST_TRIED = 0.12, 100
-"""Of the steps after which the better of two starts goes on; where those are fewer, numbers start from 0."""
+"""Of the steps after which the better of two starts goes on; where those are fewer, it is the pyramid, which is a
+picture after no steps."""
 
 
 def fit_pyramid(  # noqa: PLR0913 - what is fitted to what, and how
@@ -111,7 +112,7 @@ def fit_pyramid(  # noqa: PLR0913 - what is fitted to what, and how
 def _better(begun: Callable[[bool], FitRun], tried: int) -> FitRun:
     """Return the run that is cheaper after some steps from its start."""
     if tried < LEAST_TRIED:
-        return begun(True)
+        return begun(False)
     runs = [begun(from_zero) for from_zero in (True, False)]
     for run in runs:
         run.advance(tried)
