@@ -1,8 +1,7 @@
 """A whole small slide as a store of the pyramid codec, beside the JPEG tiles that it is made of.
 
-One set of networks is trained on the slide and lies in the store; tiles are foretold and refined by steps on their
-grids alone. All bytes of the store count, its networks and metadata among them; of the slide's own file only the
-streams of its one level do, not its thumbnail, label and macro image. Similarity is that of squares of tissue.
+Each tile has networks of its own. All bytes of the store count, its metadata among them; of the slide's own file only
+the streams of its one level do, not its thumbnail, label and macro image. Similarity is that of squares of tissue.
 """
 
 from __future__ import annotations
@@ -40,16 +39,12 @@ TISSUE_SHARE = 0.5
 class SlideRun:
     """How the slide is stored."""
 
-    training_steps: int = 3000
-    """Of the networks."""
-    steps: int = 300
-    """Of each tile's grids."""
-    crop_px: int = 128
-    """Edge of what they are trained on at once."""
+    steps: int = 400
+    """Of each tile's fit."""
     tile_px: int = 512
     """Edge of a tile."""
-    quality: float = 50.0
-    """Of networks and tiles."""
+    quality: float = 46.0
+    """Of all tiles."""
     workers: int = 1
     """Threads that fit tiles."""
 
@@ -93,7 +88,7 @@ def whole(path: Path) -> Array:
     return np.ascontiguousarray(pyramid.read(pyramid.levels[0].box))
 
 
-def stored(slide: Path, folder: Path, run: SlideRun, weights: Path) -> tuple[Path, float]:
+def stored(slide: Path, folder: Path, run: SlideRun) -> tuple[Path, float]:
     """Return the store of a slide that `compress` writes, and the seconds that it took.
 
     Parameters
@@ -104,8 +99,6 @@ def stored(slide: Path, folder: Path, run: SlideRun, weights: Path) -> tuple[Pat
         Of the outputs of the run.
     run : SlideRun
         How.
-    weights : Path
-        File of shared networks.
 
     Returns
     -------
@@ -116,8 +109,7 @@ def stored(slide: Path, folder: Path, run: SlideRun, weights: Path) -> tuple[Pat
     """
     started = time.perf_counter()
     config = CompressConfig(
-        out=folder, codec="pyramid", quality=run.quality, steps=run.steps, weights=weights, tile_px=run.tile_px,
-        single_level=True,
+        out=folder, codec="pyramid", quality=run.quality, steps=run.steps, tile_px=run.tile_px, single_level=True
     )  # fmt: skip
     with open_client(f"threads:{run.workers}") as client:
         outcome = run_compress(read_cohort([str(slide)], out=folder), config, client=client)
@@ -125,22 +117,6 @@ def stored(slide: Path, folder: Path, run: SlideRun, weights: Path) -> tuple[Pat
         raise RuntimeError(f"compress failed: {[row.reason for row in outcome.rows]}")
     [store] = folder.glob("*.zarr")
     return store, time.perf_counter() - started
-
-
-def networks(slide: Path, folder: Path, run: SlideRun) -> tuple[Path, float]:
-    """Return the file of networks that learned from the whole slide, and the seconds that it took."""
-    from tilestream.codecs.pyramid.price import lmbda_of_quality
-    from tilestream.codecs.pyramid.shared import save_shared
-    from tilestream.codecs.pyramid.sharedmodel import PyramidShape
-    from tilestream.codecs.pyramid.sharedtraining import PyramidTraining, train_shared
-
-    started = time.perf_counter()
-    settings = PyramidTraining(
-        shape=PyramidShape(levels=1), lmbda=lmbda_of_quality(run.quality), steps=run.training_steps,
-        crop_px=run.crop_px,
-    )  # fmt: skip
-    shared = train_shared([whole(slide)], settings)
-    return save_shared(shared, folder), time.perf_counter() - started
 
 
 def similarity(original: Array, decoded: Array, squares: list[tuple[slice, slice]]) -> tuple[float, float]:
@@ -159,7 +135,7 @@ def slide_rows(
     slide : Path
         TIFF of JPEG tiles.
     folder : Path
-        For networks and store.
+        For the store.
     run : SlideRun
         How it is stored.
     bytes_bar : float
@@ -172,18 +148,14 @@ def slide_rows(
     list of dict
         Two rows.
     """
-    weights, training_s = networks(slide, folder, run)
-    store, seconds = stored(slide, folder / "out", run, weights)
+    store, seconds = stored(slide, folder, run)
     original, decoded = whole(slide), whole(store)
     squares = tissue_squares(slide)
     structure, decibels = similarity(original, decoded, squares)
     ours, theirs = store_bytes(store), jpeg_bytes(slide)
     _, height, width = original.shape
     name = f"the {height} x {width} px of `{slide.name}`"
-    how = (
-        f"networks of the slide itself: {run.training_steps} steps, {training_s:.0f} s; {run.steps} steps a tile of "
-        f"{run.tile_px} px: {seconds:.0f} s in {run.workers} threads, report and measuring included"
-    )
+    how = f"{run.steps} steps a tile of {run.tile_px} px: {seconds:.0f} s in {run.workers} threads, report included"
     return [
         make_row(
             f"{name} as a store of the pyramid codec, level 0 alone, all its bytes",

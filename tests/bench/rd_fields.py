@@ -22,9 +22,7 @@ SMALL_ONES = tuple(crop.name for crop in CROPS if crop.edge_px == SMALL_PX)
 _COMMON = ("quantise.py", "entropy.py", "codemodels.py", "container.py")
 _SOURCES = {"pyramid": ("pyramid/*.py",)}
 _FIELDS = ("fields/*.py", "tilecodec.py")
-_SHARED = ("shared*.py", "analysis*.py")
-_OWN = ("fit*.py", "hostops.py", "soap.py", "model.py", "export.py", "netsteps.py", "neighbours.py")
-"""Files of the pyramid codec that fit networks to one tile."""
+_SHARED = ("shared*.py", "analysis*.py", "muon.py")
 _NO_BYTES = ("torchdecode.py", "pyramidtile.py", "residual*.py")
 """Files of the pyramid codec that only read, or bound errors."""
 _RATES = (22.0, 40.0, 57.0, 74.0)
@@ -134,6 +132,6 @@ def contestants(
     shared = [name for name in rd_shared.KINDS if name in names]
     found = [(one.contestant, one.pictures) for one in chosen]
     if shared:
-        code = digest((*_COMMON, *_SOURCES["pyramid"]), without=(*_NO_BYTES, *_OWN))
+        code = digest((*_COMMON, *_SOURCES["pyramid"]), without=_NO_BYTES)
         found += rd_shared.contestants(shared, networks, code=code)
     return found

@@ -1,4 +1,4 @@
-"""The plot of a panel: quality over rate, one axis a group of pictures."""
+"""The plot of a panel: quality over rate, one axis a group of pictures, or a picture where there is one group."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COLUMNS = 3
 
 
 def plot(curves: Sequence[Curve], groups: Mapping[str, str], path: Path) -> Path:
-    """Draw mean PSNR over bits per pixel for each group and write the picture.
+    """Draw mean PSNR over bits per pixel for each group, or PSNR for each picture, and write the picture.
 
     Parameters
     ----------
@@ -36,16 +36,19 @@ def plot(curves: Sequence[Curve], groups: Mapping[str, str], path: Path) -> Path
     """
     from matplotlib.figure import Figure
 
-    panels = panels_of(curves, groups)
-    rows = -(-len(panels) // COLUMNS)
-    figure = Figure(figsize=(5 * COLUMNS, 4 * rows), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(rows, COLUMNS, squeeze=False)).ravel()
+    seen = {curve.picture: groups[curve.picture] for curve in curves}
+    panels = panels_of(curves, groups if len(set(seen.values())) > 1 else {picture: picture for picture in seen})
+    columns = min(COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(5 * columns, 4 * rows), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
     others = [name for name in dict.fromkeys(curve.codec for curve in curves) if name not in COLOURS]
     for panel, (group, count, of_group) in zip(axes, panels, strict=False):
         for codec in dict.fromkeys(curve.codec for curve in of_group):
             style = {"color": COLOURS[codec]} if codec in COLOURS else _dashed(others.index(codec))
             _draw(panel, [curve for curve in of_group if curve.codec == codec], **style)
-        panel.set(title=f"{group} ({count})".replace("`", ""), xscale="log", xlabel="bits per pixel", ylabel="PSNR, dB")
+        title = f"{group} ({count})" if count > 1 else group
+        panel.set(title=title.replace("`", ""), xscale="log", xlabel="bits per pixel", ylabel="PSNR, dB")
         ticks = [0.125, 0.25, 0.5, 1, 2, 4, 8]
         panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         panel.set_xticks([], minor=True)

@@ -1,8 +1,8 @@
-"""Shared networks of the pyramid codec for the panel: none saw a pixel of what it codes.
+"""Shared networks of the pyramid codec for the panel.
 
-`others`: the slides lie on two sides, and what is of one side is coded by networks that learned from the other.
-`place`: these went on to learn from the slide itself, outside of the square that holds all of its pictures, which
-stands for a store that brings networks of its own slide; only of slides that are large enough for that.
+`cohort`: they learned from all images of tissue, as those of a store would: of two large slides without the square that
+holds all of its pictures, of small images with all of their pixels. `others`: the images lie on two sides, and what is
+of one side is coded by networks that learned from the other, so that none saw a pixel or a stain of what it codes.
 
 All learn from images at their own resolution and at half of it. Networks are kept in a folder: to train them takes
 minutes.
@@ -11,8 +11,8 @@ minutes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,24 +30,26 @@ SIDES = (
     (OS1, OS2, MANY, FEW, f"{TILES}/medium-nuclei-score-level1.png", f"{TILES}/low-nuclei-score-level0.png"),
 )
 """Files of the two sides."""
-PLACES = (SVS, OS2)
-"""Slides with tissue enough beside their pictures."""
+LARGE = (SVS, OS2)
+"""Slides with tissue enough beside their pictures, which are left out of what is learned."""
 GROUPS = ("tissue", "tissue/2", SMALL)
 """Of the pictures that are coded."""
-LMBDAS = (5.6e-3, 1.9e-3, 6.4e-4, 2.3e-4)
+LMBDAS = (5.6e-3, 1.9e-3, 6.4e-4, 2.2e-4, 7e-5, 2.2e-5)
 """What a bit a pixel costs, most first: one set of networks for each."""
-FIRST = 1
+FIRST = 2
 """Which is trained from the beginning; the others go on from the one beside it."""
-FIRST_STEPS, FURTHER_STEPS = 2500, 800
+FIRST_STEPS, FURTHER_STEPS = 2400, 1200
 FIRST_LR, FURTHER_LR = 3e-3, 1.5e-3
 REFINED_STEPS = 200
+SIZES = {"hidden": 32, "context": 24, "levels": 1}
+"""Of networks for several stains."""
 KINDS = {
     "pyramid-others": (False, 0),
     "pyramid-others-refined": (False, REFINED_STEPS),
-    "pyramid-place": (True, 0),
-    "pyramid-place-refined": (True, REFINED_STEPS),
+    "pyramid-cohort": (True, 0),
+    "pyramid-cohort-refined": (True, REFINED_STEPS),
 }
-"""By name of the contestant: whether its networks know the slide, and the steps of each tile's grids."""
+"""By name of the contestant: whether its networks know the cohort, and the steps of each tile's grids."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,17 +59,15 @@ class Lesson:
     pictures: tuple[str, ...]
     """Names."""
     paths: tuple[str, ...]
-    """Files that are learned from, without the square around `pictures`."""
+    """Files that are learned from; of `LARGE` without the square around `pictures`."""
 
     @classmethod
-    def of_side(cls, number: int) -> Lesson:
-        """Return that of the pictures of a side."""
-        return cls(pictures=_pictures_of(SIDES[number]), paths=SIDES[1 - number])
-
-    @classmethod
-    def of_place(cls, path: str) -> Lesson:
-        """Return that of the pictures of a slide."""
-        return cls(pictures=_pictures_of((path,)), paths=(path,))
+    def all_of(cls, *, knows: bool) -> tuple[Lesson, ...]:
+        """Return those that code all pictures: one of the cohort, or one for each side."""
+        if knows:
+            paths = tuple(path for side in SIDES for path in side)
+            return (cls(pictures=_pictures_of(paths), paths=paths),)
+        return tuple(cls(pictures=_pictures_of(SIDES[n]), paths=SIDES[1 - n]) for n in range(2))
 
     @property
     def images(self) -> list[Array]:
@@ -78,7 +78,7 @@ class Lesson:
         for path in self.paths:
             pyramid = open_pyramid(str(data / path))
             pixels = pyramid.read(pyramid.levels[0].box)[:3]
-            for part in _outside(pixels, _around(path, self.pictures)):
+            for part in _outside(pixels, _around(path, self.pictures) if path in LARGE else None):
                 found += [part, *mip(part, levels=1, threads=1)]
         return found
 
@@ -105,7 +105,8 @@ def contestants(names: Sequence[str], folder: Path, *, code: str) -> list[tuple[
     found = []
     for name in names:
         knows, steps = KINDS[name]
-        for lesson, networks in _lessons(folder, code=code, knows=knows):
+        for lesson in Lesson.all_of(knows=knows):
+            networks = networks_of(lesson, folder, code=code)
             codecs = {lmbda: PyramidCodec(shared=shared, steps=steps) for lmbda, shared in networks.items()}
             sizes = ", ".join(f"{len(pack_nets(shared.nets)):,}" for shared in networks.values())
             told = f"{code}, {steps} steps; shared networks of {sizes} bytes not counted"
@@ -113,21 +114,7 @@ def contestants(names: Sequence[str], folder: Path, *, code: str) -> list[tuple[
     return found
 
 
-def _lessons(folder: Path, *, code: str, knows: bool) -> Iterator[tuple[Lesson, Mapping[float, SharedPyramid]]]:
-    """Yield all lessons of one kind with their networks by λ."""
-    for number, side in enumerate(SIDES):
-        lesson = Lesson.of_side(number)
-        others = networks_of(lesson, folder, code=code)
-        if not knows:
-            yield lesson, others
-        for path in set(PLACES) & set(side) if knows else ():
-            place = Lesson.of_place(path)
-            yield place, networks_of(place, folder, code=code, start=others)
-
-
-def networks_of(
-    lesson: Lesson, folder: Path, *, code: str, start: Mapping[float, SharedPyramid] | None = None
-) -> dict[float, SharedPyramid]:
+def networks_of(lesson: Lesson, folder: Path, *, code: str) -> dict[float, SharedPyramid]:
     """Return the networks of a lesson by λ, from the folder, or trained and kept there.
 
     Parameters
@@ -138,8 +125,6 @@ def networks_of(
         Made where it is not there.
     code : str
         What else they depend on: the version of the code that trains.
-    start : Mapping, optional
-        By λ what each goes on from; by default the first begins anew, and the others go on from their neighbour.
 
     Returns
     -------
@@ -150,8 +135,18 @@ def networks_of(
     images: list[Array] = []
     for number in sorted(range(len(LMBDAS)), key=lambda number: (abs(number - FIRST), number)):
         lmbda, beside = LMBDAS[number], LMBDAS[number + (1 if number < FIRST else -1)]
-        before = start[lmbda] if start is not None else None if number == FIRST else found[beside]
-        told = (code, lesson, FIRST_STEPS, FURTHER_STEPS, FIRST_LR, FURTHER_LR, lmbda, before and before.name)
+        before = None if number == FIRST else found[beside]
+        told = (
+            code,
+            lesson,
+            tuple(SIZES.items()),
+            FIRST_STEPS,
+            FURTHER_STEPS,
+            FIRST_LR,
+            FURTHER_LR,
+            lmbda,
+            before and before.name,
+        )
         path = folder / f"{hashlib.blake2b(repr(told).encode(), digest_size=8).hexdigest()}.shared"
         if not path.exists():
             images = images or lesson.images
@@ -162,15 +157,14 @@ def networks_of(
 
 
 def _trained(images: Sequence[Array], lmbda: float, start: SharedPyramid | None) -> SharedPyramid:
-    from tilestream.codecs.pyramid.sharedmodel import PyramidShape
-    from tilestream.codecs.pyramid.sharedtraining import PyramidStep, PyramidTraining, train_shared
+    from tilestream.codecs.pyramid.sharedtraining import SHAPE, PyramidStep, PyramidTraining, train_shared
 
     def hear(step: PyramidStep) -> None:
         print(f"shared networks, λ {lmbda:g}: {step}", flush=True)
 
     steps, lr = (FIRST_STEPS, FIRST_LR) if start is None else (FURTHER_STEPS, FURTHER_LR)
-    settings = PyramidTraining(shape=PyramidShape(levels=1), lmbda=lmbda, steps=steps, lr=lr)
-    return train_shared(images, settings, start=start, hear=hear, every=250)
+    settings = PyramidTraining(shape=replace(SHAPE, **SIZES), lmbda=lmbda, steps=steps, lr=lr)
+    return train_shared(images, settings, start=start, hear=hear, every=100)
 
 
 def _pictures_of(paths: Sequence[str]) -> tuple[str, ...]:

@@ -24,10 +24,13 @@ from tilestream.stream.engine import LARGE_BYTES, pickled_bytes
 QUICK = ("--codec", "pyramid", "--tile", 128, "--steps", 2, "--batch", 1, "--where", "all")
 
 
-@pytest.fixture(autouse=True)
-def little_is_done(monkeypatch):
-    monkeypatch.setattr("tilestream.pipelines.train_pyramid.MEASURED", 1)
-    monkeypatch.setattr("tilestream.pipelines.train_pyramid.REFINED_STEPS", 1)
+@pytest.fixture(autouse=True, scope="module")
+def little_is_done():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tilestream.pipelines.train_pyramid.MEASURED", 1)
+        patch.setattr("tilestream.pipelines.train_pyramid.REFINED_STEPS", 1)
+        patch.setattr("tilestream.codecs.pyramid.sharedtraining.WEIGHED_EDGE", 1)
+        yield
 
 
 def run(*words):

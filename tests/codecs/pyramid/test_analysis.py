@@ -13,15 +13,16 @@ from tests.codecs.pyramid.madeshared import made_shared
 from tilestream.codecs.container import pack, unpack
 from tilestream.codecs.pyramid.analysis import KIND, Analysis, parameters_of
 from tilestream.codecs.pyramid.analysisnet import WIDTHS, AnalysisNet, straight_through, whole
-from tilestream.codecs.pyramid.sharedmodel import PyramidShape, SharedModel
+from tilestream.codecs.pyramid.model import PyramidModel, PyramidShape
 from tilestream.errors import DamagedError
+from tilestream.types import Shape
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("widths", [WIDTHS[:6], (4,), (6, 4, 5)])
 def test_it_has_a_grid_for_each_size(channels: int, widths: tuple[int, ...]) -> None:
     net, cell = AnalysisNet(channels, widths), 2 ** len(widths)
-    model = SharedModel(PyramidShape(channels=channels, scales=len(widths) + 1, levels=1))
+    model = PyramidModel(PyramidShape(channels=channels, scales=len(widths) + 1), Shape(y=cell, x=2 * cell))
     grids = net(torch.rand(2, channels, cell, 2 * cell), model.raised, whole)
     assert [tuple(grid.shape[2:]) for grid in grids] == [
         (cell // 2**n, 2 * cell // 2**n) for n in range(len(widths) + 1)

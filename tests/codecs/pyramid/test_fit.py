@@ -15,7 +15,7 @@ from tilestream.codecs.pyramid.fit import fit_pyramid
 from tilestream.codecs.pyramid.fitrun import MOST_NUMBER, FitRun
 from tilestream.codecs.pyramid.latents import encode_grids
 from tilestream.codecs.pyramid.model import PyramidShape
-from tilestream.codecs.pyramid.nets import PASSES, PIXEL_MOST
+from tilestream.codecs.pyramid.nets import FEATURE_MOST, PASSES, PIXEL_MOST
 from tilestream.codecs.pyramid.netsteps import coded_bits
 from tilestream.errors import ConfigError
 from tilestream.kernels.pyramid_context import pyramid_context
@@ -200,3 +200,19 @@ def test_weights_behind_make_up_for_the_rounding_of_those_before(zeros: int) -> 
         return float(np.square((made - np.concatenate([weights, bias[:, None]], axis=1)) @ inputs).mean())
 
     assert error(whole.weights, whole.bias) < error(plain, np.rint(bias * 2.0**layer.shift / 1024) * 1024) / 2
+
+
+@pytest.mark.parametrize("zeros", [4, 8, 9])
+def test_what_makes_up_for_rounding_stays_within_32_bits(zeros: int) -> None:
+    chance = np.random.default_rng(3)
+    inputs = chance.normal(100, 10, (1, 500)) + chance.normal(0, 0.1, (20, 500))  # all alike
+    given = np.concatenate([inputs, np.ones((1, 500))])
+    weights = chance.normal(size=(6, 20))
+    weights *= 0.9799 * 2**31 / (np.abs(weights).sum(axis=1).max() * FEATURE_MOST * 256)
+    layer = DraftLayer(weights=weights, bias=np.zeros(6), moments=given @ given.T / 500)
+    assert layer.shift == 8  # at the limit, so that rounding goes beyond it
+    whole = layer.whole(zeros, 0)
+    whole.check((6, 20), what="a layer")
+    assert whole.shift == 7
+    wanted = weights @ inputs
+    assert np.abs(whole.weights * 2.0**-whole.shift @ inputs - wanted).mean() < 0.05 * np.abs(wanted).mean()

@@ -12,18 +12,19 @@ from tests.codecs.pyramid.madeshared import made_shared
 from tilestream.codecs.fields.picture import Levels
 from tilestream.codecs.pyramid.analysis import Analysis
 from tilestream.codecs.pyramid.analysisnet import AnalysisNet
+from tilestream.codecs.pyramid.file import PyramidFile
 from tilestream.codecs.pyramid.latents import encode_grids
 from tilestream.codecs.pyramid.nets import grid_shapes
-from tilestream.codecs.pyramid.sharedencode import Refinement, encode_shared
-from tilestream.codecs.pyramid.sharedmodel import SharedModel
+from tilestream.codecs.pyramid.pyramidtile import PyramidTile
+from tilestream.codecs.pyramid.sharedencode import encode_shared
 from tilestream.errors import ConfigError
 
 
 def loss_of(grids, tile: Levels, shared, *, lmbda: float = 1e-3) -> float:
-    model = SharedModel.of(shared.nets).requires_grad_(False)
-    pixels = torch.from_numpy(tile.picture.to_unit(tile.pixels[0]))[None]
-    refinement = Refinement(model, pixels, torch.ones(pixels.shape[0], *pixels.shape[2:]), lmbda=lmbda)
-    return float(refinement.loss([torch.from_numpy(grid.astype(np.float32))[None, None] for grid in grids]))
+    """Return D + λ·R of what is decoded, with all bits of its file."""
+    data = PyramidFile.of(tile.picture, shared.nets, grids, shared=True).to_bytes()
+    error = 10 ** (-tile.psnr(0, PyramidTile.from_bytes(data).decode()) / 10)
+    return error + lmbda * 8 * len(data) / tile.pixels[0][0].size
 
 
 @pytest.mark.parametrize("size", [(32, 32), (19, 45), (1, 1)])

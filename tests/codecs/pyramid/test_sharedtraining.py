@@ -9,12 +9,12 @@ torch = pytest.importorskip("torch")
 
 from tests.codecs.fields.pictures import picture
 from tests.codecs.pyramid.madeshared import made_shared
+from tilestream.codecs.pyramid.model import PyramidShape
 from tilestream.codecs.pyramid.sharedcrops import Crops
-from tilestream.codecs.pyramid.sharedmodel import PyramidShape
 from tilestream.codecs.pyramid.sharedtraining import PyramidTraining, train_shared
 from tilestream.errors import ConfigError
 
-SMALL = {"scales": 4, "levels": 2, "hidden": 8, "width": 8}
+SMALL = {"scales": 4, "levels": 2, "hidden": 8, "context": 8, "own_contexts": 4}
 
 
 def settings(**given) -> PyramidTraining:

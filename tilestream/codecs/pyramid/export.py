@@ -96,7 +96,16 @@ class DraftLayer:
         Layer
             Not checked: large steps may round sums beyond 32 bits.
         """
-        left = np.concatenate([self.weights, self.bias[:, None]], axis=1) * 2.0**self.shift
+        for less in range(self.shift):  # what makes up for an error may be larger than what was there
+            weights, bias = self._rounded(self.shift - less, max(0, weight_zeros - less), max(0, bias_zeros - less))
+            sums = np.abs(weights).sum(axis=1) * FEATURE_MOST + np.abs(bias)
+            if sums.max() <= _SUM_MOST:
+                break
+        return Layer(weights=weights.astype(np.int16), bias=bias.astype(np.int32), shift=self.shift - less)
+
+    def _rounded(self, shift: int, weight_zeros: int, bias_zeros: int) -> tuple[Exact, Exact]:
+        """Return weights and bias times 2^shift, rounded."""
+        left = np.concatenate([self.weights, self.bias[:, None]], axis=1) * 2.0**shift
         spread, last = self._spread, len(self.moments) - 1
         for column in range(last + 1):
             zeros, most = (bias_zeros, np.iinfo(np.int32).max) if column == last else (weight_zeros, _MOST_WEIGHT)
@@ -104,7 +113,7 @@ class DraftLayer:
             error = (left[:, column] - rounded) / spread[column, column]
             left[:, column:] -= np.outer(error, spread[column, column:])
             left[:, column] = rounded
-        return Layer(weights=left[:, :-1].astype(np.int16), bias=left[:, -1].astype(np.int32), shift=self.shift)
+        return left[:, :-1], left[:, -1]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,19 @@ from torch import Tensor, nn
 
 from tilestream.codecs.pyramid.fitops import convolved, mixed, priced, raised
 from tilestream.codecs.pyramid.neighbours import Neighbours
-from tilestream.codecs.pyramid.nets import CONTEXT_OUT, LATENT_MOST, NEIGHBOURS, PASSES, TAPS, grid_shapes
+from tilestream.codecs.pyramid.nets import (
+    CONTEXT_OUT,
+    LATENT_MOST,
+    MOST_CHANNELS,
+    MOST_CONVS,
+    MOST_SCALES,
+    MOST_WIDTH,
+    NEIGHBOURS,
+    PASSES,
+    TAPS,
+    grid_shapes,
+)
+from tilestream.errors import ConfigError
 from tilestream.kernels.pyramid_price import STEPS_A_UNIT, UNIT_MODEL
 from tilestream.types import Array, Shape
 
@@ -45,11 +57,26 @@ class PyramidShape:
     """Features of the synthesis of each coarser level; by default as `hidden`, and at most 6: means are easier."""
     coarse_convs: int | None = None
     """3×3 of each of these; by default as `convs`, and at most 1."""
+    own_contexts: int = 0
+    """Finest grids whose contexts are theirs alone; the coarser ones share theirs."""
+
+    def __post_init__(self) -> None:
+        most = {"channels": MOST_CHANNELS, "scales": MOST_SCALES, "hidden": MOST_WIDTH, "context": MOST_WIDTH}
+        for name, limit in (most | {"levels": self.scales, "convs": MOST_CONVS, "own_contexts": self.scales}).items():
+            value, least = getattr(self, name), 0 if name in ("convs", "own_contexts") else 1
+            if type(value) is not int or not least <= value <= limit:
+                raise ConfigError.of(
+                    f"`{name}` of networks of a pyramid",
+                    got=value,
+                    expected=f"a whole number of {least} to {limit}",
+                    do="Choose another.",
+                )
 
     @property
     def table(self) -> Array:
-        """Return which context serves a grid and pass: one for each pass, whatever the grid."""
-        return np.tile(np.arange(PASSES, dtype=np.int8), (self.scales, 1))
+        """Return which context serves a grid and pass."""
+        grids = np.minimum(np.arange(self.scales), self.own_contexts)[:, None]
+        return (grids * PASSES + np.arange(PASSES)).astype(np.int8)
 
     def of_level(self, level: int) -> tuple[int, int]:
         """Return the features and convolutions of the synthesis of a level."""
@@ -138,6 +165,14 @@ class PyramidModel(nn.Module):
         """Return all parameters but the numbers."""
         return [parameter for name, parameter in self.named_parameters() if name != "numbers"]
 
+    def of_size(self, size: Shape) -> PyramidModel:
+        """Return a model with equal networks for a tile of another size, whose numbers are 0."""
+        found = PyramidModel(self.shape, size, self.table)
+        with torch.no_grad():
+            for to, own in zip(found.networks(), self.networks(), strict=True):
+                to.copy_(own)
+        return found
+
     def inputs(self, numbers: Tensor) -> list[Tensor]:
         """Return `(9, n)` neighbours of the places of each context."""
         with_zero = torch.cat([numbers, numbers.new_zeros(1)])
@@ -157,6 +192,11 @@ class PyramidModel(nn.Module):
             A scalar, differentiable; of numbers that are not whole what they would take if they were.
         """
         return priced(numbers, [net.layers for net in self.context], self.neighbours)
+
+    def raised(self, grids: Tensor, to: int, size: tuple[int, int]) -> Tensor:
+        """Return grids `(n, k, h, w)` of the size of grid `to + 1`, raised to that of grid `to`."""
+        found = raised(grids.flatten(0, 1), self.filters[to], size)
+        return found.view(*grids.shape[:2], *size)
 
     def raised_grids(self, numbers: Tensor, levels: int = 1) -> list[Tensor]:
         """Return `(scales − level, h, w)` for each of the finest levels, the finest first."""
