@@ -40,7 +40,7 @@ FIRST = 2
 """Which is trained from the beginning; the others go on from the one beside it."""
 FIRST_STEPS, FURTHER_STEPS = 2400, 1200
 FIRST_LR, FURTHER_LR = 3e-3, 1.5e-3
-REFINED_STEPS = 200
+REFINED_STEPS = 100
 SIZES = {"hidden": 32, "context": 24, "levels": 1}
 """Of networks for several stains."""
 KINDS = {

@@ -26,6 +26,8 @@ def made_shared(
         analysis.begin(pixels, lmbda=lmbda)
         begin_networks(model, analysis)
         model.numbers.data.normal_(0, 2)
+        for net in model.synth:
+            net.second.data.mul_(0.1)  # chance adds little to the pyramid, as after some steps
     draft = draft_of(model)
     nets = draft.nets([0] * len(draft.tensors)).check()
     return SharedPyramid(nets=keep_nets(nets), analysis=analysis.record(), lmbda=lmbda)

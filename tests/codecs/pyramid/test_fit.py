@@ -202,17 +202,17 @@ def test_weights_behind_make_up_for_the_rounding_of_those_before(zeros: int) -> 
     assert error(whole.weights, whole.bias) < error(plain, np.rint(bias * 2.0**layer.shift / 1024) * 1024) / 2
 
 
-@pytest.mark.parametrize("zeros", [4, 8, 9])
-def test_what_makes_up_for_rounding_stays_within_32_bits(zeros: int) -> None:
+@pytest.mark.parametrize(("shift", "zeros"), [(8, 4), (8, 8), (8, 9), (1, 4), (1, 8)])
+def test_what_makes_up_for_rounding_stays_within_32_bits(shift: int, zeros: int) -> None:
     chance = np.random.default_rng(3)
     inputs = chance.normal(100, 10, (1, 500)) + chance.normal(0, 0.1, (20, 500))  # all alike
     given = np.concatenate([inputs, np.ones((1, 500))])
     weights = chance.normal(size=(6, 20))
-    weights *= 0.9799 * 2**31 / (np.abs(weights).sum(axis=1).max() * FEATURE_MOST * 256)
+    weights *= 0.9799 * 2**31 / (np.abs(weights).sum(axis=1).max() * FEATURE_MOST * 2**shift)
     layer = DraftLayer(weights=weights, bias=np.zeros(6), moments=given @ given.T / 500)
-    assert layer.shift == 8  # at the limit, so that rounding goes beyond it
+    assert layer.shift == shift  # at the limit, so that rounding goes beyond it
     whole = layer.whole(zeros, 0)
     whole.check((6, 20), what="a layer")
-    assert whole.shift == 7
+    assert whole.shift == max(1, shift - 1)
     wanted = weights @ inputs
     assert np.abs(whole.weights * 2.0**-whole.shift @ inputs - wanted).mean() < 0.05 * np.abs(wanted).mean()

@@ -51,7 +51,7 @@ def test_black_and_white_are_within_what_is_coded(value: int, lmbda: float) -> N
 
 def test_steps_make_it_better_and_chance_is_fixed() -> None:
     shared, tile = made_shared(), Levels.of(picture(32, 48), levels=1)
-    [foretold], [refined], [again] = (encode_shared([tile], shared, steps=steps) for steps in (0, 30, 30))
+    [foretold], [refined], [again] = (encode_shared([tile], shared, steps=steps) for steps in (0, 100, 100))
     assert loss_of(refined, tile, shared) < 0.97 * loss_of(foretold, tile, shared)
     for one, other in zip(refined, again, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -90,7 +90,7 @@ def test_tiles_of_a_batch_do_not_know_of_each_other() -> None:
     for tile, grids in zip(tiles, together, strict=True):
         [alone] = encode_shared([tile], shared, steps=0)
         assert max(int(np.abs(one - other).max()) for one, other in zip(grids, alone, strict=True)) <= 1
-    refined = encode_shared(tiles, shared, steps=10)
+    refined = encode_shared(tiles, shared, steps=100)
     for tile, grids, first in zip(tiles, refined, together, strict=True):
         assert loss_of(grids, tile, shared) < loss_of(first, tile, shared)
 

@@ -98,9 +98,11 @@ class DraftLayer:
         """
         for less in range(self.shift):  # what makes up for an error may be larger than what was there
             weights, bias = self._rounded(self.shift - less, max(0, weight_zeros - less), max(0, bias_zeros - less))
-            sums = np.abs(weights).sum(axis=1) * FEATURE_MOST + np.abs(bias)
-            if sums.max() <= _SUM_MOST:
+            if (np.abs(weights).sum(axis=1) * FEATURE_MOST + np.abs(bias)).max() <= _SUM_MOST:
                 break
+        else:  # then nothing makes up for anything
+            weights = _stepped(self.weights * 2.0**self.shift, weight_zeros, _MOST_WEIGHT)
+            bias, less = _stepped(self.bias * 2.0**self.shift, bias_zeros, np.iinfo(np.int32).max), 0
         return Layer(weights=weights.astype(np.int16), bias=bias.astype(np.int32), shift=self.shift - less)
 
     def _rounded(self, shift: int, weight_zeros: int, bias_zeros: int) -> tuple[Exact, Exact]:
