@@ -71,4 +71,5 @@ def orthogonal(matrix: Tensor) -> Tensor:
     for _ in range(_STEPS):
         squares = found @ found.T
         found = first * found + (second * squares + third * squares @ squares) @ found
-    return found.T if is_high else found
+    turned: Tensor = found.T if is_high else found
+    return turned

@@ -6,7 +6,7 @@ Towards the end they are rounded, and what decodes them learns alone: with the g
 run away. Coarser levels learn from the same grids, which do not learn from them: they cost the finest level nothing.
 Last the networks become whole numbers, weighed on crops beside each other (`netsteps`).
 
-Source: Agustsson & Theis 2020, arXiv 2006.09952 (soft rounding); Blard et al. 2024, arXiv 2403.11651 (such codecs
+Source: Agustsson et al. 2020, arXiv 2006.09952 (soft rounding); Blard et al. 2024, arXiv 2403.11651 (such codecs
 without a fit of each picture).
 """
 
