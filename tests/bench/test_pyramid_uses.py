@@ -91,10 +91,12 @@ def test_features_of_decoded_tiles_are_compared_with_those_of_the_originals() ->
     assert np.allclose(features.cosines(np.eye(2), np.array([[3.0, 4], [0, 2]])), [0.6, 1])
 
 
-@pytest.mark.parametrize("path", rd_shared.PLACES)
-def test_networks_of_a_slide_learn_from_other_places(path: str) -> None:
-    box = rd_shared._around(path, rd_shared.Lesson.of_place(path).pictures)
-    crops = [crop for crop in CROPS if crop.name in rd_shared.Lesson.of_place(path).pictures]
+@pytest.mark.parametrize("path", rd_shared.LARGE)
+def test_networks_of_the_cohort_learn_from_other_places_of_large_slides(path: str) -> None:
+    [lesson] = rd_shared.Lesson.all_of(knows=True)
+    assert path in lesson.paths
+    box = rd_shared._around(path, lesson.pictures)
+    crops = [crop for crop in CROPS if crop.path == path and crop.name in lesson.pictures]
     assert box is not None
     assert len(crops) > 1
     for crop in crops:
@@ -113,6 +115,6 @@ def test_nothing_of_a_square_is_learned_from() -> None:
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_networks_of_other_slides_know_none_of_their_pictures(number: int) -> None:
-    lesson = rd_shared.Lesson.of_side(number)
+    lesson = rd_shared.Lesson.all_of(knows=False)[number]
     assert lesson.pictures
     assert not {crop.path for crop in CROPS if crop.name in lesson.pictures} & set(lesson.paths)
