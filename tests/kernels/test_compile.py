@@ -17,7 +17,7 @@ from tilestream.kernels.language import CUDA_KERNELS, cuda
 CAPABILITIES = ((7, 5), (8, 0), (9, 0), (10, 0), (12, 0))
 UNITS, SHARE = 290, 0.7
 """Of processor time for all of them together, in compilations of `plain`, and how much of that speed is asked for: 60 s
-on two cores of an AMD EPYC with AVX-512. Machines differ by more than that share, and cores that other tests use too."""
+on two cores of an AMD EPYC with AVX-512. Machines differ by more than that share, and so do cores that others use."""
 
 for module in pkgutil.iter_modules(tilestream.kernels.__path__):
     importlib.import_module(f"tilestream.kernels.{module.name}")
