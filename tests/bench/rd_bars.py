@@ -34,8 +34,7 @@ class Aim:
 
 AIMS = (
     Aim(codec="pyramid", groups=(SMALL,), bits={"jpegxl": -35.0, "jpeg2000": -20.0, "avif": -10.0}),
-    Aim(codec="pyramid-others", groups=("tissue", "tissue/2"), bits={"jpegxl": -15.0}),
-    Aim(codec="pyramid-cohort", groups=("tissue", "tissue/2"), bits={"jpegxl": -15.0}),
+    Aim(codec="pyramid-slide", groups=("tissue", "tissue/2"), bits={"jpegxl": -15.0}),
 )
 
 

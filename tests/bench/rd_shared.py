@@ -1,11 +1,9 @@
-"""Shared networks of the pyramid codec for the panel.
+"""Shared networks of the pyramid codec for the panel, trained once a slide.
 
-`cohort`: they learned from all images of tissue, as those of a store would: of two large slides without the square that
-holds all of its pictures, of small images with all of their pixels. `others`: the images lie on two sides, and what is
-of one side is coded by networks that learned from the other, so that none saw a pixel or a stain of what it codes.
-
-All learn from images at their own resolution and at half of it. Networks are kept in a folder: to train them takes
-minutes.
+Networks of the cohort, of all images of tissue, are trained first; those of a slide, or of tiles that belong together,
+go on from them. Of two large slides the square that holds all of their pictures is left out; small images are learned
+from with all of their pixels, as those of a store would be. All are learned from at their own resolution and at half.
+Networks are kept in a folder: to train them takes minutes.
 """
 
 from __future__ import annotations
@@ -25,31 +23,28 @@ from tilestream.kernels.mip import mip
 from tilestream.pyramid import open_pyramid
 from tilestream.types import Array, Box
 
-SIDES = (
-    (SVS, OVERVIEW),
-    (OS1, OS2, MANY, FEW, f"{TILES}/medium-nuclei-score-level1.png", f"{TILES}/low-nuclei-score-level0.png"),
+SLIDES = (
+    (SVS,),
+    (OS1,),
+    (OS2,),
+    (OVERVIEW,),
+    (MANY, FEW, f"{TILES}/medium-nuclei-score-level1.png", f"{TILES}/low-nuclei-score-level0.png"),
 )
-"""Files of the two sides."""
+"""Files with networks of their own; the last are tiles of slides that are not there."""
 LARGE = (SVS, OS2)
 """Slides with tissue enough beside their pictures, which are left out of what is learned."""
 GROUPS = ("tissue", "tissue/2", SMALL)
 """Of the pictures that are coded."""
-LMBDAS = (5.6e-3, 1.9e-3, 6.4e-4, 2.2e-4, 7e-5, 2.2e-5)
+LMBDAS = (5.6e-3, 1.9e-3, 6.4e-4, 2.2e-4, 7e-5)
 """What a bit a pixel costs, most first: one set of networks for each."""
-FIRST = 2
-"""Which is trained from the beginning; the others go on from the one beside it."""
-FIRST_STEPS, FURTHER_STEPS = 2400, 1200
-FIRST_LR, FURTHER_LR = 3e-3, 1.5e-3
-REFINED_STEPS = 100
+FIRST_LMBDA = 6.4e-4
+"""Of networks of the cohort, and of those of a slide that the others of it go on from."""
+FIRST_STEPS, FURTHER_STEPS = 2400, 600
+"""Of a training from the beginning, and of one that goes on."""
 SIZES = {"hidden": 32, "context": 24, "levels": 1}
 """Of networks for several stains."""
-KINDS = {
-    "pyramid-others": (False, 0),
-    "pyramid-others-refined": (False, REFINED_STEPS),
-    "pyramid-cohort": (True, 0),
-    "pyramid-cohort-refined": (True, REFINED_STEPS),
-}
-"""By name of the contestant: whether its networks know the cohort, and the steps of each tile's grids."""
+KINDS = {"pyramid-slide": 0, "pyramid-slide-refined": 100}
+"""By name of the contestant: the steps of each tile's grids."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +57,15 @@ class Lesson:
     """Files that are learned from; of `LARGE` without the square around `pictures`."""
 
     @classmethod
-    def all_of(cls, *, knows: bool) -> tuple[Lesson, ...]:
-        """Return those that code all pictures: one of the cohort, or one for each side."""
-        if knows:
-            paths = tuple(path for side in SIDES for path in side)
-            return (cls(pictures=_pictures_of(paths), paths=paths),)
-        return tuple(cls(pictures=_pictures_of(SIDES[n]), paths=SIDES[1 - n]) for n in range(2))
+    def of(cls, paths: Sequence[str]) -> Lesson:
+        """Return that of files, with all pictures of them."""
+        names = (crop.name for crop in CROPS if crop.path in paths and crop.group in GROUPS and not crop.is_extra)
+        return cls(pictures=tuple(names), paths=tuple(paths))
+
+    @classmethod
+    def of_cohort(cls) -> Lesson:
+        """Return that of all files."""
+        return cls.of([path for paths in SLIDES for path in paths])
 
     @property
     def images(self) -> list[Array]:
@@ -104,12 +102,11 @@ def contestants(names: Sequence[str], folder: Path, *, code: str) -> list[tuple[
 
     found = []
     for name in names:
-        knows, steps = KINDS[name]
-        for lesson in Lesson.all_of(knows=knows):
+        for lesson in map(Lesson.of, SLIDES):
             networks = networks_of(lesson, folder, code=code)
-            codecs = {lmbda: PyramidCodec(shared=shared, steps=steps) for lmbda, shared in networks.items()}
+            codecs = {lmbda: PyramidCodec(shared=shared, steps=KINDS[name]) for lmbda, shared in networks.items()}
             sizes = ", ".join(f"{len(pack_nets(shared.nets)):,}" for shared in networks.values())
-            told = f"{code}, {steps} steps; shared networks of {sizes} bytes not counted"
+            told = f"{code}, {KINDS[name]} steps; shared networks of {sizes} bytes not counted"
             found.append((Contestant.of_tiles(name, codecs, version=told), lesson.pictures))
     return found
 
@@ -131,44 +128,28 @@ def networks_of(lesson: Lesson, folder: Path, *, code: str) -> dict[float, Share
     dict
         In the order of `LMBDAS`.
     """
-    found: dict[float, SharedPyramid] = {}
-    images: list[Array] = []
-    for number in sorted(range(len(LMBDAS)), key=lambda number: (abs(number - FIRST), number)):
-        lmbda, beside = LMBDAS[number], LMBDAS[number + (1 if number < FIRST else -1)]
-        before = None if number == FIRST else found[beside]
-        told = (
-            code,
-            lesson,
-            tuple(SIZES.items()),
-            FIRST_STEPS,
-            FURTHER_STEPS,
-            FIRST_LR,
-            FURTHER_LR,
-            lmbda,
-            before and before.name,
-        )
+
+    def trained(lesson: Lesson, lmbda: float, start: SharedPyramid | None) -> SharedPyramid:
+        steps = FIRST_STEPS if start is None else FURTHER_STEPS
+        told = (code, lesson, tuple(SIZES.items()), steps, lmbda, start and start.name)
         path = folder / f"{hashlib.blake2b(repr(told).encode(), digest_size=8).hexdigest()}.shared"
         if not path.exists():
-            images = images or lesson.images
             folder.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(_trained(images, lmbda, before).to_bytes())
-        found[lmbda] = SharedPyramid.from_bytes(path.read_bytes())
-    return {lmbda: found[lmbda] for lmbda in LMBDAS}
+            path.write_bytes(_trained(lesson.images, lmbda, steps, start).to_bytes())
+        return SharedPyramid.from_bytes(path.read_bytes())
+
+    first = trained(lesson, FIRST_LMBDA, trained(Lesson.of_cohort(), FIRST_LMBDA, None))
+    return {lmbda: first if lmbda == FIRST_LMBDA else trained(lesson, lmbda, first) for lmbda in LMBDAS}
 
 
-def _trained(images: Sequence[Array], lmbda: float, start: SharedPyramid | None) -> SharedPyramid:
+def _trained(images: Sequence[Array], lmbda: float, steps: int, start: SharedPyramid | None) -> SharedPyramid:
     from tilestream.codecs.pyramid.sharedtraining import SHAPE, PyramidStep, PyramidTraining, train_shared
 
     def hear(step: PyramidStep) -> None:
         print(f"shared networks, λ {lmbda:g}: {step}", flush=True)
 
-    steps, lr = (FIRST_STEPS, FIRST_LR) if start is None else (FURTHER_STEPS, FURTHER_LR)
-    settings = PyramidTraining(shape=replace(SHAPE, **SIZES), lmbda=lmbda, steps=steps, lr=lr)
+    settings = PyramidTraining(shape=replace(SHAPE, **SIZES), lmbda=lmbda, steps=steps)
     return train_shared(images, settings, start=start, hear=hear, every=100)
-
-
-def _pictures_of(paths: Sequence[str]) -> tuple[str, ...]:
-    return tuple(crop.name for crop in CROPS if crop.path in paths and crop.group in GROUPS and not crop.is_extra)
 
 
 def _around(path: str, pictures: Sequence[str]) -> Box | None:

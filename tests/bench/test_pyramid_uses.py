@@ -92,9 +92,8 @@ def test_features_of_decoded_tiles_are_compared_with_those_of_the_originals() ->
 
 
 @pytest.mark.parametrize("path", rd_shared.LARGE)
-def test_networks_of_the_cohort_learn_from_other_places_of_large_slides(path: str) -> None:
-    [lesson] = rd_shared.Lesson.all_of(knows=True)
-    assert path in lesson.paths
+def test_networks_learn_from_other_places_of_large_slides(path: str) -> None:
+    lesson = rd_shared.Lesson.of([path])
     box = rd_shared._around(path, lesson.pictures)
     crops = [crop for crop in CROPS if crop.path == path and crop.name in lesson.pictures]
     assert box is not None
@@ -113,8 +112,7 @@ def test_nothing_of_a_square_is_learned_from() -> None:
     assert not any(part.any() for part in parts)
 
 
-@pytest.mark.parametrize("number", [0, 1])
-def test_networks_of_other_slides_know_none_of_their_pictures(number: int) -> None:
-    lesson = rd_shared.Lesson.all_of(knows=False)[number]
-    assert lesson.pictures
-    assert not {crop.path for crop in CROPS if crop.name in lesson.pictures} & set(lesson.paths)
+def test_each_picture_of_tissue_has_networks_of_one_slide() -> None:
+    named = [name for paths in rd_shared.SLIDES for name in rd_shared.Lesson.of(paths).pictures]
+    assert sorted(named) == sorted(rd_shared.Lesson.of_cohort().pictures)
+    assert {crop.name for crop in CROPS if crop.group in rd_shared.GROUPS and not crop.is_extra} == set(named)

@@ -33,6 +33,9 @@ WATCH_S = 10.0
 """How often its processes are looked at, whether they still live."""
 NO_WORKER_S = 30.0
 """How long a run waits for a worker when there is none; a nanny needs a few seconds to start another."""
+SETTLED_S, NOT_SETTLED_S = 2.0, 60.0
+"""How long workers must have neither come nor gone before a task that lost its worker runs alone, and how long that is
+waited for: one that dies before its nanny has heard that it started is not started again."""
 MOST_REPEATS = 2
 """How often an image goes back from its finish to units whose outputs are lost."""
 START_WORKERS = "Start workers again, then run the same command again: finished work is kept."
@@ -53,7 +56,7 @@ class _Task:
     function: Callable[..., Any]
     units: tuple[Unit, ...] = ()
     is_alone: bool = False
-    is_sent_again: bool = False
+    is_last_try: bool = False
 
     @property
     def name(self) -> str:
@@ -81,8 +84,9 @@ class Engine:
     Notes
     -----
     A task whose worker died is run once more with nothing beside it, so that the one that kills workers is found and
-    its neighbours are not blamed; killing a worker alone fails the image. When there is no worker for `NO_WORKER_S`, or
-    no scheduler, all images left fail.
+    its neighbours are not blamed; losing a worker twice alone fails the image, since once it may have been given to
+    one that was dead already, which nobody had heard. When there is no worker for `NO_WORKER_S`, or no scheduler, all
+    images left fail.
 
     A process in which everything hangs (see `Watch`) is ended, and what it was at is given to others; what hangs once
     more fails its image. In the process of the run itself nothing can be ended: there the images left fail.
@@ -100,6 +104,8 @@ class Engine:
         self._pending: set[Future[Any]] = set()
         self._suspects: deque[_Task] = deque()
         self._alone = False
+        self._lost_at = self._changed_at = float("-inf")
+        self._workers: frozenset[str] = frozenset()
         self._watch = Watch(client)
         self._watched_at = time.monotonic()
         self._looked_at = float("-inf")
@@ -147,13 +153,15 @@ class Engine:
         try:
             if self._client.status != "running":
                 raise OSError(self._client.status)
-            threads = sum(self._client.nthreads().values())
+            workers = self._client.nthreads()
         except (OSError, RuntimeError, TimeoutError) as error:
             return f"the connection to the scheduler is lost ({error}). {START_WORKERS}"
-        if threads:
+        if self._workers != workers.keys():
+            self._workers, self._changed_at = frozenset(workers), now
+        if workers:
             self._seen_at = now
-            self.threads = threads
-            self._window = self._given or 2 * threads
+            self.threads = sum(workers.values())
+            self._window = self._given or 2 * self.threads
         absent_s = now - self._seen_at
         if absent_s > dask.config.get("tilestream.no-worker-s", NO_WORKER_S):  # jobs stand in a queue for longer
             return f"the cluster has had no worker for {absent_s:.0f} s. {START_WORKERS}"
@@ -211,7 +219,9 @@ class Engine:
         return True
 
     def _submit_suspect(self) -> None:
-        if self._pending:
+        now = time.monotonic()
+        is_settled = now - self._changed_at > SETTLED_S or now - self._lost_at > NOT_SETTLED_S
+        if self._pending or not self._workers or not is_settled:
             return
         task = self._suspects.popleft()
         if task.running in self._running:
@@ -292,6 +302,7 @@ class Engine:
                 self._receive(running, unit, result)
 
     def _suspect(self, task: _Task, lost: Lost) -> None:
+        self._lost_at, self._looked_at = time.monotonic(), float("-inf")  # who is still there is looked at anew
         for part in task.parts():
             if part.running in self._running:
                 self._suspect_part(part, lost)
@@ -304,12 +315,10 @@ class Engine:
         elif silent_s is not None:
             reason = f"{task.name} hangs: twice its process was ended after {silent_s:.0f} s in which no step ended"
             self._end(task.running, "failed", failure=Failure(reason=reason))
-        elif not task.is_alone:
-            self._suspects.append(task)
-        elif not task.is_sent_again and _is_gone(task.function):  # that had not been heard when it was submitted
-            self._suspects.append(replace(task, is_sent_again=True))
+        elif not task.is_last_try:
+            self._suspects.append(replace(task, is_last_try=task.is_alone))
         else:
-            reason = f"{task.name} ends its worker process, alone as well as with others ({lost.reason})"
+            reason = f"{task.name} ends its worker process, twice alone as well as with others ({lost.reason})"
             self._end(task.running, "failed", failure=Failure(reason=reason))
 
     def _receive(self, running: Running, unit: Unit, result: Receipt | Found | Busy) -> None:

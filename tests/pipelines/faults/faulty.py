@@ -99,14 +99,14 @@ def kills_at_seven(pixels: Array) -> Array:
     return mean(pixels)
 
 
-def kills_once(pixels: Array) -> Array:
-    """End the process the first time that anybody comes here: the file named in FAULTY_FLAG says so."""
-    flag = Path(os.environ["FAULTY_FLAG"])
-    try:
-        flag.open("x").close()
-    except FileExistsError:
-        return mean(pixels)
-    os._exit(1)
+def kills_at_seven_twice(pixels: Array) -> Array:
+    """End the process at a tile whose corner is 7, the first two times: files beside FAULTY_FLAG say how often."""
+    if (pixels[:, 0, 0, 0] == 7).any():
+        for number in range(2):
+            with contextlib.suppress(FileExistsError):
+                Path(f"{os.environ['FAULTY_FLAG']}{number}").open("x").close()
+                os._exit(1)
+    return mean(pixels)
 
 
 def changes_the_image(pixels: Array) -> Array:

@@ -11,18 +11,26 @@ import pytest
 from distributed import Client
 from PIL import Image
 
+from tests.pipelines.faults.faulty import set_flag
 from tests.pipelines.faults.runs import UNITS, embed, stores
 from tilestream.stream.engine import Event
 
 
 @pytest.mark.slow
-def test_an_encoder_that_kills_its_process_fails_its_image_only(processes: Client, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("encoder", "found"), [("kills_at_seven", "failed"), ("kills_at_seven_twice", "done")])
+def test_an_encoder_that_kills_its_process_fails_its_image_only(
+    processes: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: str, found: str
+) -> None:
+    monkeypatch.setenv("FAULTY_FLAG", str(tmp_path / "flag"))  # of processes that are started again
+    processes.wait_for_workers(2, timeout=60)
+    processes.run(set_flag, str(tmp_path / "flag"))
     for name, value in (("a.png", 100), ("killer.png", 7), ("z.png", 200)):
-        Image.fromarray(np.full((512, 512, 3), value, np.uint8)).save(tmp_path / name)
-    outcome = embed(processes, tmp_path, tmp_path / "out", encoder="tests.pipelines.faults.faulty:kills_at_seven")
+        Image.fromarray(np.full((256, 256, 3), value, np.uint8)).save(tmp_path / name)
+    outcome = embed(processes, tmp_path, tmp_path / "out", encoder=f"tests.pipelines.faults.faulty:{encoder}")
     status = {row.path: row.status for row in outcome.rows}
-    assert status == {"a.png": "done", "killer.png": "failed", "z.png": "done"}
-    assert "ends its worker process" in next(row.reason for row in outcome.rows if row.status == "failed")
+    assert status == {"a.png": "done", "killer.png": found, "z.png": "done"}, [row.reason for row in outcome.rows]
+    reasons = [row.reason for row in outcome.rows if row.status == "failed"]
+    assert all("ends its worker process, twice alone" in reason for reason in reasons)
 
 
 @pytest.mark.slow

@@ -1,10 +1,12 @@
 """Training what tiles share: the networks that decode them and the one that encodes them, end to end on crops.
 
 The loss is that of all codecs of this family, D + λ·R: the mean squared error of samples of 0 to 1, and bits a pixel.
-For the larger part grids are soft-rounded with noise in between, the harder the further, as a fit of one tile has them.
-Towards the end they are rounded, and what decodes them learns alone: with the gradient of rounding passed through, bits
-run away. Coarser levels learn from the same grids, which do not learn from them: they cost the finest level nothing.
-Last the networks become whole numbers, weighed on crops beside each other (`netsteps`).
+For the larger part grids get noise and are soft-rounded, the harder the further. The noise comes before the rounding,
+not after it as in a fit of one tile: a network that foretells learns to put numbers on the edge between two whole ones,
+where soft rounding passes what lies between them, and noise before makes that edge a toss. Towards the end grids are
+rounded, and what decodes them learns alone: with the gradient of rounding passed through, bits run away. Coarser levels
+learn from the same grids, which do not learn from them: they cost the finest level nothing. Last the networks become
+whole numbers, weighed on crops beside each other (`netsteps`).
 
 Source: Agustsson et al. 2020, arXiv 2006.09952 (soft rounding); Blard et al. 2024, arXiv 2403.11651 (such codecs
 without a fit of each picture).
@@ -43,8 +45,8 @@ COARSE_FROM = 0.4
 """Share from which on coarser levels are learned."""
 LAST_RATE = 0.02
 """Of the largest, at the end of its cosine."""
-TEMPERATURES, NOISES = (0.35, 0.12), (0.22, 0.12)
-"""Of soft rounding at the start and where it ends, and deviations of its noise."""
+TEMPERATURES, NOISES = (0.35, 0.05), (0.3, 0.15)
+"""Of soft rounding at the start and where it ends, and deviations of the noise before it."""
 CONV_RATE, NETWORK_RATE = 1.0, 3.0
 """Of convolutions that foretell, and of what decodes, times the rate of all else."""
 LOOKED_AT = 16
@@ -228,8 +230,7 @@ class _Training:
         coarse: list[Tensor] = []
 
         def soft(grid: Tensor) -> Tensor:
-            noisy = soft_round(grid.clamp(-MOST, MOST), temperature) + noise * torch.randn_like(grid)
-            coarse.append(soft_round(noisy, temperature))
+            coarse.append(soft_round(grid.clamp(-MOST, MOST) + noise * torch.randn_like(grid), temperature))
             return coarse[-1]
 
         grids = self._analysis(pixels, self._model.raised, soft)
