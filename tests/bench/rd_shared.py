@@ -39,7 +39,7 @@ LMBDAS = (5.6e-3, 1.9e-3, 6.4e-4, 2.2e-4, 7e-5)
 """What a bit a pixel costs, most first: one set of networks for each."""
 FIRST_LMBDA = 6.4e-4
 """Of networks of the cohort, and of those of a slide that the others of it go on from."""
-FIRST_STEPS, FURTHER_STEPS = 2400, 600
+FIRST_STEPS, FURTHER_STEPS = 2400, 500
 """Of a training from the beginning, and of one that goes on."""
 SIZES = {"hidden": 32, "context": 24, "levels": 1}
 """Of networks for several stains."""
