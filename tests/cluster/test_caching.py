@@ -83,9 +83,8 @@ def test_workers_ask_each_other_before_a_source(workers):
     deadline = time.monotonic() + 60
     while not metrics.get("cache peer", "").startswith(told) and time.monotonic() < deadline:
         time.sleep(0.05)
-        metrics = workers.scheduler_info()["workers"].get(second, {"metrics": {}})[
-            "metrics"
-        ]  # may lack one for a while
+        seen = workers.scheduler_info()["workers"]  # which may lack one for a while
+        metrics = seen.get(second, {"metrics": {}})["metrics"]
     assert metrics.get("cache peer", "").startswith(told), (second, seen.keys())
     assert metrics["cache disk"] == "–"
 
