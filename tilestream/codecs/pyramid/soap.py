@@ -58,7 +58,8 @@ class _State:
         self.steps = 0
         self.mean, self.square = torch.zeros_like(gradient), torch.zeros_like(gradient)
         self.moments = [(1 - BETA) * gradient @ gradient.T, (1 - BETA) * gradient.T @ gradient]
-        self.bases = [torch.linalg.eigh(one).eigenvectors for one in self.moments]
+        # in doubles: of 24 equal eigenvalues of nothing LAPACK's floats made NaN, or an error
+        self.bases = [torch.linalg.eigh(one.double()).eigenvectors.to(one.dtype) for one in self.moments]
 
 
 def _moved(state: dict[str, Any], gradient: Tensor) -> Tensor:
