@@ -15,6 +15,7 @@ def test_all_levels_against_opencv_and_torch() -> None:
 
 @pytest.mark.slow
 def test_an_update_against_a_rebuild() -> None:
-    # half again: what a call costs weighs twice as much on a quarter of the pixels
-    rows = until_held(lambda: update_rows(8192, share=SHARE * 0.5))
+    # a third of that: what a call costs in Python weighs four times as much on a quarter of the pixels (6.6 to 8.8
+    # times a rebuild where Python is slow)
+    rows = until_held(lambda: update_rows(8192, share=SHARE / 3))
     assert all(row["ok"] is not False for row in rows), rows
