@@ -33,9 +33,10 @@ WATCH_S = 10.0
 """How often its processes are looked at, whether they still live."""
 NO_WORKER_S = 30.0
 """How long a run waits for a worker when there is none; a nanny needs a few seconds to start another."""
-SETTLED_S, NOT_SETTLED_S = 2.0, 60.0
+SETTLED_S, NOT_SETTLED_S = 5.0, 60.0
 """How long workers must have neither come nor gone before a task that lost its worker runs alone, and how long that is
-waited for: one that dies before its nanny has heard that it started is not started again."""
+waited for: one that dies before its nanny has heard that it started, seconds after the scheduler has, is not started
+again."""
 MOST_REPEATS = 2
 """How often an image goes back from its finish to units whose outputs are lost."""
 START_WORKERS = "Start workers again, then run the same command again: finished work is kept."

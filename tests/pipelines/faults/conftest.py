@@ -25,9 +25,11 @@ def client() -> Iterator[Client]:
         yield opened
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def processes() -> Iterator[Client]:
+    """Two worker processes of a test's own: a nanny may not start again what the test before has killed."""
     with open_client("local:2") as opened:
+        opened.wait_for_workers(2, timeout=60)
         yield opened
 
 

@@ -22,7 +22,6 @@ def test_an_encoder_that_kills_its_process_fails_its_image_only(
     processes: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: str, found: str
 ) -> None:
     monkeypatch.setenv("FAULTY_FLAG", str(tmp_path / "flag"))  # of processes that are started again
-    processes.wait_for_workers(2, timeout=60)
     processes.run(set_flag, str(tmp_path / "flag"))
     for name, value in (("a.png", 100), ("killer.png", 7), ("z.png", 200)):
         Image.fromarray(np.full((256, 256, 3), value, np.uint8)).save(tmp_path / name)
