@@ -36,7 +36,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_FL
 # each would compile what it imports
 CODE := tilestream kernels pipelines cluster tests
 
-.PHONY: help demo test test-new check lint format types imports docstrings lint-tree bench bench-scale bench-rd fuzz gpu clean
+.PHONY: help demo test test-new check lint format types imports docstrings layout lint-tree bench bench-scale bench-rd fuzz gpu clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -60,7 +60,7 @@ else
 		--hypothesis-profile brief $(PYTEST_PROCESSES) $(NEW_TESTS)
 endif
 
-check: lint types imports docstrings ## everything static, under a minute
+check: lint types imports docstrings layout ## everything static, in a minute or two
 	$(BIN)/validate-pyproject pyproject.toml
 	$(BIN)/codespell
 
@@ -80,6 +80,9 @@ imports: lint-tree $(VENV)/dev.stamp ## who may import whom
 
 docstrings: $(VENV)/dev.stamp ## numpydoc validation
 	$(BIN)/python -m numpydoc lint --config . $$(git ls-files -co --exclude-standard 'tilestream/*.py' 'kernels/*.py' 'pipelines/*.py' 'cluster/*.py')
+
+layout: $(VENV)/dev.stamp ## sizes of files, packages, cost of importing, public names
+	$(BIN)/python -m pytest -q -p no:cacheprovider tests/test_layout.py
 
 # kernels, pipelines and cluster are installed under tilestream.; tools that read folders see that through links.
 # Nothing is removed first: two of these may run at once.

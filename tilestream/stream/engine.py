@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -17,7 +16,8 @@ from tilestream.errors import TilestreamError
 from tilestream.stream import halt
 from tilestream.stream.events import Event, Job, Prepared, Ready
 from tilestream.stream.interrupts import Interrupts, held_back
-from tilestream.stream.running import Running
+from tilestream.stream.running import Running, Task
+from tilestream.stream.suspects import Suspects
 from tilestream.stream.tasks import Lost, Turn, guarded, in_turn, pickled_bytes, result_of
 from tilestream.stream.watch import Hung, Watch
 from tilestream.stream.work import Again, Busy, Failure, Found, Work
@@ -33,10 +33,6 @@ WATCH_S = 10.0
 """How often its processes are looked at, whether they still live."""
 NO_WORKER_S = 30.0
 """How long a run waits for a worker when there is none; a nanny needs a few seconds to start another."""
-SETTLED_S, NOT_SETTLED_S = 5.0, 60.0
-"""How long workers must have neither come nor gone before a task that lost its worker runs alone, and how long that is
-waited for: one that dies before its nanny has heard that it started, seconds after the scheduler has, is not started
-again."""
 MOST_REPEATS = 2
 """How often an image goes back from its finish to units whose outputs are lost."""
 START_WORKERS = "Start workers again, then run the same command again: finished work is kept."
@@ -46,27 +42,6 @@ LARGE_BYTES = 1 << 18
 """Work that pickles larger than this (networks, 15,000 tiles) travels once a worker: 0.7 MB cost a task 3 ms."""
 SCATTER_S = 10.0
 """How long is waited for a worker that such work can be sent to."""
-
-
-@dataclass(frozen=True)
-class _Task:
-    """One submitted call."""
-
-    running: Running
-    step: str
-    function: Callable[..., Any]
-    units: tuple[Unit, ...] = ()
-    is_alone: bool = False
-    is_last_try: bool = False
-
-    @property
-    def name(self) -> str:
-        """Return what the task is called in messages."""
-        return ", ".join(unit.key for unit in self.units) or f"the step `{self.step}`"
-
-    def parts(self) -> list[_Task]:
-        """Return a task for each of its units, so that one that does harm is known by itself."""
-        return [replace(self, units=(unit,)) for unit in self.units] if len(self.units) > 1 else [self]
 
 
 class Engine:
@@ -100,13 +75,10 @@ class Engine:
         self._window = window or 1
         self.threads = 0
         """Threads of the cluster's workers, as last counted."""
-        self._finished: SimpleQueue[tuple[_Task, Future[Any]] | None] = SimpleQueue()
+        self._finished: SimpleQueue[tuple[Task, Future[Any]] | None] = SimpleQueue()
         self._running: list[Running] = []
         self._pending: set[Future[Any]] = set()
-        self._suspects: deque[_Task] = deque()
-        self._alone = False
-        self._lost_at = self._changed_at = float("-inf")
-        self._workers: frozenset[str] = frozenset()
+        self._suspects = Suspects()
         self._watch = Watch(client)
         self._watched_at = time.monotonic()
         self._looked_at = float("-inf")
@@ -157,8 +129,7 @@ class Engine:
             workers = self._client.nthreads()
         except (OSError, RuntimeError, TimeoutError) as error:
             return f"the connection to the scheduler is lost ({error}). {START_WORKERS}"
-        if self._workers != workers.keys():
-            self._workers, self._changed_at = frozenset(workers), now
+        self._suspects.see(workers)
         if workers:
             self._seen_at = now
             self.threads = sum(workers.values())
@@ -195,7 +166,7 @@ class Engine:
 
     def _fill(self, waiting: Iterator[Job]) -> None:
         while len(self._pending) < self._window:
-            if self._suspects or self._alone:
+            if self._suspects:
                 self._submit_suspect()
                 return
             ahead = sum(not running.has_begun for running in self._running)
@@ -216,18 +187,15 @@ class Engine:
         if isinstance(job, Ready):
             self._start(running, job.prepared)
         else:
-            self._submit(_Task(running, "prepare", job.prepare))
+            self._submit(Task(running, "prepare", job.prepare))
         return True
 
     def _submit_suspect(self) -> None:
-        now = time.monotonic()
-        is_settled = now - self._changed_at > SETTLED_S or now - self._lost_at > NOT_SETTLED_S
-        if self._pending or not self._workers or not is_settled:
-            return
-        task = self._suspects.popleft()
-        if task.running in self._running:
-            self._alone = True
-            self._submit(replace(task, is_alone=True))
+        task = None if self._pending else self._suspects.take()
+        if task is not None and task.running in self._running:
+            self._submit(task)
+        elif task is not None:  # its image has failed meanwhile
+            self._suspects.tried()
 
     def _submit_next(self) -> bool:
         for running in list(self._running):  # oldest first, so that images finish one after the other
@@ -239,15 +207,15 @@ class Engine:
                 self._end(running, "failed", failure=Failure(reason=str(error)))
                 continue
             if units:
-                self._submit(_Task(running, "unit", running.work, units))
+                self._submit(Task(running, "unit", running.work, units))
                 return True
             if running.can_finish:
                 running.is_over = True
-                self._submit(_Task(running, "finish", running.prepared.finish))
+                self._submit(Task(running, "finish", running.prepared.finish))
                 return True
         return False
 
-    def _submit(self, task: _Task) -> None:
+    def _submit(self, task: Task) -> None:
         if task.units and _is_gone(task.function):
             task = replace(task, function=self._sent_again(task.running))
         call = (in_turn, task.function, task.units) if task.units else (guarded, task.function)
@@ -278,7 +246,7 @@ class Engine:
         running = task.running
         running.pending -= 1
         if task.is_alone:
-            self._alone = False
+            self._suspects.tried()
         if running not in self._running:  # its image has failed meanwhile
             return
         if isinstance(result, Lost):
@@ -292,7 +260,7 @@ class Engine:
         else:
             self._receive_all(task, result)
 
-    def _receive_all(self, task: _Task, turn: Turn) -> None:
+    def _receive_all(self, task: Task, turn: Turn) -> None:
         running = task.running
         running.took(turn.seconds, len(turn.results))
         running.opened.extendleft(reversed(task.units[len(turn.results) :]))
@@ -302,13 +270,13 @@ class Engine:
             elif running in self._running:
                 self._receive(running, unit, result)
 
-    def _suspect(self, task: _Task, lost: Lost) -> None:
-        self._lost_at, self._looked_at = time.monotonic(), float("-inf")  # who is still there is looked at anew
+    def _suspect(self, task: Task, lost: Lost) -> None:
+        self._looked_at = float("-inf")  # who is still there is looked at anew
         for part in task.parts():
             if part.running in self._running:
                 self._suspect_part(part, lost)
 
-    def _suspect_part(self, task: _Task, lost: Lost) -> None:
+    def _suspect_part(self, task: Task, lost: Lost) -> None:
         silent_s = self._watch.ended.get(lost.worker)
         if silent_s is not None and task.name not in task.running.hung:
             task.running.hung.add(task.name)
@@ -317,7 +285,7 @@ class Engine:
             reason = f"{task.name} hangs: twice its process was ended after {silent_s:.0f} s in which no step ended"
             self._end(task.running, "failed", failure=Failure(reason=reason))
         elif not task.is_last_try:
-            self._suspects.append(replace(task, is_last_try=task.is_alone))
+            self._suspects.add(task)
         else:
             reason = f"{task.name} ends its worker process, twice alone as well as with others ({lost.reason})"
             self._end(task.running, "failed", failure=Failure(reason=reason))

@@ -1,11 +1,11 @@
-"""One image on its way through the window."""
+"""One image on its way through the window, and its tasks there."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -91,3 +91,30 @@ class Running:
     def can_finish(self) -> bool:
         """Return whether all units are done and nobody else was seen finishing a moment ago."""
         return not self.pending and not self.busy and not self.opened and self.finish_at <= time.monotonic()
+
+
+@dataclass(frozen=True)
+class Task:
+    """One submitted call."""
+
+    running: Running
+    """Its image."""
+    step: str
+    """`prepare`, `unit` or `finish`."""
+    function: Callable[..., Any]
+    """What is called."""
+    units: tuple[Unit, ...] = ()
+    """What it is called with, one after the other."""
+    is_alone: bool = False
+    """Whether nothing runs beside it."""
+    is_last_try: bool = False
+    """Whether it was lost alone before."""
+
+    @property
+    def name(self) -> str:
+        """Return what the task is called in messages."""
+        return ", ".join(unit.key for unit in self.units) or f"the step `{self.step}`"
+
+    def parts(self) -> list[Task]:
+        """Return a task for each of its units, so that one that does harm is known by itself."""
+        return [replace(self, units=(unit,)) for unit in self.units] if len(self.units) > 1 else [self]
