@@ -12,6 +12,7 @@ from tilestream.cluster.client import open_client
 from tilestream.cluster.handshake import agreed
 from tilestream.codecs.place import Place
 from tilestream.errors import ConfigError, StageError
+from tilestream.kernels.checks import need_kind
 from tilestream.pipelines.embed import tasks_of_machine, threads_of
 from tilestream.pipelines.encoder import choose_encoder, encoder_spec, profile_for, require_json
 from tilestream.pipelines.ingest_image import StorePlaces
@@ -20,7 +21,7 @@ from tilestream.pipelines.map_store import MapRequest, MapTiles, prepare_map
 from tilestream.pipelines.map_work import receipts_of_tiles
 from tilestream.pipelines.recipe import digest, image_recipe, new_recipe, stage_recipe
 from tilestream.plan.tiles import TilePlan
-from tilestream.pyramid.pyramid import Pyramid
+from tilestream.pyramid.pyramid import OPEN_FIRST, Pyramid
 from tilestream.sources.stamps import stamps_of
 from tilestream.stream.engine import Engine, Event, Prepared, Ready, pickled_bytes
 from tilestream.stream.journal import Journal
@@ -113,6 +114,7 @@ def map_tiles(  # noqa: PLR0913 - the public call: each option is one keyword
     >>> chain = ts.Hierarchy.of("handcrafted", region="my_module:encode_region")
     >>> ts.map_tiles(slide, plan, chain, "slide.features.zarr")  # doctest: +SKIP
     """
+    need_kind("map_tiles", "pyr", pyr, Pyramid, do=OPEN_FIRST)
     if isinstance(stage, Hierarchy):
         return _features(pyr, plan, stage, sink, receipts=receipts, client=client)
     given = stage if isinstance(stage, StageSpec) else encoder_spec(stage, {})

@@ -67,16 +67,18 @@ def rows_of(curves: Sequence[Curve], groups: Mapping[str, str], aims: Iterable[A
 def bits_row(mine: Mapping[str, Curve], theirs: Mapping[str, Curve], most: float) -> dict[str, Any]:
     """Return the bits of a codec over those of another at equal PSNR: the mean over pictures, each of them in the note.
 
-    A picture on which the two share too few qualities is named, and misses the bar: a mean of the others would hide it.
+    A picture on which the two share too few qualities is named, and misses the bar: the mean of the others, which is
+    shown, would hide it.
     """
-    bits = {name: _bits(theirs[name], curve) for name, curve in mine.items() if name in theirs}
+    bits = {name: _bits(theirs.get(name), curve) for name, curve in mine.items()}
     known = [value for value in bits.values() if math.isfinite(value)]
     told = ", ".join(
         f"{name} {value:+.1f} %" if math.isfinite(value) else f"{name} none" for name, value in bits.items()
     )
-    mean = statistics.fmean(known) if len(known) == len(mine) else math.nan
-    name = f"{_title(mine)}, bits over {_title(theirs)} at equal PSNR, {BETWEEN[0]:g} to {BETWEEN[1]:g} bpp of it"
-    return make_row(name, mean, "%", bar=(-100.0, most), note=told)
+    where = f"{BETWEEN[0]:g} to {BETWEEN[1]:g} bpp of it, {len(known)} of {len(mine)} pictures"
+    name = f"{_title(mine)}, bits over {_title(theirs)} at equal PSNR, {where}"
+    row = make_row(name, statistics.fmean(known) if known else math.nan, "%", bar=(-100.0, most), note=told)
+    return row | {"ok": row["ok"] and len(known) == len(mine)}
 
 
 def structure_row(mine: Mapping[str, Curve], theirs: Mapping[str, Curve]) -> dict[str, Any]:
@@ -107,8 +109,8 @@ def _title(curves: Mapping[str, Curve]) -> str:
     return title_of(next((curve.codec for curve in curves.values()), "what was left out"))
 
 
-def _bits(anchor: Curve, curve: Curve) -> float:
+def _bits(anchor: Curve | None, curve: Curve) -> float:
     try:
-        return bd_rate(anchor, curve, bpp=BETWEEN)
+        return math.nan if anchor is None else bd_rate(anchor, curve, bpp=BETWEEN)
     except ConfigError:
         return math.nan

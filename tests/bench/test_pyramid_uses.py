@@ -1,14 +1,17 @@
-"""Benches of the pyramid codec: fronts of files, regions, features and what shared networks may not see."""
+"""Benches of the pyramid codec: fronts, regions, features, a whole slide, and what shared networks may not see."""
 
 from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from tests.bench import bench_pyramid_features as features
+from tests.bench import bench_pyramid_slide as whole_slide
 from tests.bench import bench_pyramid_uses as uses
 from tests.bench import rd_shared
 from tests.bench.rd_pictures import CROPS
@@ -18,7 +21,9 @@ from tilestream.codecs import CONVENTIONAL, psnr
 from tilestream.codecs.fields.picture import Picture
 from tilestream.codecs.pyramid.file import PyramidFile
 from tilestream.codecs.pyramid.pyramidtile import PyramidTile
-from tilestream.types import Box
+from tilestream.pipelines.ingest import build_pyramid
+from tilestream.testing.slide import write_slide
+from tilestream.types import Box, Shape
 
 SCALES = 5
 
@@ -89,6 +94,24 @@ def test_features_of_decoded_tiles_are_compared_with_those_of_the_originals() ->
     assert all(0.9 < row["value"] < 1 for row in rows)
     assert [row["bar"] is not None for row in rows] == [True, False, False] * 2
     assert np.allclose(features.cosines(np.eye(2), np.array([[3.0, 4], [0, 2]])), [0.6, 1])
+
+
+def test_a_whole_slide_is_compared_with_its_own_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slide = write_slide(tmp_path / "a.tif", Shape(y=512, x=512), tile_px=256)
+    store = tmp_path / "archive.zarr"
+    build_pyramid(slide, store)  # the streams themselves, in the place of minutes of fitting
+    monkeypatch.setattr(whole_slide, "stored", lambda *_: (store, 1.0))
+    size, structure = whole_slide.slide_rows(slide, tmp_path, whole_slide.SlideRun())
+    with tifffile.TiffFile(slide) as file:
+        streams = sum(file.pages[0].databytecounts)
+    assert size["rival_value"] == pytest.approx(streams / 1e6, rel=0.05), "tables come to it once"
+    assert size["value"] == sum(path.stat().st_size for path in store.rglob("*") if path.is_file()) / 1e6
+    assert (size["ok"], structure["value"]) == (False, pytest.approx(1))
+    original, squares = whole_slide.whole(slide), whole_slide.tissue_squares(slide)
+    assert 0 < len(squares) < 4, "not the glass"
+    darker = original // 2
+    assert whole_slide.similarity(original, darker, squares)[0] < 0.98
+    assert whole_slide.slide_rows(slide, tmp_path, whole_slide.SlideRun(), bytes_bar=1e9)[0]["ok"] is True
 
 
 @pytest.mark.parametrize("path", rd_shared.LARGE)

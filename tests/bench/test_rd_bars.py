@@ -39,8 +39,11 @@ def test_a_picture_that_cannot_be_compared_misses_the_bar(short: dict[str, int] 
     mine = {name: curve("mine", name, factor=0.1) for name in ("p", "q")}
     theirs = {"p": curve("jpegxl", "p")} | ({} if short is None else {"q": curve("jpegxl", "q", **short)})
     row = bits_row(mine, theirs, -35.0)
-    assert math.isnan(row["value"])
+    assert row["value"] == pytest.approx(-90)
+    assert "1 of 2 pictures" in row["name"]
+    assert "q none" in row["note"]
     assert row["ok"] is False
+    assert math.isnan(bits_row(mine, {}, -35.0)["value"])
 
 
 @pytest.mark.parametrize(("gain", "is_held"), [(0.002, True), (-0.002, False)])

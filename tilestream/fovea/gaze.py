@@ -11,6 +11,7 @@ import numpy.typing as npt
 from tilestream.errors import ConfigError
 from tilestream.fovea.fovea import Fovea
 from tilestream.fovea.prediction import GazePredictor, Motion
+from tilestream.kernels.checks import need_kind
 from tilestream.kernels.fovea import HYSTERESIS
 from tilestream.types import Shape
 
@@ -73,6 +74,8 @@ class GazeStream:
         hysteresis: float = HYSTERESIS,
         predictor: GazePredictor | None = None,
     ) -> None:
+        need_kind("GazeStream", "fovea", fovea, Fovea, do="Make one: `tilestream.Fovea`.")
+        need_kind("GazeStream", "shape", shape, Shape, do="Take that of the image: `pyramid.levels[0].shape`.")
         self._fovea = replace(fovea, max_level=fovea.depth(shape, patch_px=patch_px))
         self._shape = shape
         self._patch_px = patch_px

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from tilestream.errors import ConfigError
 from tilestream.fovea.degrees import positive
-from tilestream.kernels.checks import whole
+from tilestream.kernels.checks import need_kind, whole
 from tilestream.types import ScoreMap
 
 INHIBITION_SHARE = 1 / 6
@@ -40,6 +40,7 @@ def fixations_of(scores: ScoreMap, n: int, *, inhibition_px: float | None = None
     ConfigError
         When nothing in the map is valid, or a number is not positive.
     """
+    need_kind("fixations_of", "scores", scores, ScoreMap, do="Let a `Relevance` make one: `relevance(pyramid)`.")
     n = whole("fixations_of", "n", n, least=1)
     if inhibition_px is None:
         inhibition_px = max(1.0, INHIBITION_SHARE * min(scores.shape.yx))

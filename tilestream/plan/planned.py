@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tilestream.errors import ConfigError
-from tilestream.pyramid.pyramid import Pyramid
+from tilestream.kernels.checks import need_kind
+from tilestream.pyramid.pyramid import OPEN_FIRST, Pyramid
 
 
 def image_key(pyr: Pyramid) -> str:
@@ -23,21 +24,25 @@ def image_key(pyr: Pyramid) -> str:
     return f"{pyr.fingerprint}#{chosen}"
 
 
-def require_plan(pyr: Pyramid, image: object) -> None:
+def require_plan(operation: str, pyr: Pyramid, plan: object) -> None:
     """Refuse a plan of another image, whose tiles would show other places.
 
     Parameters
     ----------
+    operation : str
+        Whose plan it is, for errors.
     pyr : Pyramid
         The image.
-    image : object
-        What the plan says of its image; see `image_key`.
+    plan : object
+        What is to be a plan; its `image` says of which, see `image_key`.
 
     Raises
     ------
     ConfigError
-        When they differ.
+        When it is none, or one of another image.
     """
+    need_kind(operation, "pyramid", pyr, Pyramid, do=OPEN_FIRST)
+    image = getattr(plan, "image", None)
     if image != image_key(pyr):
         raise ConfigError.of(
             "`plan`",

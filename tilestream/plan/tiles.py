@@ -14,12 +14,13 @@ import numpy.typing as npt
 
 from tilestream.errors import ConfigError
 from tilestream.grid import Edge, Ints, TileGrid, hilbert_order, super_tile_edge
+from tilestream.kernels.checks import need_kind
 from tilestream.plan.levels import TOLERANCE, LevelChoice, choose_level
 from tilestream.plan.planned import image_key
 from tilestream.plan.selection import MIN_SHARE, Selection, tile_shares
 from tilestream.plan.snap import Snap, snap_level
 from tilestream.plan.where import select
-from tilestream.pyramid import Pyramid
+from tilestream.pyramid.pyramid import OPEN_FIRST, Pyramid
 from tilestream.sources.patchfiles import is_patch_file
 from tilestream.types import PlanLevel, Receipt, Shape, SuperTile
 
@@ -283,6 +284,7 @@ def plan_tiles(  # noqa: PLR0913 - the public call: each option of a plan is one
     -----
     Memory is a bool and a float32 a tile (none with `all`) and the selection mask of at most 4 million pixels.
     """
+    need_kind("plan_tiles", "pyr", pyr, Pyramid, do=OPEN_FIRST)
     if isinstance(where, str) and is_patch_file(where):
         from tilestream.plan.listed import plan_patches, require_alone
 

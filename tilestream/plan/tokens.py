@@ -11,12 +11,13 @@ import numpy as np
 
 from tilestream.errors import ConfigError
 from tilestream.fovea import Fovea
+from tilestream.kernels.checks import need_kind
 from tilestream.plan.ground import Ground, Squares, lay_ground
 from tilestream.plan.mass import area_shares, score_mass
 from tilestream.plan.selection import Selection
 from tilestream.plan.tokenplan import TokenPlan, row_order
 from tilestream.plan.tree import Mask, Mass, best, cut, gains_of, masses, nodes_of, pooled
-from tilestream.pyramid import Pyramid
+from tilestream.pyramid.pyramid import OPEN_FIRST, Pyramid
 from tilestream.types import ScoreMap
 
 __all__ = ["TokenPlan", "plan_tokens"]
@@ -120,6 +121,7 @@ def plan_tokens(  # noqa: PLR0913 - the public call: each option of a plan is on
     >>> np.unique(plan.tokens[:, 0], return_counts=True)[1].tolist()
     [256, 16, 1]
     """
+    need_kind("plan_tokens", "pyr", pyr, Pyramid, do=OPEN_FIRST)
     squares = Squares(
         patch_px=patch_px,
         mpp=mpp,

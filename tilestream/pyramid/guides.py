@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tilestream.errors import ConfigError
+from tilestream.kernels.checks import need_kind
 from tilestream.pyramid.display import display_pixels, hatch
 from tilestream.pyramid.frame import Frame
 from tilestream.pyramid.lettering import draw_text, text_px
-from tilestream.pyramid.overview import Crop
-from tilestream.pyramid.pyramid import Pyramid
+from tilestream.pyramid.overview import Crop, require_box
+from tilestream.pyramid.pyramid import OPEN_FIRST, Pyramid
 from tilestream.types import Box
 
 Unit: TypeAlias = Literal["px", "um"]
@@ -92,6 +93,8 @@ def guided_crop(pyramid: Pyramid, box: Box, out_px: int = 1024, *, unit: Unit = 
     >>> closer.caption
     'rows 1000 to 1500 and columns 2000 to 2500 of level 0; read from level 0; a pixel is 1.089 x 1.089 px of level 0'
     """
+    need_kind("guided_crop", "pyramid", pyramid, Pyramid, do=OPEN_FIRST)
+    require_box(box, pyramid.levels)
     unit_yx = _units_per_px(pyramid, unit)
     if not LEAST_PX <= out_px <= MOST_PX:
         expected = f"at least {LEAST_PX} and at most {MOST_PX}"

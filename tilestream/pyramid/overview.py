@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilestream.errors import ConfigError
+from tilestream.kernels.checks import need_kind
 from tilestream.kernels.resample import resample
 from tilestream.kernels.taps import MAX_TERM
 from tilestream.pyramid.frame import Frame
@@ -61,6 +62,7 @@ def crop(pyramid: Pyramid, box: Box, out_px: int) -> Crop:
     Crop
         Pixels `(c, y, x)`, validity, damage, the level that was read and the place of every pixel.
     """
+    require_box(box, pyramid.levels)
     if out_px < 1 or not box.height or not box.width:
         raise ConfigError.of(
             "`crop`",
@@ -151,11 +153,29 @@ def _on_level(box: Box, given: Level, stored: Level) -> Box:
     )
 
 
-def _require_near(levels: tuple[Level, ...], box: Box) -> None:
-    """Raise `ConfigError` for a box of a level that there is not, or far larger than the image."""
+def require_box(box: Box, levels: tuple[Level, ...]) -> None:
+    """Refuse what is no box, or one of a level that there is not.
+
+    Parameters
+    ----------
+    box : Box
+        Of a call.
+    levels : tuple of Level
+        Of the image.
+
+    Raises
+    ------
+    ConfigError
+        Naming what is expected.
+    """
+    need_kind("pyramid", "box", box, Box, do="Make one: `tilestream.Box(y=0, x=0, height=512, width=512, level=0)`.")
     if box.level >= len(levels):
         known = f"a level below {len(levels)}"
         raise ConfigError.of("`box`", got=f"level {box.level}", expected=known, do="Look at `pyramid.levels`.")
+
+
+def _require_near(levels: tuple[Level, ...], box: Box) -> None:
+    """Raise `ConfigError` for a box far larger than the image."""
     most = max(REACH * max(levels[0].shape.yx), LEAST_REACH_PX)
     scale_y, scale_x = levels[box.level].scale_yx
     if max(box.height * scale_y, box.width * scale_x) > most:

@@ -17,7 +17,7 @@ from tilestream.errors import ConfigError, DamagedError
 from tilestream.pyramid.chosen import choose
 from tilestream.pyramid.filled import WHOLE, Filled
 from tilestream.pyramid.keeping import read_block, warm_levels
-from tilestream.pyramid.overview import Crop, crop
+from tilestream.pyramid.overview import Crop, crop, require_box
 from tilestream.pyramid.planned import read_plan
 from tilestream.sources.classes import Rules
 from tilestream.sources.grids import gsd_of
@@ -28,6 +28,7 @@ from tilestream.sources.stamps import state_of
 from tilestream.sources.warming import warm
 from tilestream.types import Array, Box, Channel, ImageInfo, Kind, Level, PlanLevel, Region, Source
 
+OPEN_FIRST = "Open the image first: `tilestream.open_pyramid(path)`."
 CACHE_BYTES = DECODED_BYTES
 """Decoded blocks kept in one process unless the caller says otherwise."""
 
@@ -201,9 +202,7 @@ class Pyramid:
         return Region(pixels=pixels.transpose(2, 0, 1), valid=valid, damage=filled.damage)
 
     def _stored(self, box: Box) -> tuple[Array, npt.NDArray[np.bool_], Filled]:
-        if box.level >= len(self.levels):
-            known = f"a level below {len(self.levels)}"
-            raise ConfigError.of("`box`", got=f"level {box.level}", expected=known, do="Look at `pyramid.levels`.")
+        require_box(box, self.levels)
         warm(self.source, box)
         pixels = np.empty((box.height, box.width, len(self.channels)), self.dtype)
         valid = np.ones((box.height, box.width), np.bool_)

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from tilestream.errors import ConfigError
-from tilestream.pyramid import Pyramid
+from tilestream.kernels.checks import need_kind
+from tilestream.pyramid.pyramid import OPEN_FIRST, Pyramid
 from tilestream.relevance.grammar import Maker, terms_of
 from tilestream.relevance.look import CELL_PX, Look, seen
 from tilestream.relevance.normalise import Normalisation, check_normalisation, normalised
@@ -166,6 +167,7 @@ class Relevance:
         return relevance, maps
 
     def _maps(self, pyr: Pyramid) -> tuple[dict[str, ScoreMap], Look | None]:
+        need_kind("Relevance", "pyr", pyr, Pyramid, do=OPEN_FIRST)
         look: Look | None = None
         found: dict[str, ScoreMap] = {}
         for name, term in self.terms.items():

@@ -307,7 +307,7 @@ def stream_tiles(
     ConfigError
         When the plan is of another image.
     """
-    require_plan(pyramid, plan.image)
+    require_plan("stream_tiles", pyramid, plan)
     slots = Slots() if reuse else None
     for unit in plan.start():
         yield from iter_batches(pyramid, unit, batch=batch, outcome=new_outcome(unit), slots=slots)

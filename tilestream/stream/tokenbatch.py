@@ -99,7 +99,7 @@ def read_tokens(
     >>> batch.pixels.shape, float(batch.pixels.min())
     ((7, 1, 16, 16), -1.0)
     """
-    require_plan(pyr, plan.image)
+    require_plan("read_tokens", pyr, plan)
     how = _how(pyr, mean=mean, std=std, scale=scale, dtype=dtype)
     return _read(pyr, plan, range(len(plan)), how)
 
@@ -138,7 +138,7 @@ def iter_tokens(  # noqa: PLR0913 - those of `read_tokens`, and how many
     """
     if batch < 1:
         raise ConfigError.of("`batch`", got=batch, expected="at least 1 token", do="Correct it.")
-    require_plan(pyr, plan.image)
+    require_plan("read_tokens", pyr, plan)
     how = _how(pyr, mean=mean, std=std, scale=scale, dtype=dtype)
     for first in range(0, len(plan), batch):
         yield _read(pyr, plan, range(first, min(first + batch, len(plan))), how)

@@ -12,7 +12,8 @@ from xarray.core import indexing
 from xarray.indexes import PandasIndex
 
 from tilestream.errors import DamagedError, SourceError
-from tilestream.pyramid import Pyramid
+from tilestream.kernels.checks import need_kind
+from tilestream.pyramid.pyramid import OPEN_FIRST, Pyramid
 from tilestream.types import PlanLevel
 from tilestream.xr.coding import coding_of, flags_of
 from tilestream.xr.index import PixelGridIndex
@@ -48,6 +49,7 @@ def to_datatree(pyr: Pyramid, *, mask_and_scale: bool = True) -> xr.DataTree:
     The tree pickles to a few kB and can be used on any Dask cluster that reaches the file. `.chunk()` it, or open it by
     `xr.open_datatree(url, engine="tilestream", chunks={})`, for parallel work.
     """
+    need_kind("to_datatree", "pyr", pyr, Pyramid, do=OPEN_FIRST)
     return xr.DataTree.from_dict(to_datasets(pyr, mask_and_scale=mask_and_scale))
 
 

@@ -96,6 +96,17 @@ class DraftLayer:
         Layer
             Not checked: large steps may round sums beyond 32 bits.
         """
+        steps = (weight_zeros, bias_zeros)
+        if steps not in self._made:
+            self._made[steps] = self._whole(*steps)
+        return self._made[steps]
+
+    @cached_property
+    def _made(self) -> dict[tuple[int, int], Layer]:
+        """Return the layers made before: a search for steps asks for all of them each time, and changes one."""
+        return {}
+
+    def _whole(self, weight_zeros: int, bias_zeros: int) -> Layer:
         for less in range(self.shift):  # what makes up for an error may be larger than what was there
             weights, bias = self._rounded(self.shift - less, max(0, weight_zeros - less), max(0, bias_zeros - less))
             if (np.abs(weights).sum(axis=1) * FEATURE_MOST + np.abs(bias)).max() <= _SUM_MOST:

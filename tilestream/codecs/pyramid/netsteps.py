@@ -44,14 +44,12 @@ class Weighed:
     price: float
     """λ over the pixels of level 0: of a bit, in the unit of the weighted errors."""
 
-    def distortion(self, nets: PyramidNets) -> float:
-        """Return the weighted squared errors of what the grids decode to."""
-        total = 0.0
-        for level, (wanted, weights) in enumerate(zip(self.pixels, self.weights, strict=True)):
-            found = pyramid_synthesis(self.grids, nets, level, threads=1)
-            unit = np.clip(found, 0, PIXEL_MOST).astype(np.float32) * np.float32(1 / PIXEL_MOST)
-            total += float(np.sum(np.square(unit - wanted).mean(axis=0) * weights, dtype=np.float64))
-        return total
+    def distortion(self, nets: PyramidNets, level: int) -> float:
+        """Return the weighted squared errors of a level that the grids decode to."""
+        found = pyramid_synthesis(self.grids, nets, level, threads=1)
+        unit = np.clip(found, 0, PIXEL_MOST).astype(np.float32) * np.float32(1 / PIXEL_MOST)
+        errors = np.square(unit - self.pixels[level]).mean(axis=0) * self.weights[level]
+        return float(np.sum(errors, dtype=np.float64))
 
 
 def coded_bits(grids: Sequence[Array], nets: PyramidNets, *, context: int | None = None) -> float:
@@ -134,12 +132,12 @@ class _Search:
         largest = [max(1.0, float(np.abs(one).max(initial=0))) for one in self._tensors]
         self._zeros = [max(0, math.floor(math.log2(one) - START_BITS)) for one in largest]
         self._most = [math.ceil(math.log2(one)) + 1 for one in largest]
-        synth = 1 + 2 * sum(len(net) for net in draft.synth)
-        self._context_of = [None] * synth + [
-            number for number, net in enumerate(draft.context) for _ in range(2 * len(net))
-        ]  # fmt: skip
+        self._levels_of = [range(len(draft.synth))] + [
+            range(level, level + 1) for level, net in enumerate(draft.synth) for _ in range(2 * len(net))
+        ]  # filters, then networks
+        self._context_of = [number for number, net in enumerate(draft.context) for _ in range(2 * len(net))]
         nets = draft.nets(self._zeros)
-        self._distortion = weighed.distortion(nets)
+        self._distortions = [weighed.distortion(nets, level) for level in range(len(draft.synth))]
         self._bits = [coded_bits(weighed.grids, nets, context=number) for number in range(len(draft.context))]
         self._own_bits = [self._bits_of(*each) for each in enumerate(self._zeros)]
 
@@ -174,16 +172,27 @@ class _Search:
             return False
         own = self._bits_of(number, zeros[number])
         gain = price * (self._own_bits[number] - own)
-        context = self._context_of[number]
-        if context is None:
-            distortion = self._weighed.distortion(nets)
-            if distortion - self._distortion >= gain:
-                return False
-            self._distortion = distortion
+        if number < len(self._levels_of):
+            is_cheaper = self._errs_less(nets, self._levels_of[number], gain)
         else:
-            bits = coded_bits(self._weighed.grids, nets, context=context)
-            if price * (bits - self._bits[context]) >= gain:
-                return False
-            self._bits[context] = bits
-        self._zeros, self._own_bits[number] = zeros, own
+            is_cheaper = self._codes_better(nets, self._context_of[number - len(self._levels_of)], gain)
+        if is_cheaper:
+            self._zeros, self._own_bits[number] = zeros, own
+        return is_cheaper
+
+    def _errs_less(self, nets: PyramidNets, levels: Sequence[int], gain: float) -> bool:
+        """Return whether errors of levels grow by less than what is gained; keep them if so."""
+        found = [self._weighed.distortion(nets, level) for level in levels]
+        if sum(found) - sum(self._distortions[level] for level in levels) >= gain:
+            return False
+        for level, distortion in zip(levels, found, strict=True):
+            self._distortions[level] = distortion
+        return True
+
+    def _codes_better(self, nets: PyramidNets, context: int, gain: float) -> bool:
+        """Return whether the bits that a context codes grow by less than what is gained; keep them if so."""
+        bits = coded_bits(self._weighed.grids, nets, context=context)
+        if self._weighed.price * (bits - self._bits[context]) >= gain:
+            return False
+        self._bits[context] = bits
         return True

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
+from sys import float_info
 from typing import Any
 
 import numpy as np
@@ -28,12 +30,15 @@ from tilestream.codecs.pyramid.shared import SharedPyramid, nets_of, nets_text
 from tilestream.codecs.pyramid.sharednets import keep_nets
 from tilestream.codecs.settings import require_settings
 from tilestream.errors import ConfigError
+from tilestream.kernels.checks import need_kind
 from tilestream.types import Array, Box
 
 LEVELS = 4
 """Most levels with networks of their own; coarser ones are means."""
 STEPS = 2000
 """Steps of a fit when nothing is said."""
+_TINY = float_info.min
+"""What is above 0 is at least this."""
 _DEFAULT_QUALITY = 50.0
 _SIZES = "scales", "hidden", "context"
 """Of networks of a tile's own."""
@@ -74,7 +79,7 @@ class PyramidCodec:
         for name, good, expected in self._checks():
             if not good:
                 raise ConfigError.of(
-                    f"`{name}` of a codec", got=getattr(self, name), expected=expected, do="Choose another."
+                    f"`{name}` of a codec", got=repr(getattr(self, name)), expected=expected, do="Choose another."
                 )
         if len(self._asked) > 1 and self._asked != ("lmbda", "max_error"):
             raise ConfigError.of(
@@ -110,16 +115,16 @@ class PyramidCodec:
         """Return each setting with what it may be, and whether it is."""
         lmbda, psnr, nbytes, error = self.lmbda, self.target_psnr, self.target_bytes, self.max_error
         return (
-            ("quality", self.quality is None or 1 <= self.quality <= 100, "a number of 1 to 100"),
-            ("lmbda", lmbda is None or 0 < lmbda < 1e3, "a number above 0"),
-            ("target_psnr", psnr is None or 0 < psnr <= 100, "decibels above 0, at most 100"),
-            ("target_bytes", nbytes is None or nbytes >= 1, "a whole number of at least 1"),
-            ("max_error", error is None or 0 <= error <= MOST_ERROR, f"a whole number of 0 to {MOST_ERROR:,}"),
-            ("steps", self.steps >= 0, "a whole number of at least 0"),
-            ("scales", 1 <= self.scales <= MOST_SCALES, f"a whole number of 1 to {MOST_SCALES}"),
-            ("hidden", 1 <= self.hidden <= MOST_WIDTH, f"a whole number of 1 to {MOST_WIDTH}"),
-            ("context", 1 <= self.context <= MOST_WIDTH, f"a whole number of 1 to {MOST_WIDTH}"),
-            ("levels", 1 <= self.levels <= 16, "a whole number of 1 to 16"),
+            ("quality", self.quality is None or _is_number(self.quality, 1, 100), "a number of 1 to 100"),
+            ("lmbda", lmbda is None or _is_number(lmbda, _TINY, 1e3), "a number above 0"),
+            ("target_psnr", psnr is None or _is_number(psnr, _TINY, 100), "decibels above 0, at most 100"),
+            ("target_bytes", nbytes is None or _is_whole(nbytes, 1), "a whole number of at least 1"),
+            ("max_error", error is None or _is_whole(error, 0, MOST_ERROR), f"a whole number of 0 to {MOST_ERROR:,}"),
+            ("steps", _is_whole(self.steps, 0), "a whole number of at least 0"),
+            ("scales", _is_whole(self.scales, 1, MOST_SCALES), f"a whole number of 1 to {MOST_SCALES}"),
+            ("hidden", _is_whole(self.hidden, 1, MOST_WIDTH), f"a whole number of 1 to {MOST_WIDTH}"),
+            ("context", _is_whole(self.context, 1, MOST_WIDTH), f"a whole number of 1 to {MOST_WIDTH}"),
+            ("levels", _is_whole(self.levels, 1, 16), "a whole number of 1 to 16"),
         )
 
     @property
@@ -293,6 +298,7 @@ class PyramidCodec:
         SourceError
             When they are of a kind or version that is not known here.
         """
+        need_kind("decode", "data", data, (bytes, bytearray, memoryview), do="Read the file first.")
         self._know()
         if unpack(data, cut=stages is not None).kind == CONSTANT:
             return ConstantTile.from_bytes(data).decode(box, level=level, out=out)
@@ -308,6 +314,7 @@ class PyramidCodec:
 
     def _require_encoder(self, pixels: Array, roi: npt.NDArray[np.float32] | None) -> None:
         """Raise `ConfigError` where a tile cannot be encoded."""
+        need_kind("encode", "pixels", pixels, np.ndarray, do="Read them as an array (c, y, x): `pyramid.read(box)`.")
         self._know()
         is_flat = self.max_error is not None and not self.decoder
         if self.shared is None and (self.decoder or not (self.steps or is_flat)):
@@ -328,3 +335,11 @@ class PyramidCodec:
                 expected=f"{pixels.shape[1:]}, finite numbers of 0 or more",
                 do="Give a weight a pixel.",
             )
+
+
+def _is_whole(value: object, least: int, most: int = 2**62) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Integral) and least <= int(value) <= most
+
+
+def _is_number(value: object, least: float, most: float) -> bool:
+    return not isinstance(value, bool) and isinstance(value, Real) and least <= float(value) <= most
