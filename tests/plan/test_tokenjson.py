@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.plan.build import blank, pyramid
+from tilestream.cache import blocks, limits
 from tilestream.errors import ConfigError
 from tilestream.metrics import collect
 from tilestream.plan import plan_tokens
@@ -57,9 +58,11 @@ def test_an_image_without_crs_has_no_such_coordinates():
 
 
 @pytest.mark.parametrize(("budget", "options"), [(9, {}), (30, {"count": "nodes"}), (5, {"levels": (0,)})])
-def test_pixels_read_are_those_that_are_decoded(tmp_path, budget, options):
+def test_pixels_read_are_those_that_are_decoded(tmp_path, monkeypatch, budget, options):
     path = write_slide(tmp_path / "a.svs", Shape(y=1000, x=1400), seed=1)
-    pyr = open_pyramid(path, cache_bytes=1 << 26)  # its own, which other tests do not fill
+    monkeypatch.setattr(limits, "_current", None)
+    monkeypatch.setattr(blocks, "_process", blocks._Process())  # that of other tests is full of what they read often
+    pyr = open_pyramid(path)
     plan = plan_tokens(pyr, budget=budget, patch_px=64, **options)
     with collect() as meter:
         list(stream_tiles(pyr, plan))

@@ -82,7 +82,7 @@ class Engine:
         self._watch = Watch(client)
         self._watched_at = time.monotonic()
         self._looked_at = float("-inf")
-        self._seen_at = time.monotonic()
+        self._absent_from = float("inf")
 
     def run(self, jobs: Iterable[Job]) -> None:
         """Run every job to its end; one that fails is an event and never stops the others.
@@ -131,10 +131,11 @@ class Engine:
             return f"the connection to the scheduler is lost ({error}). {START_WORKERS}"
         self._suspects.see(workers)
         if workers:
-            self._seen_at = now
             self.threads = sum(workers.values())
             self._window = self._given or 2 * self.threads
-        absent_s = now - self._seen_at
+        # from the first answer that names none: of what was before it nothing is known
+        self._absent_from = float("inf") if workers else min(self._absent_from, time.monotonic())
+        absent_s = time.monotonic() - self._absent_from
         if absent_s > dask.config.get("tilestream.no-worker-s", NO_WORKER_S):  # jobs stand in a queue for longer
             return f"the cluster has had no worker for {absent_s:.0f} s. {START_WORKERS}"
         return self._end_hung(now)
@@ -241,7 +242,7 @@ class Engine:
         if result is None:  # it went down with its worker on the way here and is being computed again
             self._finished.put((task, future))
             return
-        result = result[0]
+        result, self._absent_from = result[0], float("inf")  # whoever did it was there a moment ago
         self._pending.discard(future)
         running = task.running
         running.pending -= 1
