@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tilestream.codecs.numpyfiles import read_npy, read_npz
 from tilestream.errors import ConfigError
 
 SUFFIXES = (".npy", ".npz", ".safetensors", ".pt", ".pth")
@@ -37,7 +38,7 @@ def read_vectors(path: Path) -> npt.NDArray[Any]:
     ConfigError
         When there is no such file, it is damaged, or it holds something else or several arrays.
     """
-    readers = {".npy": _npy, ".npz": _npz, ".safetensors": _safetensors}
+    readers = {".npy": read_npy, ".npz": _npz, ".safetensors": _safetensors}
     try:
         return readers.get(path.suffix.lower(), _torch)(path)
     except ConfigError:
@@ -51,13 +52,9 @@ def read_vectors(path: Path) -> npt.NDArray[Any]:
         ) from error
 
 
-def _npy(path: Path) -> npt.NDArray[Any]:
-    return np.asarray(np.load(path, allow_pickle=False))
-
-
 def _npz(path: Path) -> npt.NDArray[Any]:
-    with np.load(path, allow_pickle=False) as found:
-        return np.asarray(found[_only(path, list(found.files))])
+    found = read_npz(path)
+    return found[_only(path, list(found))]
 
 
 def _safetensors(path: Path) -> npt.NDArray[Any]:

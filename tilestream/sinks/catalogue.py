@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tilestream.codecs.durable import durable_path, explained
+from tilestream.codecs.numpyfiles import read_npz
 from tilestream.errors import DamagedError
 from tilestream.sinks.storerecord import SUFFIX, FeatureSet, FoundStore, Stamp, StoreRecord, Vectors, read_store
 from tilestream.types import Array
@@ -212,15 +213,16 @@ def read_catalogue(root: Path) -> Catalogue:
     """
     try:
         # opened here, since NumPy leaves a file open that is no archive
-        with (root / INDEX).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            header = json.loads(archive[_HEADER].tobytes())
-            if header["format"] != FORMAT:
-                return Catalogue()
-            sets = {digest: _feature_set(one) for digest, one in header["sets"].items()}
-            vectors = {
-                digest: {statistic: archive[f"{digest}-{statistic}"] for statistic in one.statistics}
-                for digest, one in sets.items()
-            }
+        with (root / INDEX).open("rb") as file:
+            archive = read_npz(file)
+        header = json.loads(archive[_HEADER].tobytes())
+        if header["format"] != FORMAT:
+            return Catalogue()
+        sets = {digest: _feature_set(one) for digest, one in header["sets"].items()}
+        vectors = {
+            digest: {statistic: archive[f"{digest}-{statistic}"] for statistic in one.statistics}
+            for digest, one in sets.items()
+        }
         return Catalogue(
             records=tuple(_record(one) for one in header["records"]),
             sets=sets,

@@ -11,6 +11,7 @@ import numpy as np
 
 from tilestream.codecs.checksums import checksum, checksum_file
 from tilestream.codecs.durable import PARTIAL_SUFFIX, explained, write_durable
+from tilestream.codecs.numpyfiles import read_npz
 from tilestream.errors import OutputError
 from tilestream.metrics import advance
 from tilestream.types import Array, Receipt
@@ -101,8 +102,7 @@ def iter_parts(work: Path, expected: Mapping[str, str]) -> Iterator[dict[str, Ar
             raise _lost(path, "no file") from error
         if checksum(data) != wanted:
             raise _lost(path, f"checksum {checksum(data)}")
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            yield {key: archive[key] for key in archive.files}
+        yield read_npz(io.BytesIO(data))
 
 
 def lost_parts(work: Path, expected: Mapping[str, str]) -> frozenset[str]:
